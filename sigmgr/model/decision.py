@@ -1,0 +1,157 @@
+"""Why: chains of small named checks that answer (verdict, reason, sentence).
+
+The first check that has an opinion decides. The request chain answers "what do we give to
+somebody who asks?", the tick chain "what do we do with a holder that is due?". Both are
+pure: keys, policy, record and ``now`` come in, a :class:`Decision` goes out, and the same
+words become log field, metric label and event field.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from enum import StrEnum
+from typing import NamedTuple
+
+from sigmgr.model import timing
+from sigmgr.model.policy import Policy
+from sigmgr.model.sig import KeyRef, KeyState, Reason, Record
+
+
+class Verdict(StrEnum):
+    """KEEP the sig, REISSUE it, let the holder REST (dormant), or WAIT (revoke pause)."""
+
+    KEEP = "keep"
+    REISSUE = "reissue"
+    REST = "rest"
+    WAIT = "wait"
+
+
+class Decision(NamedTuple):
+    verdict: Verdict
+    reason: Reason | None
+    sentence: str
+
+
+class Input(NamedTuple):
+    """What a check may look at. ``key`` is the app's active key, ``key_state`` the state of
+    the key that signed the current sig (None: unknown), ``privileges`` what is asked for a
+    room (0 where nothing is asked)."""
+
+    record: Record
+    now: int
+    policy: Policy
+    key: KeyRef | None
+    key_state: KeyState | None
+    privileges: int = 0
+
+
+Check = Callable[[Input], Decision | None]
+
+#: States in which a key vouches for nothing any more.
+DEAD_KEYS = (KeyState.TAINTED, KeyState.REVOKED)
+
+
+def in_revoke_pause(i: Input) -> Decision | None:
+    wait = i.record.revoked_at + i.policy.revoke_pause - i.now
+    if 0 < wait <= i.policy.revoke_pause and i.record.revoked_at:
+        return Decision(Verdict.WAIT, Reason.REVOKED, f"revoked; the next sig waits {wait} s")
+    return None
+
+
+def is_revoked(i: Input) -> Decision | None:
+    if i.record.revoked_at and i.record.issued_at <= i.record.revoked_at:
+        return Decision(Verdict.REISSUE, Reason.REVOKED, "the last sig was revoked")
+    return None
+
+
+def rests_after_revoke(i: Input) -> Decision | None:
+    if i.record.revoked_at and i.record.issued_at <= i.record.revoked_at:
+        return Decision(Verdict.REST, Reason.REVOKED, "revoked; issued anew when asked for")
+    return None
+
+
+def is_missing(i: Input) -> Decision | None:
+    if i.record.issued_at == 0:
+        return Decision(Verdict.REISSUE, Reason.MISSING, "no sig was ever issued")
+    return None
+
+
+def has_expired(i: Input) -> Decision | None:
+    late = i.now - i.record.expires_at
+    if late >= 0:
+        return Decision(Verdict.REISSUE, Reason.EXPIRED, f"expired {late} s ago")
+    return None
+
+
+def has_dead_key(i: Input) -> Decision | None:
+    if i.key_state in DEAD_KEYS and i.key is not None:
+        return Decision(
+            Verdict.REISSUE, Reason.KEY_TAINTED, f"its key {i.record.key_id} is {i.key_state}"
+        )
+    return None
+
+
+def has_other_privileges(i: Input) -> Decision | None:
+    if i.privileges and i.privileges != i.record.privileges:
+        return Decision(
+            Verdict.REISSUE, Reason.POLICY_CHANGED, f"privileges are to be {i.privileges}"
+        )
+    return None
+
+
+def is_emergency(i: Input) -> Decision | None:
+    left = i.record.expires_at - i.now
+    if timing.in_emergency(i.policy.spans(i.record.ttl), i.record.expires_at, i.now):
+        return Decision(Verdict.REISSUE, Reason.EMERGENCY, f"only {left} s are left")
+    return None
+
+
+def is_past_renew_at(i: Input) -> Decision | None:
+    late = i.now - i.record.renew_at
+    if late >= 0:
+        return Decision(
+            Verdict.REISSUE, Reason.NEARING_EXPIRY, f"its renewal time passed {late} s ago"
+        )
+    return None
+
+
+def is_idle(i: Input) -> Decision | None:
+    r = i.record
+    if timing.is_idle(i.policy.spans(r.ttl), r.kind, r.seen_at, i.now):
+        return Decision(Verdict.REST, None, f"not seen for {i.now - r.seen_at} s")
+    return None
+
+
+REQUEST_CHAIN: tuple[Check, ...] = (
+    in_revoke_pause,
+    is_missing,
+    is_revoked,
+    has_expired,
+    has_dead_key,
+    has_other_privileges,
+    is_emergency,
+    is_past_renew_at,
+)
+
+TICK_CHAIN: tuple[Check, ...] = (
+    rests_after_revoke,
+    is_idle,
+    has_expired,
+    is_emergency,
+    has_dead_key,
+    is_past_renew_at,
+)
+
+
+def decide(chain: Sequence[Check], given: Input) -> Decision:
+    """The first opinion in the chain, else KEEP."""
+    for check in chain:
+        decision = check(given)
+        if decision is not None:
+            return decision
+    return Decision(Verdict.KEEP, None, "the sig is good")
+
+
+def may_replace(record: Record, replaces: int | None) -> bool:
+    """A caller who names the sig it replaces gets 409 where that is already replaced (7)."""
+    return replaces is None or record.issued_at == replaces

@@ -1,0 +1,70 @@
+"""What happened: the events that follow from a commit.
+
+An event carries facts and never a sig. It lies in the outbox in the transaction of what it
+tells, and reaches the shard streams at least once; a reader drops what it has by
+``issued_at``.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from hashlib import blake2b
+from typing import NamedTuple
+
+from sigmgr.model.holder import Holder
+from sigmgr.model.sig import Reason
+
+
+class EventType(StrEnum):
+    """The CloudEvents types that this version emits."""
+
+    ISSUED = "sig.issued"
+    RENEWED = "sig.renewed"
+    RENEWAL_FAILED = "sig.renewal_failed"
+    WILL_EXPIRE = "sig.will_expire"
+    EXPIRED = "sig.expired"
+    REVOKED = "sig.revoked"
+    DELIVERED = "sig.delivered"
+
+
+class Event(NamedTuple):
+    """One event. ``issued_at`` and ``expires_at`` are those of the sig it is about.
+
+    For ``sig.revoked`` issued_at is the second of the revocation: every sig issued in or
+    before it is dead. ``outbox_id`` is 0 until the event lies in the outbox. ``note`` is a
+    short word more, such as the error code of a failure or the rung of a warning.
+    """
+
+    type: str
+    holder: Holder
+    issued_at: int
+    expires_at: int
+    reason: str
+    at: int
+    note: str = ""
+    outbox_id: int = 0
+
+    @property
+    def id(self) -> str:
+        """The same over every redelivery: a hash of what the event says."""
+        said = "\n".join(map(str, (self.type, *self.holder, self.issued_at, self.at, self.note)))
+        return blake2b(said.encode(), digest_size=16).hexdigest()
+
+
+class Action(StrEnum):
+    """What a client should do with the sig in a message, now."""
+
+    KEEP = "keep"
+    RELOGIN = "relogin"
+    UPDATE_PRIVATE_MAP_KEY = "update_private_map_key"
+
+
+#: Reasons after which the old sig no longer works at the cloud, or soon will not.
+_RELOGIN_REASONS = frozenset({Reason.REVOKED, Reason.KEY_TAINTED, Reason.EXPIRED})
+
+
+def action_for(kind: str, reason: str) -> Action:
+    """A room key is handed to the SDK at once; a user sig is kept for the next login."""
+    if kind == "room":
+        return Action.UPDATE_PRIVATE_MAP_KEY
+    return Action.RELOGIN if reason in _RELOGIN_REASONS else Action.KEEP

@@ -1,0 +1,130 @@
+"""How long sigs live and when things happen to them: one app's policy.
+
+Durations are whole seconds and are written for a life of ninety days. For a shorter life
+they scale by fraction (:meth:`Policy.spans`), so that a sig of thirty seconds goes through
+the same stages as one of three months.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+from sigmgr.model import errors
+
+MINUTE = 60
+HOUR = 3600
+DAY = 86400
+
+#: The life that the durations of a policy are written for.
+FULL_LIFE = 90 * DAY
+MIN_TTL = 10
+MAX_TTL = 3650 * DAY
+
+
+class Spans(NamedTuple):
+    """A policy's durations, scaled to one lifetime; whole seconds, at least 1 unless said.
+
+    ``idle_after`` 0 means never dormant. ``ladder`` holds the remaining times at which a
+    warning is due, longest first; rungs that scale below one second are left out.
+    ``presence`` is how long a room holder counts as online after its stream was last seen;
+    ``touch_every`` is how often a gateway says that a stream is still open.
+    """
+
+    ttl: int
+    warn_lag: int
+    min_remaining: int
+    emergency: int
+    idle_after: int
+    presence: int
+    touch_every: int
+    backoff: tuple[int, ...]
+    backoff_cap: int
+    resend: tuple[int, ...]
+    ladder: tuple[int, ...]
+    splay: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """One app's policy; the defaults are DESIGN section 5."""
+
+    ttl: int = FULL_LIFE
+    room_ttl: int = 6 * HOUR
+    renew_from: float = 0.60
+    renew_to: float = 0.73
+    first_from: float = 0.22
+    first_to: float = 0.89
+    warn_lag: int = 48 * HOUR
+    min_remaining: int = 24 * HOUR
+    emergency: float = 0.05
+    idle_after: int = 30 * DAY
+    backoff: tuple[int, ...] = (60, 120, 300, 600, 1200, 3600)
+    backoff_cap: int = 6 * HOUR
+    resend: tuple[int, ...] = (60, 300, 1800)
+    ladder: tuple[int, ...] = (7 * DAY, 3 * DAY, DAY, 6 * HOUR, HOUR)
+    splay: int = 300
+    revoke_pause: int = 2
+
+    def __post_init__(self) -> None:
+        check_ttl(self.ttl)
+        check_ttl(self.room_ttl)
+        windows = (self.renew_from, self.renew_to, self.first_from, self.first_to)
+        if not all(0.0 < edge < 1.0 for edge in windows):
+            raise errors.BadSettings("the edges of a renewal window lie between 0 and 1")
+        if self.renew_from >= self.renew_to or self.first_from >= self.first_to:
+            raise errors.BadSettings("a renewal window opens before it closes")
+        if not 0.0 < self.emergency < 1.0 - self.renew_to:
+            raise errors.BadSettings("the emergency lane opens after the renewal window")
+        if not self.backoff or not self.resend or min((*self.backoff, *self.resend)) < 1:
+            raise errors.BadSettings("backoff and resend have steps of one second or more")
+        if list(self.ladder) != sorted(self.ladder, reverse=True):
+            raise errors.BadSettings("the ladder goes from the longest rung to the shortest")
+        if self.emergency >= 1.0 - self.first_to:
+            raise errors.BadSettings("the emergency lane opens after the first renewal window")
+        if self.idle_after < 0 or self.revoke_pause < 1 or self.splay < 0:
+            raise errors.BadSettings("durations are not negative")
+
+    def ttl_of(self, kind: str) -> int:
+        """The lifetime of a new sig of this kind."""
+        return self.room_ttl if kind == "room" else self.ttl
+
+    def spans(self, ttl: int) -> Spans:
+        """The durations for a sig that lives ``ttl`` seconds."""
+        return _spans(self, ttl)
+
+
+def check_ttl(ttl: int) -> int:
+    """Return it, or raise :class:`errors.BadTtl`."""
+    if isinstance(ttl, bool) or not MIN_TTL <= ttl <= MAX_TTL:
+        raise errors.BadTtl(f"a lifetime of {ttl} s is outside {MIN_TTL} to {MAX_TTL}")
+    return ttl
+
+
+@lru_cache(maxsize=1024)
+def _spans(policy: Policy, ttl: int) -> Spans:
+    life = min(ttl, FULL_LIFE)
+
+    def scaled(seconds: int) -> int:
+        return max(1, seconds * life // FULL_LIFE)
+
+    idle_after = scaled(policy.idle_after) if policy.idle_after else 0
+    presence = max(2, ttl // 12)
+    return Spans(
+        ttl=ttl,
+        warn_lag=scaled(policy.warn_lag),
+        min_remaining=max(1, min(policy.min_remaining, ttl // 10)),
+        # A life of seconds needs a few of them to be saved in.
+        emergency=min(max(3, int(ttl * policy.emergency)), ttl // 4),
+        idle_after=idle_after,
+        presence=presence,
+        touch_every=max(1, min(presence // 3, (idle_after or FULL_LIFE) // 4, DAY)),
+        backoff=tuple(scaled(step) for step in policy.backoff),
+        backoff_cap=scaled(policy.backoff_cap),
+        resend=tuple(scaled(step) for step in policy.resend),
+        ladder=tuple(
+            rung * life // FULL_LIFE for rung in policy.ladder if rung * life >= FULL_LIFE
+        ),
+        splay=policy.splay * life // FULL_LIFE,
+    )

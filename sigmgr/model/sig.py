@@ -1,0 +1,156 @@
+"""The facts of a sig and the record of its holder.
+
+A sig is a pure function of its facts and its key, so the database keeps facts and never a
+string. ``issued_at`` is the fence everywhere: of two sigs of one holder the newer is the
+one issued in the later second.
+
+All times are whole Unix seconds, UTC; all durations whole seconds.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import NamedTuple
+
+from sigmgr.model.holder import Holder
+
+
+class Format(StrEnum):
+    """``v1`` is ECDSA (P-256 or secp256k1), ``v2`` is HMAC-SHA256."""
+
+    V1 = "v1"
+    V2 = "v2"
+
+
+class Reason(StrEnum):
+    """The closed list of why a sig was made."""
+
+    MISSING = "Missing"
+    NEARING_EXPIRY = "NearingExpiry"
+    EMERGENCY = "Emergency"
+    EXPIRED = "Expired"
+    KEY_ROTATED = "KeyRotated"
+    KEY_TAINTED = "KeyTainted"
+    POLICY_CHANGED = "PolicyChanged"
+    FORCED = "Forced"
+    CLIENT_REQUESTED = "ClientRequested"
+    REVOKED = "Revoked"
+
+
+class KeyState(StrEnum):
+    """prepared -> active -> old; tainted and revoked sign nothing."""
+
+    PREPARED = "prepared"
+    ACTIVE = "active"
+    OLD = "old"
+    TAINTED = "tainted"
+    REVOKED = "revoked"
+
+
+class KeyRef(NamedTuple):
+    """Which key, without its material."""
+
+    key_id: int
+    format: Format
+
+
+class SigFacts(NamedTuple):
+    """All that a sig string is derived from, but the key itself.
+
+    ``privileges`` is the room privilege mask, 0 where the holder is no room holder.
+    """
+
+    holder: Holder
+    format: str
+    key_id: int
+    issued_at: int
+    ttl: int
+    privileges: int = 0
+
+    @property
+    def expires_at(self) -> int:
+        return self.issued_at + self.ttl
+
+
+class Past(NamedTuple):
+    """One earlier sig of a holder, for people and for key retirement."""
+
+    issued_at: int
+    ttl: int
+    key_id: int
+    reason: str
+
+
+#: How many earlier sigs a record remembers.
+PAST_KEPT = 4
+
+
+class Record(NamedTuple):
+    """What the store knows of one holder: one row, flat, in column order.
+
+    ``issued_at`` 0 means that no sig was ever issued (the row exists for a lock or a
+    revocation). ``due_at`` is when a tick must look at the holder next; None means never
+    (dormant, or revoked). ``acked`` is the newest issued_at that a client confirmed.
+    ``revoked_at``: every sig with issued_at <= revoked_at is dead. ``warned`` counts the
+    rungs of the warnings ladder already fired for the current sig.
+    Add fields at the end, with a default; the store maps columns by position.
+    """
+
+    sdkappid: int
+    userid: str
+    kind: str
+    scope: str
+    format: str = ""
+    key_id: int = 0
+    issued_at: int = 0
+    ttl: int = 0
+    renew_at: int = 0
+    warn_after: int = 0
+    expires_at: int = 0
+    privileges: int = 0
+    reason: str = ""
+    due_at: int | None = None
+    failures: int = 0
+    last_error: str = ""
+    seen_at: int = 0
+    acked: int = 0
+    acked_at: int = 0
+    revoked_at: int = 0
+    warned: int = 0
+    past: str = "[]"
+
+    @property
+    def holder(self) -> Holder:
+        return Holder(self.sdkappid, self.userid, self.kind, self.scope)
+
+    @property
+    def facts(self) -> SigFacts:
+        """The facts of the current sig; meaningless while ``issued_at`` is 0."""
+        return SigFacts(
+            Holder(self.sdkappid, self.userid, self.kind, self.scope),
+            self.format,
+            self.key_id,
+            self.issued_at,
+            self.ttl,
+            self.privileges,
+        )
+
+    def alive(self, now: int) -> bool:
+        """There is a sig, it is not revoked, and it has not expired (rule 5)."""
+        return self.issued_at > self.revoked_at and now < self.expires_at
+
+
+class Current(NamedTuple):
+    """A holder's current sig as it is handed around inside sigmgr: times and the string.
+
+    This is what the cache holds and what gets and streams answer from.
+    """
+
+    holder: Holder
+    format: str
+    key_id: int
+    issued_at: int
+    expires_at: int
+    renew_at: int
+    usersig: str
+    reason: str = ""

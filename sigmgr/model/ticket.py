@@ -1,0 +1,66 @@
+"""Tickets: the short signed token with which a client opens its stream. Not a sig.
+
+Rules:
+1. A ticket names one user of one app and lives exactly as long as the sig it came with, so
+   that a client that was away for weeks can still come back by itself.
+2. It is a function of (user, issued_at, expires_at, key): the same sig gives the same
+   ticket in every process, and nothing is stored.
+3. A ticket from before a revocation opens nothing; that is checked against ``revoked_at``
+   by whoever has the record, since a ticket cannot know it.
+
+Layout: ``t1.`` + base64url without padding of (MAC 16 bytes, sdkappid u32, issued_at u32,
+expires_at u32, userid). The MAC is the first half of HMAC-SHA256 over the rest.
+"""
+
+from __future__ import annotations
+
+import hmac
+import struct
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from typing import NamedTuple
+
+from sigmgr.model import errors
+from sigmgr.model.holder import Holder
+
+_PREFIX = "t1."
+_MAC = 16
+_HEAD = struct.Struct(">III")
+_MAX_CHARS = 128
+
+
+class Ticket(NamedTuple):
+    """An opened ticket. ``user`` is the holder of the user's own sig."""
+
+    user: Holder
+    issued_at: int
+    expires_at: int
+
+
+class Tickets:
+    """Makes and opens tickets under one key (32 bytes, derived from the master key)."""
+
+    def __init__(self, key: bytes) -> None:
+        self._key = key
+
+    def issue(self, sdkappid: int, userid: str, issued_at: int, expires_at: int) -> str:
+        body = _HEAD.pack(sdkappid, issued_at, expires_at) + userid.encode("ascii")
+        mac = hmac.digest(self._key, body, "sha256")[:_MAC]
+        return _PREFIX + urlsafe_b64encode(mac + body).rstrip(b"=").decode("ascii")
+
+    def open(self, ticket: str, now: int) -> Ticket:
+        """Raises TicketInvalid (also for a foreign ticket) or TicketExpired."""
+        if not ticket.startswith(_PREFIX) or len(ticket) > _MAX_CHARS:
+            raise errors.TicketInvalid
+        text = ticket[len(_PREFIX) :]
+        try:
+            raw = urlsafe_b64decode(text + "=" * (-len(text) % 4))
+        except ValueError:
+            raise errors.TicketInvalid from None
+        mac, body = raw[:_MAC], raw[_MAC:]
+        if not hmac.compare_digest(mac, hmac.digest(self._key, body, "sha256")[:_MAC]):
+            raise errors.TicketInvalid
+        sdkappid, issued_at, expires_at = _HEAD.unpack_from(body)
+        if now >= expires_at:
+            raise errors.TicketExpired
+        userid = body[_HEAD.size :].decode("ascii")
+        return Ticket(Holder(sdkappid, userid), issued_at, expires_at)

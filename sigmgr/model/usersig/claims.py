@@ -1,0 +1,94 @@
+"""What a sig is going to say: facts, checked and in the bytes that both formats write.
+
+What this module does: refuse every fact that the formats cannot carry.
+What it does not do: judge policy (how long a life, which key), sign, or know a format.
+
+Rules:
+1. Everything is checked here, whatever callers have checked: the formats have no escape
+   from a line end in a user id, and the official generators wrap numbers silently.
+2. A number is exactly an int: a bool or a float would be written as a number that nobody
+   meant.
+3. A sig of kind ``room`` carries a userbuf with the same expiry as the sig itself.
+"""
+
+from __future__ import annotations
+
+import functools
+from binascii import b2a_base64
+from typing import NamedTuple
+
+from sigmgr.model import errors
+from sigmgr.model import userbuf as userbufs
+from sigmgr.model.holder import (
+    MAX_UINT32,
+    Kind,
+    Room,
+    check_privileges,
+    check_sdkappid,
+    check_userid,
+)
+from sigmgr.model.sig import SigFacts
+
+_WITHOUT_ROOM = frozenset({Kind.USER.value, Kind.ADMIN.value})
+
+
+class Claims(NamedTuple):
+    """``quoted`` is the user id as JSON writes it between its quotation marks; ``userbuf``
+    is base64, None where there is none."""
+
+    userid: bytes
+    quoted: bytes
+    sdkappid: int
+    issued_at: int
+    ttl: int
+    userbuf: bytes | None
+
+
+def claims(facts: SigFacts) -> Claims:
+    """The claims. Raises an :class:`errors.InputError` that names what does not fit."""
+    sdkappid, userid, kind, scope = facts.holder
+    issued_at, ttl = facts.issued_at, facts.ttl
+    if type(sdkappid) is not int:
+        raise errors.BadSdkAppId("the sdkappid is no whole number")
+    check_sdkappid(sdkappid)
+    raw = quoted = check_userid(userid).encode("ascii")
+    if b'"' in raw or b"\\" in raw:
+        quoted = raw.replace(b"\\", b"\\\\").replace(b'"', b'\\"')
+    whole = type(issued_at) is int and type(ttl) is int
+    if not whole or not 0 < issued_at < issued_at + ttl <= MAX_UINT32:
+        raise _bad_times(issued_at, ttl)
+    userbuf = None
+    if kind not in _WITHOUT_ROOM:
+        userbuf = _userbuf(facts)
+    elif scope:
+        raise errors.BadRoom(f"a sig of kind {kind} is bound to no room")
+    return Claims(raw, quoted, sdkappid, issued_at, ttl, userbuf)
+
+
+def _bad_times(issued_at: int, ttl: int) -> errors.InputError:
+    if type(ttl) is not int or not 1 <= ttl <= MAX_UINT32:
+        return errors.BadTtl(f"the lifetime is no whole number of 1 to {MAX_UINT32} seconds")
+    if type(issued_at) is not int or issued_at < 1:
+        return errors.BadTime("the time of issue is no whole number of Unix seconds")
+    return errors.BadTime(f"the expiry {issued_at + ttl} does not fit into 32 bits")
+
+
+def _userbuf(facts: SigFacts) -> bytes:
+    """The base64 of what a room sig grants; user, app and times are checked before."""
+    sdkappid, userid, kind, scope = facts.holder
+    if kind != Kind.ROOM.value:
+        raise errors.BadRequest(f"{kind!r} is no kind of sig: user, admin and room are")
+    expires_at = facts.issued_at + facts.ttl
+    privileges = check_privileges(facts.privileges)
+    grant = userbufs.Userbuf(userid, sdkappid, _room(scope), expires_at, privileges)
+    return b2a_base64(userbufs.pack(grant), newline=False)
+
+
+@functools.lru_cache(maxsize=1024)
+def _room(scope: str) -> Room:
+    """Remembered, because the users of one room come together."""
+    room = Room.from_scope(scope)
+    if room.scope != scope:
+        # Two spellings of one room would be two holders.
+        raise errors.BadRoom(f"{scope!r} is not how {room.scope!r} is written")
+    return room

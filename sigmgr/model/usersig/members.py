@@ -1,0 +1,134 @@
+"""The JSON members of a sig, read with care.
+
+What this module does: a document of unknown origin in, checked members out.
+What it does not do: know which members a format has; see ``v1`` and ``v2``.
+
+Rules:
+1. A document is one flat object. Members may come in any order, with any whitespace and any
+   escapes, and unknown ones are passed over (format notes, sections 0 and 1).
+2. A member appears once: with two, two readers could see two different sigs.
+3. A value is a string or a whole number. Numbers may be written either way, but only in the
+   one spelling that is signed: no sign, no leading zero, no fraction.
+4. No control character in any text: a line end inside a value could make one signed text
+   mean two things. The one exception is base64 of a signature, where an old generator left
+   CR LF; a signature is not part of the signed text.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, NoReturn
+
+from sigmgr.model.errors import BadSig, SigReason
+from sigmgr.model.holder import MAX_UINT32
+from sigmgr.model.usersig.container import from_base64
+
+Members = dict[str, str | int]
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_NUMBER = re.compile(r"(0|[1-9][0-9]{0,9})\Z")
+
+
+def parse(document: bytes) -> Members:
+    """The members. Raises :class:`BadSig` with ``not-json`` or ``bad-field``."""
+    try:
+        parsed = _DECODER.decode(document.decode("utf-8"))
+    except (ValueError, RecursionError):
+        raise BadSig(SigReason.NOT_JSON, "the sig holds no JSON") from None
+    if not isinstance(parsed, dict):
+        raise BadSig(SigReason.NOT_JSON, "the sig holds JSON that is no object")
+    for name, value in parsed.items():
+        if isinstance(value, bool) or not isinstance(value, str | int):
+            raise bad_field(name, "is neither text nor a whole number")
+    return parsed
+
+
+def text(members: Members, name: str) -> str:
+    """A text member, free of control characters and of halves of surrogate pairs."""
+    value = optional_text(members, name)
+    if value is None:
+        raise _missing(name)
+    return value
+
+
+def optional_text(members: Members, name: str) -> str | None:
+    """As :func:`text`; None where the member is absent."""
+    value = members.get(name)
+    if value is None:
+        return None
+    value = str(value)
+    if _CONTROL.search(value):
+        raise bad_field(name, "has control characters")
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        raise bad_field(name, "is not valid Unicode") from None
+    return value
+
+
+def userid(members: Members) -> str:
+    """``TLS.identifier``. Any Unicode text: others sign ids that sigmgr would not."""
+    value = text(members, "TLS.identifier")
+    if not value:
+        raise bad_field("TLS.identifier", "is empty")
+    return value
+
+
+def number(members: Members, name: str, *, least: int = 0) -> int:
+    """An unsigned 32-bit member."""
+    value = members.get(name)
+    if value is None:
+        raise _missing(name)
+    spelled = str(value)
+    if not _NUMBER.match(spelled) or not least <= int(spelled) <= MAX_UINT32:
+        raise bad_field(name, f"is no whole number of {least} to {MAX_UINT32}")
+    return int(spelled)
+
+
+def userbuf(members: Members) -> tuple[str, bytes] | tuple[None, None]:
+    """The base64 of ``TLS.userbuf``, which is signed as it stands, and its bytes."""
+    value = optional_text(members, "TLS.userbuf")
+    if value is None:
+        return None, None
+    return value, _unbase64("TLS.userbuf", value)
+
+
+def signature(members: Members) -> bytes:
+    """The bytes of ``TLS.sig``, line ends inside its base64 forgiven."""
+    value = members.get("TLS.sig")
+    if value is None:
+        raise _missing("TLS.sig")
+    return _unbase64("TLS.sig", str(value).replace("\r", "").replace("\n", ""))
+
+
+def bad_field(name: str, what: str) -> BadSig:
+    """The error for one member. Long or odd names of others are not repeated."""
+    shown = name if re.match(r"[A-Za-z0-9_.]{1,32}\Z", name) else "member of the sig"
+    return BadSig(SigReason.BAD_FIELD, f"{shown} {what}")
+
+
+def _missing(name: str) -> BadSig:
+    return BadSig(SigReason.MISSING_FIELD, f"{name} is missing")
+
+
+def _unbase64(name: str, value: str) -> bytes:
+    try:
+        return from_base64(value.encode("ascii"))
+    except ValueError:
+        raise bad_field(name, "is not base64") from None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise BadSig(SigReason.BAD_FIELD, "a member appears more than once")
+    return members
+
+
+def _no_constant(_name: str) -> NoReturn:
+    raise BadSig(SigReason.NOT_JSON, "the sig holds NaN or Infinity, which JSON has not")
+
+
+# Not strict: a raw line end inside a string is for the members' own rules to judge.
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant, strict=False)

@@ -1,0 +1,73 @@
+"""Format v2, HMAC-SHA256: its JSON members and the text that is signed.
+
+What this module does: the two directions between values and v2 documents.
+What it does not do: check what it writes (``claims`` does), or judge what it reads
+(``verifying`` does).
+
+Facts (format notes, sections 2 and 7.4):
+1. ``TLS.ver`` is "2.0"; user id, userbuf and sig are strings, the rest are numbers.
+2. Names differ from v1 by a little: ``TLS.sdkappid``, ``TLS.expire``.
+3. A userbuf adds one last line, with the same base64 text as in the JSON.
+4. Go leaves a zero out of the JSON but not out of the signed text, so a missing
+   ``TLS.expire`` is 0.
+"""
+
+from __future__ import annotations
+
+from binascii import b2a_base64
+
+from sigmgr.model.keys import HmacKey
+from sigmgr.model.sig import Format
+from sigmgr.model.usersig import members as read
+from sigmgr.model.usersig.claims import Claims
+from sigmgr.model.usersig.decoded import Decoded
+
+VERSION = "2.0"
+
+_TEXT = b"TLS.identifier:%b\nTLS.sdkappid:%d\nTLS.time:%d\nTLS.expire:%d\n"
+_TEXT_USERBUF = _TEXT + b"TLS.userbuf:%b\n"
+_JSON_HEAD = (
+    b'{"TLS.ver":"2.0","TLS.identifier":"%b","TLS.sdkappid":%d,"TLS.expire":%d,"TLS.time":%d'
+)
+_JSON = _JSON_HEAD + b',"TLS.sig":"%b"}'
+_JSON_USERBUF = _JSON_HEAD + b',"TLS.userbuf":"%b","TLS.sig":"%b"}'
+
+
+def document(said: Claims, key: HmacKey) -> bytes:
+    """The JSON, signed."""
+    userid, quoted, sdkappid, issued_at, ttl, userbuf = said
+    if userbuf is None:
+        text = _TEXT % (userid, sdkappid, issued_at, ttl)
+        mark = b2a_base64(key.sign(text), newline=False)
+        return _JSON % (quoted, sdkappid, ttl, issued_at, mark)
+    text = _TEXT_USERBUF % (userid, sdkappid, issued_at, ttl, userbuf)
+    mark = b2a_base64(key.sign(text), newline=False)
+    return _JSON_USERBUF % (quoted, sdkappid, ttl, issued_at, userbuf, mark)
+
+
+def decode(members: read.Members) -> Decoded:
+    """The fields of a v2 document. Raises :class:`BadSig`."""
+    userid = read.userid(members)
+    sdkappid = read.number(members, "TLS.sdkappid", least=1)
+    issued_at = read.number(members, "TLS.time")
+    ttl = read.number(members, "TLS.expire") if "TLS.expire" in members else 0
+    userbuf_base64, userbuf = read.userbuf(members)
+    tail = "" if userbuf_base64 is None else f"TLS.userbuf:{userbuf_base64}\n"
+    lines = (
+        f"TLS.identifier:{userid}\nTLS.sdkappid:{sdkappid}\n"
+        f"TLS.time:{issued_at}\nTLS.expire:{ttl}\n{tail}"
+    )
+    return Decoded(
+        format=Format.V2,
+        userid=userid,
+        sdkappid=sdkappid,
+        issued_at=issued_at,
+        ttl=ttl,
+        account_type=0,
+        appid_at_3rd=None,
+        userbuf=userbuf,
+        userbuf_base64=userbuf_base64,
+        version=VERSION,
+        signed_text=lines.encode("utf-8"),
+        signature=read.signature(members),
+    )

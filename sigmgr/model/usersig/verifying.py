@@ -1,0 +1,86 @@
+"""Whether a sig is valid, and if not, the one reason why.
+
+What this module does: every check on a sig, in a fixed order, with a reason for each.
+What it does not do: look at revocations (facts of the store, not of the sig) or at the expiry
+inside a userbuf (the room's business; sigs made here carry the same one).
+
+The order, first failure wins:
+1. structure: too-long, not-base64, not-zlib, too-large, not-json, missing-field, bad-field;
+2. wrong-format: none of the keys is of the sig's format;
+3. wrong-app, wrong-user, then userbuf-missing or userbuf-unexpected, each if asked for;
+4. bad-signature: the signature is none at all - not 32 bytes for v2, not DER for v1;
+5. wrong-key: it is one, but none of the keys made it over this text. A changed field and a
+   foreign key look the same from here, so they share this reason;
+6. expired, last, so that only a sig that was once valid is called that. ``now >= expires_at``
+   is expired; the cloud is one second more generous (format notes, section 1.4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+
+from sigmgr.model.errors import BadSig, SigReason
+from sigmgr.model.keys import VerifyingKey
+from sigmgr.model.sig import Format
+from sigmgr.model.usersig.decoded import Decoded
+from sigmgr.model.usersig.decoding import decode
+
+_MAC_BYTES = 32
+
+
+def verify(
+    text: str,
+    keys: Sequence[VerifyingKey],
+    *,
+    now: int,
+    userid: str | None = None,
+    sdkappid: int | None = None,
+    userbuf: bool | None = None,
+) -> Decoded:
+    """The fields of a valid sig. Raises :class:`BadSig` with the reason otherwise.
+
+    ``keys`` are ordered oldest to newest and tried newest first; those of the other format
+    are passed over. ``userid`` and ``sdkappid`` are compared where given. ``userbuf``: True,
+    it must be there; False, it must not; None, either.
+
+    The sig is valid while ``now < expires_at``. The cloud accepts it one second longer.
+    """
+    sig = decode(text)
+    fitting = [key for key in reversed(keys) if key.format == sig.format]
+    if not fitting:
+        raise BadSig(SigReason.WRONG_FORMAT, f"the sig is {sig.format.value}, no key is")
+    _check_claims(sig, userid, sdkappid, userbuf)
+    if not _well_formed(sig):
+        raise BadSig(SigReason.BAD_SIGNATURE, "the signature inside the sig is damaged")
+    if not any(key.verify(sig.signed_text, sig.signature) for key in fitting):
+        raise BadSig(
+            SigReason.WRONG_KEY, "the sig was made with another key, or changed since it was made"
+        )
+    if now >= sig.expires_at:
+        raise BadSig(SigReason.EXPIRED, f"the sig expired at {sig.expires_at}; now is {now}")
+    return sig
+
+
+def _check_claims(
+    sig: Decoded, userid: str | None, sdkappid: int | None, userbuf: bool | None
+) -> None:
+    if sdkappid is not None and sdkappid != sig.sdkappid:
+        raise BadSig(SigReason.WRONG_APP, f"the sig is for app {sig.sdkappid}, not {sdkappid}")
+    if userid is not None and userid != sig.userid:
+        raise BadSig(SigReason.WRONG_USER, "the sig is for another user")
+    if userbuf is True and sig.userbuf is None:
+        raise BadSig(SigReason.USERBUF_MISSING, "the sig is bound to no room: it has no userbuf")
+    if userbuf is False and sig.userbuf is not None:
+        raise BadSig(SigReason.USERBUF_UNEXPECTED, "the sig carries a userbuf, as room sigs do")
+
+
+def _well_formed(sig: Decoded) -> bool:
+    if sig.format is Format.V2:
+        return len(sig.signature) == _MAC_BYTES
+    try:
+        decode_dss_signature(sig.signature)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,110 @@
+"""The chains: which reason wins, and that nothing good is thrown away."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sigmgr.model.decision import (
+    REQUEST_CHAIN,
+    TICK_CHAIN,
+    Input,
+    Verdict,
+    decide,
+    may_replace,
+)
+from sigmgr.model.policy import DAY, Policy
+from sigmgr.model.sig import Format, KeyRef, KeyState, Reason, Record
+
+NOW = 1_900_000_000
+KEY = KeyRef(1, Format.V2)
+POLICY = Policy()
+
+
+def record(age: int = 10 * DAY, ttl: int = 90 * DAY, **changes: object) -> Record:
+    issued_at = NOW - age
+    base = Record(
+        1,
+        "alice",
+        "user",
+        "",
+        format="v2",
+        key_id=1,
+        issued_at=issued_at,
+        ttl=ttl,
+        renew_at=issued_at + 60 * DAY,
+        warn_after=issued_at + 62 * DAY,
+        expires_at=issued_at + ttl,
+        seen_at=NOW,
+        due_at=issued_at + 60 * DAY,
+    )
+    return base._replace(**changes)  # type: ignore[arg-type]
+
+
+def ask(chain: object, row: Record, **changes: object) -> tuple[Verdict, Reason | None]:
+    given_ = Input(row, NOW, POLICY, KEY, KeyState.ACTIVE)._replace(**changes)  # type: ignore[arg-type]
+    answer = decide(chain, given_)  # type: ignore[arg-type]
+    assert answer.sentence
+    return answer.verdict, answer.reason
+
+
+def test_a_good_sig_is_kept_on_both_ways() -> None:
+    assert ask(REQUEST_CHAIN, record()) == (Verdict.KEEP, None)
+    assert ask(TICK_CHAIN, record()) == (Verdict.KEEP, None)
+
+
+def test_each_reason_has_its_case() -> None:
+    assert ask(REQUEST_CHAIN, Record(1, "a", "user", "")) == (Verdict.REISSUE, Reason.MISSING)
+    assert ask(REQUEST_CHAIN, record(91 * DAY)) == (Verdict.REISSUE, Reason.EXPIRED)
+    assert ask(REQUEST_CHAIN, record(88 * DAY)) == (Verdict.REISSUE, Reason.EMERGENCY)
+    assert ask(REQUEST_CHAIN, record(61 * DAY)) == (Verdict.REISSUE, Reason.NEARING_EXPIRY)
+    assert ask(REQUEST_CHAIN, record(), key_state=KeyState.TAINTED) == (
+        Verdict.REISSUE,
+        Reason.KEY_TAINTED,
+    )
+    assert ask(REQUEST_CHAIN, record(privileges=255), privileges=42) == (
+        Verdict.REISSUE,
+        Reason.POLICY_CHANGED,
+    )
+    assert ask(REQUEST_CHAIN, record(revoked_at=NOW)) == (Verdict.WAIT, Reason.REVOKED)
+    assert ask(REQUEST_CHAIN, record(revoked_at=NOW - 2)) == (Verdict.REISSUE, Reason.REVOKED)
+
+
+def test_a_dead_key_without_a_successor_goes_on_being_served() -> None:
+    row = record()
+    assert ask(REQUEST_CHAIN, row, key_state=KeyState.TAINTED, key=None)[0] is Verdict.KEEP
+
+
+def test_an_old_key_is_no_reason_by_itself() -> None:
+    assert ask(REQUEST_CHAIN, record(), key_state=KeyState.OLD)[0] is Verdict.KEEP
+    assert ask(TICK_CHAIN, record(), key_state=KeyState.OLD)[0] is Verdict.KEEP
+
+
+def test_a_tick_lets_rest_who_was_not_seen_and_who_was_revoked() -> None:
+    assert ask(TICK_CHAIN, record(61 * DAY, seen_at=NOW - 31 * DAY))[0] is Verdict.REST
+    assert ask(TICK_CHAIN, record(revoked_at=NOW))[0] is Verdict.REST
+    assert ask(TICK_CHAIN, record(61 * DAY))[0] is Verdict.REISSUE
+
+
+def test_a_sig_made_after_a_revocation_is_good() -> None:
+    row = record(age=5, revoked_at=NOW - 10)
+    assert ask(REQUEST_CHAIN, row) == (Verdict.KEEP, None)
+
+
+@given(st.integers(0, 200 * DAY), st.sampled_from(list(KeyState)), st.booleans())
+def test_no_chain_keeps_what_the_cloud_would_refuse(age: int, state: KeyState, seen: bool) -> None:
+    row = record(age, seen_at=NOW if seen else 0)
+    for chain in (REQUEST_CHAIN, TICK_CHAIN):
+        verdict, _ = ask(chain, row, key_state=state)
+        if not row.alive(NOW):
+            assert verdict is not Verdict.KEEP
+    verdict, _ = ask(REQUEST_CHAIN, row, key_state=state)
+    if row.expires_at - NOW < POLICY.spans(row.ttl).min_remaining:
+        assert verdict is Verdict.REISSUE
+
+
+def test_who_names_the_sig_it_replaces_must_name_the_current_one() -> None:
+    row = record()
+    assert may_replace(row, None)
+    assert may_replace(row, row.issued_at)
+    assert not may_replace(row, row.issued_at - 1)

@@ -1,0 +1,229 @@
+"""Keys in every clothing they come in, and a plain sentence for everything else."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+
+import pytest
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, rsa
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sigmgr.model import keys
+from sigmgr.model.errors import BadKey
+from tests.model.usersig_kit import K1_KEY, P256_KEY, SECRET, VECTORS, pem
+
+PEM = serialization.Encoding.PEM
+PRIVATE = serialization.PrivateFormat
+PARAMETERS_OF_K1 = b"-----BEGIN EC PARAMETERS-----\nBgUrgQQACg==\n-----END EC PARAMETERS-----\n"
+CURVES = [(P256_KEY, "P-256"), (K1_KEY, "secp256k1")]
+
+
+def sec1(key):
+    return key.private_bytes(PEM, PRIVATE.TraditionalOpenSSL, serialization.NoEncryption())
+
+
+def spki(key):
+    return key.public_key().public_bytes(PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+
+
+def refusal(load, text):
+    with pytest.raises(BadKey) as caught:
+        load(text)
+    return caught.value.text
+
+
+@pytest.mark.parametrize(("key", "curve"), CURVES)
+@pytest.mark.parametrize(
+    "clothe",
+    [
+        pem,
+        sec1,
+        lambda key: PARAMETERS_OF_K1 + sec1(key),
+        lambda key: sec1(key).replace(b"\n", b"\r\n"),
+        lambda key: b"a comment\n\n  " + sec1(key).replace(b"\n", b"\n  ") + b"trailing\n",
+        lambda key: sec1(key).rstrip(b"\n"),
+    ],
+    ids=["pkcs8", "sec1", "parameters", "crlf", "indented", "no line end"],
+)
+def test_a_private_key_in_every_clothing(key, curve, clothe):
+    loaded = keys.load_private(clothe(key))
+    assert (loaded.format, loaded.curve) == ("v1", curve)
+    assert loaded.public_pem == spki(key)
+    key.public_key().verify(loaded.sign(b"text"), b"text", ec.ECDSA(hashes.SHA256()))
+    assert loaded.verifier.verify(b"text", loaded.sign(b"text"))
+    assert not loaded.verify(b"other", loaded.sign(b"text"))
+
+
+@pytest.mark.parametrize(("key", "curve"), CURVES)
+@pytest.mark.parametrize("clothe", [spki, pem, sec1])
+def test_a_public_key_from_either_half(key, curve, clothe):
+    loaded = keys.load_public(clothe(key))
+    der = key.public_key().public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    assert loaded.fingerprint == hashlib.sha256(der).hexdigest()[:16]
+    assert (loaded.format, loaded.curve, loaded.public_pem) == ("v1", curve, spki(key))
+    assert isinstance(loaded, keys.EcdsaVerifier)
+
+
+def test_v1_signatures_repeat():
+    key = keys.load_private(pem(P256_KEY))
+    assert key.sign(b"text") == keys.load_private(sec1(P256_KEY)).sign(b"text")
+
+
+OTHERS = {
+    "RSA": rsa.generate_private_key(65537, 2048),
+    "Ed25519": ed25519.Ed25519PrivateKey.generate(),
+    "secp384r1": ec.generate_private_key(ec.SECP384R1()),
+}
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_other_keys_are_named_and_refused(kind):
+    assert kind in refusal(keys.load_private, pem(OTHERS[kind]))
+    assert kind in refusal(keys.load_public, pem(OTHERS[kind]))
+    assert kind in refusal(keys.load_public, spki(OTHERS[kind]))
+
+
+def test_an_old_rsa_pem_is_refused():
+    assert "RSA" in refusal(keys.load_private, sec1(OTHERS["RSA"]))
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (b"", "no PEM block"),
+        (SECRET.encode(), "no PEM block"),
+        (b"\xff\xfe\x00", "no PEM block"),
+        (pem(P256_KEY)[:100], "cut off"),
+        (sec1(P256_KEY).replace(b"END EC", b"END XX"), "cut off"),
+        (PARAMETERS_OF_K1, "curve parameters and no key"),
+        (pem(P256_KEY) + pem(K1_KEY), "2 keys"),
+        (b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "CERTIFICATE"),
+        (b"x" * 20000, "more than 16384 bytes"),
+    ],
+    # Named: the keys are new in every process, and test workers compare the names.
+    ids=["empty", "secret", "junk", "half", "end", "parameters", "two", "certificate", "huge"],
+)
+@pytest.mark.parametrize("load", [keys.load_private, keys.load_public])
+def test_what_is_no_key_is_told(load, text, says):
+    assert says in refusal(load, text)
+
+
+def test_a_public_key_cannot_sign():
+    assert "public key" in refusal(keys.load_private, spki(P256_KEY))
+
+
+def test_encrypted_keys_are_refused():
+    for form in (PRIVATE.PKCS8, PRIVATE.TraditionalOpenSSL):
+        locked = P256_KEY.private_bytes(PEM, form, serialization.BestAvailableEncryption(b"pw"))
+        assert "encrypted" in refusal(keys.load_private, locked)
+        assert "encrypted" in refusal(keys.load_public, locked)
+
+
+@pytest.mark.parametrize("load", [keys.load_private, keys.load_public])
+@given(data=st.data())
+def test_damaged_keys_never_crash(load, data):
+    raw = bytearray(data.draw(st.sampled_from([pem(P256_KEY), sec1(K1_KEY), spki(P256_KEY)])))
+    for _ in range(data.draw(st.integers(1, 4))):
+        raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        load(bytes(raw))
+    except BadKey as error:
+        assert error.text
+        assert b"MIG" not in error.text.encode()
+
+
+def test_a_doubled_begin_line_is_refused():
+    doubled = b"-----BEGIN PUBLIC KEY-----\n" + spki(P256_KEY)
+    assert "damaged" in refusal(keys.load_public, doubled)
+
+
+def test_a_sec1_key_as_openssl_writes_it():
+    """The command puts a parameters block in front."""
+    key = ec.generate_private_key(ec.SECP256K1())
+    traditional = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.TraditionalOpenSSL,
+        serialization.NoEncryption(),
+    )
+    named = b"-----BEGIN EC PARAMETERS-----\nBgUrgQQACg==\n-----END EC PARAMETERS-----\n"
+    assert keys.load_private(named + traditional).curve == "secp256k1"
+
+
+@given(st.text("0123456789abcdefxyz", min_size=1, max_size=200))
+def test_the_mac_is_the_standard_one(secret):
+    wanted = hmac.digest(secret.encode(), b"text", "sha256")
+    assert keys.load_secret(secret).sign(b"text") == wanted
+
+
+def test_a_secret():
+    key = keys.load_secret(f" \t{SECRET}\r\n")
+    assert (key.format, key.curve, key.looks_like_console_key) == ("v2", "", True)
+    assert key.fingerprint == hashlib.sha256(SECRET.encode()).hexdigest()[:16]
+    assert key.verify(b"text", hmac.digest(SECRET.encode(), b"text", "sha256"))
+    assert not key.verify(b"text", b"")
+    assert not key.verify(b"text", bytes(32))
+
+
+@pytest.mark.parametrize("odd", ["x", SECRET[:-1], SECRET + "0", SECRET.upper(), "g" * 64])
+def test_an_odd_secret_works_but_can_be_told(odd):
+    assert not keys.load_secret(odd).looks_like_console_key
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "empty"),
+        (" \n", "empty"),
+        ("é" * 64, "ASCII"),
+        ("a\nb", "ASCII"),
+        ("a\0b", "ASCII"),
+        (pem(P256_KEY).decode(), "PEM"),
+        ("x" * 20000, "more than"),
+    ],
+)
+def test_what_is_no_secret_is_told(text, says):
+    assert says in refusal(keys.load_secret, text)
+
+
+def test_from_material():
+    assert keys.from_material("v1", pem(P256_KEY)).fingerprint
+    assert keys.from_material("v2", SECRET.encode() + b"\n").fingerprint
+    assert keys.verifier_from_material("v1", spki(P256_KEY)).fingerprint
+    assert keys.verifier_from_material("v2", SECRET.encode()).fingerprint
+    assert "public" in refusal(lambda raw: keys.from_material("v1", raw), spki(P256_KEY))
+    assert "ASCII" in refusal(lambda raw: keys.from_material("v2", raw), b"\xff" * 64)
+    assert "no format" in refusal(lambda raw: keys.from_material("v3", raw), b"")
+
+
+def test_nothing_shows_key_material():
+    for key in (keys.load_private(pem(P256_KEY)), keys.load_public(pem(K1_KEY))):
+        assert repr(key) == f"<{type(key).__name__} {key.curve} {key.fingerprint}>"
+    assert SECRET not in repr(keys.load_secret(SECRET))
+
+
+def test_published_keys_are_known():
+    for vector in VECTORS:
+        if vector["name"].startswith("published"):
+            warning = keys.demo_key_warning(keys.load_public(vector["public_key_pem"].encode()))
+            assert warning is not None
+            assert "anybody" in warning
+    published = next(v["secret_key"] for v in VECTORS if v["format"] == "v2")
+    assert keys.demo_key_warning(keys.load_secret(published))
+    demo = "5bd2850f" + "0" * 50 + "b93b5e"
+    assert "README" in (keys.demo_key_warning(keys.load_secret(demo)) or "")
+
+
+def test_other_keys_are_not_warned_of():
+    for secret in (SECRET, "5bd2850fb93b5e", "5bd2850f" + "0" * 56, "0" * 58 + "b93b5e"):
+        assert keys.demo_key_warning(keys.load_secret(secret)) is None
+    assert keys.demo_key_warning(keys.load_private(pem(P256_KEY))) is None
+
+
+def test_a_dsa_key_is_refused():
+    key = dsa.generate_private_key(1024)
+    assert refusal(keys.load_private, pem(key))

@@ -1,0 +1,148 @@
+"""The rules of time, as properties over every policy, lifetime, draw and clock."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sigmgr.model import errors, timing
+from sigmgr.model.policy import FULL_LIFE, MAX_TTL, MIN_TTL, Policy
+
+POLICY = Policy()
+ttls = st.integers(MIN_TTL, MAX_TTL)
+draws = st.floats(0, 1, exclude_max=True)
+starts = st.integers(1, 2**32 - 1 - MAX_TTL)
+
+
+@st.composite
+def policies(draw: st.DrawFn) -> Policy:
+    lo, hi = sorted(draw(st.lists(st.floats(0.01, 0.9), min_size=2, max_size=2, unique=True)))
+    return Policy(renew_from=lo, renew_to=hi, emergency=min(0.05, (1 - hi) / 2))
+
+
+@given(policies(), starts, ttls, draws, st.booleans())
+def test_the_four_times_rise_strictly(
+    policy: Policy, start: int, ttl: int, draw: float, first: bool
+) -> None:
+    times = timing.plan(policy, start, ttl, draw, first_generation=first)
+    assert times.issued_at < times.renew_at < times.warn_after < times.expires_at
+    assert times.issued_at == start
+    assert times.expires_at == start + ttl
+    assert times == timing.plan(policy, start, ttl, draw, first_generation=first)
+
+
+@given(draws)
+def test_a_full_life_is_renewed_between_60_and_73_per_cent(draw: float) -> None:
+    times = timing.plan(POLICY, 1_700_000_000, FULL_LIFE, draw)
+    share = (times.renew_at - times.issued_at) / FULL_LIFE
+    assert share + 1 / FULL_LIFE >= 0.60
+    assert share <= 0.73
+    assert times.warn_after - times.renew_at == 48 * 3600
+
+
+def test_the_first_generation_is_spread_so_that_the_echo_stays_low() -> None:
+    """Simulate cycles of a mass event: the peak of later cycles over the mean rate."""
+    import random
+
+    rng = random.Random(5)
+    population, day = 40_000, 86400
+    due = [
+        timing.plan(POLICY, 1, FULL_LIFE, rng.random(), first_generation=True).renew_at
+        for _ in range(population)
+    ]
+    mean = population / (0.665 * 90)
+    for _cycle in range(4):
+        second = [timing.plan(POLICY, at, FULL_LIFE, rng.random()).renew_at for at in due]
+        counts: dict[int, int] = {}
+        for at in second:
+            counts[at // (3 * day)] = counts.get(at // (3 * day), 0) + 1
+        assert max(counts.values()) / 3 <= 1.5 * mean
+        due = second
+
+
+@pytest.mark.parametrize("start", [0, -5, 2**32 - 100])
+def test_times_that_do_not_fit_are_refused(start: int) -> None:
+    with pytest.raises(errors.BadTime):
+        timing.plan(POLICY, start, 1000, 0.5)
+
+
+@given(st.integers(0, 2**31), st.integers(0, 2**31))
+def test_the_fence_rises_whatever_the_clock_does(now: int, last: int) -> None:
+    following = timing.next_issued_at(now, last)
+    assert following > last
+    assert following >= now
+    assert timing.same_second(now, last) == (now <= last)
+
+
+@given(ttls, st.integers(0, 40), draws)
+def test_backoff_is_capped_and_never_nothing(ttl: int, failures: int, draw: float) -> None:
+    spans = POLICY.spans(ttl)
+    wait = timing.backoff(spans, failures, draw)
+    assert 1 <= wait <= max(1, spans.backoff_cap * 1.5)
+
+
+@given(st.integers(1, 30))
+def test_backoff_grows_with_every_failure(failures: int) -> None:
+    spans = POLICY.spans(FULL_LIFE)
+    steps = [timing.backoff(spans, n, 0.5) for n in range(1, failures + 1)]
+    assert steps == sorted(steps)
+    assert steps[:6] == [60, 120, 300, 600, 1200, 3600][:failures]
+    assert steps[-1] <= 6 * 3600
+
+
+@given(ttls, st.integers(1, 30), draws, st.data())
+def test_a_retry_never_sleeps_through_the_emergency(
+    ttl: int, failures: int, draw: float, data: st.DataObject
+) -> None:
+    spans = POLICY.spans(ttl)
+    expires_at = 2_000_000_000
+    now = data.draw(st.integers(expires_at - ttl, expires_at - 1))
+    at = timing.retry_at(spans, expires_at, failures, draw, now)
+    assert at > now
+    left = expires_at - now
+    if left >= spans.emergency:
+        assert at <= expires_at - spans.emergency + 1
+    else:
+        assert at - now <= max(1, left // 20)
+
+
+@given(ttls, st.integers(-100, MAX_TTL))
+def test_what_is_in_emergency_may_not_be_served_blindly(ttl: int, left: int) -> None:
+    spans, expires_at = POLICY.spans(ttl), 2_000_000_000
+    now = expires_at - left
+    if timing.may_serve(spans, expires_at, now):
+        assert left >= min(24 * 3600, ttl // 10)
+    else:
+        assert left < max(1, min(24 * 3600, ttl // 10))
+
+
+@given(ttls, st.data())
+def test_every_rung_is_crossed_once_whichever_looks_are_missed(
+    ttl: int, data: st.DataObject
+) -> None:
+    ladder = POLICY.spans(ttl).ladder
+    expires_at = 2_000_000_000
+    looks = sorted(
+        data.draw(st.lists(st.integers(expires_at - ttl, expires_at + 1000), min_size=1))
+    )
+    warned, fired = 0, []
+    for now in looks:
+        crossed = timing.rungs_crossed(ladder, expires_at, now)
+        fired += list(range(warned, crossed))
+        warned = max(warned, crossed)
+    assert fired == list(range(len(fired)))
+    assert warned <= len(ladder) + 1
+    if looks[-1] >= expires_at:
+        assert warned == len(ladder) + 1
+
+
+def test_a_room_holder_is_idle_soon_a_user_after_thirty_days_or_never() -> None:
+    day = 86400
+    room, user = POLICY.spans(6 * 3600), POLICY.spans(FULL_LIFE)
+    assert timing.is_idle(room, "room", 0, 3600)
+    assert not timing.is_idle(room, "room", 0, 1200)
+    assert not timing.is_idle(user, "user", 0, 30 * day)
+    assert timing.is_idle(user, "user", 0, 30 * day + 1)
+    never = Policy(idle_after=0).spans(FULL_LIFE)
+    assert not timing.is_idle(never, "user", 0, 900 * day)
