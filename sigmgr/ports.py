@@ -1,0 +1,212 @@
+"""The few Protocols that flows need. One page to read before anything else.
+
+Adapters (``store``, ``cache``, ``keys``, ``push``) fulfil them, ``wiring`` joins them,
+``sigmgr.testing`` puts faults around any of them. No method reads a clock: ``now`` is an
+argument wherever time matters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import NamedTuple, Protocol
+
+from sigmgr.model.app import App
+from sigmgr.model.errors import SigmgrError
+from sigmgr.model.event import Event
+from sigmgr.model.holder import Holder
+from sigmgr.model.sig import Current, KeyRef, KeyState, Record, SigFacts
+
+
+class Clock(Protocol):
+    """Whole Unix seconds, UTC. Held by ``wiring`` and entry points only."""
+
+    def __call__(self) -> int: ...
+
+
+class Draw(Protocol):
+    """A number in [0, 1). Flows draw, rules receive."""
+
+    def __call__(self) -> float: ...
+
+
+class Registry(Protocol):
+    """The apps, kept loaded in the process and refreshed from the store."""
+
+    async def app(self, sdkappid: int) -> App:
+        """Looks once into the store for an app it does not know; then AppUnknown."""
+        ...
+
+    def apps(self) -> Sequence[App]: ...
+
+
+class Signer(Protocol):
+    """Keys kept loaded, and batches signed off the event loop."""
+
+    async def active_key(self, sdkappid: int) -> KeyRef:
+        """The key that signs now. Raises NoSigningKey."""
+        ...
+
+    async def key_state(self, sdkappid: int, key_id: int) -> KeyState | None: ...
+
+    async def refresh(self) -> None:
+        """Load keys and states anew; after a commit has met a key that was no longer active."""
+        ...
+
+    async def sign(self, batch: Sequence[SigFacts]) -> list[str | SigmgrError]:
+        """A sig or an error for each, in order. Never raises for one bad item.
+
+        Derives with a key in any state: an old key's sig is derived again for the cache.
+        Whether a key may sign something *new* is asked inside the transaction
+        (:meth:`Transaction.signing_states`).
+        """
+        ...
+
+
+class Transaction(Protocol):
+    """One write transaction. Leaving it normally commits, an exception rolls back."""
+
+    async def lock(self, holders: Sequence[Holder]) -> list[Record]:
+        """The holders' rows under a row lock, in the order asked, each made if missing
+        (issued_at 0). This is the one flight per holder across processes: a second caller
+        waits here and then sees what the first has written."""
+        ...
+
+    async def claim_due(
+        self, sdkappid: int, now: int, limit: int, *, emergency_only: bool = False
+    ) -> list[Record]:
+        """Up to ``limit`` due rows of one app, locked, those others hold skipped, earliest
+        expiry first. ``emergency_only``: a paused app, only what is within 5 % of life."""
+        ...
+
+    async def claim_warnings(
+        self, sdkappid: int, now: int, limit: int, ladder: Sequence[int]
+    ) -> list[Record]:
+        """Up to ``limit`` rows that wait for renewal and have crossed a rung of the ladder
+        (seconds for a life of 90 d, scaled by ttl) or expiry that ``warned`` does not count."""
+        ...
+
+    async def save(self, changes: Sequence[tuple[Record, int]]) -> None:
+        """Write each record over the row whose issued_at is still the number beside it.
+        Raises StoreUnavailable (and so rolls back) where one is not: nothing is half done."""
+        ...
+
+    async def append(self, events: Sequence[Event]) -> list[int]:
+        """Into the outbox; answers the outbox ids in order."""
+        ...
+
+    async def signing_states(self, key_ids: Sequence[int]) -> dict[int, KeyState]:
+        """The keys' states, held until this transaction ends: a key that is tainted
+        meanwhile waits for us, and one tainted before signs nothing (rule 13)."""
+        ...
+
+
+class Store(Protocol):
+    """Facts in SQL."""
+
+    def transaction(self) -> AbstractAsyncContextManager[Transaction]: ...
+
+    async def find(self, holders: Sequence[Holder]) -> list[Record | None]:
+        """In the order asked."""
+        ...
+
+    async def of_user(self, sdkappid: int, userid: str) -> list[Record]:
+        """Every holder of one user: user, admin, rooms."""
+        ...
+
+    async def page(self, after: Holder | None, limit: int) -> list[Record]:
+        """Rows in holder order after a cursor; for reconcile and export."""
+        ...
+
+    async def apps_with_due(self, now: int) -> list[int]:
+        """The sdkappids that have at least one due row, those nearest to expiry first."""
+        ...
+
+    async def mark(self, seen: Sequence[tuple[Holder, int]]) -> None:
+        """Raise ``seen_at`` of all holders of these users to the time given with each, and
+        wake those that were dormant."""
+        ...
+
+
+class Outbox(Protocol):
+    """Events that wait to be told, at least once, in any commit order."""
+
+    def take(self, limit: int, before: int) -> AbstractAsyncContextManager[list[Event]]:
+        """Events appended at or before ``before``, oldest first, locked against other
+        relays; gone when the block ends normally, back when it raises."""
+        ...
+
+    async def forget(self, ids: Sequence[int]) -> None:
+        """Delete events that were told."""
+        ...
+
+    async def depth(self, now: int) -> tuple[int, int]:
+        """How many wait, and the age in seconds of the oldest (0, 0 when empty)."""
+        ...
+
+
+class Janitor(Protocol):
+    """Removal of what is past, in small batches."""
+
+    async def forget_past(self, now: int, limit: int) -> int:
+        """Delete up to ``limit`` rows that rest and have been expired for long (users 180 d,
+        rooms 1 d, scaled by ttl); never one that is current. Answers how many."""
+        ...
+
+
+class Announcement(NamedTuple):
+    """An event to tell, with the sig it is about where the teller has it at hand."""
+
+    event: Event
+    current: Current | None
+
+
+class Cache(Protocol):
+    """Redis as a cache and as the way to gateways. Losing all of it costs CPU, not data."""
+
+    async def get(self, holders: Sequence[Holder]) -> list[Current | None]:
+        """In the order asked. Raises CacheUnavailable."""
+        ...
+
+    async def put(self, currents: Sequence[Current], now: int) -> None:
+        """Put each if newer than what is there. Kept until it no longer may be served
+        without a look into the store. Raises CacheUnavailable."""
+        ...
+
+    async def announce(self, batch: Sequence[Announcement], now: int) -> list[bool]:
+        """For each: put if newer (or drop, for a revocation), add to the shard's stream and
+        publish on the shard's channel, in one call per shard. False where the event's sig
+        is not in the cache and was not given: the caller derives and puts it.
+        Raises CacheUnavailable."""
+        ...
+
+    async def ping(self) -> None: ...
+
+
+class States(Protocol):
+    """What a gateway asks about the users whose streams it holds; told by ``flow/deliver``."""
+
+    async def opened(self, user: Holder, ticket_issued_at: int, now: int) -> list[Current]:
+        """The full current state for a stream that opens: the user's sig first (renewed or
+        issued where it must be), then every live room sig. Marks the user as seen.
+        Raises TicketRevoked where the ticket is from before a revocation."""
+        ...
+
+    async def latest(self, holders: Sequence[Holder], now: int) -> list[Current | None]:
+        """The newest sig of each, from the cache, else from the store; None where it is
+        revoked, expired or was never issued. Issues nothing."""
+        ...
+
+    async def seen(self, users: Sequence[Holder], now: int) -> None:
+        """These users have a stream open now."""
+        ...
+
+
+class Listener(Protocol):
+    """Who hears of events: a gateway, a near cache. Called on the event loop, must not block."""
+
+    def heard(self, shard: int, events: Sequence[Event]) -> None: ...
+
+    def missed(self, shard: int) -> None:
+        """Events of this shard were lost beyond repair: look into the store."""
+        ...

@@ -1,0 +1,163 @@
+"""Settings: one frozen tree from a TOML file and the environment.
+
+Order, later wins: defaults, the file given with ``--config``, environment variables named
+``SIGMGR_SECTION__NAME``. An unknown name is an error at every level, in the file and in the
+environment, so that a misspelt setting cannot be ignored without a word.
+
+Read by ``cli`` and ``wiring`` only; all other parts get plain values.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+
+from sigmgr.model import errors
+
+PREFIX = "SIGMGR_"
+
+
+class Section(BaseModel):
+    """Strict at every level: pydantic's ``forbid`` does not reach nested models by itself."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class Database(Section):
+    """``sqlite+aiosqlite:///FILE`` or ``postgresql+psycopg://USER:PASSWORD@HOST/NAME``."""
+
+    url: SecretStr = SecretStr("sqlite+aiosqlite:///sigmgr.db")
+    pool_size: Annotated[int, Field(ge=1, le=200)] = 10
+    statement_timeout: Seconds = 30.0
+
+
+class Redis(Section):
+    """``memory://``, ``redis://``, ``rediss://``, ``redis+cluster://``, ``redis+sentinel://``.
+
+    ``shards`` is part of the key layout: every process must use the same number.
+    """
+
+    url: SecretStr = SecretStr("memory://")
+    shards: Annotated[int, Field(ge=1, le=16384)] = 64
+    protocol: Literal[2, 3] = 3
+    timeout: Seconds = 1.0
+    pool_size: Annotated[int, Field(ge=1, le=1000)] = 50
+
+
+class Http(Section):
+    """Where this process listens, and the address that clients reach streams at."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 8080
+    stream_url: str = ""
+    near_ttl: Annotated[int, Field(ge=0, le=3600)] = 30
+    near_entries: Annotated[int, Field(ge=0)] = 100_000
+    graceful: Seconds = 5.0
+
+
+class Gateway(Section):
+    """Streams towards clients."""
+
+    max_streams: Annotated[int, Field(ge=1)] = 50_000
+    heartbeat: Annotated[int, Field(ge=1, le=300)] = 20
+    drain: Seconds = 2.0
+
+
+class Scheduler(Section):
+    """How often the ticking jobs run, in seconds, and how much one takes at a time."""
+
+    renew_every: Seconds = 1.0
+    relay_every: Seconds = 0.2
+    warn_every: Seconds = 60.0
+    reconcile_every: Seconds = 10.0
+    clean_up_every: Seconds = 600.0
+    refresh_every: Seconds = 5.0
+    seen_every: Seconds = 10.0
+    batch: Annotated[int, Field(ge=1, le=10_000)] = 1000
+    lanes: Annotated[int, Field(ge=1, le=32)] = 2
+
+
+class Log(Section):
+    """Logs go to standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    as_json: bool = False
+
+
+class Settings(Section):
+    """The whole tree. ``master_key`` seals key material: 32 bytes in base64."""
+
+    database: Database = Database()
+    redis: Redis = Redis()
+    http: Http = Http()
+    gateway: Gateway = Gateway()
+    scheduler: Scheduler = Scheduler()
+    log: Log = Log()
+    master_key: SecretStr = SecretStr("")
+    master_key_file: str = ""
+
+    def master_key_text(self) -> str:
+        """The master key in base64. Raises MasterKeyMissing or BadSettings."""
+        if self.master_key.get_secret_value():
+            return self.master_key.get_secret_value()
+        if not self.master_key_file:
+            raise errors.MasterKeyMissing
+        try:
+            return Path(self.master_key_file).read_text(encoding="ascii").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise errors.BadSettings(
+                f"the master key file cannot be read: {type(error).__name__}"
+            ) from error
+
+
+def load(config: str | None = None, environ: Mapping[str, str] | None = None) -> Settings:
+    """Read file and environment. Raises BadSettings naming what is wrong, never its value."""
+    tree = _from_file(config) if config else {}
+    _overlay(tree, _from_environment(os.environ if environ is None else environ))
+    try:
+        return Settings.model_validate(tree)
+    except ValidationError as error:
+        found = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise errors.BadSettings(f"settings are not valid: {found}") from None
+
+
+def _from_file(path: str) -> dict[str, Any]:
+    try:
+        with Path(path).open("rb") as file:
+            return tomllib.load(file)
+    except FileNotFoundError:
+        raise errors.BadSettings(f"there is no settings file {path}") from None
+    except OSError as error:
+        raise errors.BadSettings(f"{path} cannot be read: {type(error).__name__}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise errors.BadSettings(f"{path} is not TOML: {error}") from None
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
+    tree: dict[str, Any] = {}
+    for name, value in environ.items():
+        if not name.startswith(PREFIX) or name.startswith("SIGMGR_TEST_"):
+            continue
+        *sections, last = name.removeprefix(PREFIX).lower().split("__")
+        branch = tree
+        for section in sections:
+            branch = branch.setdefault(section, {})
+        branch[last] = value
+    return tree
+
+
+def _overlay(tree: dict[str, Any], upper: Mapping[str, Any]) -> None:
+    for name, value in upper.items():
+        below = tree.get(name)
+        if isinstance(value, dict) and isinstance(below, dict):
+            _overlay(below, value)
+        else:
+            tree[name] = value

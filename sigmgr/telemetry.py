@@ -1,0 +1,111 @@
+"""Logs and numbers: one logger factory and every metric, each with how to read it.
+
+Labels are few and bounded: app, reason, result, part. Never a user id, never a secret.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+REGISTRY = CollectorRegistry()
+
+#: Sigs made. Follows the forecast; ``result="failed"`` above a few per mille wants a look,
+#: ``reason="Emergency"`` or ``"Expired"`` should stay at nothing.
+ISSUED = Counter(
+    "sigmgr_issued",
+    "Sigs made or failed, by app, reason and result",
+    ["app", "reason", "result"],
+    registry=REGISTRY,
+)
+
+#: Life left when a tick renews, as a share. Between 0.27 and 0.40 in calm times; lower
+#: means that renewal runs late.
+REMAINING = Histogram(
+    "sigmgr_renewal_remaining_ratio",
+    "Share of life left at renewal",
+    buckets=(0.0, 0.05, 0.10, 0.20, 0.27, 0.40, 0.60, 0.80),
+    registry=REGISTRY,
+)
+
+#: When each ticking job last ended well, Unix seconds. A silent scheduler looks healthy
+#: everywhere else: alert when ``time() - this`` exceeds a few periods of the job.
+LAST_SUCCESS = Gauge(
+    "sigmgr_job_last_success_timestamp_seconds",
+    "Last good end of a ticking job",
+    ["job"],
+    registry=REGISTRY,
+)
+
+#: Ended runs of each job by result.
+RUNS = Counter("sigmgr_job_runs", "Runs of a ticking job", ["job", "result"], registry=REGISTRY)
+
+#: Events that wait in the outbox and the age of the oldest. Above a minute: Redis is away.
+OUTBOX_PENDING = Gauge("sigmgr_outbox_pending", "Events in the outbox", registry=REGISTRY)
+OUTBOX_OLDEST = Gauge(
+    "sigmgr_outbox_oldest_age_seconds", "Age of the oldest event in the outbox", registry=REGISTRY
+)
+
+#: Where gets were answered from. ``store`` rising with ``cache`` flat: Redis is cold or away.
+GETS = Counter("sigmgr_gets", "Sigs handed out, by source", ["source"], registry=REGISTRY)
+
+#: Cached sigs found older than the store's. More than a trickle: two writers disagree.
+DRIFT = Counter("sigmgr_cache_drift", "Cached sigs older than the store's", registry=REGISTRY)
+
+#: Acks of clients. Should follow the renewals of connected users within seconds.
+ACKS = Counter("sigmgr_acks", "Acks of clients, by result", ["result"], registry=REGISTRY)
+
+
+def get_logger(name: str) -> Any:
+    """A structlog logger; lines carry an ``action`` for machines and a sentence for people."""
+    return structlog.get_logger(name)
+
+
+def configure_logging(*, level: str = "info", as_json: bool = False) -> None:
+    """Send all logs of the process to standard error in one shape."""
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    renderers = _renderers(as_json)
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    out = logging.StreamHandler(sys.stderr)
+    out.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderers],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [out]
+    root.setLevel(level.upper())
+    # A run that is skipped because the last one still goes on is no news; what is due waits.
+    logging.getLogger("apscheduler").setLevel(logging.ERROR)
+    for chatty in (
+        "alembic",
+        "uvicorn",
+        "sqlalchemy",
+        "redis",
+        "fakeredis",
+        "asyncio",
+    ):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+def _renderers(as_json: bool) -> list[Any]:
+    """The pretty tracebacks would show local variables, and with them tickets and keys."""
+    if as_json:
+        return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    plain = structlog.dev.plain_traceback
+    return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)]

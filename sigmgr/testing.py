@@ -1,0 +1,77 @@
+"""Helpers for tests, shipped: a clock moved by hand and faults around any port.
+
+clock = ManualClock(1_900_000_000)
+store = Faulty(real_store, plan)      # plan decides before and after every call
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+
+class ManualClock:
+    """Whole Unix seconds that move only when told."""
+
+    def __init__(self, now: int) -> None:
+        self.now = now
+
+    def __call__(self) -> int:
+        return self.now
+
+    def advance(self, seconds: int) -> int:
+        self.now += seconds
+        return self.now
+
+
+#: Called as plan(name, moment) with moment "before" or "after"; raises to inject a fault.
+#: A raise "after" is a lost answer: the call has had its effect.
+Plan = Callable[[str, str], None]
+
+
+class Faulty:
+    """Any port with faults: calls ``plan`` before and after each of its methods.
+
+    Transactions and other async context managers are wrapped too: their methods, their
+    entry, and their end ("commit"), where "before" is a rollback and "after" a lost answer.
+    """
+
+    def __init__(self, target: Any, plan: Plan, label: str = "") -> None:
+        self._target = target
+        self._plan = plan
+        self._label = label or type(target).__name__
+
+    def __getattr__(self, name: str) -> Any:
+        attribute = getattr(self._target, name)
+        if not callable(attribute):
+            return attribute
+        label = f"{self._label}.{name}"
+
+        if inspect.iscoroutinefunction(attribute):
+
+            async def call(*args: Any, **kwargs: Any) -> Any:
+                self._plan(label, "before")
+                answer = await attribute(*args, **kwargs)
+                self._plan(label, "after")
+                return answer
+
+            return call
+
+        def enter(*args: Any, **kwargs: Any) -> Any:
+            answer = attribute(*args, **kwargs)
+            if hasattr(answer, "__aenter__"):
+                return self._block(label, answer)
+            return answer
+
+        return enter
+
+    @asynccontextmanager
+    async def _block(self, label: str, block: Any) -> AsyncIterator[Any]:
+        self._plan(label, "before")
+        async with block as inner:
+            wrapped = inner if isinstance(inner, list) else Faulty(inner, self._plan, label)
+            yield wrapped
+            self._plan(f"{label}.commit", "before")
+        self._plan(f"{label}.commit", "after")
