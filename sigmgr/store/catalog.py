@@ -1,0 +1,320 @@
+"""Apps, keys, tokens and a few named values: what operators manage.
+
+Rules:
+1. One key signs for an app. Who changes the keys of an app holds the app's row meanwhile,
+   so two operators wait for each other.
+2. A key's state goes prepared -> active -> old -> ..., see ``_STEPS``. Becoming active makes
+   the former active key old in the same transaction. Changing a state waits for the
+   transactions that share-lock the key (rule 13 of the design).
+3. Key material arrives and leaves sealed. It is bound to the id of its key, so the id is
+   taken first and the sealing done inside the transaction.
+
+What this module does not do: seal, sign, hash tokens, or write the events of a key change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from sqlalchemy import delete, exists, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from sigmgr.model import errors
+from sigmgr.model.app import App, KeyInfo, SealedKey, Token
+from sigmgr.model.policy import Policy
+from sigmgr.model.sig import KeyState
+from sigmgr.store import policies
+from sigmgr.store.engine import Engine
+from sigmgr.store.locks import queue_for_keys
+from sigmgr.store.tables import apps, holders, keys, meta, outbox, tokens
+from sigmgr.telemetry import get_logger
+
+_INFO = (
+    keys.c.id,
+    keys.c.sdkappid,
+    keys.c.format,
+    keys.c.curve,
+    keys.c.state,
+    keys.c.fingerprint,
+    keys.c.created_at,
+    keys.c.changed_at,
+)
+_TOKEN = (
+    tokens.c.id,
+    tokens.c.name,
+    tokens.c.role,
+    tokens.c.sdkappid,
+    tokens.c.created_at,
+    tokens.c.revoked_at,
+)
+
+#: From which states a key may come into a state. A key becomes old only by another's
+#: activation; a tainted key comes back never.
+_STEPS: dict[KeyState, frozenset[KeyState]] = {
+    KeyState.ACTIVE: frozenset({KeyState.PREPARED}),
+    KeyState.TAINTED: frozenset({KeyState.PREPARED, KeyState.ACTIVE, KeyState.OLD}),
+    KeyState.REVOKED: frozenset({KeyState.TAINTED}),
+}
+
+
+log = get_logger("sigmgr.catalog")
+
+
+class Catalog:
+    """Each method is one transaction."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    # Apps
+
+    async def add_app(
+        self, sdkappid: int, name: str = "", *, policy: Policy | None = None, now: int
+    ) -> App:
+        """Raises AppExists."""
+        app = App(sdkappid, name, policy or Policy(), paused=False, created_at=now)
+        row = app._asdict() | {"policy": policies.dump(app.policy)}
+        new = self._engine.dialect.insert(apps).values(row).on_conflict_do_nothing()
+        async with self._engine.write() as connection:
+            if await connection.scalar(new.returning(apps.c.sdkappid)) is None:
+                raise errors.AppExists(f"app {sdkappid} is already known")
+        return app
+
+    async def set_app(
+        self,
+        sdkappid: int,
+        *,
+        name: str | None = None,
+        policy: Policy | None = None,
+        paused: bool | None = None,
+    ) -> App:
+        """Change what is given. Raises AppUnknown."""
+        changes: dict[str, Any] = {"name": name, "paused": paused}
+        changes["policy"] = None if policy is None else policies.dump(policy)
+        changes = {field: value for field, value in changes.items() if value is not None}
+        async with self._engine.write() as connection:
+            app = await _app(connection, sdkappid, lock=True)
+            if changes:
+                await connection.execute(
+                    update(apps).where(apps.c.sdkappid == sdkappid).values(changes)
+                )
+                app = await _app(connection, sdkappid)
+        return app
+
+    async def get_app(self, sdkappid: int) -> App:
+        """Raises AppUnknown."""
+        async with self._engine.read() as connection:
+            return await _app(connection, sdkappid)
+
+    async def list_apps(self) -> list[App]:
+        """Every app whose policy can be read; one that cannot must not stop the others."""
+        async with self._engine.read() as connection:
+            rows = (await connection.execute(select(*apps.c).order_by(apps.c.sdkappid))).all()
+        readable = []
+        for row in rows:
+            try:
+                readable.append(_as_app(row))
+            except errors.BadSettings as error:
+                log.error(  # noqa: TRY400  the text says all, a traceback would not help
+                    "an app is left out: its policy is not valid",
+                    action="bad-policy",
+                    app=row[0],
+                    why=error.text,
+                )
+        return readable
+
+    async def remove_app(self, sdkappid: int, *, force: bool = False) -> None:
+        """With its keys, tokens, waiting events and, by ``force`` only, its holders.
+
+        Raises AppUnknown, or ConflictError while there are holders.
+        """
+        async with self._engine.write() as connection:
+            await _app(connection, sdkappid, lock=True)
+            used = select(exists().where(holders.c.sdkappid == sdkappid))
+            if not force and (await connection.scalar(used)):
+                raise errors.ConflictError(
+                    f"app {sdkappid} still has holders; removing it forgets them all"
+                )
+            for table in (holders, outbox, tokens, keys, apps):
+                await connection.execute(delete(table).where(table.c.sdkappid == sdkappid))
+
+    # Keys
+
+    async def add_key(
+        self,
+        sdkappid: int,
+        *,
+        format: str,  # noqa: A002 - the word of the design
+        curve: str,
+        fingerprint: str,
+        state: KeyState = KeyState.PREPARED,
+        seal: Callable[[int], bytes],
+        now: int,
+    ) -> KeyInfo:
+        """Add a key, prepared or active. ``seal`` gets the new id and returns the sealed
+        material. Raises AppUnknown, KeyExists, KeyStateConflict."""
+        if state not in {KeyState.PREPARED, KeyState.ACTIVE}:
+            raise errors.KeyStateConflict(f"a new key is prepared or active, not {state.value}")
+        row = {"sdkappid": sdkappid, "format": format, "curve": curve, "state": "prepared"}
+        row |= {"fingerprint": fingerprint, "sealed": b"", "created_at": now, "changed_at": now}
+        new = self._engine.dialect.insert(keys).values(row)
+        new = new.on_conflict_do_nothing(index_elements=["sdkappid", "fingerprint"])
+        async with self._engine.write() as connection:
+            await _app(connection, sdkappid, lock=True)
+            key_id: int | None = await connection.scalar(new.returning(keys.c.id))
+            if key_id is None:
+                raise errors.KeyExists(f"app {sdkappid} already has the key {fingerprint}")
+            await connection.execute(
+                update(keys).where(keys.c.id == key_id).values(sealed=seal(key_id))
+            )
+            if state is KeyState.ACTIVE:
+                await _queue_for_all(self._engine, connection, sdkappid)
+                await _activate(connection, sdkappid, key_id, now)
+            return await _key(connection, sdkappid, key_id)
+
+    async def list_keys(self, sdkappid: int) -> list[KeyInfo]:
+        """Oldest first; empty where the app is not known."""
+        async with self._engine.read() as connection:
+            mine = select(*_INFO).where(keys.c.sdkappid == sdkappid).order_by(keys.c.id)
+            return [_as_key(row) for row in await connection.execute(mine)]
+
+    async def sealed_keys(self, sdkappid: int | None = None) -> list[SealedKey]:
+        """Every key in any state with its sealed material; of one app where it is given."""
+        wanted = select(*_INFO, keys.c.sealed).order_by(keys.c.id)
+        if sdkappid is not None:
+            wanted = wanted.where(keys.c.sdkappid == sdkappid)
+        async with self._engine.read() as connection:
+            rows = await connection.execute(wanted)
+            return [SealedKey(_as_key(row[:-1]), bytes(row[-1])) for row in rows]
+
+    async def set_key_state(self, sdkappid: int, key_id: int, state: KeyState, now: int) -> KeyInfo:
+        """One step of a key's life; again into the same state changes nothing.
+
+        Raises KeyUnknown, KeyStateConflict, AppUnknown.
+        """
+        async with self._engine.write() as connection:
+            await _app(connection, sdkappid, lock=True)
+            key = await _key(connection, sdkappid, key_id)
+            if key.state is state:
+                return key
+            if key.state not in _STEPS.get(state, frozenset()):
+                raise errors.KeyStateConflict(
+                    f"key {key_id} is {key.state.value}; it cannot become {state.value}"
+                )
+            await _queue_for_all(self._engine, connection, sdkappid)
+            if state is KeyState.ACTIVE:
+                await _activate(connection, sdkappid, key_id, now)
+            else:
+                changed = {"state": state.value, "changed_at": now}
+                await connection.execute(update(keys).where(keys.c.id == key_id).values(changed))
+            return await _key(connection, sdkappid, key_id)
+
+    async def key_in_use(self, sdkappid: int, key_id: int, now: int) -> bool:
+        """A sig of this key has not expired yet. Reads the app's holders; for operators."""
+        h = holders.c
+        living = exists().where(
+            h.sdkappid == sdkappid,
+            h.key_id == key_id,
+            h.issued_at > h.revoked_at,
+            h.expires_at > now,
+        )
+        async with self._engine.read() as connection:
+            return bool(await connection.scalar(select(living)))
+
+    # Tokens
+
+    async def add_token(
+        self, name: str, *, role: str, sdkappid: int = 0, digest: bytes, now: int
+    ) -> Token:
+        """Raises ConflictError where the digest is known."""
+        row = {"name": name, "role": role, "sdkappid": sdkappid, "digest": digest}
+        row |= {"created_at": now, "revoked_at": 0}
+        async with self._engine.write() as connection:
+            token_id = await connection.scalar(insert(tokens).values(row).returning(tokens.c.id))
+        return Token(int(token_id or 0), name, role, sdkappid, now)
+
+    async def list_tokens(self) -> list[Token]:
+        """Revoked ones too, oldest first."""
+        async with self._engine.read() as connection:
+            rows = await connection.execute(select(*_TOKEN).order_by(tokens.c.id))
+            return [Token(*row) for row in rows]
+
+    async def revoke_token(self, token_id: int, now: int) -> Token:
+        """Again changes nothing. Raises TokenNotFound."""
+        mine = tokens.c.id == token_id
+        async with self._engine.write() as connection:
+            live = update(tokens).where(mine, tokens.c.revoked_at == 0)
+            await connection.execute(live.values(revoked_at=now))
+            row = (await connection.execute(select(*_TOKEN).where(mine))).first()
+        if row is None:
+            raise errors.TokenNotFound(f"there is no token {token_id}")
+        return Token(*row)
+
+    async def token_by_digest(self, digest: bytes) -> Token | None:
+        """A revoked one too: ``revoked_at`` tells."""
+        async with self._engine.read() as connection:
+            wanted = select(*_TOKEN).where(tokens.c.digest == digest)
+            row = (await connection.execute(wanted)).first()
+        return None if row is None else Token(*row)
+
+    # Named values
+
+    async def get_meta(self, name: str) -> bytes | None:
+        async with self._engine.read() as connection:
+            value = await connection.scalar(select(meta.c.value).where(meta.c.name == name))
+        return None if value is None else bytes(value)
+
+    async def put_meta(self, name: str, value: bytes, *, replace: bool = False) -> bytes:
+        """Keep the value unless there is one; answers the one that is kept. So of two
+        processes that start at once, both go on with the same."""
+        new = self._engine.dialect.insert(meta).values(name=name, value=value)
+        if replace:
+            new = new.on_conflict_do_update(index_elements=["name"], set_={"value": value})
+        else:
+            new = new.on_conflict_do_nothing()
+        async with self._engine.write() as connection:
+            await connection.execute(new)
+            kept = await connection.scalar(select(meta.c.value).where(meta.c.name == name))
+        return bytes(kept or b"")
+
+
+async def _queue_for_all(engine: Engine, connection: AsyncConnection, sdkappid: int) -> None:
+    """In turn with those who sign: a row lock alone is overtaken for ever by new signers."""
+    mine = select(keys.c.id).where(keys.c.sdkappid == sdkappid).order_by(keys.c.id)
+    ids = list((await connection.scalars(mine)).all())
+    await queue_for_keys(connection, engine.dialect, ids, shared=False)
+
+
+async def _app(connection: AsyncConnection, sdkappid: int, *, lock: bool = False) -> App:
+    wanted = select(*apps.c).where(apps.c.sdkappid == sdkappid)
+    row = (await connection.execute(wanted.with_for_update() if lock else wanted)).first()
+    if row is None:
+        raise errors.AppUnknown(f"app {sdkappid} is not known here")
+    return _as_app(row)
+
+
+async def _key(connection: AsyncConnection, sdkappid: int, key_id: int) -> KeyInfo:
+    wanted = select(*_INFO).where(keys.c.sdkappid == sdkappid, keys.c.id == key_id)
+    row = (await connection.execute(wanted)).first()
+    if row is None:
+        raise errors.KeyUnknown(f"app {sdkappid} has no key {key_id}")
+    return _as_key(row)
+
+
+async def _activate(connection: AsyncConnection, sdkappid: int, key_id: int, now: int) -> None:
+    """First the former, then the next: the index allows one active key at any moment."""
+    former = update(keys).where(keys.c.sdkappid == sdkappid, keys.c.state == "active")
+    await connection.execute(former.values(state="old", changed_at=now))
+    following = update(keys).where(keys.c.id == key_id)
+    await connection.execute(following.values(state="active", changed_at=now))
+
+
+def _as_app(row: Sequence[Any]) -> App:
+    sdkappid, name, policy, paused, created_at = row
+    return App(sdkappid, name, policies.load(policy), paused=bool(paused), created_at=created_at)
+
+
+def _as_key(row: Sequence[Any]) -> KeyInfo:
+    key_id, sdkappid, sig_format, curve, state, *rest = row
+    return KeyInfo(key_id, sdkappid, sig_format, curve, KeyState(state), *rest)

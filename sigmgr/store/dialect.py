@@ -1,0 +1,157 @@
+"""All that differs between SQLite and PostgreSQL in how statements are written.
+
+Rules:
+1. A batch of rows travels as parameters of one statement and is a table named ``batch``
+   inside it, with its position in ``n``. PostgreSQL gets one array per column, written as
+   array literals here (the driver's own array code takes four times as long); SQLite gets
+   one JSON document. Never a VALUES list: its text grows with the batch.
+2. Rows that a statement finds, locks and deletes are addressed by where they lie (``ctid``,
+   ``rowid``), so that no planner can turn the meeting into a scan. Not so for a SELECT that
+   locks: it runs the finding part again for every row that others changed meanwhile.
+3. ``FOR UPDATE`` and ``SKIP LOCKED`` are left out by SQLAlchemy on SQLite, where a write
+   transaction is alone anyway.
+
+What this module does not do: transactions, pragmas and timeouts (``engine``).
+"""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import lru_cache
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    ColumnElement,
+    FromClause,
+    ScalarSelect,
+    Select,
+    Table,
+    bindparam,
+    column,
+    func,
+    literal_column,
+    select,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.types import UserDefinedType
+
+Rows = Sequence[Sequence[Any]]
+
+
+class Dialect(ABC):
+    """One database's way of writing what the statements need."""
+
+    name: str
+
+    @abstractmethod
+    def batch(self, *columns: tuple[str, type]) -> FromClause:
+        """A table of the rows given as parameters: the columns (name, int or str) and n."""
+
+    @abstractmethod
+    def parameters(self, rows: Rows) -> dict[str, Any]:
+        """The parameters that carry these rows into a statement with a batch."""
+
+    @abstractmethod
+    def located(self, table: Table, found: Select[Any]) -> ColumnElement[bool]:
+        """Rows of ``table`` that lie where ``found`` says; it selects :meth:`location`."""
+
+    @abstractmethod
+    def location(self, table: Table) -> ColumnElement[Any]:
+        """Where a row of ``table`` lies."""
+
+    @abstractmethod
+    def insert(self, table: Table) -> Any:
+        """An insert that knows ``on_conflict_do_nothing``."""
+
+
+def _numbers(values: Iterable[int | None]) -> str:
+    return "{" + ",".join(map(str, values)).replace("None", "NULL") + "}"
+
+
+def _texts(values: Collection[str]) -> str:
+    # Escaped in one piece: NUL, which no text of PostgreSQL may hold, keeps them apart.
+    joined = "\0".join(values)
+    if joined.count("\0") != max(len(values) - 1, 0):
+        raise ValueError("a text for the database holds a NUL")
+    if not values:
+        return "{}"
+    escaped = joined.replace("\\", "\\\\").replace('"', '\\"')
+    return '{"' + escaped.replace("\0", '","') + '"}'
+
+
+class _Array(UserDefinedType[Any]):
+    """A whole column of a batch as one array literal."""
+
+    cache_ok = True
+    render_bind_cast = True
+
+    def __init__(self, of: type) -> None:
+        self.of = of
+
+    def get_col_spec(self, **_: Any) -> str:
+        return "BIGINT[]" if self.of is int else "TEXT[]"
+
+    def bind_processor(self, dialect: Any) -> Callable[[Any], str]:
+        return _numbers if self.of is int else _texts
+
+
+class Postgres(Dialect):
+    name = "postgresql"
+
+    @lru_cache  # noqa: B019 - two instances per process at most, and few shapes
+    def batch(self, *columns: tuple[str, type]) -> FromClause:
+        arrays = [
+            bindparam(f"column_{i}", type_=_Array(kind)) for i, (_, kind) in enumerate(columns)
+        ]
+        names = [column(name, None if kind is str else BigInteger) for name, kind in columns]
+        unnested = func.unnest(*arrays).table_valued(*names, with_ordinality="n", name="batch")
+        return unnested.render_derived()
+
+    def parameters(self, rows: Rows) -> dict[str, Any]:
+        return {f"column_{i}": values for i, values in enumerate(zip(*rows, strict=True))}
+
+    def location(self, table: Table) -> ColumnElement[Any]:
+        return literal_column(f"{table.name}.ctid")
+
+    def located(self, table: Table, found: Select[Any]) -> ColumnElement[bool]:
+        # An array computed once is walked as a list of addresses; IN (SELECT ...) may be
+        # turned into a join that reads the table.
+        addresses: ScalarSelect[Any] = found.scalar_subquery()
+        return self.location(table).bool_op("=")(func.any(func.array(addresses)))
+
+    def insert(self, table: Table) -> Any:
+        return postgresql.insert(table)
+
+
+class Sqlite(Dialect):
+    name = "sqlite"
+
+    @lru_cache  # noqa: B019 - as above
+    def batch(self, *columns: tuple[str, type]) -> FromClause:
+        rows = func.json_each(bindparam("rows")).table_valued("key", "value", name="rows")
+        cells = [
+            func.json_extract(rows.c.value, literal_column(f"'$[{i}]'")).label(name)
+            for i, (name, _) in enumerate(columns)
+        ]
+        return select(*cells, rows.c.key.label("n")).subquery("batch")
+
+    def parameters(self, rows: Rows) -> dict[str, Any]:
+        return {"rows": json.dumps(rows, ensure_ascii=False)}
+
+    def location(self, table: Table) -> ColumnElement[Any]:
+        return literal_column(f"{table.name}.rowid")
+
+    def located(self, table: Table, found: Select[Any]) -> ColumnElement[bool]:
+        return self.location(table).in_(found)
+
+    def insert(self, table: Table) -> Any:
+        return sqlite.insert(table)
+
+
+POSTGRES: Dialect = Postgres()
+SQLITE: Dialect = Sqlite()
+TRUE = literal_column("1 = 1", Boolean)

@@ -1,0 +1,294 @@
+"""The statements over ``holders``, one function each, named for what it means.
+
+Every function returns a statement without values; the values are its bind parameters, named
+in its docstring. They are built once per dialect and kept, so that SQLAlchemy compiles each
+one once.
+
+How due rows are found at bounded cost, whatever the backlog: ``limit`` rows are wanted, and
+no statement looks at more than a *lookahead* of index entries.
+
+- A backlog within the lookahead is read whole and sorted by expiry (:func:`backlog`): exact.
+- A larger one is taken in expiry order from the expiry index, which is sorted already, up to
+  a horizon one lookahead away (:func:`urgent`); what is missing then comes from the longest
+  overdue (:func:`overdue`). What is in emergency expires first, so it is ahead.
+
+What this module does not do: run them, or decide what is due.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Select,
+    Text,
+    Update,
+    and_,
+    bindparam,
+    case,
+    func,
+    literal_column,
+    or_,
+    select,
+    tuple_,
+)
+
+from sigmgr.model.holder import Holder
+from sigmgr.model.policy import FULL_LIFE, MAX_TTL
+from sigmgr.model.sig import Record
+from sigmgr.store.dialect import TRUE, Dialect
+from sigmgr.store.tables import FORGET_AT, holders
+
+h = holders.c
+KEY = tuple(holders.primary_key.columns)
+KEY_COLUMNS = tuple((column.name, int if column is h.sdkappid else str) for column in KEY)
+ALL_COLUMNS = tuple((c.name, str if isinstance(c.type, Text) else int) for c in h)
+MUTABLE = tuple(name for name, _ in ALL_COLUMNS if name not in Holder._fields)
+
+#: A horizon beyond every row.
+ENDLESS = (2**62, 2**62)
+
+_app = h.sdkappid == bindparam("sdkappid")
+_due = h.due_at <= bindparam("now")
+_place = tuple_(h.expires_at, h.due_at)
+_remaining = h.expires_at - bindparam("now", type_=BigInteger)
+
+
+def _horizon(at: str) -> ColumnElement[Any]:
+    return tuple_(
+        bindparam(f"{at}_expiry", type_=BigInteger), bindparam(f"{at}_due", type_=BigInteger)
+    )
+
+
+def _limit() -> ColumnElement[int]:
+    return bindparam("limit", type_=BigInteger)
+
+
+def _same_holder(batch: Any) -> ColumnElement[bool]:
+    return and_(*(column == batch.c[column.name] for column in KEY))
+
+
+# Reading
+
+
+@cache
+def named(dialect: Dialect, *, lock: bool = False) -> Select[Any]:
+    """The rows of a batch of holders.
+
+    Locked in the order of the batch, which the caller has sorted: two callers with common
+    holders meet them in the same order and cannot deadlock.
+    """
+    batch = dialect.batch(*KEY_COLUMNS)
+    found = select(*h).join_from(batch, holders, _same_holder(batch))
+    if lock:
+        return found.order_by(batch.c.n).with_for_update(of=holders)
+    return found
+
+
+@cache
+def of_user() -> Select[Any]:
+    """All rows of ``userid`` in ``sdkappid``, in holder order."""
+    return select(*h).where(_app, h.userid == bindparam("userid")).order_by(*KEY)
+
+
+@cache
+def page(*, first: bool) -> Select[Any]:
+    """``limit`` rows in holder order, after the holder given as the key columns."""
+    rows = select(*h).order_by(*KEY).limit(_limit())
+    if first:
+        return rows
+    return rows.where(tuple_(*KEY) > tuple_(*(bindparam(column.name) for column in KEY)))
+
+
+@cache
+def apps_tracked() -> Select[Any]:
+    """The apps with rows to be renewed at some time, one index probe for each.
+
+    With each its expiry among the longest overdue and among what expires first; both are
+    NULL where nothing is due ``now``.
+    """
+    tracked = h.due_at.is_not(None)
+    lowest = select(func.min(h.sdkappid).label("sdkappid")).where(tracked)
+    found = lowest.cte("found", recursive=True)
+    following = (
+        select(func.min(h.sdkappid))
+        .where(tracked, h.sdkappid > found.c.sdkappid)
+        .correlate(found)
+        .scalar_subquery()
+    )
+    found = found.union_all(select(following).where(found.c.sdkappid.is_not(None)))
+    mine = h.sdkappid == found.c.sdkappid
+    overdue = select(h.expires_at).where(mine, _due).order_by(h.due_at).limit(16)
+    ahead = select(h.expires_at, h.due_at).where(mine, tracked)
+    ahead = ahead.order_by(h.expires_at, h.due_at).limit(16)
+    first = overdue.correlate(found).subquery()
+    second = ahead.correlate(found).subquery()
+    return select(
+        found.c.sdkappid,
+        select(func.min(first.c.expires_at)).scalar_subquery().label("overdue"),
+        select(func.min(second.c.expires_at))
+        .where(second.c.due_at <= bindparam("now"))
+        .scalar_subquery()
+        .label("ahead"),
+    ).where(found.c.sdkappid.is_not(None))
+
+
+# Claiming
+
+
+@cache
+def due_beyond() -> Select[Any]:
+    """One row if more than ``lookahead`` rows of ``sdkappid`` are due ``now``."""
+    probe = select(h.due_at).where(_app, _due).order_by(h.due_at)
+    return probe.offset(bindparam("lookahead", type_=BigInteger)).limit(1)
+
+
+@cache
+def expiry_horizon(*, resumed: bool = False) -> Select[Any]:
+    """(expires_at, due_at) of the tracked row ``lookahead`` places on in expiry order.
+
+    ``resumed``: between the places ``from_expiry``, ``from_due`` and ``to_expiry``, ``to_due``.
+    """
+    probe = select(h.expires_at, h.due_at).where(_app, h.due_at.is_not(None))
+    if resumed:
+        probe = probe.where(_place > _horizon("from"), _place <= _horizon("to"))
+    probe = probe.order_by(h.expires_at, h.due_at)
+    return probe.offset(bindparam("lookahead", type_=BigInteger)).limit(1)
+
+
+@cache
+def urgent(*, emergency_only: bool = False) -> Select[Any]:
+    """Due rows up to the horizon ``to_expiry``, ``to_due``, earliest expiry first, locked."""
+    rows = select(*h).where(_app, _due, _place <= _horizon("to"))
+    if emergency_only:
+        rows = rows.where(
+            # No life is longer, so the index ends the walk here.
+            h.expires_at < bindparam("now", type_=BigInteger) + literal_column(str(MAX_TTL // 20)),
+            or_(_remaining * literal_column("20") < h.ttl, _remaining < literal_column("3")),
+        )
+    rows = rows.order_by(h.expires_at, h.due_at).limit(_limit())
+    return rows.with_for_update(skip_locked=True)
+
+
+@cache
+def backlog() -> Select[Any]:
+    """Due rows, earliest expiry first, locked; for a backlog known to be small.
+
+    They are sorted. The index that has them sorted holds all rows that are not due too, so
+    its order is kept from the planner.
+    """
+    expiry = h.expires_at + literal_column("0")
+    rows = select(*h).where(_app, _due).order_by(expiry, h.userid, h.kind, h.scope)
+    return rows.limit(_limit()).with_for_update(skip_locked=True)
+
+
+@cache
+def overdue() -> Select[Any]:
+    """Due rows beyond the horizon ``from_expiry``, ``from_due``, longest overdue first, locked."""
+    rows = select(*h).where(_app, _due, _place > _horizon("from")).order_by(h.due_at)
+    return rows.limit(_limit()).with_for_update(skip_locked=True)
+
+
+def _rungs_crossed(rungs: int) -> ColumnElement[Any]:
+    """The count of :func:`sigmgr.model.timing.rungs_crossed`, for a ladder of so many rungs.
+
+    A rung belongs to a full life; scaled it is ``rung * life // FULL_LIFE``, and it is left
+    out where that is 0. ``left <= floor(x)`` for whole ``left`` is ``left <= x``.
+    """
+    full: ColumnElement[int] = literal_column(str(FULL_LIFE))
+    life = case((h.ttl < full, h.ttl), else_=full)
+    crossed: ColumnElement[Any] = case((_remaining <= 0, 1), else_=0)
+    for i in range(rungs):
+        scaled = bindparam(f"rung_{i}", type_=BigInteger) * life
+        crossed += case((and_(scaled >= full, _remaining * full <= scaled), 1), else_=0)
+    return crossed
+
+
+@cache
+def unwarned(rungs: int) -> Select[Any]:
+    """Live tracked rows between two places of the expiry order that have crossed more rungs
+    than ``warned`` counts, locked. The ladder is ``rung_0``, ``rung_1``, ..."""
+    rows = select(*h).where(
+        _app,
+        h.due_at.is_not(None),
+        _place > _horizon("from"),
+        _place <= _horizon("to"),
+        h.issued_at > h.revoked_at,
+        _rungs_crossed(rungs) > h.warned,
+    )
+    rows = rows.order_by(h.expires_at, h.due_at).limit(_limit())
+    return rows.with_for_update(skip_locked=True)
+
+
+# Writing
+
+
+@cache
+def make_missing(dialect: Dialect) -> Any:
+    """Rows with nothing but their key, for a batch of holders; those there stay."""
+    batch = dialect.batch(*KEY_COLUMNS)
+    rows = select(*(batch.c[column.name] for column in KEY)).where(TRUE).order_by(batch.c.n)
+    insert = dialect.insert(holders).from_select([column.name for column in KEY], rows)
+    return insert.on_conflict_do_nothing(index_elements=list(KEY))
+
+
+@cache
+def save(dialect: Dialect) -> Update:
+    """A batch of whole records, and after each the issued_at that its row must still have."""
+    batch = dialect.batch(*ALL_COLUMNS, ("replaces", int))
+    return (
+        holders.update()
+        .where(_same_holder(batch), h.issued_at == batch.c.replaces)
+        .values({name: batch.c[name] for name in MUTABLE})
+    )
+
+
+@cache
+def seen_earlier(dialect: Dialect) -> Select[Any]:
+    """Every row of a batch of users (sdkappid, userid, at) that was last seen before ``at``,
+    locked in holder order."""
+    batch = dialect.batch(("sdkappid", int), ("userid", str), ("at", int))
+    mine = and_(h.sdkappid == batch.c.sdkappid, h.userid == batch.c.userid)
+    rows = select(*KEY, batch.c.at).join_from(batch, holders, mine)
+    return rows.where(h.seen_at < batch.c.at).order_by(*KEY).with_for_update(of=holders)
+
+
+@cache
+def mark_seen(dialect: Dialect) -> Update:
+    """A batch of holders, and after each the time at which it was seen. Who is seen is not
+    dormant: a living sig is renewed again from its renewal time on."""
+    batch = dialect.batch(*KEY_COLUMNS, ("at", int))
+    asleep = and_(h.due_at.is_(None), h.issued_at > h.revoked_at, h.expires_at > batch.c.at)
+    return (
+        holders.update()
+        .where(_same_holder(batch), h.seen_at < batch.c.at)
+        .values(seen_at=batch.c.at, due_at=case((asleep, h.renew_at), else_=h.due_at))
+    )
+
+
+@cache
+def forget_past(dialect: Dialect) -> Any:
+    """Delete ``limit`` resting rows whose time to be forgotten has come ``now``."""
+    forget_at: ColumnElement[int] = literal_column(f"({FORGET_AT})", BigInteger)
+    now = bindparam("now", type_=BigInteger)
+    past = (
+        select(dialect.location(holders))
+        .where(
+            h.due_at.is_(None),
+            forget_at <= now,
+            # A revocation is remembered for a day, even one of a sig long expired.
+            h.revoked_at + literal_column("86400") <= now,
+            # No retention allows this; if one ever did, what is alive would still stay.
+            or_(h.expires_at <= now, h.issued_at == 0),
+        )
+        .order_by(forget_at)
+        .limit(_limit())
+        .with_for_update(skip_locked=True)
+    )
+    return holders.delete().where(dialect.located(holders, past))
+
+
+assert tuple(name for name, _ in ALL_COLUMNS) == Record._fields, "columns follow Record"

@@ -1,0 +1,56 @@
+"""A policy as JSON: the fields that differ from the defaults, and nothing else.
+
+So a better default in a later version reaches every app that did not choose otherwise.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from sigmgr.model import errors
+from sigmgr.model.policy import Policy
+
+_NAMES = frozenset(field.name for field in dataclasses.fields(Policy))
+
+
+def policy_overrides(policy: Policy) -> dict[str, Any]:
+    """The fields that differ from the defaults, as JSON knows them."""
+    chosen, default = dataclasses.asdict(policy), dataclasses.asdict(Policy())
+    return {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in chosen.items()
+        if value != default[name]
+    }
+
+
+def policy_from(overrides: Mapping[str, Any]) -> Policy:
+    """The policy with these fields in place of the defaults. Raises BadSettings."""
+    unknown = sorted(set(overrides) - _NAMES)
+    if unknown:
+        raise errors.BadSettings(f"a policy has no field {', '.join(unknown)}")
+    try:
+        return msgspec.convert(dict(overrides), Policy)
+    except msgspec.ValidationError as error:
+        raise errors.BadSettings(f"the policy is not valid: {error}") from error
+    except errors.InputError as error:
+        raise errors.BadSettings(f"the policy is not valid: {error.text}") from error
+
+
+def dump(policy: Policy) -> str:
+    return json.dumps(policy_overrides(policy), sort_keys=True)
+
+
+def load(text: str) -> Policy:
+    """Raises BadSettings."""
+    try:
+        overrides = json.loads(text)
+    except ValueError as error:
+        raise errors.BadSettings("the policy is no JSON") from error
+    if not isinstance(overrides, dict):
+        raise errors.BadSettings("the policy is no JSON object")
+    return policy_from(overrides)

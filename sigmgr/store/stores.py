@@ -1,0 +1,118 @@
+"""Facts in SQL: fulfils ``ports.Store`` and ``ports.Janitor``.
+
+Rules:
+1. Writes go through :meth:`SqlStore.transaction`, but for two that carry no event: the mark
+   of who was seen, and forgetting what is past.
+2. Batches of any size are cut, so that no statement holds locks for long.
+
+What this module does not do: migrate, or manage apps and keys (``migrate``, ``catalog``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Iterator, Sequence
+from itertools import islice
+from typing import TypeVar
+
+from sigmgr.model.holder import Holder
+from sigmgr.model.sig import Record
+from sigmgr.store import holders as statements
+from sigmgr.store.engine import Engine
+from sigmgr.store.transaction import Memory, SqlTransaction
+
+T = TypeVar("T")
+
+#: Rows that one statement of a cut batch carries.
+CUT = 1000
+
+
+class SqlStore:
+    """See :class:`sigmgr.ports.Store`."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._dialect = engine.dialect
+        self._memory = Memory()
+
+    @contextlib.asynccontextmanager
+    async def transaction(self) -> AsyncIterator[SqlTransaction]:
+        """See the port."""
+        async with self._engine.write() as connection:
+            yield SqlTransaction(connection, self._dialect, self._memory)
+
+    async def find(self, holders: Sequence[Holder]) -> list[Record | None]:
+        """See the port."""
+        rows: dict[Holder, Record] = {}
+        for wanted in _cut(sorted(set(holders))):
+            async with self._engine.read() as connection:
+                found = await connection.execute(
+                    statements.named(self._dialect), self._dialect.parameters(wanted)
+                )
+                rows |= {record.holder: record for record in map(Record._make, found.all())}
+        return [rows.get(holder) for holder in holders]
+
+    async def of_user(self, sdkappid: int, userid: str) -> list[Record]:
+        """See the port."""
+        values = {"sdkappid": sdkappid, "userid": userid}
+        async with self._engine.read() as connection:
+            return [
+                Record._make(row) for row in await connection.execute(statements.of_user(), values)
+            ]
+
+    async def page(self, after: Holder | None, limit: int) -> list[Record]:
+        """See the port."""
+        values = {"limit": limit, **(after._asdict() if after is not None else {})}
+        async with self._engine.read() as connection:
+            rows = await connection.execute(statements.page(first=after is None), values)
+            return [Record._make(row) for row in rows]
+
+    async def apps_with_due(self, now: int) -> list[int]:
+        """See the port. Nearest by a look at the first few of each app, not by all."""
+        async with self._engine.read() as connection:
+            rows = (await connection.execute(statements.apps_tracked(), {"now": now})).all()
+        nearest = [
+            (min(expiry for expiry in (overdue, ahead) if expiry is not None), sdkappid)
+            for sdkappid, overdue, ahead in rows
+            if overdue is not None
+        ]
+        return [sdkappid for _, sdkappid in sorted(nearest)]
+
+    async def mark(self, seen: Sequence[tuple[Holder, int]]) -> None:
+        """See the port."""
+        latest: dict[tuple[int, str], int] = {}
+        for holder, at in seen:
+            user = (holder.sdkappid, holder.userid)
+            latest[user] = max(at, latest.get(user, at))
+        for users in _cut(sorted(latest.items())):
+            async with self._engine.write() as connection:
+                found = await connection.execute(
+                    statements.seen_earlier(self._dialect),
+                    self._dialect.parameters([(*user, at) for user, at in users]),
+                )
+                rows = [tuple(row) for row in found]
+                if rows:
+                    await connection.execute(
+                        statements.mark_seen(self._dialect), self._dialect.parameters(rows)
+                    )
+
+
+class SqlJanitor:
+    """See :class:`sigmgr.ports.Janitor`."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def forget_past(self, now: int, limit: int) -> int:
+        """See the port."""
+        async with self._engine.write() as connection:
+            done = await connection.execute(
+                statements.forget_past(self._engine.dialect), {"now": now, "limit": limit}
+            )
+            return done.rowcount
+
+
+def _cut(items: Sequence[T]) -> Iterator[list[T]]:
+    rest = iter(items)
+    while part := list(islice(rest, CUT)):
+        yield part

@@ -1,0 +1,210 @@
+"""What is kept: the tables, their indexes, and why each index exists.
+
+- ``holders``: one row per holder, the columns of :class:`sigmgr.model.sig.Record` in order.
+- ``outbox``: events that wait to be told; a queue that is empty most of the time.
+- ``apps``, ``keys``, ``tokens``: what operators manage. ``meta``: a few named values.
+
+Texts compare by byte on both databases (collation C on PostgreSQL, SQLite's default), so
+that the database, ``sorted()`` and cursors agree on the order of holders.
+
+What this module does not do: build statements, and migrate (``alembic/versions``; a test
+compares the two).
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+metadata = MetaData()
+
+#: Text that sorts by byte. SQLite does so by default and knows no collation named C.
+ByteText = Text().with_variant(Text(collation="C"), "postgresql")
+#: SQLite counts up without reuse only for a column declared INTEGER.
+Serial = BigInteger().with_variant(Integer, "sqlite")
+
+
+def _text(name: str) -> Column[str]:
+    return Column(name, ByteText, nullable=False, server_default=text("''"))
+
+
+def _number(name: str) -> Column[int]:
+    return Column(name, BigInteger, nullable=False, server_default=text("0"))
+
+
+#: When a row that rests (due_at is NULL) may be forgotten: users 180 d after expiry and
+#: rooms 1 d, for a life of 90 d and 6 h, in proportion for shorter lives; a row that exists
+#: for a revocation only, 1 d after that.
+FORGET_AT = (
+    "CASE WHEN issued_at = 0 THEN revoked_at + 86400"
+    " WHEN kind = 'room' AND ttl >= 21600 THEN expires_at + 86400"
+    " WHEN kind = 'room' THEN expires_at + 4 * ttl"
+    " WHEN ttl >= 7776000 THEN expires_at + 15552000"
+    " ELSE expires_at + 2 * ttl END"
+)
+
+holders = Table(
+    "holders",
+    metadata,
+    Column("sdkappid", BigInteger, nullable=False),
+    Column("userid", ByteText, nullable=False),
+    Column("kind", ByteText, nullable=False),
+    Column("scope", ByteText, nullable=False),
+    _text("format"),
+    _number("key_id"),
+    _number("issued_at"),
+    _number("ttl"),
+    _number("renew_at"),
+    _number("warn_after"),
+    _number("expires_at"),
+    _number("privileges"),
+    _text("reason"),
+    Column("due_at", BigInteger),
+    _number("failures"),
+    _text("last_error"),
+    _number("seen_at"),
+    _number("acked"),
+    _number("acked_at"),
+    _number("revoked_at"),
+    _number("warned"),
+    Column("past", ByteText, nullable=False, server_default=text("'[]'")),
+    # The order of holders is the order of cursors and of row locks.
+    PrimaryKeyConstraint("sdkappid", "userid", "kind", "scope", name="pk_holders"),
+    # Room for the next version of a row on its page: a mark of ``seen_at`` then touches no
+    # index. Vacuum comes before a twentieth of the rows are dead: claims walk over those.
+    postgresql_with={
+        "fillfactor": "70",
+        "autovacuum_vacuum_scale_factor": "0.05",
+        "autovacuum_analyze_scale_factor": "0.05",
+    },
+)
+
+_tracked = holders.c.due_at.is_not(None)
+
+# What is due, the longest overdue first: one probe says whether an app has work at all,
+# and the backlog of a quiet app is read through it.
+Index(
+    "ix_holders_due",
+    holders.c.sdkappid,
+    holders.c.due_at,
+    postgresql_where=_tracked,
+    sqlite_where=_tracked,
+)
+# What expires next: a large backlog is taken in this order, without sorting it; due_at
+# lets rows that are not due be passed over inside the index. Warnings walk it too.
+Index(
+    "ix_holders_expiry",
+    holders.c.sdkappid,
+    holders.c.expires_at,
+    holders.c.due_at,
+    postgresql_where=_tracked,
+    sqlite_where=_tracked,
+)
+# What may be forgotten, for the janitor. By expires_at alone it would walk over months of
+# dormant users to find yesterday's rooms.
+Index(
+    "ix_holders_past",
+    text(f"({FORGET_AT})"),
+    postgresql_where=holders.c.due_at.is_(None),
+    sqlite_where=holders.c.due_at.is_(None),
+    _table=holders,
+)
+
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("id", Serial, primary_key=True, autoincrement=True),
+    Column("at", BigInteger, nullable=False),
+    Column("type", ByteText, nullable=False),
+    Column("sdkappid", BigInteger, nullable=False),
+    Column("userid", ByteText, nullable=False),
+    Column("kind", ByteText, nullable=False),
+    Column("scope", ByteText, nullable=False),
+    Column("issued_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+    Column("reason", ByteText, nullable=False),
+    Column("note", ByteText, nullable=False),
+    # An id is never used again: a late ``forget`` must not meet a newer event.
+    sqlite_autoincrement=True,
+    # A queue turns over many times its size: vacuum by count, not by share, and unhurried
+    # by cost limits, else every poll walks over what was deleted.
+    postgresql_with={
+        "autovacuum_vacuum_scale_factor": "0",
+        "autovacuum_vacuum_threshold": "5000",
+        "autovacuum_vacuum_insert_scale_factor": "0",
+        "autovacuum_vacuum_insert_threshold": "50000",
+        "autovacuum_vacuum_cost_delay": "0",
+    },
+)
+
+apps = Table(
+    "apps",
+    metadata,
+    Column("sdkappid", BigInteger, primary_key=True, autoincrement=False),
+    Column("name", ByteText, nullable=False),
+    # JSON of the policy's fields that differ from the defaults.
+    Column("policy", ByteText, nullable=False),
+    Column("paused", Boolean, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+)
+
+keys = Table(
+    "keys",
+    metadata,
+    Column("id", Serial, primary_key=True, autoincrement=True),
+    Column("sdkappid", BigInteger, ForeignKey("apps.sdkappid", name="fk_keys_app"), nullable=False),
+    Column("format", ByteText, nullable=False),
+    Column("curve", ByteText, nullable=False),
+    Column("state", ByteText, nullable=False),
+    Column("fingerprint", ByteText, nullable=False),
+    Column("sealed", LargeBinary, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("changed_at", BigInteger, nullable=False),
+    UniqueConstraint("sdkappid", "fingerprint", name="uq_keys_fingerprint"),
+    # The id is bound into the sealed material, so it is never used again.
+    sqlite_autoincrement=True,
+)
+
+# One key signs for an app; the database holds that, whatever two operators do at once.
+Index(
+    "uq_keys_active",
+    keys.c.sdkappid,
+    unique=True,
+    postgresql_where=keys.c.state == text("'active'"),
+    sqlite_where=keys.c.state == text("'active'"),
+)
+
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("id", Serial, primary_key=True, autoincrement=True),
+    Column("name", ByteText, nullable=False),
+    Column("role", ByteText, nullable=False),
+    # 0 means every app.
+    Column("sdkappid", BigInteger, nullable=False),
+    Column("digest", LargeBinary, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("revoked_at", BigInteger, nullable=False),
+    UniqueConstraint("digest", name="uq_tokens_digest"),
+    sqlite_autoincrement=True,
+)
+
+meta = Table(
+    "meta",
+    metadata,
+    Column("name", ByteText, primary_key=True),
+    Column("value", LargeBinary, nullable=False),
+)

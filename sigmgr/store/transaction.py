@@ -1,0 +1,203 @@
+"""One write transaction over holders, keys and the outbox: fulfils ``ports.Transaction``.
+
+Rules:
+1. A holder has one flight: :meth:`lock` and the claims hold row locks until the end, and
+   :meth:`save` writes only over the ``issued_at`` that was read.
+2. Locks of rows are taken in the order of holders, so that batches cannot deadlock.
+3. A claim never looks at more than a fixed multiple of what it returns.
+
+What this module does not do: begin and commit (``engine``), or judge a record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from sigmgr.model import errors
+from sigmgr.model.event import Event
+from sigmgr.model.holder import Holder
+from sigmgr.model.sig import KeyState, Record
+from sigmgr.store import holders as statements
+from sigmgr.store.dialect import SQLITE, Dialect
+from sigmgr.store.locks import queue_for_keys
+from sigmgr.store.outbox import append
+from sigmgr.store.tables import keys
+
+#: How far a claim looks, in multiples of its limit: so many workers find distinct rows.
+LOOKAHEAD = 8
+#: The same for a paused app, where what is due but not in emergency lies in between.
+EMERGENCY_LOOKAHEAD = 64
+#: A claim takes an eighth of the way to the horizon; after so many it is looked up anew.
+HORIZON_CLAIMS = 6
+#: Index entries that one statement of :meth:`claim_warnings` looks at, and statements a call.
+WARNING_WINDOW = 8_000
+WARNING_WINDOWS = 4
+
+Place = tuple[int, int]
+START: Place = (-1, -1)
+
+
+class Horizon(NamedTuple):
+    """A place in the expiry order, and for how many more claims it serves."""
+
+    place: Place
+    claims_left: int
+
+
+class Memory:
+    """Hints that outlive a transaction; any value of them is correct, only less quick.
+
+    ``horizons``: the horizons of apps with a large backlog. ``warned_to``: the place where
+    the next look for warnings goes on, for apps where one call did not come to the end.
+    """
+
+    def __init__(self) -> None:
+        self.horizons: dict[int, Horizon] = {}
+        self.warned_to: dict[int, Place] = {}
+
+
+class SqlTransaction:
+    """See :class:`sigmgr.ports.Transaction`."""
+
+    def __init__(self, connection: AsyncConnection, dialect: Dialect, memory: Memory) -> None:
+        self._connection = connection
+        self._dialect = dialect
+        self._memory = memory
+
+    async def lock(self, holders: Sequence[Holder]) -> list[Record]:
+        """See the port. One statement where all rows exist."""
+        wanted = sorted(set(holders))
+        rows = await self._locked_if_all_there(wanted)
+        if len(rows) < len(wanted):
+            missing = [holder for holder in wanted if holder not in rows]
+            await self._connection.execute(
+                statements.make_missing(self._dialect), self._dialect.parameters(missing)
+            )
+            rows = await self._locked(wanted)
+        return [rows[holder] for holder in holders]
+
+    async def _locked_if_all_there(self, wanted: Sequence[Holder]) -> dict[Holder, Record]:
+        """The rows that exist; locked if none is missing, else not (on SQLite we are alone).
+
+        Who held some and then made others could wait for one who made those and waits for
+        the first. New rows come before locks, so that this cannot be.
+        """
+        if self._dialect is SQLITE or len(wanted) < 2:
+            return await self._locked(wanted)
+        async with self._connection.begin_nested() as before:
+            rows = await self._locked(wanted)
+            if len(rows) < len(wanted):
+                await before.rollback()
+        return rows
+
+    async def _locked(self, wanted: Sequence[Holder]) -> dict[Holder, Record]:
+        if not wanted:
+            return {}
+        found = await self._connection.execute(
+            statements.named(self._dialect, lock=True), self._dialect.parameters(wanted)
+        )
+        return {record.holder: record for record in map(Record._make, found.all())}
+
+    async def claim_due(
+        self, sdkappid: int, now: int, limit: int, *, emergency_only: bool = False
+    ) -> list[Record]:
+        """See the port; :mod:`sigmgr.store.holders` tells how the cost is bounded."""
+        values = {"sdkappid": sdkappid, "now": now, "lookahead": LOOKAHEAD * limit}
+        if emergency_only:
+            values["lookahead"] = EMERGENCY_LOOKAHEAD * limit
+            place = await self._horizon(values)
+            return await self._urgent(values, place, limit, emergency_only=True)
+        known = self._memory.horizons.pop(sdkappid, None)
+        if known is None:
+            if (await self._connection.execute(statements.due_beyond(), values)).first() is None:
+                return await self._records(statements.backlog(), {**values, "limit": limit})
+            known = Horizon(await self._horizon(values), HORIZON_CLAIMS)
+        claimed = await self._urgent(values, known.place, limit)
+        if len(claimed) < limit:
+            claimed += await self._overdue(values, known.place, limit - len(claimed))
+        elif known.claims_left > 1:
+            self._memory.horizons[sdkappid] = Horizon(known.place, known.claims_left - 1)
+        return claimed
+
+    async def _horizon(self, values: dict[str, int]) -> Place:
+        found = (await self._connection.execute(statements.expiry_horizon(), values)).first()
+        return statements.ENDLESS if found is None else (found[0], found[1])
+
+    async def _urgent(
+        self, values: dict[str, int], to: Place, limit: int, *, emergency_only: bool = False
+    ) -> list[Record]:
+        return await self._records(
+            statements.urgent(emergency_only=emergency_only),
+            {**values, "to_expiry": to[0], "to_due": to[1], "limit": limit},
+        )
+
+    async def _overdue(self, values: dict[str, int], beyond: Place, limit: int) -> list[Record]:
+        return await self._records(
+            statements.overdue(),
+            {**values, "from_expiry": beyond[0], "from_due": beyond[1], "limit": limit},
+        )
+
+    async def claim_warnings(
+        self, sdkappid: int, now: int, limit: int, ladder: Sequence[int]
+    ) -> list[Record]:
+        """See the port. Looks through what expires within the longest rung, at most
+        ``WARNING_WINDOWS`` windows of it a call; the next call goes on from there, so that
+        a mass of rows already warned of hides nothing and costs no more each time."""
+        values = {"sdkappid": sdkappid, "now": now, "lookahead": WARNING_WINDOW}
+        values |= {f"rung_{i}": rung for i, rung in enumerate(ladder)}
+        end: Place = (now + max(ladder, default=0), statements.ENDLESS[1])
+        start = self._memory.warned_to.pop(sdkappid, START)
+        claimed: list[Record] = []
+        for _ in range(WARNING_WINDOWS):
+            values |= {"from_expiry": start[0], "from_due": start[1]}
+            values |= {"to_expiry": end[0], "to_due": end[1]}
+            probe = await self._connection.execute(statements.expiry_horizon(resumed=True), values)
+            found = probe.first()
+            stop = end if found is None else (found[0], found[1])
+            values |= {"to_expiry": stop[0], "to_due": stop[1], "limit": limit - len(claimed)}
+            claimed += await self._records(statements.unwarned(len(ladder)), values)
+            if len(claimed) >= limit:
+                break
+            start = stop
+            if stop == end:
+                return claimed
+        self._memory.warned_to[sdkappid] = start
+        return claimed
+
+    async def save(self, changes: Sequence[tuple[Record, int]]) -> None:
+        """See the port."""
+        if not changes:
+            return
+        done = await self._connection.execute(
+            statements.save(self._dialect),
+            self._dialect.parameters([(*record, replaces) for record, replaces in changes]),
+        )
+        if done.rowcount != len(changes):
+            raise errors.StoreUnavailable(
+                f"fenced: {len(changes) - done.rowcount} of {len(changes)} rows were replaced"
+                " by another process meanwhile"
+            )
+
+    async def append(self, events: Sequence[Event]) -> list[int]:
+        """See the port."""
+        return await append(self._connection, self._dialect, events)
+
+    async def signing_states(self, key_ids: Sequence[int]) -> dict[int, KeyState]:
+        """See the port. A key's row is share-locked: who changes its state waits for us."""
+        wanted = sorted(set(key_ids))
+        await queue_for_keys(self._connection, self._dialect, wanted, shared=True)
+        rows = await self._connection.execute(
+            select(keys.c.id, keys.c.state)
+            .where(keys.c.id.in_(wanted))
+            .order_by(keys.c.id)
+            .with_for_update(read=True)
+        )
+        return {key_id: KeyState(state) for key_id, state in rows}
+
+    async def _records(self, statement: Any, values: dict[str, int]) -> list[Record]:
+        rows = await self._connection.execute(statement, values)
+        return list(map(Record._make, rows.all()))
