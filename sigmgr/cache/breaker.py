@@ -1,0 +1,56 @@
+"""A circuit breaker: a dead Redis costs one time-out per cool-down, not one per request.
+
+closed    calls pass
+open      after a connection failure: calls are refused at once for ``cooldown`` seconds
+half-open after the cool-down: one call passes as a probe, the others are refused until it ends
+
+What this does not do: decide what is a failure, or read a clock of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+
+class Breaker:
+    """``monotonic`` gives seconds that never go back."""
+
+    def __init__(self, cooldown: float, monotonic: Callable[[], float]) -> None:
+        self._cooldown = cooldown
+        self._monotonic = monotonic
+        self._open_until: float | None = None
+        self._probing = False
+        #: How often it went from closed or half-open to open.
+        self.opened = 0
+
+    @property
+    def closed(self) -> bool:
+        return self._open_until is None
+
+    def refuses(self) -> bool:
+        """True while a call would be turned away. Takes no probe's place."""
+        if self._open_until is None:
+            return False
+        return self._probing or self._monotonic() < self._open_until
+
+    def enter(self) -> bool:
+        """True if the call may go; in half-open it is then the probe."""
+        if self.refuses():
+            return False
+        self._probing = self._open_until is not None
+        return True
+
+    def succeeded(self) -> None:
+        self._open_until = None
+        self._probing = False
+
+    def failed(self) -> None:
+        # Calls that were under way when it opened fail together; that is one outage.
+        if self._open_until is None or self._probing:
+            self.opened += 1
+        self._open_until = self._monotonic() + self._cooldown
+        self._probing = False
+
+    def gave_up(self) -> None:
+        """The call ended without saying anything about the server, as when cancelled."""
+        self._probing = False

@@ -1,0 +1,317 @@
+"""How this process reaches Redis: clients for every kind of URL, with every limit explicit.
+
+Rules:
+1. Nothing connects on opening: a dead Redis does not keep the service from starting.
+2. A command ends within ``total_timeout`` whatever happens, pool and reconnection included;
+   there is one quick retry, for connections that a restarted server has closed.
+3. At most ``max_connections`` commands are under way; more wait their turn. So no kind of
+   pool, not those of Cluster and Sentinel either, runs empty with an error.
+4. After a connection failure all commands fail at once for ``cooldown`` seconds, then one
+   goes to see (``Breaker``).
+5. Pub/sub has connections of its own that never reconnect by themselves: a reconnection
+   nobody notices is a gap nobody repairs.
+6. Whatever goes wrong leaves here as CacheUnavailable, with a text that holds no argument
+   of the command.
+
+What this does not do: know keys or values.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, NamedTuple, TypeVar
+from weakref import WeakValueDictionary
+
+from fakeredis import FakeServer
+from fakeredis.aioredis import FakeAsyncRedisConnection
+from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis
+from redis.asyncio.client import PubSub
+from redis.asyncio.cluster import ClusterNode, RedisCluster
+from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisClusterException, RedisError, ResponseError
+from redis.maint_notifications import MaintNotificationsConfig
+
+from sigmgr.cache.breaker import Breaker
+from sigmgr.cache.urls import Address, parse
+from sigmgr.model import errors
+
+T = TypeVar("T")
+
+#: How many pub/sub connections may be open at once: one in use, one being replaced, spare.
+_PUBSUB_CONNECTIONS: Final = 4
+#: In process nothing waits for a network; a busy machine must not look like an outage.
+_MEMORY_TIMEOUT: Final = 60.0
+
+#: redis-py's cluster exceptions are no RedisErrors.
+_FAILURES: Final = (RedisError, RedisClusterException, OSError)
+
+_servers: WeakValueDictionary[str, FakeServer] = WeakValueDictionary()
+
+
+class Limits(NamedTuple):
+    """Plain values. A read or write of a socket, a connection, a whole command; seconds."""
+
+    socket_timeout: float
+    connect_timeout: float
+    total_timeout: float
+    max_connections: int
+    health_check_interval: float
+
+
+class RedisParts:
+    """An open Redis. ``run`` is the way for commands, ``pubsub`` the way to listen."""
+
+    def __init__(
+        self,
+        *,
+        client: Redis | RedisCluster,
+        listening: Redis | RedisCluster,
+        close: Callable[[], Awaitable[None]],
+        limits: Limits,
+        breaker: Breaker,
+        server: FakeServer | None = None,
+    ) -> None:
+        self.cluster = isinstance(client, RedisCluster)
+        self.breaker = breaker
+        #: The server itself where it is in this process, for tests that switch it off.
+        self.server = server
+        self._client: Any = client
+        self._listening: Any = listening
+        self._close = close
+        self._total = limits.total_timeout
+        self._turn = asyncio.Semaphore(limits.max_connections)
+
+    async def run(self, call: Callable[[Any], Awaitable[T]]) -> T:
+        """Await ``call(client)`` under the limits. Raises CacheUnavailable, nothing else."""
+        if self.breaker.refuses():
+            raise errors.CacheUnavailable("Redis did not answer a moment ago")
+        started = False
+        try:
+            async with asyncio.timeout(self._total), self._turn:
+                # Once more: those before us in the line may have found it dead.
+                self._enter()
+                started = True
+                answer = await call(self._client)
+        except _FAILURES as error:
+            if started:
+                self._judge(error)
+            raise errors.CacheUnavailable(f"Redis: {type(error).__name__}") from error
+        except BaseException:
+            if started:
+                self.breaker.gave_up()
+            raise
+        self.breaker.succeeded()
+        return answer
+
+    def _enter(self) -> None:
+        if not self.breaker.enter():
+            raise errors.CacheUnavailable("Redis did not answer a moment ago")
+
+    def _judge(self, error: Exception) -> None:
+        """An answer, even a refusal, shows a server that lives; anything else opens."""
+        if isinstance(error, ResponseError):
+            self.breaker.succeeded()
+        else:
+            self.breaker.failed()
+
+    async def pubsub(self) -> PubSub:
+        """A new pub/sub object, not yet connected; the caller closes it.
+
+        Raises CacheUnavailable where a cluster cannot be looked over.
+        """
+        if self.cluster:
+            # Afresh each time: the node that we listened on may be gone.
+            try:
+                async with asyncio.timeout(self._total):
+                    await self._listening.aclose()
+                    await self._listening.initialize()
+            except _FAILURES as error:
+                raise errors.CacheUnavailable(f"Redis: {type(error).__name__}") from error
+        pubsub: PubSub = self._listening.pubsub()
+        return pubsub
+
+    async def aclose(self) -> None:
+        await self._close()
+
+
+async def open_redis(
+    url: str,
+    *,
+    monotonic: Callable[[], float],
+    protocol: int = 3,
+    max_connections: int = 50,
+    socket_timeout: float = 0.5,
+    connect_timeout: float = 0.3,
+    total_timeout: float = 0.9,
+    cooldown: float = 1.0,
+    health_check_interval: float = 30.0,
+    client_name: str = "sigmgr",
+) -> RedisParts:
+    """Raises BadSettings for a URL that cannot be read. Connects at the first command."""
+    address = parse(url)
+    limits = Limits(
+        socket_timeout, connect_timeout, total_timeout, max_connections, health_check_interval
+    )
+    if address.form == "memory":
+        limits = limits._replace(total_timeout=_MEMORY_TIMEOUT)
+    options = _options(limits, protocol=protocol, client_name=client_name)
+    try:
+        made = _MAKERS[address.form](address, options, limits)
+    except (ValueError, *_FAILURES) as error:
+        raise errors.BadSettings(f"the Redis URL: {type(error).__name__}") from None
+    client, listening, close, server = made
+    return RedisParts(
+        client=client,
+        listening=listening,
+        close=close,
+        limits=limits,
+        breaker=Breaker(cooldown, monotonic),
+        server=server,
+    )
+
+
+_Made = tuple[Any, Any, Callable[[], Awaitable[None]], FakeServer | None]
+
+
+def _retry(times: int) -> Retry:
+    """For broken connections only: what timed out once would only take its time again."""
+    return Retry(NoBackoff(), times, supported_errors=(RedisConnectionError,))
+
+
+def _options(limits: Limits, *, protocol: int, client_name: str) -> dict[str, Any]:
+    return {
+        "protocol": protocol,
+        "socket_timeout": limits.socket_timeout,
+        "socket_connect_timeout": limits.connect_timeout,
+        "socket_keepalive": True,
+        "health_check_interval": limits.health_check_interval,
+        "client_name": client_name,
+        "decode_responses": False,
+        "retry": _retry(1),
+    }
+
+
+def _quiet(options: dict[str, Any]) -> dict[str, Any]:
+    """Options of connections that listen: broken means broken."""
+    return {**options, "retry": _retry(0), "health_check_interval": 0}
+
+
+def _no_notices() -> MaintNotificationsConfig:
+    """A feature of one vendor that costs every new connection a command."""
+    return MaintNotificationsConfig(enabled=False)
+
+
+def _closer(*clients: Any) -> Callable[[], Awaitable[None]]:
+    async def close() -> None:
+        for client in clients:
+            await client.aclose()
+
+    return close
+
+
+def _plain(address: Address, options: dict[str, Any], limits: Limits) -> _Made:
+    if address.url.startswith("unix"):
+        del options["socket_keepalive"]
+    client = Redis.from_pool(
+        BlockingConnectionPool.from_url(
+            address.url,
+            **options,
+            max_connections=limits.max_connections,
+            timeout=limits.total_timeout,
+            maint_notifications_config=_no_notices(),
+        )
+    )
+    listening = Redis.from_pool(
+        ConnectionPool.from_url(
+            address.url,
+            **_quiet(options),
+            max_connections=_PUBSUB_CONNECTIONS,
+            maint_notifications_config=_no_notices(),
+        )
+    )
+    return client, listening, _closer(listening, client), None
+
+
+def _memory(address: Address, options: dict[str, Any], limits: Limits) -> _Made:
+    server = _servers.get(address.name) if address.name else None
+    if server is None:
+        server = FakeServer(version=(7, 0))
+    if address.name:
+        _servers[address.name] = server
+    fake: dict[str, Any] = {
+        "connection_class": FakeAsyncRedisConnection,
+        "server": server,
+        "maint_notifications_config": _no_notices(),
+    }
+    # The fake answers a health check during its handshake with silence; it needs none.
+    options = {**options, "health_check_interval": 0}
+    client = Redis.from_pool(
+        BlockingConnectionPool(
+            **options,
+            **fake,
+            max_connections=limits.max_connections,
+            timeout=limits.total_timeout,
+        )
+    )
+    listening = Redis.from_pool(
+        ConnectionPool(**_quiet(options), **fake, max_connections=_PUBSUB_CONNECTIONS)
+    )
+    return client, listening, _closer(listening, client), server
+
+
+def _cluster(address: Address, options: dict[str, Any], limits: Limits) -> _Made:
+    def make(options: dict[str, Any], connections: int) -> RedisCluster:
+        return RedisCluster(
+            startup_nodes=[ClusterNode(host, port) for host, port in address.hosts],
+            username=address.username,
+            password=address.password,
+            ssl=address.tls,
+            max_connections=connections,
+            maint_notifications_config=_no_notices(),
+            **options,
+        )
+
+    client = make(options, limits.max_connections)
+    listening = make(_quiet(options), _PUBSUB_CONNECTIONS)
+    return client, listening, _closer(listening, client), None
+
+
+def _sentinel(address: Address, options: dict[str, Any], limits: Limits) -> _Made:
+    own = {
+        **options,
+        # Every new connection to the master asks a sentinel first, all at once if need be.
+        "max_connections": limits.max_connections + _PUBSUB_CONNECTIONS,
+        "username": address.sentinel_username,
+        "password": address.sentinel_password,
+        "ssl": address.tls,
+        "maint_notifications_config": _no_notices(),
+    }
+    sentinel = Sentinel(list(address.hosts), sentinel_kwargs=own)  # type: ignore[no-untyped-call]
+
+    def master(options: dict[str, Any], connections: int) -> Any:
+        return sentinel.master_for(
+            address.service,
+            **options,
+            db=address.db,
+            username=address.username,
+            password=address.password,
+            ssl=address.tls,
+            max_connections=connections,
+            maint_notifications_config=_no_notices(),
+        )
+
+    client = master(options, limits.max_connections)
+    listening = master(_quiet(options), _PUBSUB_CONNECTIONS)
+    return client, listening, _closer(listening, client, *sentinel.sentinels), None
+
+
+_MAKERS: Final[dict[str, Callable[[Address, dict[str, Any], Limits], _Made]]] = {
+    "memory": _memory,
+    "plain": _plain,
+    "cluster": _cluster,
+    "sentinel": _sentinel,
+}

@@ -1,0 +1,206 @@
+"""Cached sigs in Redis, and the telling of events through it: fulfils ``ports.Cache``.
+
+Rules:
+1. A sig is only ever replaced by one issued in a later second; Redis itself compares
+   (``scripts``).
+2. A revocation leaves a tombstone, so that a slow writer cannot put back a sig from before
+   it. A tombstone reads as a miss.
+3. An entry lives until ``serve_until(current)``, as a relative time to live, so that it holds
+   under any clock; one that is already past that is not written. Redis may still answer it
+   late: callers check what they get.
+4. What cannot be read is a miss and is counted.
+5. One script call per shard; the calls of a batch travel together.
+
+What this does not do: derive sigs, look into the store, or read a clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final
+
+from sigmgr.cache import scripts, values
+from sigmgr.cache.client import RedisParts
+from sigmgr.cache.scripts import Call
+from sigmgr.model import wire
+from sigmgr.model.event import EventType
+from sigmgr.model.holder import Holder
+from sigmgr.model.sig import Current
+from sigmgr.ports import Announcement
+
+#: So many keys or events travel together; a time-out is meant for about this much work.
+_CHUNK: Final = 1000
+
+_NEW_SIG: Final = frozenset({EventType.ISSUED.value, EventType.RENEWED.value})
+
+
+class SigCache:
+    """``serve_until`` answers the Unix second from which a sig may no longer be served without
+    a look into the store. ``tombstone_ttl`` outlives any writer that read before a revocation.
+    """
+
+    def __init__(
+        self,
+        redis: RedisParts,
+        layout: wire.Layout,
+        *,
+        serve_until: Callable[[Current], int],
+        tombstone_ttl: int = 3600,
+        stream_length: int = 10_000,
+    ) -> None:
+        self._redis = redis
+        self._layout = layout
+        self._serve_until = serve_until
+        self._tombstone_ms = tombstone_ttl * 1000
+        self._stream_length = stream_length
+        #: How many values could not be read. More than none after an upgrade: look why.
+        self.damaged = 0
+
+    async def get(self, holders: Sequence[Holder]) -> list[Current | None]:
+        """In the order asked. Raises CacheUnavailable."""
+        if len(holders) == 1:
+            key = self._layout.sig_key(holders[0])
+            return [self._read(holders[0], await self._redis.run(lambda c: c.get(key)))]
+        found: list[Current | None] = []
+        for chunk in _chunks(holders):
+            fetch = self._fetch_by_shard if self._redis.cluster else self._fetch
+            raw = await fetch(chunk)
+            found.extend(map(self._read, chunk, raw))
+        return found
+
+    async def put(self, currents: Sequence[Current], now: int) -> None:
+        """Put each if newer than what is there. Raises CacheUnavailable."""
+        for chunk in _chunks(currents):
+            calls: dict[int, Call] = {}
+            for current in chunk:
+                until = self._serve_until(current)
+                if until <= now:
+                    continue
+                shard = self._layout.shard(current.holder)
+                call = calls.setdefault(shard, Call([], []))
+                call.keys.append(self._layout.sig_key_in(shard, current.holder))
+                call.args += (current.issued_at, (until - now) * 1000, values.encode(current))
+            await self._run(scripts.PUT, list(calls.values()))
+
+    async def announce(self, batch: Sequence[Announcement], now: int) -> list[bool]:
+        """Put or bury, add to the streams and publish; see ``ports.Cache``.
+
+        Where it raises CacheUnavailable some shards may have been told: tell all again.
+        """
+        answers: list[bool] = []
+        for chunk in _chunks(batch):
+            answers += await self._announce(chunk, now)
+        return answers
+
+    async def ping(self) -> None:
+        """Raises CacheUnavailable."""
+        await self._redis.run(lambda client: client.ping())
+
+    async def redis_time(self) -> float:
+        """Redis's own Unix time, to compare clocks with. Raises CacheUnavailable."""
+        seconds, micros = await self._redis.run(lambda client: client.time())
+        return float(seconds) + float(micros) / 1e6
+
+    async def drop(self, holders: Sequence[Holder]) -> int:
+        """Forget these holders' sigs and tombstones; answers how many there were."""
+
+        async def delete(client: Any) -> list[Any]:
+            async with client.pipeline(transaction=False) as pipe:
+                for holder in holders:
+                    pipe.delete(self._layout.sig_key(holder))
+                return _checked(await pipe.execute(raise_on_error=False))
+
+        return sum(await self._redis.run(delete)) if holders else 0
+
+    async def _announce(self, batch: Sequence[Announcement], now: int) -> list[bool]:
+        places: dict[int, list[int]] = {}
+        for i, one in enumerate(batch):
+            places.setdefault(self._layout.shard(one.event.holder), []).append(i)
+        calls = [
+            self._announcing(shard, [batch[i] for i in where], now)
+            for shard, where in places.items()
+        ]
+        answers = [True] * len(batch)
+        for where, said in zip(
+            places.values(), await self._run(scripts.ANNOUNCE, calls), strict=True
+        ):
+            for i, flag in zip(where, said, strict=True):
+                answers[i] = flag == ord("1")
+        return answers
+
+    def _announcing(self, shard: int, batch: list[Announcement], now: int) -> Call:
+        """The script's call for the announcements of one shard."""
+        layout = self._layout
+        keys = [layout.stream_key(shard)]
+        args: list[Any] = [layout.channel(shard), self._stream_length, wire.array_head(len(batch))]
+        for one in batch:
+            keys.append(layout.sig_key_in(shard, one.event.holder))
+            args += self._task(one, now)
+            args.append(wire.encode_event(one.event))
+        return Call(keys, args)
+
+    def _task(self, one: Announcement, now: int) -> tuple[bytes, int, int, bytes]:
+        """What the script does with the cached sig: verb, issued_at, milliseconds, value."""
+        event, current = one
+        if event.type == EventType.REVOKED.value:
+            value = values.tombstone(event.issued_at)
+            return scripts.BURY, event.issued_at, self._tombstone_ms, value
+        if current is not None:
+            milliseconds = (self._serve_until(current) - now) * 1000
+            if milliseconds > 0:
+                value = values.encode(current)
+                return scripts.PUT_IF_NEWER, current.issued_at, milliseconds, value
+        elif event.type in _NEW_SIG and event.expires_at > now:
+            return scripts.LOOK, event.issued_at, 0, b""
+        return scripts.NOTHING, 0, 0, b""
+
+    async def _run(self, script: str, calls: Sequence[Call]) -> list[Any]:
+        if not calls:
+            return []
+        return await self._redis.run(lambda client: scripts.run_all(client, script, calls))
+
+    async def _fetch(self, holders: Sequence[Holder]) -> list[Any]:
+        """One MGET: a server that is alone knows no slots."""
+        keys = [self._layout.sig_key(holder) for holder in holders]
+        found: list[Any] = await self._redis.run(lambda client: client.mget(keys))
+        return found
+
+    async def _fetch_by_shard(self, holders: Sequence[Holder]) -> list[Any]:
+        """An MGET for each shard, in one pipeline."""
+        places: dict[int, list[int]] = {}
+        for i, holder in enumerate(holders):
+            places.setdefault(self._layout.shard(holder), []).append(i)
+
+        async def fetch(client: Any) -> list[Any]:
+            async with client.pipeline(transaction=False) as pipe:
+                for shard, where in places.items():
+                    keys = [self._layout.sig_key_in(shard, holders[i]) for i in where]
+                    pipe.execute_command("MGET", *keys)
+                return _checked(await pipe.execute(raise_on_error=False))
+
+        found: list[Any] = [None] * len(holders)
+        answers = await self._redis.run(fetch)
+        for where, some in zip(places.values(), answers, strict=True):
+            for i, value in zip(where, some, strict=True):
+                found[i] = value
+        return found
+
+    def _read(self, holder: Holder, value: bytes | None) -> Current | None:
+        if value is None:
+            return None
+        current = values.decode(holder, value)
+        if current is None and not values.is_tombstone(value):
+            self.damaged += 1
+        return current
+
+
+def _chunks(things: Sequence[Any]) -> Iterable[Sequence[Any]]:
+    return (things[i : i + _CHUNK] for i in range(0, len(things), _CHUNK))
+
+
+def _checked(answers: list[Any]) -> list[Any]:
+    """Raise the first error among the answers of a pipeline."""
+    for answer in answers:
+        if isinstance(answer, Exception):
+            raise answer
+    return answers

@@ -1,0 +1,56 @@
+"""Whether a sig that was just made may leave: the answer to rule 8 of the service.
+
+A sig is accepted if its key's own verifying half accepts it and every field that it
+carries is the fact it was made from. Nothing is taken from the signer's word: the string
+is read back as the cloud will read it. For v1 this also keeps a faulty signature inside,
+which could give the private key away (signatures are deterministic).
+
+What it does not do: judge the facts. Facts that the model refuses never get this far.
+"""
+
+from __future__ import annotations
+
+from sigmgr.model import errors, userbuf, usersig
+from sigmgr.model.holder import Kind, Room
+from sigmgr.model.keys import HmacKey, VerifyingKey
+from sigmgr.model.sig import SigFacts
+
+
+def acceptable(facts: SigFacts, text: str, key: VerifyingKey) -> None:
+    """Raises :class:`errors.SigningFailed` where ``text`` is not the sig of these facts."""
+    if isinstance(key, HmacKey) and usersig.holds(text, facts, key):
+        return
+    holder = facts.holder
+    in_room = holder.kind == Kind.ROOM
+    try:
+        decoded = usersig.verify(
+            text,
+            [key],
+            now=facts.issued_at,
+            userid=holder.userid,
+            sdkappid=holder.sdkappid,
+            userbuf=in_room,
+        )
+        told = decoded.userbuf if in_room else None
+        granted = None if told is None else userbuf.decode(told)
+    except errors.BadSig as error:
+        raise errors.SigningFailed(
+            f"key {facts.key_id} made a sig that does not verify ({error.reason.value})"
+        ) from None
+    if (decoded.format, decoded.issued_at, decoded.ttl) != (
+        facts.format,
+        facts.issued_at,
+        facts.ttl,
+    ) or (granted is not None and granted != _grant(facts)):
+        raise errors.SigningFailed(f"key {facts.key_id} made a sig of other facts")
+
+
+def _grant(facts: SigFacts) -> userbuf.Userbuf:
+    holder = facts.holder
+    return userbuf.Userbuf(
+        userid=holder.userid,
+        sdkappid=holder.sdkappid,
+        room=Room.from_scope(holder.scope),
+        expires_at=facts.expires_at,
+        privileges=facts.privileges,
+    )

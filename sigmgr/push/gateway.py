@@ -1,0 +1,248 @@
+"""The gateway: ``GET /v1/stream`` as raw ASGI, and the life of the hub behind it.
+
+Rules:
+1. A stream is authorised or refused, never degraded. One product took a lapsed token for an
+   anonymous reader: its streams looked healthy and never got a private message again. Here
+   whoever shows no good ticket gets a problem document with 401.
+2. The stream is registered before its state is asked for, and its first message is the
+   full current state.
+3. A ticket that expires while its stream is open changes nothing: each message brings a
+   fresh one.
+4. Draining tells every client when to come back, spread over the time there is, and ends
+   the responses: a server with open streams would not exit by itself.
+
+The handler's frame lies in memory as long as the stream does, so it holds no more than it
+must, and the request's headers (the ticket among them) are dropped once they are read.
+
+What this module does not do: know what to send, parse anything but its two headers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from typing import Any
+
+from sigmgr.model import errors
+from sigmgr.model.event import Event
+from sigmgr.model.holder import Holder
+from sigmgr.model.policy import Policy
+from sigmgr.model.ticket import Ticket, Tickets
+from sigmgr.ports import Clock, Draw, States
+from sigmgr.push.hub import Hub
+from sigmgr.push.lookup import trouble
+from sigmgr.push.problem import Header, problem
+from sigmgr.push.roster import Counters
+from sigmgr.push.stream import Phase, Send, Stream
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+
+#: Where a route that has opened a ticket in another way (a single-use code) leaves it.
+TICKET_KEY = "sigmgr.ticket"
+
+_HEADERS: list[Header] = [
+    (b"content-type", b"text/event-stream"),
+    (b"cache-control", b"no-store"),
+    (b"x-accel-buffering", b"no"),
+]
+_SLICE = 0.1
+
+
+class Gateway:
+    """An ASGI app, and a :class:`sigmgr.ports.Listener`. Use ``start`` and ``aclose``, or
+    ``run``; or drive it with ``tick`` and ``settle``, as tests and the simulation do.
+
+    Further keywords are those of :class:`sigmgr.push.hub.Hub`.
+    """
+
+    def __init__(
+        self,
+        states: States,
+        tickets: Tickets,
+        clock: Clock,
+        draw: Draw,
+        policy_of: Callable[[int], Policy],
+        *,
+        max_streams: int = 100_000,
+        reconnect_within: int = 10,
+        **hub: Any,
+    ) -> None:
+        self.hub = Hub(states, tickets, clock, draw, policy_of, **hub)
+        self._states = states
+        self._tickets = tickets
+        self._clock = clock
+        self._draw = draw
+        self._max_streams = max_streams
+        self._reconnect_within = reconnect_within
+        self._draining = False
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def counters(self) -> Counters:
+        return self.hub.counters
+
+    # -- the listener --------------------------------------------------------------------
+
+    def heard(self, shard: int, events: Sequence[Event]) -> None:
+        self.hub.heard(shard, events)
+
+    def missed(self, shard: int) -> None:
+        self.hub.missed(shard)
+
+    def acked(self, user: Holder, issued_at: int) -> None:
+        """A client acked to this process; others hear of it as ``sig.delivered``."""
+        self.hub.acked(user, issued_at)
+
+    # -- the ASGI app --------------------------------------------------------------------
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        stream: Stream | None = None
+        try:
+            stream, ticket_issued_at = self._admit(scope, send)
+            await self._open(stream, ticket_issued_at)
+            _strip(scope)
+            while (await receive())["type"] != "http.disconnect":
+                pass
+        except asyncio.CancelledError:
+            if stream is None or not stream.cut_off:
+                raise
+        except Exception as error:
+            if stream is not None and stream.phase is not Phase.OPENING:
+                raise
+            await self._refuse(error, send)
+        finally:
+            if stream is not None:
+                self.hub.leave(stream)
+
+    def _admit(self, scope: Scope, send: Send) -> tuple[Stream, int]:
+        """Authorise and register; answers the stream and when its ticket's sig was issued."""
+        self._refuse_if_draining()
+        if self.counters.open >= self._max_streams:
+            retry_after = 1 + int(self._draw() * self._reconnect_within)
+            raise errors.UnavailableError(
+                "this gateway holds as many streams as it may", retry_after=retry_after
+            )
+        bearer, claim = _read_headers(scope["headers"])
+        now = self._clock()
+        ticket = scope.get(TICKET_KEY)
+        if not isinstance(ticket, Ticket):
+            if not bearer:
+                raise errors.TicketInvalid("the request carries no ticket")
+            ticket = self._tickets.open(bearer, now)
+        # Nobody holds a sig from the future; believing it would silence the stream for good.
+        claim = claim if claim <= now else 0
+        stream = self.hub.enter(ticket.user, send, asyncio.current_task(), claim)
+        return stream, ticket.issued_at
+
+    async def _open(self, stream: Stream, ticket_issued_at: int) -> None:
+        """Ask for the state and write it. Draining may begin while we wait."""
+        currents = await self._states.opened(stream.holder, ticket_issued_at, self._clock())
+        self._refuse_if_draining()
+        frames = self.hub.begin(stream, currents)
+        await stream.send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+        await stream.send(stream.envelope(b"".join(frames), last=False))
+        self.hub.live(stream)
+        if self._draining:
+            self._bye(stream)
+
+    def _refuse_if_draining(self) -> None:
+        if self._draining:
+            raise errors.Stopping
+
+    def _bye(self, stream: Stream) -> None:
+        self.hub.bye(stream, "drain", 1 + int(self._draw() * self._reconnect_within))
+
+    async def _refuse(self, error: Exception, send: Send) -> None:
+        if not isinstance(error, errors.SigmgrError):
+            trouble("open", error, "a stream could not be opened")
+            error = errors.SigmgrError()
+        status, headers, body = problem(error)
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    # -- its life ------------------------------------------------------------------------
+
+    def tick(self, now: int) -> None:
+        """The work of the clock, once a second."""
+        self.hub.tick(now)
+
+    async def settle(self) -> None:
+        """Ask and deliver all that waits for a lookup."""
+        await self.hub.lookups.work()
+
+    def start(self) -> None:
+        """Start the two tasks of the gateway: the clock and the lookups."""
+        if not self._tasks:
+            self._tasks = [
+                asyncio.create_task(self._tick_on(), name="gateway-clock"),
+                asyncio.create_task(self._look_on(), name="gateway-lookups"),
+            ]
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        self.start()
+        try:
+            await asyncio.gather(*self._tasks)
+        finally:
+            await self.aclose()
+
+    async def drain(self, seconds: float) -> None:
+        """Send every client elsewhere within this time; who takes no last word is cut off."""
+        self._draining = True
+        waiting = [s for s in self.hub.streams() if s.phase is Phase.OPEN]
+        size = max(1, -(-len(waiting) // max(1, int(seconds / _SLICE) - 1)))
+        for start in range(0, len(waiting), size):
+            for stream in waiting[start : start + size]:
+                self._bye(stream)
+            await asyncio.sleep(min(_SLICE, seconds))
+        for stream in list(self.hub.streams()):
+            if stream.phase is Phase.ENDING:
+                self.hub.finish(stream)
+            self.hub.cut(stream)
+
+    async def aclose(self) -> None:
+        """Stop the tasks. Streams that are still open stay silent; drain first."""
+        self._draining = True
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _tick_on(self) -> None:
+        while True:
+            await asyncio.sleep(1)
+            try:
+                self.tick(self._clock())
+            except Exception as error:  # noqa: BLE001 - the clock of all streams must go on
+                trouble("tick", error, "a tick of the gateway failed")
+
+    async def _look_on(self) -> None:
+        bell = self.hub.lookups.bell
+        while True:
+            await bell.wait()
+            bell.clear()
+            try:
+                await self.settle()
+            except Exception as error:  # noqa: BLE001 - the lookups of all streams must go on
+                trouble("lookup", error, "a round of lookups failed")
+
+
+def _read_headers(headers: Sequence[Header]) -> tuple[str, int]:
+    """The bearer token ("" if none) and Last-Event-ID (0 if none, or not a number of ours)."""
+    bearer, claim = "", 0
+    for name, value in headers:
+        if name == b"authorization":
+            scheme, _, token = value.partition(b" ")
+            if scheme.lower() == b"bearer":
+                bearer = token.strip().decode("latin-1")
+        elif name == b"last-event-id" and len(value) <= 10 and value.isdigit():
+            claim = int(value)
+    return bearer, claim
+
+
+def _strip(scope: Scope) -> None:
+    """The server keeps the scope as long as the stream; its headers are of no use by now."""
+    headers = scope["headers"]
+    if isinstance(headers, list):
+        headers.clear()
