@@ -1,0 +1,100 @@
+"""All flows over one set of ports: the same joining for the service, the simulation, tests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sigmgr.flow.commit import Commit
+from sigmgr.flow.deliver import Deliver
+from sigmgr.flow.issue import Issue
+from sigmgr.flow.reconcile import Reconcile
+from sigmgr.flow.relay import Relay, Teller
+from sigmgr.flow.renew import Renew
+from sigmgr.flow.revoke import Revoke
+from sigmgr.flow.seen import Seen
+from sigmgr.flow.warn import Warn
+from sigmgr.ports import Cache, Draw, Janitor, Outbox, Registry, Signer, Store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ports:
+    """The outside of the flows."""
+
+    registry: Registry
+    store: Store
+    outbox: Outbox
+    janitor: Janitor
+    cache: Cache
+    signer: Signer
+    draw: Draw
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flows:
+    """The stories, ready to be called by routes, jobs and commands."""
+
+    issue: Issue
+    renew: Renew
+    warn: Warn
+    relay: Relay
+    teller: Teller
+    revoke: Revoke
+    deliver: Deliver
+    reconcile: Reconcile
+    seen: Seen
+
+
+def assemble(
+    ports: Ports, *, batch: int = 1000, lanes: int = 1, gather_acks_for: float = 0.02
+) -> Flows:
+    """Join them. ``batch`` and ``lanes`` bound a renewal round, ``gather_acks_for`` is in
+    seconds."""
+    commit = Commit(ports.signer, ports.draw)
+    relay = Relay(ports.store, ports.outbox, ports.cache, ports.signer)
+    teller = Teller(relay)
+    seen = Seen(ports.store, ports.registry)
+    issue = _issue(ports, commit, teller, seen)
+    return Flows(
+        issue=issue,
+        renew=_renew(ports, commit, teller, batch=batch, lanes=lanes),
+        warn=Warn(registry=ports.registry, store=ports.store, teller=teller, limit=batch),
+        relay=relay,
+        teller=teller,
+        revoke=Revoke(registry=ports.registry, store=ports.store, teller=teller),
+        deliver=Deliver(
+            issue=issue,
+            store=ports.store,
+            cache=ports.cache,
+            teller=teller,
+            gather_for=gather_acks_for,
+        ),
+        reconcile=Reconcile(
+            issue=issue, store=ports.store, cache=ports.cache, janitor=ports.janitor
+        ),
+        seen=seen,
+    )
+
+
+def _issue(ports: Ports, commit: Commit, teller: Teller, seen: Seen) -> Issue:
+    return Issue(
+        registry=ports.registry,
+        store=ports.store,
+        cache=ports.cache,
+        signer=ports.signer,
+        commit=commit,
+        teller=teller,
+        seen=seen,
+    )
+
+
+def _renew(ports: Ports, commit: Commit, teller: Teller, *, batch: int, lanes: int) -> Renew:
+    return Renew(
+        registry=ports.registry,
+        store=ports.store,
+        signer=ports.signer,
+        commit=commit,
+        teller=teller,
+        draw=ports.draw,
+        limit=batch,
+        lanes=lanes,
+    )

@@ -1,0 +1,62 @@
+"""Drift between store and cache, and removal of what is past.
+
+A cached sig older than the store's means that a telling was lost; it is put right. A sig
+that is not cached is no drift: the next get warms it. Each call does a small page, so that
+a run over a billion rows holds nothing for long.
+"""
+
+from __future__ import annotations
+
+from sigmgr.flow.issue import Issue
+from sigmgr.model.holder import Holder
+from sigmgr.ports import Cache, Janitor, Store
+from sigmgr.telemetry import DRIFT, get_logger
+
+log = get_logger("sigmgr.reconcile")
+
+
+class Reconcile:
+    """Walks all holders, a page a call, and starts over at the end."""
+
+    def __init__(
+        self, *, issue: Issue, store: Store, cache: Cache, janitor: Janitor, page: int = 500
+    ) -> None:
+        self._issue = issue
+        self._store = store
+        self._cache = cache
+        self._janitor = janitor
+        self._page = page
+        self._after: Holder | None = None
+
+    async def step(self, now: int) -> int:
+        """Compare one page; answers how many cached sigs were put right."""
+        records = await self._store.page(self._after, self._page)
+        self._after = records[-1].holder if len(records) == self._page else None
+        alive = [record for record in records if record.alive(now)]
+        if not alive:
+            return 0
+        cached = await self._cache.get([record.holder for record in alive])
+        behind = [
+            record
+            for record, hit in zip(alive, cached, strict=True)
+            if hit is not None and hit.issued_at < record.issued_at
+        ]
+        if behind:
+            await self._issue.derive(behind, now)
+            DRIFT.inc(len(behind))
+            log.warning(
+                "cached sigs were behind the store and were put right",
+                action="drift",
+                count=len(behind),
+            )
+        return len(behind)
+
+    async def clean_up(self, now: int, *, limit: int = 500, batches: int = 20) -> int:
+        """Delete what is long past, in small batches; answers how many rows went."""
+        gone = 0
+        for _ in range(batches):
+            count = await self._janitor.forget_past(now, limit)
+            gone += count
+            if count < limit:
+                break
+        return gone

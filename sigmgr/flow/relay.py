@@ -1,0 +1,134 @@
+"""Telling: from a commit to the cache, the shard streams and the channels, at least once.
+
+Two ways lead to the same telling:
+1. who committed tells at once, in batches (:class:`Teller`), and then deletes the events;
+2. what a committer left behind (it died, Redis was away) is swept up from the outbox
+   (:meth:`Relay.sweep`), by any number of processes, each row by one.
+
+An event told twice is harmless: every reader drops what is not newer than what it has.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from sigmgr.flow.commit import current_of
+from sigmgr.model import errors
+from sigmgr.model.event import Event
+from sigmgr.model.sig import Current
+from sigmgr.ports import Announcement, Cache, Outbox, Signer, Store
+from sigmgr.telemetry import OUTBOX_OLDEST, OUTBOX_PENDING, get_logger
+
+log = get_logger("sigmgr.relay")
+
+
+class Relay:
+    """Tells events, and derives again the sigs that the cache lacks."""
+
+    def __init__(self, store: Store, outbox: Outbox, cache: Cache, signer: Signer) -> None:
+        self._store = store
+        self._outbox = outbox
+        self._cache = cache
+        self._signer = signer
+
+    async def tell(self, batch: Sequence[Announcement], now: int) -> None:
+        """Tell events that are committed and delete them from the outbox.
+
+        Raises CacheUnavailable with the events left in the outbox, for the sweep.
+        """
+        await self._announce(batch, now)
+        await self._outbox.forget([one.event.outbox_id for one in batch])
+
+    async def sweep(self, now: int, *, limit: int = 1000, grace: int = 1) -> int:
+        """Tell up to ``limit`` events that nobody has told for ``grace`` seconds.
+
+        Answers how many. Raises CacheUnavailable: the events stay.
+        """
+        async with self._outbox.take(limit, now - grace) as events:
+            if events:
+                await self._announce([Announcement(event, None) for event in events], now)
+        return len(events)
+
+    async def measure(self, now: int) -> None:
+        """Set the gauges of the outbox."""
+        pending, oldest = await self._outbox.depth(now)
+        OUTBOX_PENDING.set(pending)
+        OUTBOX_OLDEST.set(oldest)
+
+    async def _announce(self, batch: Sequence[Announcement], now: int) -> None:
+        shown = await self._cache.announce(batch, now)
+        missing = [one.event for one, ok in zip(batch, shown, strict=True) if not ok]
+        if missing:
+            await self._cache.put(await self._derive(missing, now), now)
+
+    async def _derive(self, events: Sequence[Event], now: int) -> list[Current]:
+        """The holders' current sigs from the facts, whatever newer they have become."""
+        holders = sorted({event.holder for event in events})
+        records = [
+            record
+            for record in await self._store.find(holders)
+            if record is not None and record.alive(now)
+        ]
+        strings = await self._signer.sign([record.facts for record in records])
+        for record, string in zip(records, strings, strict=True):
+            if isinstance(string, errors.SigmgrError):
+                log.warning(
+                    "a sig could not be derived again; a get will try from the store",
+                    action="derive-failed",
+                    app=record.sdkappid,
+                    key_id=record.key_id,
+                    code=string.code,
+                )
+        return [
+            current_of(record, string)
+            for record, string in zip(records, strings, strict=True)
+            if isinstance(string, str)
+        ]
+
+
+class Teller:
+    """Tells what this process has committed, batched, without keeping a request waiting."""
+
+    def __init__(self, relay: Relay, *, most: int = 2000) -> None:
+        self._relay = relay
+        self._most = most
+        self._waiting: list[Announcement] = []
+        self._wake = asyncio.Event()
+        self._now = 0
+
+    def soon(self, batch: Sequence[Announcement], now: int) -> None:
+        """Tell these after the next turn of the loop. Bounded: what does not fit is left to
+        the sweep, for it lies in the outbox."""
+        room = self._most - len(self._waiting)
+        self._waiting.extend(batch[:room])
+        self._now = max(self._now, now)
+        self._wake.set()
+
+    async def at_once(self, batch: Sequence[Announcement], now: int) -> bool:
+        """Tell these now. False where Redis is away: the sweep will tell them."""
+        if not batch:
+            return True
+        try:
+            await self._relay.tell(batch, now)
+        except errors.UnavailableError as error:
+            log.info("telling is left to the sweep", action="tell-later", code=error.code)
+            return False
+        return True
+
+    async def flush(self) -> None:
+        """Tell all that waits."""
+        while self._waiting:
+            batch, self._waiting = self._waiting, []
+            await self.at_once(batch, self._now)
+
+    async def run(self) -> None:
+        """Until cancelled: flush whenever something waits."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            try:
+                await self.flush()
+            except Exception as error:
+                # The events lie in the outbox, where the sweep finds them.
+                log.exception("telling failed", action="tell-failed", code=type(error).__name__)

@@ -1,0 +1,210 @@
+"""A tick: take due holders, reissue each through the shared tail.
+
+Any number of processes tick over one database at once; the row locks (others' rows are
+skipped) divide the work, and there is no leader. Fairness: every app with due work gets an
+equal share of each round (rule 11); within an app the earliest deadline goes first. A
+paused app is looked through for emergencies only (rule 6).
+
+A failure is written into the row with its backoff (rule 10); the next tick that finds it
+due tries again. Nothing here decides why: that is ``model/decision``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from sigmgr.flow.commit import Commit, Made, Work, append, current_key_state, with_fresh_keys
+from sigmgr.flow.relay import Teller
+from sigmgr.model import decision, errors, timing
+from sigmgr.model.app import App
+from sigmgr.model.decision import Input, Verdict
+from sigmgr.model.event import Event, EventType
+from sigmgr.model.holder import Kind
+from sigmgr.model.sig import KeyRef, KeyState, Record
+from sigmgr.ports import Announcement, Draw, Registry, Signer, Store, Transaction
+from sigmgr.telemetry import REMAINING, get_logger
+
+log = get_logger("sigmgr.renew")
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a tick did: holders renewed, failed, put to rest, looked at again later."""
+
+    renewed: int = 0
+    failed: int = 0
+    rested: int = 0
+    kept: int = 0
+    problems: list[errors.SigmgrError] = field(default_factory=list)
+
+    @property
+    def total(self) -> int:
+        return self.renewed + self.failed + self.rested + self.kept
+
+
+class Renew:
+    """``limit`` holders a round over all apps; ``lanes`` batches under way at once."""
+
+    def __init__(
+        self,
+        *,
+        registry: Registry,
+        store: Store,
+        signer: Signer,
+        commit: Commit,
+        teller: Teller,
+        draw: Draw,
+        limit: int = 1000,
+        lanes: int = 1,
+    ) -> None:
+        self._registry = registry
+        self._store = store
+        self._signer = signer
+        self._commit = commit
+        self._teller = teller
+        self._draw = draw
+        self._limit = limit
+        self._lanes = lanes
+
+    async def tick(
+        self, now: int, *, rounds: int = 1000, stopping: Callable[[], bool] = lambda: False
+    ) -> Tally:
+        """Renew all that is due at ``now``, in rounds over the apps that have due work.
+
+        Ends early between batches when ``stopping()``. Raises the first problem of any app,
+        such as StoreUnavailable, after the others had their turn.
+        """
+        tally = Tally()
+        known = {app.sdkappid: app for app in self._registry.apps()}
+        due = [
+            known[sdkappid]
+            for sdkappid in await self._store.apps_with_due(now)
+            if sdkappid in known
+        ]
+        for _ in range(rounds):
+            if not due or stopping():
+                break
+            share = max(1, self._limit // len(due))
+            busy = await self._round(due, share, now, tally)
+            due = [app for app, more in zip(due, busy, strict=True) if more]
+        if tally.problems:
+            raise tally.problems[0]
+        return tally
+
+    async def _round(self, apps: Sequence[App], share: int, now: int, tally: Tally) -> list[bool]:
+        """One batch of every app (``lanes`` of a single one); True where more may be due."""
+        lanes = max(1, self._lanes // len(apps))
+        jobs = [(app, lane) for app in apps for lane in range(lanes)]
+        gate = asyncio.Semaphore(max(1, self._lanes))
+
+        async def run(app: App) -> int:
+            async with gate:
+                return await with_fresh_keys(
+                    self._signer, lambda: self._batch(app, share, now, tally)
+                )
+
+        counts = await asyncio.gather(*(run(app) for app, _ in jobs), return_exceptions=True)
+        more = dict.fromkeys((app.sdkappid for app in apps), False)
+        for (app, _), count in zip(jobs, counts, strict=True):
+            if isinstance(count, errors.SigmgrError):
+                # One app's trouble ends this tick for that app alone.
+                tally.problems.append(count)
+            elif isinstance(count, BaseException):
+                raise count
+            else:
+                more[app.sdkappid] |= count == share
+        return [more[app.sdkappid] for app in apps]
+
+    async def _batch(self, app: App, share: int, now: int, tally: Tally) -> int:
+        async with self._store.transaction() as tx:
+            records = await tx.claim_due(app.sdkappid, now, share, emergency_only=app.paused)
+            tell = await self._handle(tx, app, records, now, tally) if records else []
+        await self._teller.at_once(tell, now)
+        return len(records)
+
+    async def _handle(
+        self, tx: Transaction, app: App, records: Sequence[Record], now: int, tally: Tally
+    ) -> list[Announcement]:
+        works: list[Work] = []
+        later: list[tuple[Record, int]] = []
+        states: dict[int, KeyState | None] = {}
+        key = await self._active_key(app)
+        for record in records:
+            if record.key_id not in states:
+                states[record.key_id] = current_key_state(
+                    await self._signer.key_state(app.sdkappid, record.key_id)
+                )
+            given = Input(record, now, app.policy, key, states[record.key_id])
+            verdict = decision.decide(decision.TICK_CHAIN, given)
+            if verdict.verdict is Verdict.REISSUE:
+                assert verdict.reason is not None
+                own = record.ttl if record.kind == Kind.ROOM.value else 0
+                works.append(Work(record, verdict.reason, app.policy, ttl=own))
+            elif verdict.verdict is Verdict.REST:
+                later.append((record._replace(due_at=None), record.issued_at))
+                tally.rested += 1
+            else:
+                later.append((record._replace(due_at=record.renew_at), record.issued_at))
+                tally.kept += 1
+        made = await self._commit.make(tx, works, now) if works else []
+        tell = await self._commit.write(tx, list(zip(works, made, strict=True)), now)
+        failed = [pair for pair in zip(works, made, strict=True) if pair[1].error is not None]
+        tell += await self._fail(tx, app, failed, later, now)
+        tally.failed += len(failed)
+        tally.renewed += len(works) - len(failed)
+        for work in works:
+            REMAINING.observe(max(0, work.record.expires_at - now) / max(1, work.record.ttl))
+        return tell
+
+    async def _fail(
+        self,
+        tx: Transaction,
+        app: App,
+        failed: Sequence[tuple[Work, Made]],
+        later: list[tuple[Record, int]],
+        now: int,
+    ) -> list[Announcement]:
+        """Write backoff into the rows that failed, and all rows that only move in time."""
+        events: list[Announcement] = []
+        for work, made in failed:
+            assert made.error is not None
+            record = work.record
+            spans = app.policy.spans(record.ttl)
+            failures = record.failures + 1
+            due_at = timing.retry_at(spans, record.expires_at, failures, self._draw(), now)
+            changed = record._replace(failures=failures, last_error=made.error.code, due_at=due_at)
+            later.append((changed, record.issued_at))
+            events.append(_failure_event(changed, work, made.error, now))
+        if later:
+            await tx.save(later)
+        if not events:
+            return []
+        log.warning(
+            "renewals failed and will be tried again",
+            action="renewal-failed",
+            app=app.sdkappid,
+            count=len(events),
+            code=events[0].event.note,
+        )
+        return await append(tx, events)
+
+    async def _active_key(self, app: App) -> KeyRef | None:
+        try:
+            return await self._signer.active_key(app.sdkappid)
+        except errors.SigmgrError:
+            return None
+
+
+def _failure_event(record: Record, work: Work, error: errors.SigmgrError, now: int) -> Announcement:
+    event = Event(
+        EventType.RENEWAL_FAILED.value,
+        record.holder,
+        record.issued_at,
+        record.expires_at,
+        work.reason.value,
+        now,
+        note=error.code,
+    )
+    return Announcement(event, None)

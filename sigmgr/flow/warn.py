@@ -1,0 +1,77 @@
+"""Warnings before expiry, and the word that it came: each once per crossing (rule 12).
+
+In calm times this finds nothing: holders are renewed weeks before the first rung. What it
+finds is a holder whose renewal keeps failing.
+"""
+
+from __future__ import annotations
+
+from sigmgr.flow.commit import append
+from sigmgr.flow.relay import Teller
+from sigmgr.model import timing
+from sigmgr.model.app import App
+from sigmgr.model.event import Event, EventType
+from sigmgr.model.sig import Record
+from sigmgr.ports import Announcement, Registry, Store
+from sigmgr.telemetry import get_logger
+
+log = get_logger("sigmgr.warn")
+
+
+class Warn:
+    """Fires the rungs of each app's ladder."""
+
+    def __init__(
+        self, *, registry: Registry, store: Store, teller: Teller, limit: int = 1000
+    ) -> None:
+        self._registry = registry
+        self._store = store
+        self._teller = teller
+        self._limit = limit
+
+    async def tick(self, now: int) -> int:
+        """Fire all rungs crossed by ``now``; answers how many."""
+        fired = 0
+        for app in self._registry.apps():
+            while True:
+                rows, events = await self._batch(app, now)
+                fired += events
+                if rows < self._limit:
+                    break
+        return fired
+
+    async def _batch(self, app: App, now: int) -> tuple[int, int]:
+        async with self._store.transaction() as tx:
+            records = await tx.claim_warnings(app.sdkappid, now, self._limit, app.policy.ladder)
+            tell: list[Announcement] = []
+            changes: list[tuple[Record, int]] = []
+            for record in records:
+                ladder = app.policy.spans(record.ttl).ladder
+                crossed = timing.rungs_crossed(ladder, record.expires_at, now)
+                steps = range(record.warned, crossed)
+                tell += [Announcement(_event(record, ladder, step, now), None) for step in steps]
+                changes.append((record._replace(warned=crossed), record.issued_at))
+            if changes:
+                await tx.save(changes)
+                tell = await append(tx, tell)
+        if tell:
+            log.warning(
+                "sigs come near expiry without a renewal",
+                action="will-expire",
+                app=app.sdkappid,
+                count=len(changes),
+            )
+        await self._teller.at_once(tell, now)
+        return len(records), len(tell)
+
+
+def _event(record: Record, ladder: tuple[int, ...], step: int, now: int) -> Event:
+    """The event of one rung; the step behind the last rung is expiry itself."""
+    kind, note = (
+        (EventType.WILL_EXPIRE, str(ladder[step]))
+        if step < len(ladder)
+        else (EventType.EXPIRED, "")
+    )
+    return Event(
+        kind.value, record.holder, record.issued_at, record.expires_at, record.reason, now, note
+    )
