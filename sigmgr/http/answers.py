@@ -1,0 +1,129 @@
+"""Shapes of answers that routes share: a sig, the stream's object, a user's facts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from sigmgr.flow.commit import past_of
+from sigmgr.http.doors import Doors
+from sigmgr.model.event import Event, EventType
+from sigmgr.model.holder import ALL_PRIVILEGES, Holder, Privilege, Room, privilege_names
+from sigmgr.model.sig import Current, Reason, Record
+from sigmgr.push.message import current_json
+
+_encode = msgspec.json.Encoder().encode
+
+_CREATE_NOTE = (
+    "This mask contains create (1), as 0xab does: its holder may open rooms. For somebody who"
+    " only watches and listens use 42 (enter, receive_audio, receive_video)."
+)
+
+
+def sig_body(doors: Doors, current: Current) -> bytes:
+    """The JSON of a single get, which is also one item of a batch."""
+    sdkappid, userid, _, _ = current.holder
+    issued_at, expires_at = current.issued_at, current.expires_at
+    return _encode(
+        {
+            "sdkappid": sdkappid,
+            "userid": userid,
+            "usersig": current.usersig,
+            "format": current.format,
+            "issued_at": issued_at,
+            "expires_at": expires_at,
+            "renew_at": current.renew_at,
+            "ticket": doors.tickets.issue(sdkappid, userid, issued_at, expires_at),
+            "stream_url": doors.stream_url,
+        }
+    )
+
+
+def remember(doors: Doors, current: Current, body: bytes, now: int) -> None:
+    """Keep a ready-made answer near, until its renewal time or for ``near_ttl`` seconds."""
+    fresh_until = min(current.renew_at, now + doors.near_ttl)
+    if doors.near is not None and fresh_until > now:
+        doors.near.put(current.holder, body, current.issued_at, fresh_until)
+
+
+def forget(doors: Doors, user: Holder, revoked_at: int, now: int) -> None:
+    """Let nothing dead be answered from near, before the event of the revocation is heard."""
+    if doors.near is not None:
+        reason = Reason.REVOKED.value
+        event = Event(EventType.REVOKED.value, user, revoked_at, revoked_at, reason, now)
+        doors.near.heard(0, [event])
+
+
+def room_key(current: Current, room: Room, mask: int) -> dict[str, Any]:
+    """The answer to a room-key request, with a note where the mask is a known trap."""
+    said: dict[str, Any] = {
+        "sdkappid": current.holder.sdkappid,
+        "userid": current.holder.userid,
+        **({"room_name": room.name} if room.name else {"room_id": room.id}),
+        "privileges": mask,
+        "privilege_names": privilege_names(mask),
+        "private_map_key": current.usersig,
+        "format": current.format,
+        "issued_at": current.issued_at,
+        "expires_at": current.expires_at,
+        "renew_at": current.renew_at,
+    }
+    if mask & Privilege.CREATE and mask != ALL_PRIVILEGES:
+        said["note"] = _CREATE_NOTE
+    return said
+
+
+def stream_sig(doors: Doors, current: Current) -> bytes:
+    """The stream's ``sig.current`` object, as the long poll answers it."""
+    sdkappid, userid, _, _ = current.holder
+    ticket = doors.tickets.issue(sdkappid, userid, current.issued_at, current.expires_at)
+    return current_json(current, ticket)
+
+
+def user_facts(user: Holder, records: list[Record], now: int) -> dict[str, Any]:
+    """Facts, history and delivery of every sig of a user."""
+    return {
+        "sdkappid": user.sdkappid,
+        "userid": user.userid,
+        "holders": [_holder_facts(record, now) for record in records],
+    }
+
+
+def was_issued(record: Record) -> bool:
+    """A row without sig and revocation was made for a lock only, and tells nothing."""
+    return bool(record.issued_at or record.revoked_at)
+
+
+def _state(record: Record, now: int) -> str:
+    if record.issued_at <= record.revoked_at:
+        return "revoked"
+    if now >= record.expires_at:
+        return "expired"
+    return "dormant" if record.due_at is None else "current"
+
+
+def _holder_facts(record: Record, now: int) -> dict[str, Any]:
+    same = (
+        "kind scope format key_id reason issued_at renew_at warn_after expires_at revoked_at"
+        " privileges failures last_error"
+    )
+    return {
+        **{name: getattr(record, name) for name in same.split()},
+        "state": _state(record, now),
+        "delivery": {
+            "acked": record.acked,
+            "acked_at": record.acked_at,
+            "seen_at": record.seen_at,
+            "confirmed": 0 < record.issued_at <= record.acked,
+        },
+        "past": [
+            {
+                "issued_at": past.issued_at,
+                "expires_at": past.issued_at + past.ttl,
+                "key_id": past.key_id,
+                "reason": past.reason,
+            }
+            for past in past_of(record)
+        ],
+    }

@@ -1,0 +1,138 @@
+"""The app: one ASGI callable for everything that this process serves over HTTP.
+
+A front in raw ASGI stands before the framework and
+1. answers the two hot routes without it: the single get, and the stream;
+2. settles who asks before a byte of the body is read;
+3. bounds bodies, and hands the path on undecoded, so that ``%2F`` stays part of a user id;
+4. turns whatever is raised into a problem document.
+
+Routes are chosen by role: ``api`` serves backends, ``gateway`` clients, all serve health.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+from fastapi import FastAPI, Request
+from fastapi.responses import HTMLResponse, JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from sigmgr.http import backend, health, pages, problems, stream
+from sigmgr.http.auth import bearer
+from sigmgr.http.bodies import read_body, replay
+from sigmgr.http.documents import finish
+from sigmgr.http.doors import API, GATEWAY, Doors
+from sigmgr.http.sig import SigRoute
+from sigmgr.model import errors
+
+
+def create_app(doors: Doors) -> ASGIApp:
+    """Everything that ``doors.roles`` asks for, behind the front."""
+    return _Front(doors, _framework(doors))
+
+
+def _framework(doors: Doors) -> FastAPI:
+    app = FastAPI(
+        title="sigmgr",
+        version="1",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        redirect_slashes=False,
+    )
+    problems.install(app)
+    app.include_router(health.router(doors))
+    if API in doors.roles:
+        app.include_router(backend.router(doors))
+    if GATEWAY in doors.roles:
+        app.include_router(stream.router(doors))
+    if API in doors.roles:
+        _documents(app)
+    return app
+
+
+def _documents(app: FastAPI) -> None:
+    """``/openapi.json`` and ``/docs``: no token, no secret, nothing from another host."""
+
+    @app.get("/openapi.json", include_in_schema=False)
+    async def openapi() -> JSONResponse:
+        return JSONResponse(finish(app))
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs(request: Request) -> HTMLResponse:
+        page = pages.render(finish(app), str(request.base_url).rstrip("/"))
+        return HTMLResponse(page, headers={"content-security-policy": pages.POLICY})
+
+
+class _Front:
+    """See the module. The gateway answers its own errors."""
+
+    def __init__(self, doors: Doors, inner: ASGIApp) -> None:
+        self._doors = doors
+        self._inner = inner
+        self._sig = SigRoute(doors) if API in doors.roles else None
+        self._gateway = doors.gateway if GATEWAY in doors.roles else None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await _no_request(scope, receive, send)
+        raw: bytes | None = scope.get("raw_path")
+        if raw is None:  # a server may leave it out
+            raw = scope["raw_path"] = quote(scope["path"]).encode("ascii")
+        if scope["method"] == "GET":
+            if self._sig is not None and raw.endswith(b"/sig") and raw.startswith(b"/v1/apps/"):
+                return await self._guarded(self._sig, scope, receive, send)
+            if self._gateway is not None and raw == b"/v1/stream":
+                return await self._gateway(scope, receive, send)
+        return await self._guarded(self._cool, scope, receive, Watched(send))
+
+    async def _guarded(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await app(scope, receive, send)
+        except errors.SigmgrError as error:
+            await problems.response(error, scope)(scope, receive, send)
+        except Exception as error:  # noqa: BLE001  # crash() logs it
+            answer = problems.crash(scope, error)
+            if not (isinstance(send, Watched) and send.started):
+                await answer(scope, receive, send)
+
+    async def _cool(self, scope: Scope, receive: Receive, send: Send) -> None:
+        raw: bytes = scope["raw_path"]
+        inner = dict(scope, path=raw.decode("latin-1"), state={})
+        if raw.startswith(b"/v1/apps/") and API in self._doors.roles:
+            inner["state"]["token"] = await self._doors.tokens.token(bearer(scope["headers"]))
+        elif raw.startswith(b"/v1/stream") and GATEWAY in self._doors.roles:
+            inner["state"]["ticket"] = self._ticket(scope)
+        body = await read_body(scope, receive)
+        await self._inner(inner, replay(body, receive), send)
+
+    def _ticket(self, scope: Scope) -> object:
+        text = bearer(scope["headers"])
+        if text is None:
+            raise errors.TicketInvalid("The request has no ticket in its Authorization header.")
+        return self._doors.tickets.open(text, self._doors.clock())
+
+
+class Watched:
+    """A ``send`` that knows whether an answer has begun."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.started = False
+
+    async def __call__(self, message: Message) -> None:
+        self.started = True
+        await self._send(message)
+
+
+async def _no_request(scope: Scope, receive: Receive, send: Send) -> None:
+    """WebSockets are not taken here. Parts are started and stopped by the composition root,
+    so nothing happens at the lifespan's messages."""
+    if scope["type"] != "lifespan":
+        await send({"type": "websocket.close", "code": 1008})
+        return
+    while True:
+        message = await receive()
+        await send({"type": f"{message['type']}.complete"})
+        if message["type"] == "lifespan.shutdown":
+            return

@@ -1,0 +1,115 @@
+"""What the HTTP app needs of the rest of sigmgr, in one frozen value.
+
+``wiring`` fills it with the running parts; tests fill it with scripted ones. The Protocols
+name exactly what the routes call, so that each part may be replaced by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from starlette.types import ASGIApp
+
+from sigmgr.http.auth import Auth
+from sigmgr.http.longpoll import Waiters
+from sigmgr.model.errors import SigmgrError
+from sigmgr.model.event import Event
+from sigmgr.model.holder import Holder, Room
+from sigmgr.model.sig import Current, Reason, Record
+from sigmgr.model.ticket import Tickets
+from sigmgr.ports import Clock, Registry
+
+Find = Callable[[int, str], Awaitable[list[Record]]]
+#: A check raises where the part is needed and away, or answers a word about a part that is
+#: missed but not needed, such as "degraded: ...".
+ReadyCheck = tuple[str, Callable[[], Awaitable[str | None]]]
+
+API = "api"
+GATEWAY = "gateway"
+WORKER = "worker"
+EVERY_ROLE = frozenset({API, GATEWAY, WORKER})
+
+
+class Issues(Protocol):
+    """``flow.issue.Issue``."""
+
+    async def current(self, holder: Holder, now: int) -> Current: ...
+
+    async def many(self, holders: Sequence[Holder], now: int) -> list[Current | SigmgrError]: ...
+
+    async def reissue(
+        self, holder: Holder, now: int, *, reason: Reason, replaces: int | None
+    ) -> Current: ...
+
+    async def room_key(
+        self, sdkappid: int, userid: str, room: Room, *, privileges: int, ttl: int | None, now: int
+    ) -> Current: ...
+
+
+class Revokes(Protocol):
+    """``flow.revoke.Revoke``."""
+
+    async def user(self, sdkappid: int, userid: str, now: int) -> int: ...
+
+
+class Deliveries(Protocol):
+    """``flow.deliver.Deliver``, as far as the client's routes go."""
+
+    async def opened(self, user: Holder, ticket_issued_at: int, now: int) -> list[Current]: ...
+
+    async def latest(self, holders: Sequence[Holder], now: int) -> list[Current | None]: ...
+
+    async def ack(self, user: Holder, ticket_issued_at: int, issued_at: int, now: int) -> None: ...
+
+
+class Verified(Protocol):
+    """What a sig says, once it was verified."""
+
+    def fields(self) -> dict[str, Any]: ...
+
+
+class Verify(Protocol):
+    """``KeyRing.verify``. Raises BadSig, or AppUnknown and NoSigningKey."""
+
+    async def __call__(
+        self, sdkappid: int, usersig: str, /, *, now: int, userid: str | None = None
+    ) -> Verified: ...
+
+
+class Near(Protocol):
+    """The near cache: ready-made answers per holder. Never answers past ``fresh_until``."""
+
+    def get(self, holder: Holder, now: int) -> bytes | None: ...
+
+    def put(self, holder: Holder, value: bytes, issued_at: int, fresh_until: int) -> None: ...
+
+    def heard(self, shard: int, events: Sequence[Event]) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Doors:
+    """Everything that the routes reach.
+
+    ``roles`` says what this process serves: ``api`` the backends' routes and the documents,
+    ``gateway`` the clients' routes; health is always served. ``near_ttl`` bounds in seconds
+    how long an answer is given again without a look; ``gateway`` answers ``GET /v1/stream``.
+    """
+
+    clock: Clock
+    apps: Registry
+    issue: Issues
+    revoke: Revokes
+    deliver: Deliveries
+    find: Find
+    verify: Verify
+    tickets: Tickets
+    tokens: Auth
+    waiters: Waiters
+    stream_url: str
+    ready: Sequence[ReadyCheck] = ()
+    roles: frozenset[str] = EVERY_ROLE
+    gateway: ASGIApp | None = None
+    near: Near | None = None
+    near_ttl: int = 30

@@ -1,0 +1,191 @@
+"""The one mapping from errors to HTTP: status, headers and an RFC 9457 document.
+
+Rules:
+1. ``code`` is stable and part of the contract, ``advice`` says what to do next, and
+   ``detail`` says what happened. None of them ever holds a sig, key, token or ticket.
+2. ``instance`` is the path without its query. A segment longer than any user id is left
+   out of it, since it may be a secret that somebody put into the wrong place.
+3. A batch out of range is a 400 and not a 413: its size in bytes is fine, its content is
+   not, and nothing was done.
+4. A revoke pause is a 503: it passes by itself within seconds, and 503 with Retry-After is
+   what every HTTP client already knows how to wait for.
+5. An unexpected exception says "internal" and nothing else; the log has the rest.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+from urllib.parse import unquote
+
+import msgspec
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.types import Scope
+
+from sigmgr.model import errors
+from sigmgr.model.holder import MAX_USERID_BYTES
+
+log = logging.getLogger("sigmgr.http")
+
+MEDIA_TYPE = "application/problem+json"
+
+
+class MethodDenied(errors.InputError):
+    """The route does not know this method."""
+
+    code = "method-not-allowed"
+    advice = "See /docs for the methods of this route."
+
+
+class BodyTooLarge(errors.InputError):
+    """The request body is larger than 256 KiB."""
+
+    code = "body-too-large"
+    advice = "Send less in one request."
+
+
+class BadContentType(errors.InputError):
+    """The request body is not declared as JSON."""
+
+    code = "bad-content-type"
+    advice = "Send JSON with 'Content-Type: application/json'."
+
+
+_STATUS: dict[type[errors.SigmgrError], int] = {
+    MethodDenied: 405,
+    BodyTooLarge: 413,
+    BadContentType: 415,
+    errors.InputError: 400,
+    errors.RoleDenied: 403,
+    errors.AppDenied: 403,
+    errors.DeniedError: 401,
+    errors.NotFoundError: 404,
+    errors.ConflictError: 409,
+    errors.RevokePause: 503,
+    errors.UnavailableError: 503,
+    errors.SetupError: 500,
+}
+_DEFAULT_RETRY_AFTER = 1
+
+
+def status_of(error: errors.SigmgrError | type[errors.SigmgrError]) -> int:
+    """The nearest class in the table decides."""
+    kind = error if isinstance(error, type) else type(error)
+    return next((_STATUS[base] for base in kind.__mro__ if base in _STATUS), 500)
+
+
+def brief(error: errors.SigmgrError) -> dict[str, Any]:
+    """The problem of one item in a batch."""
+    said: dict[str, Any] = {"code": error.code, "detail": error.text, "advice": error.advice}
+    if error.retry_after is not None:
+        said["retry_after"] = error.retry_after
+    return said
+
+
+def document(error: errors.SigmgrError, path: str) -> dict[str, Any]:
+    """The RFC 9457 problem document."""
+    said: dict[str, Any] = {
+        "type": f"urn:sigmgr:problem:{error.code}",
+        "title": (type(error).__doc__ or "").strip().splitlines()[0],
+        "status": status_of(error),
+        "detail": error.text,
+        "instance": _instance(path),
+        "code": error.code,
+        "advice": error.advice,
+    }
+    if isinstance(error, errors.BadSig):
+        said["reason"] = error.reason.value
+    return said
+
+
+def response(error: errors.SigmgrError, scope: Scope) -> Response:
+    """The answer for an error, logged where the fault is on this side."""
+    status = status_of(error)
+    path = path_of(scope)
+    if status >= 500:
+        log.warning("%s %s: %s (%s)", scope["method"], _instance(path), error.text, error.code)
+    headers = {"cache-control": "no-store"}
+    if status == 401:
+        headers["www-authenticate"] = 'Bearer realm="sigmgr"'
+    if status == 503 or error.retry_after is not None:
+        headers["retry-after"] = str(error.retry_after or _DEFAULT_RETRY_AFTER)
+    if status == 413:
+        headers["connection"] = "close"
+    body = msgspec.json.encode(document(error, path))
+    return Response(body, status, headers, MEDIA_TYPE)
+
+
+def crash(scope: Scope, error: BaseException) -> Response:
+    """The answer for an exception that nobody expected; its traceback goes to the log."""
+    log.error("%s %s failed", scope["method"], _instance(path_of(scope)), exc_info=error)
+    return _silent(scope)
+
+
+def path_of(scope: Scope) -> str:
+    """The path as it was sent, percent-encoded."""
+    raw: bytes | None = scope.get("raw_path")
+    return raw.decode("latin-1") if raw is not None else str(scope["path"])
+
+
+def install(app: FastAPI) -> None:
+    """Every error that the framework or a route raises becomes a problem document."""
+
+    @app.exception_handler(errors.SigmgrError)
+    async def known(request: Request, error: errors.SigmgrError) -> Response:
+        return response(error, request.scope)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
+        return response(errors.BadRequest(_sentence(error)), request.scope)
+
+    @app.exception_handler(HTTPException)
+    async def framework(request: Request, error: HTTPException) -> Response:
+        answer = response(_from_status(error.status_code), request.scope)
+        answer.headers.update(error.headers or {})
+        return answer
+
+    @app.exception_handler(Exception)
+    async def unexpected(request: Request, error: Exception) -> Response:
+        # The framework raises it again once this is sent; the front logs it there.
+        del error
+        return _silent(request.scope)
+
+
+def _silent(scope: Scope) -> Response:
+    error = errors.SigmgrError("Something went wrong here.")
+    body = msgspec.json.encode(document(error, path_of(scope)))
+    return Response(body, 500, {"cache-control": "no-store"}, MEDIA_TYPE)
+
+
+def _from_status(status: int) -> errors.SigmgrError:
+    if status == 404:
+        return errors.RouteUnknown()
+    if status == 405:
+        return MethodDenied()
+    if status == 413:
+        return BodyTooLarge()
+    return errors.BadRequest("the body cannot be read as JSON")
+
+
+def _sentence(error: RequestValidationError) -> str:
+    """One sentence that names the field; never what was sent in it."""
+    first = error.errors()[0]
+    if first["type"] == "json_invalid":
+        return "the body is not valid JSON"
+    place, *names = first["loc"]
+    field = ".".join(str(name) for name in names if isinstance(name, int) or len(name) <= 40)
+    if first["type"] == "missing":
+        return f"{field} is missing" if field else f"the {place} is missing"
+    if first["type"] == "extra_forbidden":
+        return f"{field or 'a field'} is not a field of this request"
+    what = str(first["msg"]).removeprefix("Input ")
+    return f"{field or f'the {place}'} {what}"
+
+
+def _instance(path: str) -> str:
+    return "/".join(
+        segment if len(unquote(segment, "latin-1")) <= MAX_USERID_BYTES else "..."
+        for segment in path.split("/")[:16]
+    )

@@ -1,0 +1,361 @@
+"""The JSON objects of the HTTP contract: what a request may hold and what an answer holds.
+
+Requests are strict: a wrong type or an unknown field is refused, so that a misspelt
+``replaces`` is not silently left out. Ranges that have an error code of their own (rooms,
+privileges, lifetimes) are documented here and checked by the model. Add fields, never
+rename or remove one.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from sigmgr.model.holder import ALL_PRIVILEGES, MAX_ROOM_ID, MAX_UINT32
+from sigmgr.model.policy import MAX_TTL, MIN_TTL
+
+_AT = 1900000000
+_SIG = "eJwtzM0KgkAUBeBXkVmHXMfxD2hRK6MIKoPajpm*NFOjmKjou2e5PN*B80..."
+
+Seconds = Annotated[int, Field(description="Unix seconds, UTC.")]
+IssuedAt = Annotated[int, Field(ge=1, le=MAX_UINT32, description="Unix seconds, UTC.")]
+
+
+def _said(**example: Any) -> dict[str, Any]:
+    return {"examples": [example]}
+
+
+class Request(BaseModel):
+    """Strict: nothing is converted, nothing is ignored."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+
+class Problem(BaseModel):
+    """An RFC 9457 problem document with a stable code."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    code: str = Field(description="Stable; branch on this one.")
+    advice: str = Field(description="What to do next.")
+    reason: str | None = Field(default=None, description="Why a sig is not valid.")
+    model_config = ConfigDict(
+        json_schema_extra=_said(
+            type="urn:sigmgr:problem:bad-userid",
+            title="The user id is not valid.",
+            status=400,
+            detail="the user id has 33 bytes; 32 is the limit",
+            instance="/v1/apps/1400000000/users/.../sig",
+            code="bad-userid",
+            advice="Use 1 to 32 bytes of printable ASCII; letters, digits, _ and - are safest.",
+        )
+    )
+
+
+_SIG_EXAMPLE: dict[str, Any] = {
+    "sdkappid": 1400000000,
+    "userid": "alice",
+    "usersig": _SIG,
+    "format": "v2",
+    "issued_at": _AT,
+    "expires_at": _AT + 7776000,
+    "renew_at": _AT + 5132160,
+    "ticket": "t1.q0J6Zr...",
+    "stream_url": "https://sigmgr.example/v1/stream",
+}
+
+
+class Sig(BaseModel):
+    """A user's current sig, and the ticket with which the client opens its stream."""
+
+    sdkappid: int
+    userid: str
+    usersig: str
+    format: Literal["v1", "v2"]
+    issued_at: Seconds
+    expires_at: Seconds
+    renew_at: Seconds
+    ticket: str
+    stream_url: str
+    model_config = ConfigDict(json_schema_extra=_said(**_SIG_EXAMPLE))
+
+
+class ItemError(BaseModel):
+    """Why one item of a batch has no sig."""
+
+    code: str
+    detail: str
+    advice: str
+    retry_after: int | None = Field(default=None, description="Seconds to wait.")
+
+
+class FailedSig(BaseModel):
+    """In the place of a sig that could not be given."""
+
+    userid: str
+    error: ItemError
+
+
+class BatchRequest(Request):
+    """Up to 1,000 user ids; an invalid one gets an error in its own place."""
+
+    userids: list[str] = Field(min_length=1, max_length=1000)
+    model_config = ConfigDict(json_schema_extra=_said(userids=["alice", "bob"]))
+
+
+class Batch(BaseModel):
+    """One answer for each id, in the order asked; an id asked twice is answered twice."""
+
+    sigs: list[Sig | FailedSig]
+    model_config = ConfigDict(
+        json_schema_extra=_said(
+            sigs=[
+                _SIG_EXAMPLE,
+                {
+                    "userid": "bob\u00e9",
+                    "error": {
+                        "code": "bad-userid",
+                        "detail": "the user id has characters other than printable ASCII",
+                        "advice": "Use 1 to 32 bytes of printable ASCII; ...",
+                    },
+                },
+            ]
+        )
+    )
+
+
+class ReissueRequest(Request):
+    """``replaces`` is the issued_at of the sig that the caller means to replace."""
+
+    reason: str = Field(
+        default="ClientRequested",
+        json_schema_extra={
+            "enum": ["ClientRequested", "Forced", "KeyRotated", "KeyTainted", "PolicyChanged"]
+        },
+    )
+    replaces: IssuedAt | None = None
+    model_config = ConfigDict(json_schema_extra=_said(reason="Forced", replaces=_AT))
+
+
+class Revoked(BaseModel):
+    """Every sig of the user issued at or before ``revoked_at`` is dead."""
+
+    sdkappid: int
+    userid: str
+    revoked_at: Seconds
+    model_config = ConfigDict(
+        json_schema_extra=_said(sdkappid=1400000000, userid="alice", revoked_at=_AT)
+    )
+
+
+class RoomKeyRequest(Request):
+    """Give ``room_id`` or ``room_name``; ``privileges`` as a mask or as names."""
+
+    room_id: int | None = Field(
+        default=None, json_schema_extra={"minimum": 1, "maximum": MAX_ROOM_ID}
+    )
+    room_name: str | None = Field(default=None, json_schema_extra={"minLength": 1, "maxLength": 64})
+    privileges: int | list[str] = Field(
+        default=ALL_PRIVILEGES,
+        description="A mask of 1 to 255, or names: create, enter, send_audio, receive_audio,"
+        " send_video, receive_video, send_screen, receive_screen.",
+    )
+    ttl: int | None = Field(
+        default=None,
+        description="Seconds; the app's policy where it is left out.",
+        json_schema_extra={"minimum": MIN_TTL, "maximum": MAX_TTL},
+    )
+    model_config = ConfigDict(
+        json_schema_extra=_said(room_id=10000, privileges=["enter", "receive_audio"])
+    )
+
+
+class RoomKey(BaseModel):
+    """A privateMapKey for one user in one room."""
+
+    sdkappid: int
+    userid: str
+    room_id: int | None = None
+    room_name: str | None = None
+    privileges: int
+    privilege_names: list[str]
+    private_map_key: str
+    format: Literal["v1", "v2"]
+    issued_at: Seconds
+    expires_at: Seconds
+    renew_at: Seconds
+    note: str | None = Field(default=None, description="A warning about the privileges.")
+    model_config = ConfigDict(
+        json_schema_extra=_said(
+            sdkappid=1400000000,
+            userid="alice",
+            room_id=10000,
+            privileges=10,
+            privilege_names=["enter", "receive_audio"],
+            private_map_key=_SIG,
+            format="v2",
+            issued_at=_AT,
+            expires_at=_AT + 21600,
+            renew_at=_AT + 14256,
+        )
+    )
+
+
+class Delivery(BaseModel):
+    """How far the newest sig has come towards the client."""
+
+    acked: Seconds = Field(description="issued_at of the newest sig that a client confirmed.")
+    acked_at: Seconds
+    seen_at: Seconds = Field(description="When the user last asked or had a stream open.")
+    confirmed: bool = Field(description="The client confirmed the current sig.")
+
+
+class PastSig(BaseModel):
+    """An earlier sig."""
+
+    issued_at: Seconds
+    expires_at: Seconds
+    key_id: int
+    reason: str
+
+
+class HolderFacts(BaseModel):
+    """One sig of the user: its own, or that of one room."""
+
+    kind: Literal["user", "admin", "room"]
+    scope: str = Field(description="The room: 'id:10000' or 'name:lobby'; else empty.")
+    state: Literal["current", "dormant", "revoked", "expired"]
+    format: str
+    key_id: int
+    reason: str
+    issued_at: Seconds
+    renew_at: Seconds
+    warn_after: Seconds
+    expires_at: Seconds
+    revoked_at: Seconds = Field(description="0: never.")
+    privileges: int = Field(description="The room privilege mask; 0 where it is no room.")
+    failures: int = Field(description="Failed renewals in a row.")
+    last_error: str
+    delivery: Delivery
+    past: list[PastSig]
+
+
+_HOLDER_EXAMPLE = {
+    "kind": "user",
+    "scope": "",
+    "state": "current",
+    "format": "v2",
+    "key_id": 1,
+    "reason": "NearingExpiry",
+    "issued_at": _AT,
+    "renew_at": _AT + 5132160,
+    "warn_after": _AT + 5304960,
+    "expires_at": _AT + 7776000,
+    "revoked_at": 0,
+    "privileges": 0,
+    "failures": 0,
+    "last_error": "",
+    "delivery": {"acked": _AT, "acked_at": _AT + 2, "seen_at": _AT + 60, "confirmed": True},
+    "past": [
+        {
+            "issued_at": _AT - 5000000,
+            "expires_at": _AT + 2776000,
+            "key_id": 1,
+            "reason": "Missing",
+        }
+    ],
+}
+
+
+class UserFacts(BaseModel):
+    """What is known of a user; never a sig."""
+
+    sdkappid: int
+    userid: str
+    holders: list[HolderFacts]
+    model_config = ConfigDict(
+        json_schema_extra=_said(sdkappid=1400000000, userid="alice", holders=[_HOLDER_EXAMPLE])
+    )
+
+
+class VerifyRequest(Request):
+    """A sig to look at. With ``userid`` it must be that user's."""
+
+    usersig: str = Field(max_length=16384)
+    userid: str | None = None
+    model_config = ConfigDict(json_schema_extra=_said(usersig=_SIG, userid="alice"))
+
+
+class Verdict(BaseModel):
+    """Valid or not; where it is valid, the fields of the sig stand beside."""
+
+    valid: bool
+    reason: str | None = Field(default=None, description="Why it is not valid.")
+    detail: str | None = None
+    model_config = ConfigDict(
+        extra="allow",
+        json_schema_extra=_said(
+            valid=True,
+            reason=None,
+            detail=None,
+            sdkappid=1400000000,
+            userid="alice",
+            format="v2",
+            issued_at=_AT,
+            expires_at=_AT + 7776000,
+        ),
+    )
+
+
+class StreamSig(BaseModel):
+    """The same object as the stream's ``sig.current`` message."""
+
+    type: Literal["sig.current"]
+    sdkappid: int
+    userid: str
+    issued_at: Seconds
+    expires_at: Seconds
+    usersig: str
+    ticket: str
+    reason: str
+    action: Literal["keep", "relogin", "update_private_map_key"]
+    model_config = ConfigDict(
+        json_schema_extra=_said(
+            type="sig.current",
+            sdkappid=1400000000,
+            userid="alice",
+            issued_at=_AT,
+            expires_at=_AT + 7776000,
+            usersig=_SIG,
+            ticket="t1.q0J6Zr...",
+            reason="NearingExpiry",
+            action="keep",
+        )
+    )
+
+
+class Ack(Request):
+    """The client holds the sig of this issued_at now."""
+
+    issued_at: IssuedAt
+    model_config = ConfigDict(json_schema_extra=_said(issued_at=_AT))
+
+
+class Alive(BaseModel):
+    """The process answers."""
+
+    status: Literal["ok"]
+
+
+class Readiness(BaseModel):
+    """Each check by name: ``ok``, or what is wrong."""
+
+    status: Literal["ok", "failed"]
+    checks: dict[str, str]
+    model_config = ConfigDict(
+        json_schema_extra=_said(status="ok", checks={"database": "ok", "redis": "ok"})
+    )

@@ -1,0 +1,141 @@
+"""The hot route, ``GET .../users/{userid}/sig``, in raw ASGI, and the batch beside it.
+
+A backend asks for a sig at every login, so the way through the near cache awaits nothing
+but the two sends: the path is split as it came, the token is known by its digest, and the
+body lies ready. Every other way (a token not seen lately, a user not asked for lately)
+leads through the flow once and leaves its answer near.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any, cast
+
+import msgspec
+from starlette.types import Receive, Scope, Send
+
+from sigmgr.http.answers import remember, sig_body
+from sigmgr.http.auth import BACKEND, allow, bearer
+from sigmgr.http.doors import Doors
+from sigmgr.http.places import place_of_sig
+from sigmgr.http.problems import brief
+from sigmgr.model import errors
+from sigmgr.model.holder import Holder, check_userid
+from sigmgr.model.sig import Current
+
+MAX_BATCH = 1000
+
+
+class _Asked(msgspec.Struct, forbid_unknown_fields=True):
+    userids: list[str]
+
+
+_decode = msgspec.json.Decoder(_Asked).decode
+_encode = msgspec.json.Encoder().encode
+
+
+@lru_cache(maxsize=4096)
+def _start(size: int) -> dict[str, Any]:
+    """The response start for a body of this size; shared, nobody changes it."""
+    return {
+        "type": "http.response.start",
+        "status": 200,
+        "headers": (
+            (b"content-type", b"application/json"),
+            (b"content-length", b"%d" % size),
+            (b"cache-control", b"no-store"),
+        ),
+    }
+
+
+class SigRoute:
+    """``GET /v1/apps/{sdkappid}/users/{userid}/sig`` as an ASGI callable."""
+
+    def __init__(self, doors: Doors) -> None:
+        self._doors = doors
+        self._near = doors.near
+        self._clock = doors.clock
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        text = bearer(scope["headers"])
+        tokens = self._doors.tokens
+        token = tokens.peek(text) or await tokens.token(text)
+        sdkappid, userid = place_of_sig(scope["raw_path"])
+        allow(token, BACKEND, sdkappid)
+        holder = Holder(sdkappid, userid)
+        now = self._clock()
+        body = self._near.get(holder, now) if self._near is not None else None
+        if body is None:
+            body = await self._from_flow(holder, now)
+        await send(_start(len(body)))
+        await send({"type": "http.response.body", "body": body})
+
+    async def _from_flow(self, holder: Holder, now: int) -> bytes:
+        current = await self._doors.issue.current(holder, now)
+        body = sig_body(self._doors, current)
+        remember(self._doors, current, body, now)
+        return body
+
+
+async def batch_get(doors: Doors, sdkappid: int, asked: bytes, now: int) -> bytes:
+    """The body of the answer to a batch. Raises BadRequest, BadBatch or AppUnknown.
+
+    What lies near was checked when it was put there, so only the rest is looked at.
+    """
+    userids = _userids(asked)
+    await doors.apps.app(sdkappid)
+    bodies: list[bytes | None] = [None] * len(userids)
+    if doors.near is not None:
+        get = doors.near.get
+        bodies = [get(Holder(sdkappid, userid), now) for userid in userids]
+    if None in bodies:
+        missing = {
+            userid: b"" for userid, body in zip(userids, bodies, strict=True) if body is None
+        }
+        await _fill(doors, sdkappid, missing, now)
+        pairs = zip(userids, bodies, strict=True)
+        bodies = [missing[userid] if body is None else body for userid, body in pairs]
+    return b'{"sigs":[%b]}' % b",".join(cast("list[bytes]", bodies))
+
+
+async def _fill(doors: Doors, sdkappid: int, missing: dict[str, bytes], now: int) -> None:
+    """A sig or an error for each, through the flow, once for an id asked twice."""
+    holders: list[Holder] = []
+    for userid in missing:
+        try:
+            holders.append(Holder(sdkappid, check_userid(userid)))
+        except errors.BadUserId as error:
+            missing[userid] = _failed(userid, error)
+    if holders:
+        answers = await doors.issue.many(holders, now)
+        for holder, answer in zip(holders, answers, strict=True):
+            missing[holder.userid] = _item(doors, holder, answer, now)
+
+
+def _userids(asked: bytes) -> list[str]:
+    try:
+        userids = _decode(asked).userids
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise errors.BadRequest(_sentence(error)) from None
+    if not 1 <= len(userids) <= MAX_BATCH:
+        raise errors.BadBatch(f"the batch has {len(userids)} user ids")
+    return userids
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, msgspec.ValidationError):
+        return f"userids is to be a list of strings: {error}"
+    return "the body is not valid JSON"
+
+
+def _item(doors: Doors, holder: Holder, answer: Current | errors.SigmgrError, now: int) -> bytes:
+    if isinstance(answer, errors.SigmgrError):
+        return _failed(holder.userid, answer)
+    body = sig_body(doors, answer)
+    remember(doors, answer, body, now)
+    return body
+
+
+def _failed(userid: str, error: errors.SigmgrError) -> bytes:
+    """An id that is far too long is cut: it may be something that is no id at all."""
+    return _encode({"userid": userid[:64], "error": brief(error)})
