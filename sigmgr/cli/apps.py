@@ -1,0 +1,141 @@
+"""``sigmgr app``: the Tencent applications that this service signs for."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
+
+from sigmgr.cli import calls, output
+from sigmgr.cli.frame import FAILURE, NEGATIVE, command_app
+from sigmgr.model.app import App
+from sigmgr.model.errors import ConflictError
+from sigmgr.model.policy import Policy
+
+app = command_app("Manage applications.")
+
+Ttl = Annotated[str | None, typer.Option("--ttl", help="Life of a UserSig, such as 90d or 30s.")]
+RoomTtl = Annotated[str | None, typer.Option("--room-ttl", help="Life of a room key: 6h.")]
+Extra = Annotated[
+    list[str] | None,
+    typer.Option("--policy", metavar="NAME=VALUE", help="Any policy setting; may be repeated."),
+]
+
+
+def _shown(one: App) -> dict[str, Any]:
+    default, policy = asdict(Policy()), asdict(one.policy)
+    return {
+        "sdkappid": one.sdkappid,
+        "name": one.name,
+        "paused": one.paused,
+        "ttl": one.policy.ttl,
+        "policy": {name: value for name, value in policy.items() if value != default[name]},
+        "created_at": one.created_at,
+    }
+
+
+def _table(one: App) -> list[tuple[str, str]]:
+    shown = _shown(one)
+    overrides = ", ".join(f"{k}={v}" for k, v in shown["policy"].items()) or "defaults"
+    return [
+        ("sdkappid", str(one.sdkappid)),
+        ("name", one.name or "-"),
+        ("renewal", "paused (emergencies go on)" if one.paused else "on"),
+        ("ttl", output.span(one.policy.ttl)),
+        ("policy", overrides),
+        ("created", output.iso(one.created_at)),
+    ]
+
+
+@app.command("add")
+def add(
+    sdkappid: calls.AppId,
+    name: Annotated[str, typer.Option("--name", help="A name for people.")] = "",
+    ttl: Ttl = None,
+    room_ttl: RoomTtl = None,
+    policy: Extra = None,
+    config: calls.Config = None,
+    as_json: calls.AsJson = False,
+) -> None:
+    """Make an application known. Next: give it a key with ``sigmgr key add``."""
+    from sigmgr.model.holder import check_sdkappid
+
+    check_sdkappid(sdkappid)
+    wanted = calls.changed_policy(Policy(), ttl, room_ttl, policy or [])
+    added = calls.with_base(
+        config,
+        lambda base: base.catalog.add_app(sdkappid, name, policy=wanted, now=base.clock()),
+    )
+    output.say_json(_shown(added)) if as_json else output.say_table(_table(added))
+    output.note(
+        f"Next: sigmgr key add {sdkappid} --file KEYFILE --activate, or let sigmgr make one:"
+        f" sigmgr key generate {sdkappid} --format v2 --activate"
+    )
+
+
+@app.command("list")
+def list_apps(config: calls.Config = None, as_json: calls.AsJson = False) -> None:
+    """All applications."""
+    apps = calls.with_base(config, lambda base: base.catalog.list_apps())
+    if as_json:
+        output.say_json([_shown(one) for one in apps])
+        return
+    for one in apps:
+        state = "paused" if one.paused else "on"
+        output.say(f"{one.sdkappid:<12} {output.span(one.policy.ttl):<10} {state:<7} {one.name}")
+    if not apps:
+        output.note("There are none yet. Next: sigmgr app add SDKAPPID")
+
+
+@app.command("show")
+def show(sdkappid: calls.AppId, config: calls.Config = None, as_json: calls.AsJson = False) -> None:
+    """One application with its policy."""
+    one = calls.with_base(config, lambda base: base.catalog.get_app(sdkappid))
+    output.say_json(_shown(one)) if as_json else output.say_table(_table(one))
+
+
+@app.command("set")
+def set_app(
+    sdkappid: calls.AppId,
+    name: Annotated[str | None, typer.Option("--name", help="A name for people.")] = None,
+    pause: Annotated[
+        bool | None,
+        typer.Option("--pause/--resume", help="Stop or resume ordinary renewals."),
+    ] = None,
+    ttl: Ttl = None,
+    room_ttl: RoomTtl = None,
+    policy: Extra = None,
+    config: calls.Config = None,
+    as_json: calls.AsJson = False,
+) -> None:
+    """Change an application. A new lifetime applies to sigs that are made from now on."""
+
+    async def story(base: Any) -> App:
+        before = await base.catalog.get_app(sdkappid)
+        wanted = calls.changed_policy(before.policy, ttl, room_ttl, policy or [])
+        changed: App = await base.catalog.set_app(sdkappid, name=name, policy=wanted, paused=pause)
+        return changed
+
+    one = calls.with_base(config, story)
+    output.say_json(_shown(one)) if as_json else output.say_table(_table(one))
+
+
+@app.command("remove")
+def remove(
+    sdkappid: calls.AppId,
+    force: Annotated[bool, typer.Option("--force", help="Even while it has holders.")] = False,
+    yes: calls.Yes = False,
+    config: calls.Config = None,
+) -> None:
+    """Forget an application, its keys and, with --force, all its holders."""
+    one = calls.with_base(config, lambda base: base.catalog.get_app(sdkappid))
+    what = f"This forgets app {sdkappid} ({one.name or 'no name'}), its keys and its holders."
+    if calls.held_back(what, yes):
+        raise typer.Exit(NEGATIVE)
+    try:
+        calls.with_base(config, lambda base: base.catalog.remove_app(sdkappid, force=force))
+    except ConflictError as error:
+        output.complain(error.text, error.code, "Add --force to forget its holders too.")
+        raise typer.Exit(FAILURE) from None
+    output.say(f"app {sdkappid} is forgotten")

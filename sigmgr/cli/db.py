@@ -1,0 +1,66 @@
+"""``sigmgr db``: bring the database to the schema of this version."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import typer
+
+from sigmgr.cli import calls, output
+from sigmgr.cli.frame import NEGATIVE, command_app
+
+app = command_app("Migrate the database.")
+
+
+def _with_engine(config: str | None, story: Callable[[Any], Awaitable[Any]]) -> Any:
+    from sigmgr import wiring
+
+    settings = calls.settings_of(config)
+
+    async def run() -> Any:
+        engine = wiring.open_database(settings)
+        try:
+            return await story(engine)
+        finally:
+            await engine.close()
+
+    return asyncio.run(run())
+
+
+@app.command("upgrade")
+def upgrade(config: calls.Config = None) -> None:
+    """Create or update the tables. Safe to run again, and from several starts at once."""
+    from sigmgr.store import migrate
+
+    done = _with_engine(config, migrate.upgrade)
+    output.say(f"applied: {', '.join(done)}" if done else "the database is up to date")
+
+
+@app.command("current")
+def current(config: calls.Config = None) -> None:
+    """Show the schema revision; exit status 1 where it is not the newest."""
+    from sigmgr.store import migrate
+
+    revision = _with_engine(config, migrate.current)
+    newest = migrate.heads()
+    output.say(f"revision {revision or 'none'}, this version wants {', '.join(newest)}")
+    if revision not in newest:
+        raise typer.Exit(NEGATIVE)
+
+
+@app.command("downgrade")
+def downgrade(revision: str, config: calls.Config = None, yes: calls.Yes = False) -> None:
+    """Go back to REVISION (``base`` removes all tables, and with them all that is known)."""
+    from sigmgr.store import migrate
+
+    known = [*migrate.revisions(), "base"]
+    if revision not in known:
+        raise output.Misuse(
+            f"there is no revision {revision!r}", f"Take one of {', '.join(known)}."
+        )
+    if calls.held_back(f"This takes the schema back to {revision}; data may be lost.", yes):
+        raise typer.Exit(NEGATIVE)
+    done = _with_engine(config, lambda engine: migrate.downgrade(engine, revision))
+    output.say(f"taken back: {', '.join(done)}" if done else "nothing to take back")

@@ -1,0 +1,141 @@
+"""``sigmgr demo``: the main job on embedded parts, with emulated users to watch."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sigmgr.cli.frame import command_app
+from sigmgr.model.sig import Format
+
+if TYPE_CHECKING:
+    from sigmgr.settings import Settings
+    from sigmgr.sim.cloud import Cloud
+    from sigmgr.wiring import Base, Service
+
+app = command_app("Watch sigmgr at work.")
+
+#: One app of each format; the numbers are made up.
+_APPS = ((1400000001, Format.V1), (1400000002, Format.V2))
+
+
+@app.command("demo")
+def demo(
+    seconds: Annotated[
+        int | None, typer.Option("--seconds", min=1, help="Stop after so long; else Ctrl-C.")
+    ] = None,
+    port: Annotated[int, typer.Option("--port", help="Where the service listens.")] = 8080,
+    clients: Annotated[int, typer.Option("--clients", min=2, help="Emulated users.")] = 200,
+    ttl: Annotated[int, typer.Option("--ttl", min=15, help="Life of a sig in seconds.")] = 30,
+) -> None:
+    """The whole service in one process, an emulated cloud, and users with short sigs.
+
+    Everything lives in a temporary directory that is gone at the end. Exit status 0 only
+    if sigs were renewed, all of them acked, and nobody was kicked.
+    """
+    import uvloop
+
+    from sigmgr import telemetry
+
+    telemetry.configure_logging(level="warning")
+    with (
+        tempfile.TemporaryDirectory(prefix="sigmgr-demo-", ignore_cleanup_errors=True) as home,
+        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+    ):
+        status = runner.run(_demo(_settings(Path(home), port), seconds, clients, ttl))
+    raise typer.Exit(status)
+
+
+def _settings(home: Path, port: int) -> Settings:
+    """Embedded parts, whatever the environment says: a demo touches nobody's data."""
+    import base64
+    import secrets
+
+    from sigmgr.settings import Settings
+
+    return Settings.model_validate(
+        {
+            "database": {"url": f"sqlite+aiosqlite:///{home / 'demo.db'}"},
+            "redis": {"url": "memory://"},
+            "http": {"port": port},
+            "scheduler": {"renew_every": 0.5, "warn_every": 1.0},
+            "master_key": base64.b64encode(secrets.token_bytes(32)).decode(),
+        }
+    )
+
+
+async def _demo(settings: Settings, seconds: int | None, clients: int, ttl: int) -> int:
+    from sigmgr import wiring
+    from sigmgr.cli.serve import roles_of, stopping, upgraded
+    from sigmgr.sim.cloud import Cloud
+    from sigmgr.sim.demo import run_demo
+    from sigmgr.sim.display import Printer, verdict
+
+    stop, over, cloud = stopping(), asyncio.Event(), Cloud()
+    await upgraded(settings, quiet=True)
+    async with wiring.open_base(settings) as base:
+        token = await _furnish(base, cloud, ttl)
+    async with wiring.open_service(settings, roles_of("all")) as service:
+        serving, bound = await _started(service, over)
+        try:
+            stats = await run_demo(
+                base_urls=[f"http://127.0.0.1:{bound}"],
+                token=token,
+                apps=[sdkappid for sdkappid, _ in _APPS],
+                cloud=cloud,
+                seconds=seconds,
+                print_line=Printer(sys.stdout),
+                clock=wiring.wall_clock,
+                clients=clients,
+                ttl=ttl,
+                stop=stop,
+            )
+        finally:
+            over.set()
+            await serving
+    return verdict(stats)
+
+
+async def _started(service: Service, over: asyncio.Event) -> tuple[asyncio.Task[None], int]:
+    """The serving task and its port. Raises AddressInUse."""
+    ready = asyncio.Event()
+    ports: list[int] = []
+
+    def bound(number: int) -> None:
+        ports.append(number)
+        ready.set()
+
+    serving = asyncio.create_task(service.run(over, bound=bound))
+    waiting = asyncio.create_task(ready.wait())
+    await asyncio.wait({serving, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
+    if serving.done():
+        serving.result()
+    return serving, ports[0]
+
+
+async def _furnish(base: Base, cloud: Cloud, ttl: int) -> str:
+    """Two apps with new keys, known to the cloud by their verifying half; a backend token."""
+    from sigmgr.keys.generate import generate, public_pem
+    from sigmgr.model.policy import Policy
+
+    for sdkappid, format_ in _APPS:
+        material = generate(format_)
+        policy = Policy(ttl=ttl)
+        await base.catalog.add_app(
+            sdkappid, f"demo {format_.value}", policy=policy, now=base.clock()
+        )
+        await base.add_key(sdkappid, format_, material, activate=True)
+        known: dict[str, Any] = (
+            {"public_pems": [public_pem(material).decode()]}
+            if format_ is Format.V1
+            else {"secrets": [material.decode()]}
+        )
+        cloud.set_app(sdkappid, **known)
+    text, _ = await base.add_token("backend", sdkappid=0, name="demo")
+    return text

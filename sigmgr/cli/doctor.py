@@ -1,0 +1,172 @@
+"""``sigmgr doctor``: is everything there that a service needs, and what to do if not."""
+
+from __future__ import annotations
+
+import asyncio
+import textwrap
+from collections.abc import AsyncIterator, Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+import typer
+
+from sigmgr.cli import calls, output
+from sigmgr.cli.frame import NEGATIVE, command_app
+
+if TYPE_CHECKING:
+    from sigmgr.settings import Settings
+    from sigmgr.store.engine import Engine
+
+app = command_app("Check the set-up.")
+
+#: Seconds between clocks that nobody needs to mind, for the cloud counts whole seconds.
+_SKEW = 2.0
+
+
+class Finding(NamedTuple):
+    """One line of the answer. ``verdict`` is ok, warn or fail."""
+
+    part: str
+    verdict: str
+    text: str
+    advice: str = ""
+
+
+@app.command("doctor")
+def doctor(config: calls.Config = None, as_json: calls.AsJson = False) -> None:
+    """Check settings, database, schema, master key, keys, Redis and clocks.
+
+    Exit status 1 where something is wrong; each finding says what to do.
+    """
+    settings = calls.settings_of(config)
+    findings = asyncio.run(_examine(settings))
+    if as_json:
+        output.say_json([finding._asdict() for finding in findings])
+    else:
+        for finding in findings:
+            output.say(_wrapped(f"{finding.verdict:<5} {finding.part:<11} ", finding.text))
+            if finding.advice:
+                output.say(_wrapped(f"{'':<17} -> ", finding.advice))
+    if any(finding.verdict == "fail" for finding in findings):
+        raise typer.Exit(NEGATIVE)
+
+
+def _wrapped(label: str, text: str) -> str:
+    """The text behind its label, in as many lines as it takes."""
+    return textwrap.fill(
+        text,
+        output.WIDTH,
+        initial_indent=label,
+        subsequent_indent=" " * len(label),
+        break_on_hyphens=False,
+        break_long_words=False,
+    )
+
+
+async def _examine(settings: Settings) -> list[Finding]:
+    from sigmgr import wiring
+
+    found: list[Finding] = []
+    engine = wiring.open_database(settings)
+    try:
+        checks: list[tuple[str, Callable[[], AsyncIterator[Finding]]]] = [
+            ("database", lambda: _database(engine)),
+            ("schema", lambda: _schema(engine)),
+            ("keys", lambda: _keys(settings)),
+            ("redis", lambda: _redis(settings)),
+        ]
+        for part, check in checks:
+            found += await _run(part, check)
+    finally:
+        await engine.close()
+    return found
+
+
+async def _run(part: str, check: Callable[[], AsyncIterator[Finding]]) -> list[Finding]:
+    from sigmgr.model.errors import SigmgrError
+
+    found: list[Finding] = []
+    try:
+        async for finding in check():
+            found.append(finding)  # noqa: PERF401  what was found before an error counts
+    except SigmgrError as error:
+        found.append(Finding(part, "fail", f"{error.text} ({error.code})", error.advice))
+    return found
+
+
+async def _database(engine: Engine) -> AsyncIterator[Finding]:
+    from sigmgr import wiring
+    from sigmgr.store.engine import database_time
+
+    theirs = await database_time(engine)
+    yield Finding("database", "ok", f"answers ({type(engine.dialect).__name__})")
+    yield _clock("clock", theirs - wiring.wall_clock(), "the database's")
+
+
+async def _schema(engine: Engine) -> AsyncIterator[Finding]:
+    from sigmgr.store import migrate
+
+    await migrate.check(engine)
+    yield Finding("schema", "ok", f"revision {await migrate.current(engine)}")
+
+
+async def _keys(settings: Settings) -> AsyncIterator[Finding]:
+    from sigmgr import wiring
+
+    async with wiring.open_base(settings) as base:
+        yield Finding("master key", "ok", "opens every sealed key")
+        apps = await base.catalog.list_apps()
+        if not apps:
+            yield Finding("apps", "warn", "there are none", "sigmgr app add SDKAPPID")
+        for app_ in apps:
+            sealed = await base.catalog.sealed_keys(app_.sdkappid)
+            active = [key for key in sealed if key.info.state.value == "active"]
+            if not active:
+                advice = f"sigmgr key add {app_.sdkappid} --file FILE --activate"
+                yield Finding("apps", "fail", f"app {app_.sdkappid} has no active key", advice)
+                continue
+            key_id = active[0].info.key_id
+            yield Finding("apps", "ok", f"app {app_.sdkappid} signs with key {key_id}")
+            warning = base.demo_warning(active[0])
+            if warning:
+                yield Finding("apps", "warn", f"app {app_.sdkappid}: {warning}")
+        pending, oldest = await base.outbox.depth(base.clock())
+        late = oldest > 60
+        yield Finding(
+            "outbox",
+            "warn" if late else "ok",
+            f"{pending} events wait, the oldest for {oldest} s",
+            "Is a worker running, and does Redis answer it?" if late else "",
+        )
+
+
+async def _redis(settings: Settings) -> AsyncIterator[Finding]:
+    import time
+
+    from sigmgr import wiring
+    from sigmgr.cache.client import open_redis
+    from sigmgr.cache.sigs import SigCache
+    from sigmgr.model.wire import Layout
+
+    url = settings.redis.url.get_secret_value()
+    if url.startswith("memory:"):
+        yield Finding("redis", "ok", "memory://, inside the serving process")
+        return
+    parts = await open_redis(url, monotonic=time.monotonic, protocol=settings.redis.protocol)
+    try:
+        cache = SigCache(parts, Layout(settings.redis.shards), serve_until=lambda c: c.expires_at)
+        theirs = await cache.redis_time()
+        yield Finding("redis", "ok", "answers")
+        yield _clock("clock", theirs - wiring.wall_clock(), "Redis's")
+    finally:
+        await parts.aclose()
+
+
+def _clock(part: str, difference: float, whose: str) -> Finding:
+    if abs(difference) <= _SKEW:
+        return Finding(part, "ok", f"{whose} clock agrees with this machine's")
+    return Finding(
+        part,
+        "fail",
+        f"{whose} clock differs by {difference:+.1f} s",
+        "Synchronise the clocks (NTP); the cloud compares whole seconds.",
+    )

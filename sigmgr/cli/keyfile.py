@@ -1,0 +1,89 @@
+"""Keys and sigs as the stateless commands take them: from files and standard input.
+
+Rules:
+1. Whatever is wrong with a key file is told with the file's name and never with anything
+   out of the file.
+2. ``-`` is standard input, which can be read once: two things cannot come from it.
+3. A secret where a file name belongs is the likeliest mistake of all. It is not repeated.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sigmgr.cli import output
+
+if TYPE_CHECKING:
+    from sigmgr.model.keys import SigningKey, VerifyingKey
+
+STDIN = "-"
+#: More than any key or sig has; what is longer is refused further in, by its size.
+_MOST_BYTES = 65536
+_LOOKS_SECRET = re.compile(r"[0-9A-Za-z*_+=-]{48,}|-----BEGIN.*", re.DOTALL)
+
+
+def one_from_stdin(*sources: str) -> None:
+    """Raises Misuse where standard input is asked for twice."""
+    if sources.count(STDIN) > 1:
+        raise output.Misuse(
+            "standard input can be read once, and - is given twice",
+            "Put one of the two into a file.",
+        )
+
+
+def signing_key(source: str, key_format: str) -> SigningKey:
+    """A private PEM for v1, the secret for v2. Raises BadKey or Misuse."""
+    from sigmgr.model import errors, keys
+
+    content = _read(source)
+    try:
+        return keys.from_material(key_format, content)
+    except errors.BadKey as error:
+        raise errors.BadKey(f"{_name(source)}: {error.text}") from None
+
+
+def verifying_keys(sources: Sequence[str]) -> list[VerifyingKey]:
+    """A PEM, public or private, is for v1; anything else is a v2 secret. Raises as above."""
+    from sigmgr.model import errors, keys
+    from sigmgr.model.sig import Format
+
+    found = []
+    for source in sources:
+        content = _read(source)
+        key_format = Format.V1 if b"-----BEGIN" in content else Format.V2
+        try:
+            found.append(keys.verifier_from_material(key_format, content))
+        except errors.BadKey as error:
+            raise errors.BadKey(f"{_name(source)}: {error.text}") from None
+    return found
+
+
+def sig_text(given: str) -> str:
+    """The sig itself, or what standard input holds for ``-``."""
+    if given != STDIN:
+        return given
+    return sys.stdin.buffer.read(_MOST_BYTES).decode("utf-8", "replace").strip()
+
+
+def _read(source: str) -> bytes:
+    if source == STDIN:
+        return sys.stdin.buffer.read(_MOST_BYTES)
+    try:
+        with Path(source).open("rb") as file:
+            return file.read(_MOST_BYTES)
+    except (OSError, ValueError) as error:
+        if _LOOKS_SECRET.fullmatch(source):
+            text = "--key takes the name of a file, and what is given looks like a key itself"
+            raise output.Misuse(text, "Put the key into a file with mode 0600.") from None
+        why = error.strerror if isinstance(error, OSError) else "no file has such a name"
+        raise output.Misuse(
+            f"the key file {source} cannot be read: {why}", "Name a file that you may read."
+        ) from None
+
+
+def _name(source: str) -> str:
+    return "standard input" if source == STDIN else source

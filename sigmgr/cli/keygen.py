@@ -1,0 +1,112 @@
+"""``sigmgr keygen``: a new signing key in a file, without any service.
+
+Rules: the private file is readable by its owner only from its first byte on, and an
+existing file is never replaced unasked: a lost signing key cannot be made again.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sigmgr.cli import output
+from sigmgr.cli.frame import command_app
+from sigmgr.model.sig import Format
+
+app = command_app("Make a signing key.")
+
+_NEXT_V1 = (
+    "Next: give {public} to the Tencent console as the application's public key, keep {private}"
+    " secret, and add it with: sigmgr key add SDKAPPID --file {private}"
+)
+_NEXT_V2 = (
+    "Next: keep {private} secret. The cloud knows only the v2 key that its console shows; use"
+    " this one for tests, or wherever you can set the key of the verifying side too."
+)
+
+
+@app.command("keygen")
+def keygen(
+    format: Annotated[  # noqa: A002
+        Format, typer.Option("--format", help="v1 is ECDSA, v2 is HMAC-SHA256.")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Where the secret key goes (mode 0600).")],
+    curve: Annotated[
+        str | None, typer.Option("--curve", help="For v1: P-256 (default) or secp256k1.")
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace files that exist. Lost keys stay lost.")
+    ] = False,
+) -> None:
+    """Make a signing key in a file.
+
+    For v1 the public half is written beside it, as FILE.pub.
+
+    \b
+    Examples:
+      sigmgr keygen --format v1 --out app.pem
+      sigmgr keygen --format v1 --curve secp256k1 --out old-app.pem
+      sigmgr keygen --format v2 --out secret.txt
+    """
+    from sigmgr.keys.generate import DEFAULT_CURVE, generate, public_pem
+
+    if format is Format.V2 and curve is not None:
+        raise output.Misuse("a v2 key has no curve", "Leave out --curve.")
+    if not out.name:
+        raise output.Misuse(f"{out} is no ordinary file", "Name a file with --out.")
+    material = generate(format, curve or DEFAULT_CURVE)
+    public = out.with_name(out.name + ".pub")
+    files = [(out, material if format is Format.V1 else material + b"\n", 0o600)]
+    if format is Format.V1:
+        files.append((public, public_pem(material), 0o644))
+    _refuse_existing([path for path, _, _ in files], force)
+    for path, content, mode in files:
+        _write(path, content, mode)
+    output.say(f"wrote {' and '.join(str(path) for path, _, _ in files)}")
+    text = _NEXT_V1 if format is Format.V1 else _NEXT_V2
+    output.note(text.format(private=out, public=public))
+
+
+def _refuse_existing(paths: list[Path], force: bool) -> None:
+    for path in paths:
+        with _told(path):
+            there = path.lstat().st_mode if os.path.lexists(path) else None
+        if there is not None and not stat.S_ISREG(there):
+            raise output.Misuse(f"{path} is no ordinary file", "Name a file with --out.")
+        if there is not None and not force:
+            raise output.Misuse(
+                f"{path} exists already", "Choose another --out, or --force to replace it."
+            )
+
+
+def _write(path: Path, content: bytes, mode: int) -> None:
+    """Beside the target first, then over it: no half-written key, no moment of wide access."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    with _told(path):
+        handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            beside.replace(path)
+        except OSError:
+            beside.unlink()
+            raise
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """What the system says against a path, as an error of the command line."""
+    try:
+        yield
+    except OSError as error:
+        raise output.Misuse(
+            f"{path} cannot be written: {error.strerror}", "Choose a place that you may write to."
+        ) from None

@@ -1,0 +1,110 @@
+"""What a command prints: data on standard output, everything else on standard error.
+
+Rules:
+1. Standard output carries the answer only, so that it can be piped: a sig, a table, JSON.
+2. An error is three short parts: what happened, its stable code, and what to do. Never a
+   traceback (but with ``--debug``), never a secret.
+3. Lines of prose fit 80 columns; colour only where a terminal reads.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import textwrap
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from sigmgr.model import errors
+
+WIDTH = 80
+_RED, _YELLOW, _PLAIN = "\x1b[31m", "\x1b[33m", "\x1b[0m"
+_DAY, _HOUR, _MINUTE = 86400, 3600, 60
+# A sig or a secret in a place where it does not belong, such as a mistyped command line.
+_SECRET = re.compile(r"[0-9A-Za-z*_+=-]{64,}")
+
+
+class Misuse(errors.InputError):
+    """The command line asks for what cannot be done; ``hint`` says what can."""
+
+    code = "usage"
+
+    def __init__(self, text: str, hint: str) -> None:
+        self.hint = hint
+        super().__init__(text)
+
+
+def say(text: str) -> None:
+    """One piece of the answer."""
+    print(text)
+
+
+def say_json(data: Any) -> None:
+    """The answer for programs; ASCII, so that no text in it can steer a terminal."""
+    print(json.dumps(data, indent=2))
+
+
+def say_table(rows: Sequence[tuple[str, str]]) -> None:
+    """The answer for people: names on the left, values on the right."""
+    width = max(len(name) for name, _ in rows)
+    for name, value in rows:
+        print(f"{name:<{width}}  {value}")
+
+
+def note(text: str) -> None:
+    """A remark beside the answer, for people."""
+    _prose(text, sys.stderr.isatty(), "", "")
+
+
+def warn(text: str) -> None:
+    """Something that works but should not stay so."""
+    _prose(text, sys.stderr.isatty(), "warning: ", _YELLOW)
+
+
+def complain(text: str, code: str, advice: str) -> None:
+    """An error, as rule 2 says."""
+    colour = sys.stderr.isatty()
+    _prose(_SECRET.sub("***", text), colour, "error: ", _RED)
+    _prose(code, colour, "  code: ", "")
+    _prose(advice, colour, "  what to do: ", "")
+
+
+def complain_about(error: errors.SigmgrError) -> None:
+    """An error of sigmgr's own tree."""
+    advice = error.hint if isinstance(error, Misuse) else error.advice
+    complain(error.text, error.code, advice)
+
+
+def iso(seconds: int) -> str:
+    """Unix seconds as people write UTC; a sig from elsewhere may name any number."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    except (ValueError, OverflowError, OSError):
+        return f"{seconds} (no date)"
+
+
+def span(seconds: int) -> str:
+    """A duration in its two largest units: ``89 d 23 h``, ``5 min 10 s``."""
+    days, rest = divmod(abs(seconds), _DAY)
+    hours, rest = divmod(rest, _HOUR)
+    minutes, left = divmod(rest, _MINUTE)
+    parts = [(days, "d"), (hours, "h"), (minutes, "min"), (left, "s")]
+    first = next((at for at, (count, _) in enumerate(parts) if count), len(parts) - 1)
+    return " ".join(f"{count} {unit}" for count, unit in parts[first : first + 2] if count) or "0 s"
+
+
+def _prose(text: str, colour: bool, label: str, paint: str) -> None:
+    lines = textwrap.wrap(
+        text,
+        WIDTH,
+        initial_indent=label,
+        subsequent_indent=" " * len(label),
+        break_on_hyphens=False,
+        break_long_words=False,
+    )
+    shown = "\n".join(lines) or label
+    if colour and paint:
+        shown = f"{paint}{label}{_PLAIN}{shown[len(label) :]}"
+    print(shown, file=sys.stderr)

@@ -1,0 +1,255 @@
+"""``sigmgr sig``: make, check and read sigs with a key file, without any service."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sigmgr.cli import calls, keyfile, output
+from sigmgr.cli.frame import NEGATIVE, command_app
+from sigmgr.model.sig import Format
+
+if TYPE_CHECKING:
+    from sigmgr.model.holder import Holder
+    from sigmgr.model.keys import SigningKey
+
+app = command_app("Make, check and read sigs with a key file; needs no service.")
+
+_NUMBER = re.compile(r"0x[0-9a-f]{1,8}|[0-9]{1,10}")
+_SIG_HELP = "The sig; - reads it from standard input, out of sight of the process list."
+_SO_CALLED_VIEWER = 0xAB
+
+Sig = Annotated[str, typer.Argument(metavar="SIG", help=_SIG_HELP)]
+FormatName = Annotated[Format, typer.Option("--format", help="v1 is ECDSA, v2 is HMAC-SHA256.")]
+SdkAppId = Annotated[int, typer.Option("--sdkappid", metavar="N", help="The application.")]
+UserId = Annotated[str, typer.Option("--userid", metavar="U", help="Whose sig it is.")]
+SigningKeyFile = Annotated[
+    str, typer.Option("--key", metavar="FILE", help="Private PEM (v1) or secret (v2); - is stdin.")
+]
+Ttl = Annotated[
+    str, typer.Option("--ttl", metavar="S", help="Lifetime: seconds, or such as 15m, 90d.")
+]
+RoomId = Annotated[
+    int | None, typer.Option("--room", metavar="ID", help="Bind it to a numeric room.")
+]
+RoomName = Annotated[
+    str | None, typer.Option("--room-name", metavar="S", help="Bind it to a named room.")
+]
+Privileges = Annotated[
+    str | None,
+    typer.Option(
+        "--privileges", metavar="MASK", help="In the room: 255, 0x2a, or enter,receive_audio."
+    ),
+]
+At = Annotated[
+    int | None, typer.Option("--at", metavar="T", help="Unix seconds to take as now.", min=0)
+]
+
+
+@app.command("sign")
+def sign(
+    format: FormatName,  # noqa: A002
+    sdkappid: SdkAppId,
+    userid: UserId,
+    key: SigningKeyFile,
+    ttl: Ttl = "90d",
+    at: At = None,
+    room: RoomId = None,
+    room_name: RoomName = None,
+    privileges: Privileges = None,
+    as_json: calls.AsJson = False,
+) -> None:
+    """Make a sig and print it, alone on its line.
+
+    With a room it is a privateMapKey: a sig that carries the room and what its holder may
+    do there.
+
+    \b
+    Examples:
+      sigmgr sig sign --format v2 --sdkappid 1400000000 --userid alice \\
+        --key secret.txt
+      sigmgr sig sign --format v1 --sdkappid 1400000000 --userid alice \\
+        --key app.pem --ttl 30d --json
+      sigmgr sig sign --format v2 --sdkappid 1400000000 --userid alice \\
+        --key secret.txt --room 10000 --privileges enter,receive_audio --ttl 6h
+    """
+    from sigmgr.keys.acceptance import acceptable
+    from sigmgr.model import usersig
+    from sigmgr.model.sig import SigFacts
+
+    holder = _holder(sdkappid, userid, room, room_name, privileges)
+    mask = _mask(privileges) if privileges is not None else 0
+    signing_key = keyfile.signing_key(key, format)
+    facts = SigFacts(holder, format, 0, _now(at), calls.duration(ttl), mask)
+    text = usersig.sign(facts, signing_key)
+    acceptable(facts, text, signing_key)
+    _warn(signing_key, mask)
+    if as_json:
+        output.say_json({"usersig": text, **usersig.decode(text).fields()})
+    else:
+        output.say(text)
+
+
+@app.command("verify")
+def verify(
+    sig: Sig,
+    key: Annotated[
+        list[str],
+        typer.Option(
+            "--key", metavar="FILE", help="PEM (v1) or secret (v2); - is stdin. May be repeated."
+        ),
+    ],
+    userid: Annotated[
+        str | None, typer.Option("--userid", metavar="U", help="It must be this user's.")
+    ] = None,
+    sdkappid: Annotated[
+        int | None, typer.Option("--sdkappid", metavar="N", help="It must be for this app.")
+    ] = None,
+    at: At = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="The answer is JSON with or without this.")
+    ] = False,
+) -> None:
+    """Check a sig against keys; exit status 0 if it is valid, 1 if not.
+
+    The answer is JSON: valid, reason (null, or such as expired, wrong-user, wrong-key) and
+    what the sig says. Where it is not valid, what it says is not to be trusted.
+
+    \b
+    Examples:
+      sigmgr sig verify - --key secret.txt < sig.txt
+      sigmgr sig verify "$SIG" --key app.pem.pub --userid alice
+      sigmgr sig verify "$SIG" --key old.pem --key new.pem --at 1800000000
+    """
+    from sigmgr.model import errors, usersig
+
+    keyfile.one_from_stdin(sig, *key)
+    keys = keyfile.verifying_keys(key)
+    text = keyfile.sig_text(sig)
+    now = _now(at)
+    try:
+        decoded = usersig.verify(text, keys, now=now, userid=userid, sdkappid=sdkappid)
+    except errors.BadSig as error:
+        refused = {"valid": False, "reason": error.reason.value, "detail": error.text}
+        output.say_json({**refused, **_what_it_says(text)})
+        raise typer.Exit(NEGATIVE) from None
+    output.say_json({"valid": True, "reason": None, **decoded.fields()})
+
+
+@app.command("decode")
+def decode(sig: Sig, at: At = None, as_json: calls.AsJson = False) -> None:
+    """Show what a sig says. Without a key nothing is verified.
+
+    \b
+    Examples:
+      sigmgr sig decode - < sig.txt
+      sigmgr sig decode "$SIG" --json
+    """
+    from sigmgr.model import usersig
+
+    fields = usersig.decode(keyfile.sig_text(sig)).fields()
+    now = _now(at)
+    if as_json:
+        output.say_json({"verified": False, **fields, "remaining": fields["expires_at"] - now})
+        return
+    output.say_table(_rows(fields, now))
+    output.say("Nothing was verified: anybody can make a sig that says this.")
+
+
+def _now(at: int | None) -> int:
+    if at is not None:
+        return at
+    from sigmgr.wiring.clock import wall_clock
+
+    return wall_clock()
+
+
+def _holder(
+    sdkappid: int, userid: str, room: int | None, room_name: str | None, privileges: str | None
+) -> Holder:
+    from sigmgr.model.holder import Holder, Kind, check_room
+
+    if room is None and room_name is None:
+        if privileges is not None:
+            raise output.Misuse("--privileges without a room", "Add --room or --room-name.")
+        return Holder(sdkappid, userid)
+    if privileges is None:
+        raise output.Misuse(
+            "a room without --privileges",
+            "Add --privileges: 255 is everything, 42 is to enter, hear and see.",
+        )
+    scope = check_room(room, room_name).scope
+    return Holder(sdkappid, userid, Kind.ROOM.value, scope)
+
+
+def _mask(text: str) -> int:
+    """A number, decimal or hexadecimal, or names between commas."""
+    from sigmgr.model.holder import check_privileges
+
+    plain = text.strip().lower()
+    if _NUMBER.fullmatch(plain):
+        return check_privileges(int(plain, 16 if plain.startswith("0x") else 10))
+    return check_privileges([name.strip() for name in plain.split(",")])
+
+
+def _warn(key: SigningKey, mask: int) -> None:
+    from sigmgr.model import keys
+
+    if published := keys.demo_key_warning(key):
+        output.warn(published)
+    elif isinstance(key, keys.HmacKey) and not key.looks_like_console_key:
+        output.warn(
+            "the secret is not 64 lower-case hex digits, as the Tencent console shows them;"
+            " was it pasted whole?"
+        )
+    if mask == _SO_CALLED_VIEWER:
+        output.warn(
+            "0xab is often called the mask of a viewer, but it lets its holder create rooms;"
+            " to enter, hear and see is 42 (0x2a)"
+        )
+
+
+def _what_it_says(text: str) -> dict[str, Any]:
+    """The fields of a sig that is not valid, as far as it can be read."""
+    from sigmgr.model import errors, usersig
+
+    try:
+        return usersig.decode(text).fields()
+    except errors.BadSig:
+        return {}
+
+
+def _rows(fields: dict[str, Any], now: int) -> list[tuple[str, str]]:
+    left = fields["expires_at"] - now
+    rows = [
+        ("format", fields["format"]),
+        ("user", _printable(fields["userid"])),
+        ("app", str(fields["sdkappid"])),
+        ("issued", f"{output.iso(fields['issued_at'])} ({fields['issued_at']})"),
+        ("expires", f"{output.iso(fields['expires_at'])} ({fields['expires_at']})"),
+        ("lifetime", f"{output.span(fields['ttl'])} ({fields['ttl']} s)"),
+        ("remaining", output.span(left) if left > 0 else f"expired {output.span(left)} ago"),
+    ]
+    return rows + _room_rows(fields["userbuf"])
+
+
+def _room_rows(userbuf: dict[str, Any] | None) -> list[tuple[str, str]]:
+    if userbuf is None:
+        return []
+    if "privilege_mask" not in userbuf:
+        return [("userbuf", f"not a privateMapKey's: {userbuf['base64']}")]
+    name, mask = userbuf.get("room_name"), userbuf["privilege_mask"]
+    granted = ", ".join(userbuf["privileges"]) or "none"
+    return [
+        ("room", f"id {userbuf['room_id']}" if name is None else f"name {name}"),
+        ("may", f"{granted} (mask {mask}, {mask:#x})"),
+        ("room user", f"{userbuf['userid']} in app {userbuf['sdkappid']}"),
+        ("room until", f"{output.iso(userbuf['expires_at'])} ({userbuf['expires_at']})"),
+    ]
+
+
+def _printable(text: str) -> str:
+    """A sig of unknown origin must not steer the terminal."""
+    return text if text.isprintable() else ascii(text)

@@ -1,0 +1,78 @@
+"""``sigmgr token``: bearer tokens for backends, ops and admins."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+
+from sigmgr.cli import calls, output
+from sigmgr.cli.frame import command_app
+from sigmgr.model.app import Token
+
+app = command_app("Manage API tokens.")
+
+
+class Role(StrEnum):
+    """What a token may reach."""
+
+    BACKEND = "backend"
+    OPS = "ops"
+    ADMIN = "admin"
+
+
+def _line(token: Token) -> str:
+    where = f"app {token.sdkappid}" if token.sdkappid else "every app"
+    state = f"revoked {output.iso(token.revoked_at)}" if token.revoked_at else "good"
+    return f"{token.token_id:<6} {token.role:<8} {where:<16} {state:<8} {token.name}"
+
+
+@app.command("create")
+def create(
+    role: Annotated[Role, typer.Option("--role", help="What it may reach.")],
+    sdkappid: Annotated[
+        int, typer.Option("--app", help="Bind it to one application; 0 is every one.")
+    ] = 0,
+    name: Annotated[str, typer.Option("--name", help="A name for people.")] = "",
+    config: calls.Config = None,
+    as_json: calls.AsJson = False,
+) -> None:
+    """Make a token. It is shown once; only a keyed digest of it is kept."""
+    text, token = calls.with_base(
+        config, lambda base: base.add_token(role.value, sdkappid=sdkappid, name=name)
+    )
+    if as_json:
+        output.say_json({**token._asdict(), "token": text})
+        return
+    output.say(text)
+    output.note(f"token {token.token_id}, role {role.value}; it will not be shown again")
+
+
+@app.command("list")
+def list_tokens(config: calls.Config = None, as_json: calls.AsJson = False) -> None:
+    """All tokens, without their secrets."""
+    tokens = calls.with_base(config, lambda base: base.catalog.list_tokens())
+    if as_json:
+        output.say_json([token._asdict() for token in tokens])
+        return
+    for token in tokens:
+        output.say(_line(token))
+    if not tokens:
+        output.note("There are none yet. Next: sigmgr token create --role backend")
+
+
+@app.command("revoke")
+def revoke(
+    token_id: Annotated[int, typer.Argument(metavar="TOKEN_ID")],
+    config: calls.Config = None,
+    as_json: calls.AsJson = False,
+) -> None:
+    """End a token; processes that know it follow within seconds."""
+
+    async def story(base: Any) -> Token:
+        ended: Token = await base.catalog.revoke_token(token_id, base.clock())
+        return ended
+
+    token = calls.with_base(config, story)
+    output.say_json(token._asdict()) if as_json else output.say(_line(token))

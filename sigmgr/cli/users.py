@@ -1,0 +1,165 @@
+"""``sigmgr issue``, ``show``, ``reissue``, ``revoke``: one user's sigs, from the shell."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from sigmgr.cli import calls, output
+from sigmgr.cli.frame import NEGATIVE, command_app
+from sigmgr.model.holder import (
+    ALL_PRIVILEGES,
+    Holder,
+    Kind,
+    check_privileges,
+    check_room,
+    check_userid,
+)
+from sigmgr.model.sig import Current, Reason, Record
+
+app = command_app("One user's sigs.")
+
+UserId = Annotated[str, typer.Argument(metavar="USERID", help="The user's id.")]
+
+
+def _current(current: Current, as_json: bool) -> None:
+    """The sig alone on standard output, its facts beside it."""
+    if as_json:
+        shown = {**current._asdict(), **current.holder._asdict()}
+        del shown["holder"]
+        output.say_json(shown)
+        return
+    output.say(current.usersig)
+    left = current.expires_at - current.issued_at
+    output.note(
+        f"{current.format}, key {current.key_id}, issued {output.iso(current.issued_at)},"
+        f" lives {output.span(left)}, renewal planned {output.iso(current.renew_at)}"
+    )
+
+
+@app.command("issue")
+def issue(
+    sdkappid: calls.AppId,
+    userid: UserId,
+    admin: Annotated[bool, typer.Option("--admin", help="A sig for REST calls.")] = False,
+    room: Annotated[int | None, typer.Option("--room", help="A room key for this room.")] = None,
+    room_name: Annotated[str | None, typer.Option("--room-name", help="Or for this one.")] = None,
+    privileges: Annotated[
+        int | None, typer.Option("--privileges", help="For a room: mask of 1 to 255 (the default).")
+    ] = None,
+    config: calls.Config = None,
+    as_json: calls.AsJson = False,
+) -> None:
+    """The user's current sig, issued if there is none."""
+    check_userid(userid)
+    place = None if room is None and room_name is None else check_room(room, room_name)
+    mask = check_privileges(ALL_PRIVILEGES if privileges is None else privileges)
+    if place is not None and admin:
+        raise output.Misuse("a room key is no admin sig", "Leave out --admin or the room.")
+    if place is None and privileges is not None:
+        raise output.Misuse("privileges belong to a room", "Name it: --room or --room-name.")
+
+    async def story(desk: Any) -> Current:
+        now = desk.base.clock()
+        if place is None:
+            kind = Kind.ADMIN if admin else Kind.USER
+            holder = Holder(sdkappid, userid, kind.value)
+            current: Current = await desk.flows.issue.current(holder, now)
+        else:
+            current = await desk.flows.issue.room_key(
+                sdkappid, userid, place, privileges=mask, ttl=None, now=now
+            )
+        return current
+
+    _current(calls.with_desk(config, story), as_json)
+
+
+@app.command("show")
+def show(
+    sdkappid: calls.AppId,
+    userid: UserId,
+    config: calls.Config = None,
+    as_json: calls.AsJson = False,
+) -> None:
+    """What is known of a user: times, keys, delivery, history. Never a sig."""
+    check_userid(userid)
+    records, now = calls.with_base(config, lambda base: base.holders_of(sdkappid, userid))
+    if as_json:
+        output.say_json([record._asdict() for record in records])
+        return
+    for at, record in enumerate(records):
+        if at:
+            output.say("")
+        output.say_table(_facts(record, now))
+
+
+def _facts(record: Record, now: int) -> list[tuple[str, str]]:
+    rows = [("kind", f"{record.kind} {record.scope}".strip())]
+    if record.issued_at == 0:
+        rows.append(("state", "never issued"))
+    elif record.issued_at <= record.revoked_at:
+        rows.append(("state", f"revoked {output.iso(record.revoked_at)}"))
+    else:
+        left = record.expires_at - now
+        state = f"good for {output.span(left)}" if left > 0 else f"expired {output.span(left)} ago"
+        asleep = ", dormant" if record.due_at is None else ""
+        rows += [
+            ("state", state + asleep),
+            ("issued", f"{output.iso(record.issued_at)} ({record.reason})"),
+            ("renewal", output.iso(record.renew_at)),
+            ("expires", output.iso(record.expires_at)),
+            ("key", f"{record.key_id} ({record.format})"),
+        ]
+    if record.failures:
+        again = output.iso(record.due_at) if record.due_at else "never"
+        rows.append(("failing", f"{record.failures} times: {record.last_error}; again {again}"))
+    acked = "never" if not record.acked else output.iso(record.acked_at)
+    held = " (the current one)" if record.acked and record.acked == record.issued_at else ""
+    rows.append(("acked", acked + held))
+    rows.append(("seen", output.iso(record.seen_at) if record.seen_at else "never"))
+    return rows
+
+
+@app.command("reissue")
+def reissue(
+    sdkappid: calls.AppId,
+    userid: UserId,
+    reason: Annotated[
+        str, typer.Option("--reason", help="Why: Forced, KeyRotated, KeyTainted, PolicyChanged ...")
+    ] = Reason.FORCED.value,
+    replaces: Annotated[
+        int | None, typer.Option("--replaces", help="Only if the current one was issued then.")
+    ] = None,
+    config: calls.Config = None,
+    as_json: calls.AsJson = False,
+) -> None:
+    """The user's next sig, now; connected clients are told of it."""
+    from sigmgr.http.backend import reason_of
+
+    check_userid(userid)
+    why = reason_of(reason)
+
+    async def story(desk: Any) -> Current:
+        made: Current = await desk.flows.issue.reissue(
+            Holder(sdkappid, userid), desk.base.clock(), reason=why, replaces=replaces
+        )
+        return made
+
+    _current(calls.with_desk(config, story), as_json)
+
+
+@app.command("revoke")
+def revoke(
+    sdkappid: calls.AppId, userid: UserId, yes: calls.Yes = False, config: calls.Config = None
+) -> None:
+    """End all sigs of a user and close the user's streams."""
+    check_userid(userid)
+    what = f"All sigs of {userid} in app {sdkappid} will be dead; open streams are closed."
+    if calls.held_back(what, yes):
+        raise typer.Exit(NEGATIVE)
+    at = calls.with_desk(
+        config, lambda desk: desk.flows.revoke.user(sdkappid, userid, desk.base.clock())
+    )
+    output.say(f"revoked up to {output.iso(at)}")
+    output.note("The cloud itself is told by your backend: its kick call ends the session there.")

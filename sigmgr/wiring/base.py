@@ -1,0 +1,134 @@
+"""Database, keys and apps: what commands need that manage."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from sigmgr.flow.registry import Apps
+from sigmgr.http import auth
+from sigmgr.keys.ring import KeyRing
+from sigmgr.keys.sealing import MasterKey, key_context
+from sigmgr.model import errors, keys
+from sigmgr.model.app import KeyInfo, SealedKey, Token
+from sigmgr.model.holder import check_sdkappid
+from sigmgr.model.sig import Format, KeyState, Record
+from sigmgr.ports import Clock
+from sigmgr.settings import Settings
+from sigmgr.store import migrate
+from sigmgr.store.catalog import Catalog
+from sigmgr.store.engine import Engine, open_engine
+from sigmgr.store.outbox import SqlOutbox
+from sigmgr.store.stores import SqlJanitor, SqlStore
+from sigmgr.wiring.clock import wall_clock
+
+CHECK = "master-key-check"
+
+
+def open_database(settings: Settings) -> Engine:
+    """The database alone, whatever its schema; the caller closes it."""
+    return open_engine(
+        settings.database.url.get_secret_value(),
+        pool_size=settings.database.pool_size,
+        statement_timeout_ms=int(settings.database.statement_timeout * 1000),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Base:
+    """Database, keys and apps."""
+
+    settings: Settings
+    clock: Clock
+    engine: Engine
+    store: SqlStore
+    outbox: SqlOutbox
+    janitor: SqlJanitor
+    catalog: Catalog
+    master: MasterKey
+    ring: KeyRing
+    apps: Apps
+
+    async def add_key(
+        self, sdkappid: int, format_: Format, material: bytes, *, activate: bool
+    ) -> KeyInfo:
+        """Seal key material into the database. Raises BadKey, KeyExists, AppUnknown."""
+        key = keys.from_material(format_, material)
+        return await self.catalog.add_key(
+            sdkappid,
+            format=key.format,
+            curve=key.curve,
+            fingerprint=key.fingerprint,
+            state=KeyState.ACTIVE if activate else KeyState.PREPARED,
+            seal=lambda key_id: self.master.seal(material, context=key_context(sdkappid, key_id)),
+            now=self.clock(),
+        )
+
+    def demo_warning(self, sealed: SealedKey) -> str | None:
+        """What to say of a key that is printed in public READMEs. Raises WrongMasterKey."""
+        info = sealed.info
+        material = self.master.open(sealed.sealed, key_context(info.sdkappid, info.key_id))
+        return keys.demo_key_warning(keys.verifier_from_material(info.format, material))
+
+    async def add_token(self, role: str, *, sdkappid: int, name: str) -> tuple[str, Token]:
+        """A new token's text, which is kept nowhere, and its facts. Raises AppUnknown."""
+        if sdkappid:
+            await self.catalog.get_app(check_sdkappid(sdkappid))
+        text, digest = auth.new_token(self.master.derive("tokens"))
+        token = await self.catalog.add_token(
+            name, role=role, sdkappid=sdkappid, digest=digest, now=self.clock()
+        )
+        return text, token
+
+    async def token_of(self, digest: bytes) -> Token | None:
+        """A token that still holds."""
+        token = await self.catalog.token_by_digest(digest)
+        return None if token is None or token.revoked_at else token
+
+    async def holders_of(self, sdkappid: int, userid: str) -> tuple[list[Record], int]:
+        """A user's records, and now. Raises AppUnknown, HolderUnknown."""
+        await self.catalog.get_app(sdkappid)
+        records = await self.store.of_user(sdkappid, userid)
+        if not records:
+            raise errors.HolderUnknown
+        return records, self.clock()
+
+
+@asynccontextmanager
+async def open_base(settings: Settings, clock: Clock = wall_clock) -> AsyncIterator[Base]:
+    """Raises NotMigrated, MasterKeyMissing, WrongMasterKey, StoreUnavailable."""
+    master = MasterKey.from_base64(settings.master_key_text())
+    async with AsyncExitStack() as stack:
+        engine = open_database(settings)
+        stack.push_async_callback(engine.close)
+        await migrate.check(engine)
+        catalog = Catalog(engine)
+        await _recognise(master, catalog)
+        ring = KeyRing(catalog.sealed_keys, master, monotonic=time.monotonic)
+        stack.push_async_callback(ring.aclose)
+        await ring.refresh()
+        apps = Apps(catalog.list_apps, time.monotonic)
+        await apps.refresh()
+        yield Base(
+            settings=settings,
+            clock=clock,
+            engine=engine,
+            store=SqlStore(engine),
+            outbox=SqlOutbox(engine),
+            janitor=SqlJanitor(engine),
+            catalog=catalog,
+            master=master,
+            ring=ring,
+            apps=apps,
+        )
+
+
+async def _recognise(master: MasterKey, catalog: Catalog) -> None:
+    """The first start leaves a check value; a wrong master key is told at every later one."""
+    kept = await catalog.get_meta(CHECK)
+    if kept is None:
+        kept = await catalog.put_meta(CHECK, master.check_value().encode())
+    if not master.matches(kept.decode("ascii", "replace")):
+        raise errors.WrongMasterKey

@@ -1,0 +1,100 @@
+"""A base and the flows over it: what commands need that issue or revoke."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from sigmgr.cache.client import RedisParts, open_redis
+from sigmgr.cache.null import NoCache
+from sigmgr.cache.sigs import SigCache
+from sigmgr.flow.assembly import Flows, Ports, assemble
+from sigmgr.flow.registry import Apps
+from sigmgr.model.policy import Policy
+from sigmgr.model.sig import Current
+from sigmgr.model.wire import Layout
+from sigmgr.ports import Cache, Clock
+from sigmgr.settings import Settings
+from sigmgr.wiring.base import Base, open_base
+from sigmgr.wiring.clock import wall_clock
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Desk:
+    """A base, and the flows over it. ``redis`` None: commands beside a ``memory://`` service."""
+
+    base: Base
+    flows: Flows
+    redis: RedisParts | None
+    layout: Layout
+    policy_of: Callable[[int], Policy]
+
+
+@asynccontextmanager
+async def open_desk(
+    settings: Settings, clock: Clock = wall_clock, *, serving: bool = False
+) -> AsyncIterator[Desk]:
+    """Everything that issues. ``serving`` says that this process is the service itself; only
+    then a ``memory://`` Redis is the one that gateways listen to."""
+    async with AsyncExitStack() as stack:
+        base = await stack.enter_async_context(open_base(settings, clock))
+        policy_of = policies(base.apps)
+        layout = Layout(settings.redis.shards)
+        redis: RedisParts | None = None
+        cache: Cache = NoCache()
+        url = settings.redis.url.get_secret_value()
+        if serving or not url.startswith("memory:"):
+            redis = await open_redis(
+                url,
+                monotonic=time.monotonic,
+                protocol=settings.redis.protocol,
+                max_connections=settings.redis.pool_size,
+                socket_timeout=settings.redis.timeout * 0.5,
+                connect_timeout=settings.redis.timeout * 0.3,
+                total_timeout=settings.redis.timeout * 0.9,
+            )
+            stack.push_async_callback(redis.aclose)
+            cache = SigCache(redis, layout, serve_until=serve_until_of(policy_of))
+        flows = assemble(
+            Ports(
+                registry=base.apps,
+                store=base.store,
+                outbox=base.outbox,
+                janitor=base.janitor,
+                cache=cache,
+                signer=base.ring,
+                draw=random.random,
+            ),
+            batch=settings.scheduler.batch,
+            lanes=settings.scheduler.lanes if _is_postgres(settings) else 1,
+        )
+        yield Desk(base=base, flows=flows, redis=redis, layout=layout, policy_of=policy_of)
+        await flows.teller.flush()
+        await flows.seen.flush(clock())
+
+
+def _is_postgres(settings: Settings) -> bool:
+    return settings.database.url.get_secret_value().startswith("postgres")
+
+
+def policies(apps: Apps) -> Callable[[int], Policy]:
+    """An app's policy without waiting; the defaults for one that was removed meanwhile."""
+    default = Policy()
+
+    def policy_of(sdkappid: int) -> Policy:
+        app = apps.known(sdkappid)
+        return default if app is None else app.policy
+
+    return policy_of
+
+
+def serve_until_of(policy_of: Callable[[int], Policy]) -> Callable[[Current], int]:
+    def serve_until(current: Current) -> int:
+        policy = policy_of(current.holder.sdkappid)
+        ttl = current.expires_at - current.issued_at
+        return current.expires_at - policy.spans(ttl).min_remaining
+
+    return serve_until

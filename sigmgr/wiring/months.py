@@ -1,0 +1,107 @@
+"""A run of virtual months, ready to go."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from sigmgr.cache.client import open_redis
+from sigmgr.cache.sigs import SigCache
+from sigmgr.flow.registry import Apps
+from sigmgr.keys.generate import generate, public_pem
+from sigmgr.keys.ring import KeyRing
+from sigmgr.keys.sealing import MasterKey, key_context
+from sigmgr.model import keys
+from sigmgr.model.policy import Policy
+from sigmgr.model.sig import Format, KeyState
+from sigmgr.model.wire import Layout
+from sigmgr.sim.cloud import Cloud
+from sigmgr.sim.months import Backends, Months, Report
+from sigmgr.store import migrate
+from sigmgr.store.catalog import Catalog
+from sigmgr.store.engine import open_engine
+from sigmgr.store.outbox import SqlOutbox
+from sigmgr.store.stores import SqlJanitor, SqlStore
+from sigmgr.wiring.desk import policies, serve_until_of
+
+
+@asynccontextmanager
+async def open_months(
+    *,
+    seed: int,
+    days: int,
+    holders: int,
+    progress: Callable[[int, Report], None] = lambda day, report: None,
+) -> AsyncIterator[Months]:
+    """A run of virtual months over its own SQLite file and in-process Redis.
+
+    Three apps: v2 and v1 with the policy's defaults, and v2 with sigs of thirty days.
+    """
+    master = MasterKey(b"a run of virtual months has this")
+    async with AsyncExitStack() as stack:
+        engine = open_engine("sqlite+aiosqlite:///:memory:")
+        stack.push_async_callback(engine.close)
+        await migrate.upgrade(engine)
+        catalog = Catalog(engine)
+        ring = KeyRing(catalog.sealed_keys, master, monotonic=time.monotonic)
+        stack.push_async_callback(ring.aclose)
+        apps = Apps(catalog.list_apps, time.monotonic)
+        cloud = await _furnished(catalog, master)
+        await apps.refresh()
+        await ring.refresh()
+        redis = await open_redis("memory://", monotonic=time.monotonic)
+        stack.push_async_callback(redis.aclose)
+
+        async def wipe() -> None:
+            await redis.run(lambda client: client.flushall())
+
+        backends = Backends(
+            registry=apps,
+            store=SqlStore(engine),
+            outbox=SqlOutbox(engine),
+            janitor=SqlJanitor(engine),
+            cache=SigCache(redis, Layout(8), serve_until=serve_until_of(policies(apps))),
+            signer=ring,
+            wipe=wipe,
+        )
+        yield Months(backends, cloud, seed=seed, days=days, holders=holders, progress=progress)
+
+
+async def _furnished(catalog: Catalog, master: MasterKey) -> Cloud:
+    """The apps with new keys, and a cloud that knows their verifying halves."""
+    cloud = Cloud()
+    for sdkappid, format_, ttl in _MONTHS_APPS:
+        await catalog.add_app(sdkappid, policy=Policy(ttl=ttl), now=0)
+        material = generate(format_)
+        key = keys.from_material(format_, material)
+        await catalog.add_key(
+            sdkappid,
+            format=key.format,
+            curve=key.curve,
+            fingerprint=key.fingerprint,
+            state=KeyState.ACTIVE,
+            seal=_sealing(master, sdkappid, material),
+            now=0,
+        )
+        _introduce(cloud, sdkappid, format_, material)
+    return cloud
+
+
+_MONTHS_APPS = (
+    (1400000001, Format.V2, 90 * 86400),
+    (1400000002, Format.V1, 90 * 86400),
+    (1400000003, Format.V2, 30 * 86400),
+)
+
+
+def _sealing(master: MasterKey, sdkappid: int, material: bytes) -> Callable[[int], bytes]:
+    return lambda key_id: master.seal(material, context=key_context(sdkappid, key_id))
+
+
+def _introduce(cloud: Cloud, sdkappid: int, format_: Format, material: bytes) -> None:
+    """Tell the emulated cloud what the real one would know of the app."""
+    if format_ is Format.V1:
+        cloud.set_app(sdkappid, public_pems=[public_pem(material).decode()])
+    else:
+        cloud.set_app(sdkappid, secrets=[material.decode().strip()])
