@@ -1,0 +1,98 @@
+"""The demo's main loop: cloud and clients in real time against a service that runs already.
+
+Rules:
+1. Clients sign in where they must, then the cloud kicks who is due: five times a second.
+2. One status line a second, even where the machine was busy for longer: no second is
+   printed twice, and none is made up for.
+3. It ends after ``seconds`` or when ``stop`` is set; acks under way get two more seconds.
+
+It starts no service and knows no keys: ``cloud`` must know the apps' public keys and secrets.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from random import Random
+
+from sigmgr.ports import Clock
+from sigmgr.sim import display
+from sigmgr.sim.cloud import Cloud
+from sigmgr.sim.fleet import ClientFleet
+from sigmgr.sim.stats import Stats
+
+_TICK = 0.2
+_STARTS_A_SECOND = 40
+
+
+async def run_demo(
+    *,
+    base_urls: Sequence[str],
+    token: str,
+    apps: Sequence[int],
+    cloud: Cloud,
+    seconds: int | None,
+    print_line: Callable[[str], None],
+    clock: Clock,
+    clients: int = 200,
+    ttl: int = 30,
+    ramp: float | None = None,
+    rng: Random | None = None,
+    stop: asyncio.Event | None = None,
+) -> Stats:
+    """Run and print; ``display.verdict`` of the answer is the exit status.
+
+    ``token`` is a backend's, good for all ``apps``; ``seconds`` None runs until ``stop``;
+    ``ramp`` None starts 40 clients a second.
+    """
+    users = [(apps[i % len(apps)], f"user-{i:04d}") for i in range(clients)]
+    fleet = ClientFleet(
+        users,
+        cloud=cloud,
+        clock=clock,
+        base_urls=base_urls,
+        token=token,
+        rng=rng or Random(),
+        min_remaining=ttl // 10,
+        ramp=clients / _STARTS_A_SECOND if ramp is None else ramp,
+    )
+    _print(display.header(base_urls[0], clients, len(apps), ttl), print_line)
+    stop = stop or asyncio.Event()
+    async with fleet:
+        fleet.start()
+        elapsed = await _drive(fleet, cloud, clock, print_line, seconds=seconds, stop=stop)
+        stats = await fleet.stop()
+    _print(display.summary(elapsed, stats), print_line)
+    return stats
+
+
+def _print(lines: Sequence[str], print_line: Callable[[str], None]) -> None:
+    for line in lines:
+        print_line(line)
+
+
+async def _drive(
+    fleet: ClientFleet,
+    cloud: Cloud,
+    clock: Clock,
+    print_line: Callable[[str], None],
+    *,
+    seconds: int | None,
+    stop: asyncio.Event,
+) -> int:
+    """Rules 1 to 3; answers how many seconds it ran."""
+    started = printed = clock()
+    while not stop.is_set():
+        now = clock()
+        fleet.tick(now)
+        cloud.tick(now)
+        if now > printed:
+            printed = now
+            print_line(display.status_line(now - started, now, fleet.snapshot()))
+        if seconds is not None and now - started >= seconds:
+            break
+        try:
+            await asyncio.wait_for(stop.wait(), _TICK)
+        except TimeoutError:
+            continue
+    return clock() - started

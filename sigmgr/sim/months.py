@@ -1,0 +1,376 @@
+"""Virtual months: the real flows, store and cache under a clock that jumps, with faults.
+
+A run drives a crowd of emulated users through hundreds of days in a minute or two. Faults
+are seeded and hit every port: errors before and after a call, lost answers, crashes of a
+worker (all that it held in memory is gone), Redis wiped, outages of days, and a service
+clock that runs minutes wrong. The witness checks the rules at each commit; this module
+checks those that concern people:
+
+1. no connected user's session dies of an expired sig while the service can be reached;
+5. nobody is handed a sig with less than ``min_remaining`` while nothing failed in the call;
+11. at the end, when the faults have stopped, everything due was renewed and told;
+16. what a user is told is never older than what it confirmed.
+
+It does not test sockets, several processes or real servers; scenarios do that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sigmgr.flow.assembly import Flows, Ports, assemble
+from sigmgr.model import errors
+from sigmgr.model.event import Event, EventType
+from sigmgr.model.holder import Holder
+from sigmgr.ports import Announcement, Cache, Janitor, Outbox, Registry, Signer, Store
+from sigmgr.sim.cloud import Cloud
+from sigmgr.sim.faults import Crash, Faults, FlakySigner
+from sigmgr.sim.people import DAY, Crowd, Person
+from sigmgr.sim.witness import Violation, Witness
+from sigmgr.testing import Faulty, ManualClock
+
+HOUR = 3600
+STEP = 4 * HOUR
+#: The last days run without faults, so that what is owed can be paid before it is counted.
+CALM_DAYS = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backends:
+    """The real parts of a run. ``wipe`` empties Redis."""
+
+    registry: Registry
+    store: Store
+    outbox: Outbox
+    janitor: Janitor
+    cache: Cache
+    signer: Signer
+    wipe: Callable[[], Awaitable[None]]
+
+
+@dataclass(slots=True)
+class Report:
+    """What a run did and found. ``ok`` is the verdict."""
+
+    seed: int
+    days: int
+    holders: int
+    issued: int = 0
+    failures: int = 0
+    delivered: int = 0
+    acked: int = 0
+    kicked: int = 0
+    faults: int = 0
+    crashes: int = 0
+    wipes: int = 0
+    refused: dict[int, int] = field(default_factory=dict)
+    violations: list[Violation] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        return not self.violations and self.kicked == 0 and self.delivered > 0
+
+
+class _Tap:
+    """The cache, and an ear at its announcements: what gateways would hear."""
+
+    def __init__(self, cache: Cache) -> None:
+        self._cache = cache
+        self.heard: list[Event] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._cache, name)
+
+    async def announce(self, batch: Sequence[Announcement], now: int) -> list[bool]:
+        answer = await self._cache.announce(batch, now)
+        self.heard.extend(one.event for one in batch)
+        return answer
+
+
+class Months:
+    """One run. ``seed`` decides everything; ``start`` is its first virtual second."""
+
+    def __init__(
+        self,
+        backends: Backends,
+        cloud: Cloud,
+        *,
+        seed: int,
+        days: int = 400,
+        holders: int = 2000,
+        start: int = 2_000_000_000,
+        progress: Callable[[int, Report], None] = lambda day, report: None,
+    ) -> None:
+        self._backends = backends
+        self._cloud = cloud
+        self._rng = random.Random(seed)
+        self._true = start
+        self._end = start + days * DAY
+        self._skew = 0
+        self._clock = ManualClock(start)
+        self._faults = Faults(random.Random(seed + 1))
+        self._witness = Witness(backends.store, self._clock)
+        self._tap = _Tap(backends.cache)
+        self._crowd = Crowd.drawn(
+            sorted(app.sdkappid for app in backends.registry.apps()), holders, self._rng
+        )
+        self._agenda: list[tuple[int, Holder]] = []
+        self._progress = progress
+        self.report = Report(seed=seed, days=days, holders=holders)
+        self._flows = self._start_worker()
+
+    # -- the run -------------------------------------------------------------------------
+
+    async def run(self) -> Report:
+        """All days; the report also carries every violation found."""
+        asyncio.get_running_loop().set_exception_handler(self._crashed_aside)
+        for person in self._crowd.people.values():
+            self._plan_visit(person, self._true + int(self._rng.random() * 20 * DAY))
+        outages = self._drawn_outages()
+        step = 0
+        while self._true < self._end:
+            step += 1
+            self._true += STEP
+            self._weather(outages, calm=self._true > self._end - CALM_DAYS * DAY)
+            await self._jobs(step)
+            await self._people()
+            self._watch()
+            if step % 6 == 0:
+                await self._see()
+                self._progress(step * STEP // DAY, self._sum_up())
+        await self._settle()
+        return self._sum_up()
+
+    async def _see(self) -> None:
+        """What gateways do by themselves, here once a day: say whose streams are open, and
+        look for the next sig of everybody whose renewal time has passed."""
+        here = [p.user for p in self._crowd.people.values() if p.connected]
+        now = self._clock()
+        await self._try(lambda: self._flows.deliver.seen(here, now))
+        late = [
+            person.user
+            for person in self._crowd.people.values()
+            if person.connected and person.held and self._true >= person.held.renew_at
+        ]
+        if late:
+            await self._deliver(late)
+
+    def _crashed_aside(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """A crash in a task that nobody awaits ends the worker all the same."""
+        if isinstance(context.get("exception"), Crash):
+            self.report.crashes += 1
+            self._flows = self._start_worker()
+        else:
+            loop.default_exception_handler(context)
+
+    def _start_worker(self) -> Flows:
+        """A worker process: flows with nothing in memory."""
+        b, plan = self._backends, self._faults.plan
+        return assemble(
+            Ports(
+                registry=b.registry,
+                store=Faulty(self._witness, plan, "store"),
+                outbox=Faulty(b.outbox, plan, "outbox"),
+                janitor=Faulty(b.janitor, plan, "janitor"),
+                cache=Faulty(self._tap, plan, "cache"),
+                signer=FlakySigner(b.signer, self._faults),
+                draw=self._rng.random,
+            ),
+            batch=500,
+            gather_acks_for=0.0,
+        )
+
+    def _drawn_outages(self) -> list[tuple[int, int, str]]:
+        """Long outages that every app must survive: 27 % of the shortest life are 8 days."""
+        drawn = []
+        for port, length in (("signer", 6 * DAY), ("cache", 3 * DAY), ("store", DAY // 2)):
+            span = self._end - CALM_DAYS * DAY - length - self._true
+            if span > 0:
+                begin = self._true + int(self._rng.random() * span)
+                drawn.append((begin, begin + length, port))
+        return drawn
+
+    def _weather(self, outages: list[tuple[int, int, str]], *, calm: bool) -> None:
+        """Set the clock (wrong by minutes) and the faults of this step."""
+        if self._rng.random() < 0.05:
+            self._skew = self._rng.randint(-900, 900)
+        self._clock.now = self._true + (0 if calm else self._skew)
+        self._faults.rate = 0.0 if calm else 0.01
+        self._faults.crash_rate = 0.0 if calm else 0.0005
+        self._faults.outages = {port for begin, end, port in outages if begin <= self._true < end}
+        if "store" in self._faults.outages:
+            self._faults.outages |= {"outbox", "janitor"}
+
+    async def _jobs(self, step: int) -> None:
+        """What the scheduler would have run in this step."""
+        flows, now = self._flows, self._clock()
+        if self._rng.random() < 0.004:
+            await self._backends.wipe()
+            self.report.wipes += 1
+        await self._try(lambda: flows.renew.tick(now))
+        await self._try(lambda: self._flows.relay.sweep(now, grace=0))
+        if step % 2 == 0:
+            await self._try(lambda: self._flows.warn.tick(now))
+            await self._try(lambda: self._flows.reconcile.step(now))
+        if step % 6 == 0:
+            await self._try(lambda: self._flows.seen.flush(now))
+            await self._try(lambda: self._flows.reconcile.clean_up(now))
+        await self._try(self._flows.teller.flush)
+
+    async def _try(self, call: Callable[[], Awaitable[Any]]) -> Any:
+        """Call; None where it failed. A crash starts the worker anew."""
+        try:
+            return await call()
+        except errors.SigmgrError:
+            return None
+        except Crash:
+            self.report.crashes += 1
+            self._flows = self._start_worker()
+            return None
+
+    # -- people --------------------------------------------------------------------------
+
+    async def _people(self) -> None:
+        """Streams hear what was told; whose hour has come acts."""
+        heard, self._tap.heard = self._tap.heard, []
+        wanted = {
+            event.holder
+            for event in heard
+            if event.type in (EventType.ISSUED, EventType.RENEWED)
+            and event.holder in self._crowd.people
+            and self._rng.random() >= 0.05
+        }
+        wanted = {user for user in wanted if self._crowd.people[user].connected}
+        if wanted:
+            await self._deliver(sorted(wanted))
+        while self._agenda and self._agenda[0][0] <= self._true:
+            _, user = heapq.heappop(self._agenda)
+            await self._act(self._crowd.people[user])
+
+    async def _deliver(self, users: list[Holder]) -> None:
+        """What a gateway does for streams it holds: look for the latest and send it."""
+        now = self._clock()
+        found = await self._try(lambda: self._flows.deliver.latest(users, now))
+        takers: list[Person] = []
+        for user, current in zip(users, found or [], strict=False):
+            person = self._crowd.people[user]
+            if current is None or not person.take(current, self._true, self._rng):
+                continue
+            self.report.delivered += 1
+            if current.issued_at < person.acked:
+                self._witness.say(16, f"{user} was told {current.issued_at} after an ack")
+            takers.append(person)
+        await asyncio.gather(*map(self._ack, takers))
+
+    async def _ack(self, person: Person) -> None:
+        assert person.held is not None
+        held, now = person.held.issued_at, self._clock()
+        await self._try(lambda: self._flows.deliver.ack(person.user, person.ticket_at, held, now))
+        person.acked = max(person.acked, held)
+        self.report.acked += 1
+
+    async def _act(self, person: Person) -> None:
+        """One appointment of a person: come, look for news, sign in anew, or leave."""
+        if person.habit == "connected" and person.connected:
+            await self._stay(person)
+        else:
+            await self._come(person)
+
+    async def _stay(self, person: Person) -> None:
+        """A gateway looks by itself when a sig is past its renewal time; users come and go."""
+        assert person.held is not None
+        if self._rng.random() < 0.04:
+            person.leave(self._cloud, self._true + int(self._rng.random() * 40 * DAY))
+            self._plan_visit(person, person.away_until)
+            return
+        if self._true >= person.held.renew_at:
+            await self._deliver([person.user])
+            if self._rng.random() < 0.5:
+                await self._ack(person)
+        self._plan_visit(person, self._true + 4 * DAY)
+
+    async def _come(self, person: Person) -> None:
+        """Ask for a sig as a backend would, sign in, and open a stream where one is kept."""
+        now, before = self._clock(), self._faults.total
+        current = await self._try(lambda: self._flows.issue.current(person.user, now))
+        if current is None:
+            self._plan_visit(person, self._true + int(DAY * (0.1 + self._rng.random())))
+            return
+        left = current.expires_at - now
+        if left < DAY and self._faults.total == before:
+            self._witness.say(5, f"{person.user} was handed a sig with {left} s left")
+        if current.issued_at < person.acked:
+            self._witness.say(16, f"{person.user} was handed {current.issued_at} after an ack")
+        person.take(current, self._true, self._rng)
+        self._crowd.sign_in(self._cloud, person, self._true)
+        person.away_until = 0
+        if person.habit == "connected" and not await self._open(person):
+            # No stream yet; a client tries again until it has one.
+            person.away_until = 1
+            self._plan_visit(person, self._true + STEP)
+        elif person.habit == "connected":
+            await self._ack(person)
+            self._plan_visit(person, self._true + 2 * DAY)
+        else:
+            person.leave(self._cloud, self._true + int((5 + 50 * self._rng.random()) * DAY))
+            if person.habit == "visitor":
+                self._plan_visit(person, person.away_until)
+
+    async def _open(self, person: Person) -> bool:
+        """The stream's first message: the full state, past the cache. False where it failed."""
+        now = self._clock()
+        state = await self._try(
+            lambda: self._flows.deliver.opened(person.user, person.ticket_at, now)
+        )
+        if not state:
+            return False
+        person.take(state[0], self._true, self._rng)
+        return True
+
+    def _plan_visit(self, person: Person, at: int) -> None:
+        heapq.heappush(self._agenda, (at, person.user))
+
+    # -- what must hold --------------------------------------------------------------------
+
+    def _watch(self) -> None:
+        """Sign in anew where the hour has come, and then let the cloud throw out."""
+        for person in self._crowd.people.values():
+            if person.sign_in_at and person.sign_in_at <= self._true and person.connected:
+                self._crowd.sign_in(self._cloud, person, self._true)
+        for kick in self._cloud.tick(self._true):
+            self._witness.say(1, f"{kick.userid} of {kick.sdkappid} was thrown out")
+            person = self._crowd.people[Holder(kick.sdkappid, kick.userid)]
+            person.leave(self._cloud, self._true)
+            self._plan_visit(person, self._true)
+
+    async def _settle(self) -> None:
+        """After calm days nothing is owed: no row is due, no event waits."""
+        now = self._clock()
+        for _ in range(200):
+            if not await self._flows.relay.sweep(now, grace=0):
+                break
+        await self._flows.renew.tick(now)
+        if await self._backends.store.apps_with_due(now):
+            self._witness.say(11, "holders are still due after calm days")
+        late = [
+            row.holder
+            for row in self._witness.rows.values()
+            if row.due_at is not None and row.kind == "user" and row.expires_at - now < DAY
+        ]
+        if late:
+            self._witness.say(11, f"{len(late)} holders are near expiry, such as {late[0]}")
+
+    def _sum_up(self) -> Report:
+        report = self.report
+        report.issued = self._witness.made
+        report.failures = self._witness.failures
+        report.kicked = self._cloud.kicked
+        report.faults = self._faults.total
+        report.refused = self._crowd.refused
+        report.violations = self._witness.violations
+        return report

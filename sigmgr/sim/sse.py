@@ -1,0 +1,88 @@
+"""An incremental parser of server-sent events, as the HTML standard has it.
+
+Rules: lines end in CR, LF or CRLF, also where a CRLF is split over two chunks; a byte order
+mark at the very start is dropped; lines that start with a colon are comments; several data
+lines are joined by LF; an id with a NUL is ignored; retry takes digits only; an event
+without data is not dispatched, one that the stream breaks off is lost.
+
+Any way of cutting the stream into chunks gives the same events. It opens no connection.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+_BOM = b"\xef\xbb\xbf"
+
+
+class SseEvent(NamedTuple):
+    """One event. ``id`` is the last id seen on the stream, not only this event's."""
+
+    event: str
+    data: str
+    id: str
+
+
+class SseParser:
+    """Feed it bytes. ``last_id`` and ``retry_ms`` hold what the stream said last."""
+
+    def __init__(self) -> None:
+        self.last_id = ""
+        self.retry_ms: int | None = None
+        self._buffer = bytearray()
+        self._at_start = True
+        self._after_cr = False
+        self._event = ""
+        self._data: list[str] = []
+
+    def feed(self, chunk: bytes) -> list[SseEvent]:
+        """The events that this chunk completes."""
+        if not chunk:
+            return []
+        if self._after_cr and chunk[:1] == b"\n":
+            chunk = chunk[1:]
+        # Only a chunk that had bytes left may clear the mark: a lone LF was the CRLF's end.
+        self._after_cr = chunk[-1:] == b"\r"
+        self._buffer += chunk
+        if self._at_start and not self._past_bom():
+            return []
+        return self._take_lines()
+
+    def _past_bom(self) -> bool:
+        """False while the first bytes may still become a byte order mark."""
+        if len(self._buffer) < len(_BOM) and _BOM.startswith(self._buffer):
+            return False
+        if self._buffer.startswith(_BOM):
+            del self._buffer[: len(_BOM)]
+        self._at_start = False
+        return True
+
+    def _take_lines(self) -> list[SseEvent]:
+        # bytes.splitlines breaks at LF, CR and CRLF only, which is just what the format says.
+        lines = bytes(self._buffer).splitlines(keepends=True)
+        rest = lines.pop() if lines and not lines[-1].endswith((b"\n", b"\r")) else b""
+        self._buffer = bytearray(rest)
+        events = [self._line(line.rstrip(b"\r\n").decode(errors="replace")) for line in lines]
+        return [event for event in events if event is not None]
+
+    def _line(self, line: str) -> SseEvent | None:
+        if not line:
+            return self._dispatch()
+        name, _, value = line.partition(":")
+        value = value.removeprefix(" ")
+        if name == "data":
+            self._data.append(value)
+        elif name == "event":
+            self._event = value
+        elif name == "id" and "\0" not in value:
+            self.last_id = value
+        elif name == "retry" and value.isascii() and value.isdigit():
+            self.retry_ms = int(value)
+        return None
+
+    def _dispatch(self) -> SseEvent | None:
+        event, data = self._event, self._data
+        self._event, self._data = "", []
+        if not data:
+            return None
+        return SseEvent(event or "message", "\n".join(data), self.last_id)

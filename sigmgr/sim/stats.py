@@ -1,0 +1,43 @@
+"""What the emulated clients counted. Plain numbers; how to read them is said with each."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class Stats:
+    """Counters of one fleet since its start."""
+
+    clients: int = 0
+    #: Clients signed in at the cloud now.
+    online: int = 0
+    #: Event streams open now.
+    streams: int = 0
+    #: Logins at the cloud, the first of each client and every one with a newer sig.
+    logins: int = 0
+    #: Newer sigs received over a stream, verified and kept.
+    renewed: int = 0
+    #: Of those, how many the service has confirmed to know about.
+    acked: int = 0
+    #: Renewals not yet acked that arrived in the last two seconds of the run.
+    in_flight: int = 0
+    #: Clients thrown out because their session's sig expired. The number held at zero.
+    kicked: int = 0
+    #: Streams opened again after one was lost or told to go elsewhere.
+    reconnects: int = 0
+    #: Times a client was offered a sig older than the one it holds. It never takes it.
+    went_back: int = 0
+    #: Sigs that the independent verifier refused.
+    bad_sigs: int = 0
+    #: Sigs handed out with less than ``min_remaining`` seconds to live.
+    short_remaining: int = 0
+    #: Room keys received and handed to the room.
+    room_keys: int = 0
+    #: The second in which the next session dies if its client does nothing.
+    next_expiry: int | None = None
+    #: When the oldest sig that a client holds was issued.
+    oldest_held: int | None = None
+    #: Refusals and failures by code: the service's, the cloud's (70001 ...), or a word.
+    errors: Counter[str] = field(default_factory=Counter)
