@@ -1,0 +1,494 @@
+"""The service commands on a SQLite file: what they print, refuse, and leave behind."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import pytest
+
+from sigmgr.keys.generate import generate, public_pem
+from sigmgr.model.sig import Format
+from tests.cli.kit import Done, Shell
+from tests.process.processes import new_master_key
+
+APP = 1400000079
+SECRET = "shell-secret-".ljust(64, "0")
+
+
+@pytest.fixture
+def bare(shell, monkeypatch, tmp_path) -> Shell:
+    """A shell with settings and no database yet."""
+    monkeypatch.setenv("SIGMGR_DATABASE__URL", f"sqlite+aiosqlite:///{tmp_path}/sigmgr.db")
+    monkeypatch.setenv("SIGMGR_MASTER_KEY", new_master_key())
+    monkeypatch.chdir(tmp_path)
+    return shell
+
+
+@pytest.fixture
+def ready(bare) -> Shell:
+    """A shell over a migrated database."""
+    assert bare("db", "upgrade").status == 0
+    return bare
+
+
+@pytest.fixture
+def signing(ready) -> Shell:
+    """A shell over a database with one app that signs."""
+    assert ready("app", "add", APP).status == 0
+    assert ready("key", "add", APP, "--file", "-", "--activate", stdin=SECRET).status == 0
+    return ready
+
+
+def check_refusal(done: Done, status: int, code: str, *words: str) -> None:
+    """Nothing on standard output; what happened, its code and what to do on the other."""
+    assert done.status == status, done
+    assert done.out == ""
+    assert done.err.startswith("error: ")
+    assert f"\n  code: {code}\n" in done.err
+    assert "\n  what to do: " in done.err
+    text = " ".join(done.err.split())
+    for word in words:
+        assert word in text, done.err
+
+
+def check_narrow(done: Done) -> None:
+    """Everything printed fits 80 columns, but a sig, which is one word."""
+    for line in (done.out + done.err).splitlines():
+        assert len(line) <= 80 or " " not in line, line
+
+
+# -- db ------------------------------------------------------------------------------------
+
+
+def test_the_database_goes_up_and_down(bare):
+    assert bare("db", "current").status == 1
+    done = bare("db", "upgrade")
+    assert done.status == 0
+    assert done.out.startswith("applied: 0001")
+    assert bare("db", "upgrade").out == "the database is up to date\n"
+    done = bare("db", "current")
+    assert done.status == 0
+    assert "revision 000" in done.out
+    done = bare("db", "downgrade", "base")
+    assert (done.status, done.out) == (1, "")
+    assert "--yes" in done.err
+    assert bare("db", "current").status == 0
+    done = bare("db", "downgrade", "base", "--yes")
+    assert done.status == 0
+    assert done.out.startswith("taken back: ")
+    assert bare("db", "current").status == 1
+
+
+def test_a_revision_that_does_not_exist(ready):
+    check_refusal(ready("db", "downgrade", "nonsense", "--yes"), 2, "usage", "nonsense")
+
+
+def test_commands_say_that_the_database_is_not_migrated(bare):
+    for words in (["app", "list"], ["issue", APP, "alice"], ["token", "list"]):
+        check_refusal(bare(*words), 3, "not-migrated", "db upgrade")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "code"),
+    [
+        ("SIGMGR_MASTER_KEY", "", "master-key-missing"),
+        ("SIGMGR_MASTER_KEY", "not base64!", "bad-settings"),
+        ("SIGMGR_MASTER_KEY", "YWJj", "bad-settings"),
+        ("SIGMGR_DATABASE__URL", "nonsense", "bad-settings"),
+        (
+            "SIGMGR_DATABASE__URL",
+            "sqlite+aiosqlite:////no/such/directory/x.db",
+            "store-unavailable",
+        ),
+        ("SIGMGR_DATABSE__URL", "x", "bad-settings"),
+    ],
+)
+def test_settings_that_cannot_work(ready, monkeypatch, name, value, code):
+    monkeypatch.setenv(name, value)
+    check_refusal(ready("app", "list"), 3, code)
+
+
+def test_another_master_key(signing, monkeypatch):
+    monkeypatch.setenv("SIGMGR_MASTER_KEY", new_master_key())
+    for words in (["app", "list"], ["issue", APP, "alice"]):
+        check_refusal(signing(*words), 3, "wrong-master-key")
+
+
+# -- app -----------------------------------------------------------------------------------
+
+
+def test_an_app_from_add_to_remove(ready):
+    done = ready("app", "add", APP, "--name", "shop", "--ttl", "30d", "--policy", "idle_after=0")
+    assert done.status == 0
+    assert f"sdkappid  {APP}" in done.out
+    assert "Next: sigmgr key add" in done.err
+    check_narrow(done)
+    shown = ready("app", "show", APP, "--json").json
+    assert shown["name"] == "shop"
+    assert shown["policy"] == {"ttl": 30 * 86400, "idle_after": 0}
+    assert [one["sdkappid"] for one in ready("app", "list", "--json").json] == [APP]
+    assert "shop" in ready("app", "list").out
+
+    changed = ready("app", "set", APP, "--ttl", "12h", "--pause", "--json").json
+    assert (changed["ttl"], changed["paused"], changed["name"]) == (43200, True, "shop")
+    assert ready("app", "set", APP, "--resume", "--json").json["paused"] is False
+
+    done = ready("app", "remove", APP)
+    assert (done.status, done.out) == (1, "")
+    assert "--yes" in done.err
+    assert ready("app", "remove", APP, "--yes").status == 0
+    done = ready("app", "list")
+    assert (done.status, done.out) == (0, "")
+    assert "sigmgr app add" in done.err
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        ([0], "bad-sdkappid", "outside"),
+        ([2**32], "bad-sdkappid", "outside"),
+        ([APP, "--ttl", "soon"], "usage", "'soon' is no duration"),
+        ([APP, "--ttl", "1.5h"], "usage", "no duration"),
+        ([APP, "--ttl", "9"], "bad-ttl", "outside"),
+        ([APP, "--ttl", "9999999d"], "bad-ttl", "outside"),
+        ([APP, "--policy", "tll=5"], "usage", "no policy setting"),
+        ([APP, "--policy", "idle_after"], "usage", "no policy setting"),
+        ([APP, "--policy", "renew_from=x"], "usage", "no number"),
+        ([APP, "--policy", "renew_from=nan"], "usage", "renewal window"),
+        ([APP, "--policy", "renew_from=0.9"], "usage", "renewal window"),
+        ([APP, "--policy", "ladder=1d,soon"], "usage", "no duration"),
+    ],
+)
+def test_an_app_that_cannot_be_added(ready, words, code, said):
+    check_refusal(ready("app", "add", *words), 2, code, said)
+    assert ready("app", "list", "--json").json == []
+
+
+def test_an_app_twice(ready):
+    assert ready("app", "add", APP).status == 0
+    check_refusal(ready("app", "add", APP), 3, "app-exists", "app set")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["app", "show", "7"],
+        ["app", "set", "7", "--pause"],
+        ["app", "remove", "7", "--yes"],
+        ["key", "list", "7"],
+        ["key", "add", "7", "--file", "-"],
+        ["key", "generate", "7", "--format", "v2"],
+        ["token", "create", "--role", "backend", "--app", "7"],
+        ["issue", "7", "alice"],
+        ["show", "7", "alice"],
+        ["reissue", "7", "alice"],
+        ["revoke", "7", "alice", "--yes"],
+    ],
+    ids=" ".join,
+)
+def test_an_app_that_is_not_known(ready, words):
+    check_refusal(ready(*words, stdin=SECRET), 3, "app-unknown", "sigmgr app add")
+
+
+def test_an_app_with_holders_is_removed_by_force_only(signing):
+    assert signing("issue", APP, "alice").status == 0
+    check_refusal(signing("app", "remove", APP, "--yes"), 3, "conflict", "--force")
+    assert signing("app", "remove", APP, "--yes", "--force").status == 0
+
+
+# -- key -----------------------------------------------------------------------------------
+
+
+def test_keys_go_their_way(ready, tmp_path):
+    ready("app", "add", APP)
+    done = ready("key", "list", APP)
+    assert (done.status, done.out) == (0, "")
+    assert "sigmgr key add" in done.err
+    done = ready("key", "add", APP, "--file", "-", stdin=SECRET)
+    assert done.status == 0
+    assert "prepared" in done.out
+    assert "sigmgr key activate" in done.err
+    assert SECRET not in done.out + done.err
+    check_narrow(done)
+    first = ready("key", "list", APP, "--json").json[0]
+    assert ready("key", "activate", APP, first["key_id"], "--json").json["state"] == "active"
+
+    pem = tmp_path / "key.pem"
+    pem.write_bytes(generate(Format.V1))
+    second = ready("key", "add", APP, "--file", pem, "--activate", "--json").json
+    assert (second["format"], second["curve"], second["state"]) == ("v1", "P-256", "active")
+    assert [key["state"] for key in ready("key", "list", APP, "--json").json] == ["old", "active"]
+
+    done = ready("key", "taint", APP, first["key_id"])
+    assert (done.status, done.out) == (1, "")
+    assert ready("key", "taint", APP, first["key_id"], "--yes", "--json").json["state"] == "tainted"
+    done = ready("key", "revoke", APP, first["key_id"])
+    assert (done.status, done.out) == (1, "")
+    done = ready("key", "revoke", APP, first["key_id"], "--yes", "--json")
+    assert done.json["state"] == "revoked"
+    check_refusal(ready("key", "activate", APP, first["key_id"]), 3, "key-state", "revoked")
+    check_refusal(ready("key", "activate", APP, 999), 3, "key-unknown", "key list")
+    check_narrow(ready("key", "list", APP))
+
+
+@pytest.mark.parametrize(
+    ("words", "public"),
+    [
+        (["--format", "v1"], True),
+        (["--format", "v1", "--curve", "secp256k1"], True),
+        (["--format", "v2"], False),
+    ],
+)
+def test_generated_keys_show_no_secret(ready, words, public):
+    ready("app", "add", APP)
+    done = ready("key", "generate", APP, *words, "--activate")
+    assert done.status == 0
+    assert "PRIVATE" not in done.out
+    assert ("BEGIN PUBLIC KEY" in done.out) is public
+    assert ready("issue", APP, "alice").status == 0
+
+
+def bad_keys() -> dict[str, bytes]:
+    from cryptography.hazmat.primitives.asymmetric import rsa
+    from cryptography.hazmat.primitives.serialization import (
+        Encoding,
+        NoEncryption,
+        PrivateFormat,
+    )
+
+    good = generate(Format.V1)
+    rsa_key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    return {
+        "empty": b"",
+        "blank": b"  \n",
+        "truncated PEM": good[: len(good) // 2],
+        "public PEM": public_pem(good),
+        "RSA": rsa_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
+        "binary": bytes(range(256)),
+        "two lines": b"secret\nand more\n",
+    }
+
+
+@pytest.mark.parametrize("what", bad_keys())
+def test_a_key_that_cannot_sign(ready, what, tmp_path):
+    ready("app", "add", APP)
+    file = tmp_path / "key"
+    file.write_bytes(bad_keys()[what])
+    check_refusal(ready("key", "add", APP, "--file", file), 2, "bad-key")
+    assert ready("key", "list", APP, "--json").json == []
+
+
+def test_key_files_that_cannot_be_read(ready, tmp_path):
+    ready("app", "add", APP)
+    check_refusal(
+        ready("key", "add", APP, "--file", tmp_path / "none"), 2, "usage", "cannot be read"
+    )
+    check_refusal(ready("key", "add", APP, "--file", tmp_path), 2, "usage", "cannot be read")
+
+
+def test_a_key_twice(signing):
+    done = signing("key", "add", APP, "--file", "-", stdin=SECRET)
+    check_refusal(done, 3, "key-exists", "key list")
+
+
+def test_a_bad_curve(ready):
+    ready("app", "add", APP)
+    done = ready("key", "generate", APP, "--format", "v1", "--curve", "P-521")
+    check_refusal(done, 2, "bad-key", "P-521")
+
+
+# -- token ---------------------------------------------------------------------------------
+
+
+def test_tokens(ready):
+    ready("app", "add", APP)
+    done = ready("token", "create", "--role", "backend", "--app", APP, "--name", "shop")
+    assert done.status == 0
+    assert done.out.startswith("smt_")
+    assert done.out.strip() not in done.err
+    check_narrow(done)
+    made = ready("token", "create", "--role", "admin", "--json").json
+    assert made["role"] == "admin"
+    listed = ready("token", "list")
+    assert made["token"] not in listed.out
+    assert f"app {APP}" in listed.out
+    check_narrow(listed)
+    ended = ready("token", "revoke", made["token_id"], "--json").json
+    assert ended["revoked_at"] > 0
+    again = ready("token", "revoke", made["token_id"], "--json").json
+    assert again["revoked_at"] == ended["revoked_at"]
+    check_narrow(ready("token", "list"))
+    check_refusal(ready("token", "revoke", 999), 3, "token-not-found", "token list")
+    assert ready("token", "create", "--role", "king").status == 2
+    assert ready("token", "create", "--role", "backend", "--app", -1).status == 2
+
+
+def test_no_tokens_yet_is_said(ready):
+    done = ready("token", "list")
+    assert (done.status, done.out) == (0, "")
+    assert "sigmgr token create" in done.err
+
+
+# -- issue, show, reissue, revoke ----------------------------------------------------------
+
+
+def test_a_sig_from_issue_to_revoke(signing, tmp_path):
+    done = signing("issue", APP, "alice")
+    assert done.status == 0
+    sig = done.out.strip()
+    assert " " not in sig
+    check_narrow(done)
+    secret = tmp_path / "secret"
+    secret.write_text(SECRET)
+    verified = signing("sig", "verify", sig, "--key", secret, "--userid", "alice")
+    assert verified.status == 0
+
+    first = signing("issue", APP, "alice", "--json").json
+    assert first["usersig"] == sig
+    shown = signing("show", APP, "alice")
+    assert sig not in shown.out
+    assert "good for " in shown.out
+    check_narrow(shown)
+    [record] = signing("show", APP, "alice", "--json").json
+    assert record["issued_at"] == first["issued_at"]
+    assert sig not in json.dumps(record)
+
+    wrong = signing("reissue", APP, "alice", "--replaces", first["issued_at"] - 1)
+    check_refusal(wrong, 3, "already-replaced")
+    done = signing("revoke", APP, "alice")
+    assert (done.status, done.out) == (1, "")
+    assert "--yes" in done.err
+    assert signing("issue", APP, "alice", "--json").json["usersig"] == sig
+    done = signing("revoke", APP, "alice", "--yes")
+    assert done.status == 0
+    check_narrow(done)
+    check_refusal(signing("issue", APP, "alice"), 3, "revoke-pause", "s")
+    assert "revoked" in signing("show", APP, "alice").out
+
+
+def test_a_reissue_is_newer(signing, monkeypatch):
+    first = signing("issue", APP, "alice", "--json").json
+    moment = first["issued_at"] + 60
+    # The service's clock only: the rest of the process goes on in its own time.
+    monkeypatch.setattr("sigmgr.wiring.clock.time", SimpleNamespace(time=lambda: float(moment)))
+    second = signing(
+        "reissue",
+        APP,
+        "alice",
+        "--replaces",
+        first["issued_at"],
+        "--reason",
+        "KeyRotated",
+        "--json",
+    ).json
+    assert second["issued_at"] == moment
+    assert second["reason"] == "KeyRotated"
+    assert second["expires_at"] > first["expires_at"]
+
+
+def test_admin_and_room_keys(signing):
+    assert signing("issue", APP, "boss", "--admin", "--json").json["kind"] == "admin"
+    room = signing("issue", APP, "alice", "--room", 7, "--privileges", 42, "--json").json
+    assert (room["kind"], room["scope"]) == ("room", "id:7")
+    named = signing("issue", APP, "alice", "--room-name", "lobby", "--json").json
+    assert (named["kind"], named["scope"]) == ("room", "name:lobby")
+    shown = signing("show", APP, "alice")
+    assert shown.status == 0
+    check_narrow(shown)
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["x" * 33], "bad-userid"),
+        (["ä"], "bad-userid"),
+        ([""], "bad-userid"),
+        (["a\nb"], "bad-userid"),
+        (["alice", "--room", 0], "bad-room"),
+        (["alice", "--room", 2**32], "bad-room"),
+        (["alice", "--room-name", ""], "bad-room"),
+        (["alice", "--room-name", "ä"], "bad-room"),
+        (["alice", "--room", 1, "--room-name", "a"], "bad-room"),
+        (["alice", "--room", 1, "--privileges", 256], "bad-privileges"),
+        (["alice", "--room", 1, "--privileges", 0], "bad-privileges"),
+        (["alice", "--room", 1, "--admin"], "usage"),
+        (["alice", "--privileges", 42], "usage"),
+    ],
+)
+def test_what_cannot_be_issued(signing, words, code):
+    check_refusal(signing("issue", APP, *words), 2, code)
+
+
+@pytest.mark.parametrize("verb", ["show", "reissue", "revoke"])
+def test_user_ids_are_checked_everywhere(signing, verb):
+    check_refusal(signing(verb, APP, "x" * 33), 2, "bad-userid", "33 bytes")
+
+
+def test_a_user_that_was_never_issued(signing):
+    check_refusal(signing("show", APP, "nobody"), 3, "holder-unknown")
+
+
+def test_an_app_without_a_key(ready):
+    ready("app", "add", APP)
+    check_refusal(ready("issue", APP, "alice"), 3, "no-signing-key", "key add")
+
+
+def test_a_tainted_key_signs_nothing_more(signing):
+    signing("issue", APP, "alice")
+    [key] = signing("key", "list", APP, "--json").json
+    assert signing("key", "taint", APP, key["key_id"], "--yes").status == 0
+    check_refusal(signing("issue", APP, "bob"), 3, "no-signing-key")
+
+
+# -- doctor --------------------------------------------------------------------------------
+
+
+def test_the_doctor_finds_nothing(signing):
+    done = signing("doctor")
+    assert done.status == 0
+    assert "fail" not in done.out
+    check_narrow(done)
+    found = signing("doctor", "--json").json
+    assert {finding["part"] for finding in found} >= {"database", "schema", "apps", "redis"}
+
+
+def test_the_doctor_names_what_is_missing(bare, monkeypatch):
+    done = bare("doctor")
+    assert done.status == 1
+    assert "not-migrated" in done.out
+    assert "sigmgr db upgrade" in done.out
+    check_narrow(done)
+    bare("db", "upgrade")
+    assert "sigmgr app add" in bare("doctor").out
+    bare("app", "add", APP)
+    done = bare("doctor")
+    assert done.status == 1
+    assert f"app {APP} has no active key" in done.out
+    check_narrow(done)
+    monkeypatch.setenv("SIGMGR_REDIS__URL", "redis://127.0.0.1:1/0")
+    done = bare("doctor")
+    assert "cache-unavailable" in done.out
+    check_narrow(done)
+    monkeypatch.setenv("SIGMGR_MASTER_KEY", "")
+    done = bare("doctor")
+    assert done.status == 1
+    assert "master-key-missing" in done.out
+    check_narrow(done)
+
+
+# -- help ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["db upgrade", "db current", "db downgrade", "app add", "app list", "app show", "app set",
+     "app remove", "key add", "key generate", "key list", "key activate", "key taint",
+     "key revoke", "token create", "token list", "token revoke", "issue", "show", "reissue",
+     "revoke", "doctor", "serve"],
+)  # fmt: skip
+def test_help_fits_and_names_every_option(shell, words):
+    done = shell(*words.split(), "--help")
+    assert done.status == 0
+    check_narrow(done)
+    assert "--config" in done.out

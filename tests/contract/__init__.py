@@ -1,0 +1,1 @@
+"""Contract suites: one set of tests over every implementation of a port."""

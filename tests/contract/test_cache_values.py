@@ -1,0 +1,157 @@
+"""Bytes of cached sigs and of events: what goes in comes out, and junk never raises."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sigmgr.cache import values
+from sigmgr.model import wire
+from sigmgr.model.event import Event, EventType
+from sigmgr.model.holder import Holder, Kind
+from sigmgr.model.sig import Current, Format, Reason
+from tests.contract.cache_kit import LAYOUT, NOW, current, event, holder, sig_text
+
+u32 = st.integers(0, 2**32 - 1)
+userids = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), min_size=1, max_size=32)
+rooms = st.one_of(
+    st.integers(1, 2**32 - 2).map("id:{}".format),
+    st.text("abcXYZ019 !#$%&()+-:;<=.>?@[]^_{}|~,", min_size=1, max_size=64).map("name:{}".format),
+)
+holders = st.one_of(
+    st.builds(Holder, u32, userids),
+    st.builds(Holder, u32, userids, st.just(Kind.ADMIN.value)),
+    st.builds(Holder, u32, userids, st.just(Kind.ROOM.value), rooms),
+)
+sigs = st.one_of(
+    st.integers(1, 400).map(lambda size: sig_text("x", size)),
+    st.binary(min_size=1, max_size=300).map(
+        lambda raw: (
+            __import__("base64").b64encode(raw).translate(bytes.maketrans(b"+/=", b"*-_")).decode()
+        )
+    ),
+    st.text("ABab01*-_+/= \n", min_size=1, max_size=40),
+    st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40),
+)
+currents = st.builds(
+    Current,
+    holders,
+    st.sampled_from([one.value for one in Format]),
+    u32,
+    u32,
+    u32,
+    u32,
+    sigs,
+    st.sampled_from(["", *(one.value for one in Reason)]),
+)
+events = st.builds(
+    Event,
+    st.sampled_from([one.value for one in EventType]),
+    holders,
+    u32,
+    u32,
+    st.sampled_from([one.value for one in Reason]),
+    u32,
+    st.text(max_size=20),
+    st.integers(0, 2**63 - 1),
+)
+ids = st.tuples(st.integers(0, 2**63), st.integers(0, 2**63))
+
+
+@given(currents)
+def test_a_value_gives_the_same_sig_back(sig: Current) -> None:
+    value = values.encode(sig)
+    assert values.decode(sig.holder, value) == sig
+    assert not values.is_tombstone(value)
+    assert int.from_bytes(value[1:5], "big") == sig.issued_at
+
+
+def test_a_sig_is_stored_as_its_bytes() -> None:
+    assert len(values.encode(current(holder()))) == 19 + 180 * 3 // 4
+
+
+@pytest.mark.parametrize("odd", ["AB+/", "AB==", "AA*", "A___", "A", "AAB_AAA_", "é", "AAA_\n"])
+def test_what_does_not_come_back_is_stored_as_text(odd: str) -> None:
+    sig = current(holder(), usersig=odd)
+    assert values.decode(sig.holder, values.encode(sig)) == sig
+
+
+def test_every_reason_and_format_has_a_number() -> None:
+    for reason in Reason:
+        for form in Format:
+            sig = current(holder(), reason=reason.value, format=form.value)
+            assert values.decode(sig.holder, values.encode(sig)) == sig
+
+
+@given(st.binary(max_size=80), st.sampled_from([b"", b"\x01"]))
+def test_junk_is_no_value(junk: bytes, first: bytes) -> None:
+    found = values.decode(holder(), first + junk)
+    assert found is None or isinstance(found, Current)
+    values.is_tombstone(first + junk)
+
+
+@given(u32)
+def test_a_tombstone_is_no_sig(at: int) -> None:
+    value = values.tombstone(at)
+    assert values.is_tombstone(value)
+    assert values.decode(holder(), value) is None
+
+
+@given(holders, holders)
+def test_no_two_holders_share_a_key(one: Holder, other: Holder) -> None:
+    assert (one == other) == (LAYOUT.sig_key(one) == LAYOUT.sig_key(other))
+
+
+def test_holders_that_would_collide_if_names_were_only_joined() -> None:
+    tricky = [
+        holder("a"),
+        holder("a/room/id:1"),
+        holder("a", kind="room", scope="id:1"),
+        holder("id:1/a", kind="room", scope=""),
+        holder("room/id:1/a"),
+        Holder(14, "1/a"),
+    ]
+    assert len({LAYOUT.sig_key(one) for one in tricky}) == len(tricky)
+
+
+def test_names_of_one_shard_share_a_hash_tag() -> None:
+    one = holder("bob}{x")
+    tag = f"{{{LAYOUT.shard(one)}}}"
+    names = [LAYOUT.sig_key(one), LAYOUT.stream_key(LAYOUT.shard(one))]
+    names.append(LAYOUT.channel(LAYOUT.shard(one)))
+    for name in names:
+        assert name[name.index("{") : name.index("}") + 1] == tag
+
+
+@given(events)
+def test_an_event_gives_itself_back(one: Event) -> None:
+    assert wire.decode_event(wire.encode_event(one)) == one
+
+
+@given(ids, ids, st.lists(events, max_size=20))
+def test_a_message_gives_itself_back(
+    previous: wire.StreamId, last: wire.StreamId, some: list[Event]
+) -> None:
+    data = wire.encode_message(previous, last, some)
+    assert wire.decode_message(data) == wire.Message(previous, last, some)
+
+
+@pytest.mark.parametrize("count", [0, 1, 15, 16, 255, 256, 1000])
+def test_messages_of_any_length(count: int) -> None:
+    some = [event(holder(), NOW + i) for i in range(count)]
+    data = wire.encode_message((1, 2), (3, 4), some)
+    assert wire.decode_message(data).events == some
+
+
+def test_a_message_cannot_be_longer_than_its_head_can_say() -> None:
+    with pytest.raises(ValueError, match="too many"):
+        wire.array_head(65536)
+
+
+@given(st.binary(max_size=60), st.sampled_from([b"", b"1-1 2-2\n", b"x-y 1-1\n", b"1-1\n"]))
+def test_a_message_that_cannot_be_read_raises_valueerror_only(junk: bytes, head: bytes) -> None:
+    try:
+        wire.decode_message(head + junk)
+    except ValueError:
+        return

@@ -1,0 +1,170 @@
+"""The migrations: up, down, up; what they make; two that start at once."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import warnings
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+
+import sigmgr
+from sigmgr.model import errors
+from sigmgr.model.sig import Record
+from sigmgr.store import migrate
+from sigmgr.store.engine import open_engine
+from sigmgr.store.tables import FORGET_AT, holders, metadata
+from tests.contract.store_kit import KINDS, opened, url_of
+
+
+@pytest.fixture(params=KINDS)
+def url(request, tmp_path):
+    return url_of(request, request.param, tmp_path)
+
+
+@pytest.fixture
+async def engine(url):
+    opened_engine = open_engine(url)
+    yield opened_engine
+    await opened_engine.close()
+
+
+def tables(connection):
+    return set(sa.inspect(connection).get_table_names()) - {"alembic_version"}
+
+
+async def run(engine, work):
+    async with engine.write() as connection:
+        return await connection.run_sync(work)
+
+
+async def test_up_down_up(engine):
+    assert len(migrate.heads()) == 1
+    assert await migrate.current(engine) == ""
+    done = await migrate.upgrade(engine)
+    assert done[-1:] == migrate.heads() == [await migrate.current(engine)]
+    assert await run(engine, tables) == set(metadata.tables)
+    assert await migrate.upgrade(engine) == []
+    assert await migrate.downgrade(engine, "base") == done[::-1]
+    assert await run(engine, tables) == set()
+    assert await migrate.current(engine) == ""
+    assert await migrate.downgrade(engine, "base") == []
+    assert await migrate.upgrade(engine) == done
+
+
+async def test_check_names_what_is_there_and_what_is_wanted(engine):
+    with pytest.raises(errors.NotMigrated, match=r"none.*needs 0"):
+        await migrate.check(engine)
+    await migrate.upgrade(engine)
+    await migrate.check(engine)
+    async with engine.write() as connection:
+        await connection.exec_driver_sql("UPDATE alembic_version SET version_num = 'later'")
+    with pytest.raises(errors.NotMigrated, match="later"):
+        await migrate.check(engine)
+
+
+async def test_two_that_start_at_once_do_every_step_once(url, engine):
+    other = open_engine(url)
+    done = await asyncio.gather(*(migrate.upgrade(e) for e in (engine, other, engine, other)))
+    assert sorted(map(len, done)) == [0, 0, 0, len(max(done))]
+    await migrate.check(other)
+    await other.close()
+
+
+async def test_a_failed_migration_leaves_nothing_behind(engine, tmp_path, monkeypatch):
+    folder = tmp_path / "alembic"
+    shutil.copytree(migrate._location(), folder, ignore=shutil.ignore_patterns("__pycache__"))
+    first = next((folder / "versions").glob("0001_*.py"))
+    (folder / "versions" / "9999_broken.py").write_text(
+        "from alembic import op\nrevision = '9999'\n"
+        f"down_revision = {migrate.heads()[0]!r}\n"
+        "def upgrade():\n"
+        "    op.execute('CREATE TABLE half (id INTEGER)')\n"
+        "    op.execute('SELECT nonsense')\n"
+    )
+    assert first.exists()
+    monkeypatch.setattr(migrate, "_location", lambda: folder)
+    with pytest.raises(errors.NotMigrated):
+        await migrate.upgrade(engine)
+    assert await run(engine, tables) == set(metadata.tables), "those before it stay"
+    assert await migrate.current(engine) == "0001"
+
+
+async def test_the_tables_are_what_the_migrations_make(url):
+    """Autogenerate has nothing to add. It cannot compare expressions; the next tests do."""
+
+    def differences(connection):
+        options = {"compare_type": True, "compare_server_default": True}
+        return compare_metadata(MigrationContext.configure(connection, opts=options), metadata)
+
+    async with opened(url) as db:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*expression.*index")
+            found = await run(db.engine, differences)
+    assert [change for change in found if "ix_holders_past" not in str(change)] == []
+
+
+async def test_indexes_options_and_defaults_are_equal_too(request, tmp_path):
+    """What the database itself says of both."""
+    for kind in KINDS:
+        engine = open_engine(url_of(request, kind, tmp_path))
+        await migrate.upgrade(engine)
+        migrated = await run(engine, described)
+        await migrate.downgrade(engine, "base")
+        await run(engine, metadata.create_all)
+        assert await run(engine, described) == migrated
+        assert any("CASE" in str(line) for line in migrated)
+        await engine.close()
+
+
+def described(connection):
+    if connection.dialect.name == "sqlite":
+        # The text of a table keeps the writer's order of words; indexes are compared by text.
+        indexes = "SELECT name, sql FROM sqlite_master WHERE type = 'index' ORDER BY name"
+        columns = (
+            'SELECT m.name, c.name, c.type, c."notnull", c.dflt_value, c.pk, m.sql LIKE'
+            " '%AUTOINCREMENT%' FROM sqlite_master m, pragma_table_info(m.name) c"
+            " WHERE m.type = 'table' AND m.name <> 'alembic_version' ORDER BY m.name, c.cid"
+        )
+    else:
+        indexes = (
+            "SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'public'"
+            " AND tablename <> 'alembic_version' ORDER BY indexname"
+        )
+        columns = (
+            "SELECT c.relname, c.reloptions, a.attname, format_type(a.atttypid, a.atttypmod),"
+            " a.attcollation, a.attnotnull, pg_get_expr(d.adbin, d.adrelid)"
+            " FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0"
+            " LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum"
+            " WHERE c.relkind = 'r' AND c.relnamespace = 'public'::regnamespace"
+            " AND c.relname <> 'alembic_version' ORDER BY c.relname, a.attnum"
+        )
+    return [tuple(map(str, row)) for text in (indexes, columns)
+            for row in connection.exec_driver_sql(text)]  # fmt: skip
+
+
+def test_columns_follow_the_record():
+    assert tuple(holders.columns.keys()) == Record._fields
+
+
+def test_history_repeats_the_expression_of_the_index():
+    """Were the expression of today changed without a migration, queries would miss the index."""
+    text = "".join(path.read_text() for path in (migrate._location() / "versions").glob("*.py"))
+    assert FORGET_AT.split("WHEN")[1].strip() in text
+
+
+def test_installed_migrations_lie_inside_the_package(tmp_path, monkeypatch):
+    source = Path(sigmgr.__file__).parent
+    assert migrate._location() == source.parent / "alembic"
+    (tmp_path / "_alembic").mkdir()
+    monkeypatch.setattr(sigmgr, "__file__", str(tmp_path / "__init__.py"))
+    assert migrate._location() == tmp_path / "_alembic"
+
+
+def test_env_says_what_to_run():
+    text = (migrate._location() / "env.py").read_text()
+    assert "sigmgr db upgrade" in text

@@ -1,0 +1,238 @@
+"""The queue of events and the janitor, over both databases."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from sigmgr.model.event import Event
+from sigmgr.model.sig import Record
+from tests.contract.store_kit import (
+    DAY,
+    KINDS,
+    NOW,
+    TTL,
+    event,
+    holder,
+    only_postgres,
+    opened,
+    record,
+    url_of,
+)
+
+
+@pytest.fixture(params=KINDS)
+async def db(request, tmp_path):
+    async with opened(url_of(request, request.param, tmp_path)) as database:
+        yield database
+
+
+async def add(db, *events):
+    async with db.store.transaction() as tx:
+        return await tx.append(events)
+
+
+async def taken(db, limit=100, before=NOW + DAY):
+    async with db.outbox.take(limit, before) as events:
+        return [e.outbox_id for e in events]
+
+
+async def test_events_come_back_whole_and_in_order(db):
+    told = [
+        event(holder(n % 3, "room", f"id:{n}"), at=NOW + n, note=f'a "note", {n}')
+        for n in range(20)
+    ]
+    ids = await add(db, *told)
+    assert ids == sorted(set(ids))
+    async with db.outbox.take(5, NOW + DAY) as events:
+        assert events == [e._replace(outbox_id=i) for e, i in zip(told, ids, strict=True)][:5]
+    assert await taken(db) == ids[5:]
+    assert await taken(db) == []
+    assert await add(db) == []
+
+
+async def test_ids_answer_in_the_order_given_for_large_batches(db):
+    told = [event(holder(n), at=NOW + n) for n in range(1500)]
+    ids = await add(db, *told)
+    async with db.outbox.take(1500, NOW + DAY) as events:
+        assert [(e.outbox_id, e.at) for e in events] == [(i, NOW + n) for n, i in enumerate(ids)]
+
+
+async def test_a_failed_relay_gives_back_what_it_took(db):
+    ids = await add(db, event(holder(1)), event(holder(2)))
+    with pytest.raises(RuntimeError):
+        async with db.outbox.take(10, NOW):
+            raise RuntimeError
+    assert await taken(db) == ids
+
+
+async def test_young_events_are_left_to_their_own_process(db):
+    ids = await add(db, event(holder(1), at=NOW), event(holder(2), at=NOW + 1))
+    assert await taken(db, before=NOW) == ids[:1]
+    assert await db.outbox.depth(NOW + 9) == (1, 8)
+
+
+async def test_forget_deletes_what_was_told_and_asks_for_nothing_else(db):
+    ids = await add(db, *(event(holder(n)) for n in range(5)))
+    await db.outbox.forget([ids[1], ids[3], 10_000_000])
+    await db.outbox.forget([])
+    assert await taken(db) == [ids[0], ids[2], ids[4]]
+    assert await add(db, event(holder(9))) > ids, "an id is never used again"
+
+
+async def test_relays_share_the_work(db):
+    ids = await add(db, *(event(holder(n)) for n in range(60)))
+    told: list[int] = []
+
+    async def relay() -> None:
+        while True:
+            async with db.outbox.take(7, NOW) as events:
+                told.extend(e.outbox_id for e in events)
+                await asyncio.sleep(0.005)
+                if not events:
+                    return
+
+    await asyncio.gather(*(relay() for _ in range(3)))
+    assert sorted(told) == ids
+
+
+@only_postgres  # SQLite's relays take turns
+async def test_a_relay_does_not_wait_for_another(db):
+    ids = await add(db, *(event(holder(n)) for n in range(4)))
+    async with db.outbox.take(2, NOW) as first:
+        assert [e.outbox_id for e in first] == ids[:2]
+        assert await asyncio.wait_for(taken(db), 3) == ids[2:]
+
+
+@only_postgres  # SQLite commits in the order of ids
+async def test_an_event_that_commits_late_is_not_lost(db):
+    """Its id is smaller than one that was told before it could be seen."""
+    async with db.store.transaction() as late:
+        (first,) = await late.append([event(holder(1))])
+        (second,) = await add(db, event(holder(2)))
+        assert first < second
+        assert await taken(db) == [second]
+    assert await taken(db) == [first]
+
+
+async def test_forget_does_not_wait_for_a_relay(db):
+    ids = await add(db, event(holder(1)), event(holder(2)))
+    async with db.outbox.take(1, NOW) as events:
+        assert [e.outbox_id for e in events] == ids[:1]
+        await asyncio.wait_for(db.outbox.forget(ids), 3)
+    assert await taken(db) == []
+
+
+async def test_a_relay_that_stands_still_stops_no_request(db):
+    await add(db, event(holder(1)))
+    async with db.outbox.take(10, NOW):
+        await asyncio.wait_for(db.put([record(1)]), 3)
+    assert await db.get(holder(1)) == record(1)
+
+
+async def test_depth(db):
+    assert await db.outbox.depth(NOW) == (0, 0)
+    await add(db, event(holder(1), at=NOW - 30), event(holder(2), at=NOW - 90))
+    assert await db.outbox.depth(NOW) == (2, 90)
+    assert await db.outbox.depth(NOW - 200) == (2, 0)
+
+
+def test_an_event_maps_to_its_columns():
+    assert Event._fields[:2] == ("type", "holder")
+
+
+# Janitor
+
+ROOM_TTL = 6 * 3600
+
+
+def resting(who, **more):
+    return record(who, due_at=None, **more)
+
+
+async def survivors(db, now=NOW, limit=100):
+    count = await db.janitor.forget_past(now, limit)
+    rows = await db.store.page(None, 1000)
+    return count, {row.userid for row in rows}
+
+
+async def test_users_are_kept_half_a_year_and_rooms_a_day(db):
+    room = holder("room", "room", "id:1")
+    await db.put([
+        resting("keep", expires_at=NOW - 180 * DAY + 1),
+        resting("past", expires_at=NOW - 180 * DAY),
+        resting("long", ttl=3650 * DAY, expires_at=NOW - 179 * DAY),
+        resting("short", ttl=30, expires_at=NOW - 59),
+        resting("shorter", ttl=30, expires_at=NOW - 60),
+        resting(room, ttl=ROOM_TTL, expires_at=NOW - DAY),
+        resting(holder("room2", "room", "id:1"), ttl=ROOM_TTL, expires_at=NOW - DAY + 1),
+        resting(holder("room3", "room", "id:1"), ttl=30, expires_at=NOW - 119),
+        resting(holder("room4", "room", "id:1"), ttl=30, expires_at=NOW - 120),
+        resting(holder("admin", "admin"), expires_at=NOW - 100 * DAY),
+    ])  # fmt: skip
+    count, left = await survivors(db)
+    assert left == {"keep", "long", "short", "room2", "room3", "admin"}
+    assert count == 4
+
+
+async def test_what_is_tracked_alive_or_just_revoked_stays(db):
+    bare = Record(*holder("revoked"), revoked_at=NOW - DAY + 1)
+    await db.put([
+        record("tracked", expires_at=NOW - 900 * DAY, due_at=1),
+        resting("dormant", expires_at=NOW + 1),
+        resting("late", expires_at=NOW - 300 * DAY, revoked_at=NOW - 5),
+        bare,
+        bare._replace(userid="old", revoked_at=NOW - DAY),
+        Record(*holder("never")),
+    ])  # fmt: skip
+    count, left = await survivors(db)
+    assert left == {"tracked", "dormant", "late", "revoked"}
+    assert count == 2
+
+
+async def test_it_forgets_in_small_batches(db):
+    await db.put(resting(n, expires_at=NOW - 200 * DAY - n) for n in range(25))
+    counts = [(await survivors(db, limit=10))[0] for _ in range(4)]
+    assert counts == [10, 10, 5, 0]
+
+
+@only_postgres  # SQLite's writers take turns
+async def test_it_does_not_wait_for_a_locked_row(db):
+    await db.put(resting(n, expires_at=NOW - 200 * DAY) for n in range(2))
+    async with db.store.transaction() as tx:
+        await tx.lock([holder(0)])
+        assert await asyncio.wait_for(db.janitor.forget_past(NOW, 10), 3) == 1
+    assert await db.get(holder(0)) is not None
+
+
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    rows=st.lists(
+        st.tuples(
+            st.sampled_from(["user", "admin", "room"]),
+            st.sampled_from([10, 30, 3600, ROOM_TTL, TTL, 3 * TTL]),
+            st.integers(-400, 5),
+            st.booleans(),
+            st.integers(-3, 0),
+            st.booleans(),
+        ),
+        max_size=30,
+    )
+)
+async def test_it_never_deletes_what_is_current(db, rows):
+    records = []
+    for n, (kind, ttl, days, tracked, revoked, issued) in enumerate(rows):
+        expires_at = NOW + days * DAY
+        row = record(holder(n, kind), ttl=ttl, issued_at=expires_at - ttl, expires_at=expires_at)
+        row = row._replace(due_at=NOW if tracked else None, revoked_at=NOW + revoked * DAY)
+        records.append(row if issued else row._replace(issued_at=0, expires_at=0, ttl=0))
+    await db.put(records)
+    _, left = await survivors(db)
+    for row in records:
+        if row.due_at is not None or row.alive(NOW) or row.revoked_at > NOW - DAY:
+            assert row.userid in left
+        if row.due_at is None and row.issued_at and row.expires_at < NOW - 181 * DAY:
+            assert (row.userid in left) == (row.revoked_at > NOW - DAY)

@@ -1,0 +1,193 @@
+"""Requests: one flight, nothing short, nothing failed that could be served."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from sigmgr.keys.sealing import key_context
+from sigmgr.model import errors
+from sigmgr.model.holder import Holder, Room
+from sigmgr.model.sig import Current, KeyState, Reason
+from tests.flow.world import ALICE, APP, DAY, World
+
+
+async def test_the_first_get_issues_and_the_next_ones_answer_the_same(world: World) -> None:
+    first = await world.flows.issue.current(ALICE, world.clock())
+    await world.flows.teller.flush()
+    world.clock.advance(5)
+    again = await world.flows.issue.current(ALICE, world.clock())
+    assert again.usersig == first.usersig
+    said = await world.ring.verify(APP, first.usersig, now=world.clock(), userid="alice")
+    assert said.fields()["expires_at"] == first.expires_at == first.issued_at + 90 * DAY
+    await world.check()
+
+
+async def test_many_at_once_in_several_processes_make_one_sig(world: World) -> None:
+    processes = [world.process() for _ in range(4)]
+    answers = await asyncio.gather(
+        *(p.issue.current(ALICE, world.clock()) for p in processes for _ in range(10))
+    )
+    assert len({answer.usersig for answer in answers}) == 1
+    assert world.witness.made == 1
+
+
+async def test_a_batch_answers_in_order_with_duplicates_and_an_error_where_one_failed(
+    world: World,
+) -> None:
+    foreign = Holder(77, "bob")
+    users = [Holder(APP, f"u{i}") for i in range(30)]
+    asked = [users[3], foreign, *users, users[3]]
+    answers = await world.flows.issue.many(asked, world.clock())
+    assert isinstance(answers[1], errors.AppUnknown)
+    for holder, answer in zip(asked, answers, strict=True):
+        if holder != foreign:
+            assert isinstance(answer, Current)
+            assert answer.holder == holder
+    assert world.witness.made == 30
+
+
+async def test_nobody_gets_a_sig_with_little_left_while_a_better_one_can_be_made(
+    world: World,
+) -> None:
+    first = await world.flows.issue.current(ALICE, world.clock())
+    await world.flows.teller.flush()
+    world.clock.now = first.expires_at - DAY + 1
+    second = await world.flows.issue.current(ALICE, world.clock())
+    assert second.issued_at == world.clock()
+    assert (await world.row()).reason == Reason.EMERGENCY
+
+
+async def test_where_signing_fails_the_old_sig_is_served_while_it_is_valid(world: World) -> None:
+    first = await world.flows.issue.current(ALICE, world.clock())
+    await world.flows.teller.flush()
+
+    def no_signing(name: str, moment: str) -> None:
+        if name == "signer.sign":
+            raise errors.SigningFailed
+
+    world.plan.fail = no_signing
+    world.clock.now = first.expires_at - 10
+    assert (await world.flows.issue.current(ALICE, world.clock())).usersig == first.usersig
+    world.clock.now = first.expires_at
+    with pytest.raises(errors.SigningFailed):
+        await world.flows.issue.current(ALICE, world.clock())
+
+
+async def test_a_dead_redis_slows_gets_and_fails_none(world: World) -> None:
+    def no_cache(name: str, moment: str) -> None:
+        if name.startswith("cache."):
+            raise errors.CacheUnavailable
+
+    world.plan.fail = no_cache
+    first = await world.flows.issue.current(ALICE, world.clock())
+    await world.flows.teller.flush()
+    world.clock.advance(1)
+    assert (await world.flows.issue.current(ALICE, world.clock())).usersig == first.usersig
+    assert (await world.outbox.depth(world.clock()))[0] == 1
+    await world.settle()
+    await world.check()
+
+
+async def test_reissue_is_fenced_by_the_second_and_by_replaces(world: World) -> None:
+    first = await world.flows.issue.current(ALICE, world.clock())
+    same = await world.flows.issue.reissue(ALICE, world.clock())
+    assert same.usersig == first.usersig
+    world.clock.advance(1)
+    second = await world.flows.issue.reissue(
+        ALICE, world.clock(), replaces=first.issued_at, reason=Reason.FORCED
+    )
+    assert second.issued_at > first.issued_at
+    with pytest.raises(errors.AlreadyReplaced):
+        await world.flows.issue.reissue(ALICE, world.clock(), replaces=first.issued_at)
+
+
+async def test_a_clock_that_went_back_never_makes_an_older_sig(world: World) -> None:
+    first = await world.flows.issue.current(ALICE, world.clock())
+    world.clock.advance(-600)
+    assert (await world.flows.issue.reissue(ALICE, world.clock())).usersig == first.usersig
+
+
+async def test_a_tainted_key_signs_nothing_and_its_sigs_are_replaced(world: World) -> None:
+    first = await world.flows.issue.current(ALICE, world.clock())
+    [old] = await world.catalog.list_keys(APP)
+    await world.catalog.set_key_state(APP, old.key_id, KeyState.TAINTED, world.clock())
+    world.witness.dead_keys.add(old.key_id)
+    with pytest.raises(errors.NoSigningKey):
+        # The ring of this process has not heard yet; the transaction has.
+        await world.flows.issue.current(Holder(APP, "bob"), world.clock())
+    new = await world.add_key(APP)
+    world.clock.advance(1)
+    [answer] = await world.flows.issue.fresh([ALICE], world.clock())
+    assert isinstance(answer, Current)
+    assert (answer.key_id, answer.issued_at) == (new.key_id, first.issued_at + 1)
+    assert (await world.row()).reason == Reason.KEY_TAINTED
+
+
+async def test_a_key_that_another_process_activated_is_used_at_once(world: World) -> None:
+    await world.flows.issue.current(ALICE, world.clock())
+    material = b"7" * 64
+    new = await world.catalog.add_key(
+        APP,
+        format="v2",
+        curve="",
+        fingerprint="7777777777777777",
+        state=KeyState.ACTIVE,
+        seal=lambda key_id: world.master.seal(material, context=key_context(APP, key_id)),
+        now=world.clock(),
+    )
+    world.clock.advance(1)
+    answer = await world.flows.issue.reissue(ALICE, world.clock())
+    assert answer.key_id == new.key_id
+
+
+async def test_a_revoked_user_waits_for_a_later_second(world: World) -> None:
+    await world.flows.issue.current(ALICE, world.clock())
+    room = await world.flows.issue.room_key(
+        APP, "alice", Room(id=5), privileges=255, ttl=None, now=world.clock()
+    )
+    await world.flows.teller.flush()
+    at = await world.flows.revoke.user(APP, "alice", world.clock())
+    assert await world.cache.get([ALICE, room.holder]) == [None, None]
+    with pytest.raises(errors.RevokePause) as pause:
+        await world.flows.issue.current(ALICE, world.clock())
+    assert pause.value.retry_after == 2
+    with pytest.raises(errors.RevokePause):
+        await world.flows.issue.room_key(
+            APP, "alice", Room(id=9), privileges=1, ttl=None, now=world.clock()
+        )
+    world.clock.advance(2)
+    following = await world.flows.issue.current(ALICE, world.clock())
+    assert following.issued_at >= at + 2
+    assert (await world.row()).reason == Reason.REVOKED
+    await world.settle()
+    await world.check()
+
+
+async def test_a_room_key_is_kept_until_what_is_asked_changes(world: World) -> None:
+    async def ask(privileges: int, ttl: int | None = None) -> Current:
+        world.clock.advance(1)
+        return await world.flows.issue.room_key(
+            APP, "alice", Room(name="lobby"), privileges=privileges, ttl=ttl, now=world.clock()
+        )
+
+    first = await ask(255)
+    assert (await ask(255)).usersig == first.usersig
+    viewer = await ask(42)
+    assert viewer.issued_at > first.issued_at
+    assert (await world.row(viewer.holder)).reason == Reason.POLICY_CHANGED
+    longer = await ask(42, 8 * 3600)
+    assert longer.expires_at - longer.issued_at == 8 * 3600
+
+
+async def test_past_sigs_are_remembered_newest_first_and_only_a_few(world: World) -> None:
+    from sigmgr.flow.commit import past_of
+
+    made = []
+    for _ in range(8):
+        made.append((await world.flows.issue.reissue(ALICE, world.clock())).issued_at)
+        world.clock.advance(10)
+    past = past_of(await world.row())
+    assert [one.issued_at for one in past] == made[-2:-6:-1]
+    assert {one.reason for one in past} <= {"ClientRequested", "Missing"}

@@ -1,0 +1,159 @@
+"""Ticks: who is renewed, who rests, who is tried again, and who goes first."""
+
+from __future__ import annotations
+
+import asyncio
+
+from sigmgr.model import errors
+from sigmgr.model.event import EventType
+from sigmgr.model.holder import Holder
+from sigmgr.model.policy import Policy
+from sigmgr.model.sig import Current, Reason
+from tests.flow.world import ALICE, APP, DAY, OTHER, World
+
+
+async def issued(world: World, count: int, app: int = APP) -> list[Holder]:
+    users = [Holder(app, f"u{i:03d}") for i in range(count)]
+    answers = await world.flows.issue.many(users, world.clock())
+    assert all(isinstance(answer, Current) for answer in answers)
+    await world.flows.teller.flush()
+    return users
+
+
+def later(world: World, days: int) -> None:
+    world.clock.advance(days * DAY)
+
+
+async def seen(world: World, users: list[Holder]) -> None:
+    await world.store.mark([(user, world.clock()) for user in users])
+
+
+async def test_due_holders_are_renewed_by_any_number_of_workers_once_each(world: World) -> None:
+    users = await issued(world, 120)
+    later(world, 70)
+    await seen(world, users)
+    made = world.witness.made
+    await asyncio.gather(*(world.process().renew.tick(world.clock()) for _ in range(3)))
+    assert world.witness.made == made + 120
+    for record in await world.store.page(None, 1000):
+        assert record.issued_at == world.clock()
+        assert record.reason == Reason.NEARING_EXPIRY
+    assert await world.store.apps_with_due(world.clock()) == []
+    await world.settle()
+    await world.check()
+
+
+async def test_who_was_not_seen_rests_and_is_issued_anew_when_asked_for(world: World) -> None:
+    await issued(world, 3)
+    later(world, 70)
+    tally = await world.flows.renew.tick(world.clock())
+    assert (tally.renewed, tally.rested) == (0, 3)
+    user = Holder(APP, "u000")
+    assert (await world.row(user)).due_at is None
+    [answer] = await world.flows.issue.fresh([user], world.clock())
+    assert isinstance(answer, Current)
+    assert answer.issued_at == world.clock()
+    assert (await world.row(user)).due_at is not None
+
+
+async def test_who_is_seen_again_is_woken(world: World) -> None:
+    [user] = await issued(world, 1)
+    later(world, 70)
+    await world.flows.renew.tick(world.clock())
+    await seen(world, [user])
+    assert (await world.row(user)).due_at == (await world.row(user)).renew_at
+    assert (await world.flows.renew.tick(world.clock())).renewed == 1
+
+
+async def test_a_failure_is_written_with_its_backoff_and_ends_with_success(world: World) -> None:
+    [user] = await issued(world, 1)
+    later(world, 70)
+    await seen(world, [user])
+    waits = []
+    real = world.ring.sign
+
+    async def broken(batch: object) -> list[object]:
+        return [errors.SigningFailed("the module is away") for _ in batch]  # type: ignore[attr-defined]
+
+    world.ring.sign = broken  # type: ignore[method-assign, assignment]
+    for failures in range(1, 5):
+        assert (await world.flows.renew.tick(world.clock())).failed == 1
+        record = await world.row(user)
+        assert record.failures == failures
+        assert record.last_error == "signing-failed"
+        assert record.due_at is not None
+        waits.append(record.due_at - world.clock())
+        assert (await world.flows.renew.tick(world.clock())).total == 0
+        world.clock.now = record.due_at
+    assert 30 <= waits[0] <= 90
+    assert 300 <= waits[3] <= 900
+    world.ring.sign = real  # type: ignore[method-assign]
+    assert (await world.flows.renew.tick(world.clock())).renewed == 1
+    assert (await world.row(user)).failures == 0
+
+
+async def test_no_app_takes_more_than_its_share(world: World) -> None:
+    await world.add_app(OTHER)
+    big, small = await issued(world, 200), await issued(world, 10, OTHER)
+    later(world, 70)
+    await seen(world, big + small)
+    tally = await world.flows.renew.tick(world.clock(), rounds=1)
+    assert tally.renewed == 25 + 10
+    rows = await world.store.find(small)
+    assert all(row is not None and row.issued_at == world.clock() for row in rows)
+
+
+async def test_a_paused_app_is_renewed_in_emergencies_only(world: World) -> None:
+    [user] = await issued(world, 1)
+    await world.catalog.set_app(APP, paused=True)
+    await world.apps.refresh()
+    later(world, 70)
+    await seen(world, [user])
+    assert (await world.flows.renew.tick(world.clock())).total == 0
+    later(world, 16)
+    await seen(world, [user])
+    assert (await world.flows.renew.tick(world.clock())).renewed == 1
+    assert (await world.row(user)).reason == Reason.EMERGENCY
+
+
+async def test_the_earliest_deadline_goes_first(world: World) -> None:
+    users = []
+    for _ in range(8):
+        [user] = [Holder(APP, f"x{len(users)}")]
+        await world.flows.issue.current(user, world.clock())
+        users.append(user)
+        later(world, 1)
+    await world.flows.teller.flush()
+    later(world, 70)
+    await seen(world, users)
+    async with world.store.transaction() as tx:
+        claimed = await tx.claim_due(APP, world.clock(), 3)
+    assert [record.holder for record in claimed] == users[:3]
+
+
+async def test_a_shorter_policy_shortens_nobodys_sig(world: World) -> None:
+    first = await world.flows.issue.current(ALICE, world.clock())
+    await world.catalog.set_app(APP, policy=Policy(ttl=DAY))
+    await world.apps.refresh()
+    world.clock.advance(60)
+    second = await world.flows.issue.reissue(ALICE, world.clock())
+    assert second.expires_at > first.expires_at
+
+
+async def test_warnings_fire_once_each_though_runs_are_missed(world: World) -> None:
+    [user] = await issued(world, 1)
+    record = await world.row(user)
+    heard: list[tuple[str, str]] = []
+    real = world.cache.announce
+
+    async def announce(batch: list[object], now: int) -> list[bool]:
+        heard.extend((one.event.type, one.event.note) for one in batch)  # type: ignore[attr-defined]
+        return await real(batch, now)  # type: ignore[arg-type]
+
+    world.cache.announce = announce  # type: ignore[method-assign, assignment]
+    for left in (8 * DAY, 7 * DAY, 6 * DAY, 12 * 3600, 12 * 3600 - 60, -5, -10):
+        world.clock.now = record.expires_at - left
+        await world.flows.warn.tick(world.clock())
+    will, gone = EventType.WILL_EXPIRE.value, EventType.EXPIRED.value
+    rungs = [7 * DAY, 3 * DAY, DAY, 6 * 3600, 3600]
+    assert heard == [*((will, str(rung)) for rung in rungs), (gone, "")]

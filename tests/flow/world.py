@@ -1,0 +1,156 @@
+"""A small world for stories: SQLite, fakeredis, real keys, a clock moved by hand.
+
+Everything is real but the clock, and every port stands behind a plan that may fail it. A
+witness beside the store checks the rules of commits; ``World.settle`` brings the world to
+rest as the jobs of a service would.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+from sigmgr.cache.client import RedisParts, open_redis
+from sigmgr.cache.sigs import SigCache
+from sigmgr.flow.assembly import Flows, Ports, assemble
+from sigmgr.flow.registry import Apps
+from sigmgr.keys.generate import generate
+from sigmgr.keys.ring import KeyRing
+from sigmgr.keys.sealing import MasterKey, key_context
+from sigmgr.model import keys
+from sigmgr.model.app import KeyInfo
+from sigmgr.model.holder import Holder
+from sigmgr.model.policy import Policy
+from sigmgr.model.sig import Format, KeyState, Record
+from sigmgr.model.wire import Layout
+from sigmgr.sim.witness import Witness
+from sigmgr.store import migrate
+from sigmgr.store.catalog import Catalog
+from sigmgr.store.engine import open_engine
+from sigmgr.store.outbox import SqlOutbox
+from sigmgr.store.stores import SqlJanitor, SqlStore
+from sigmgr.testing import Faulty, ManualClock
+
+NOW = 2_000_000_000
+DAY = 86400
+APP, OTHER = 1400000001, 1400000002
+ALICE = Holder(APP, "alice")
+
+
+class Switch:
+    """A plan that passes everything until told otherwise, and remembers the calls."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, str]] = []
+        self.fail: Callable[[str, str], None] = lambda name, moment: None
+
+    def __call__(self, name: str, moment: str) -> None:
+        self.calls.append((name, moment))
+        self.fail(name, moment)
+
+    def heal(self) -> None:
+        self.fail = lambda name, moment: None
+
+
+class World:
+    """The parts, by name. ``flows`` is one process's; ``process()`` starts another."""
+
+    def __init__(
+        self, engine: object, redis: RedisParts, apps: Apps, ring: KeyRing, master: MasterKey
+    ) -> None:
+        self.clock = ManualClock(NOW)
+        self.plan = Switch()
+        self.redis = redis
+        self.apps = apps
+        self.ring = ring
+        self.master = master
+        self.catalog = Catalog(engine)  # type: ignore[arg-type]
+        self.store = SqlStore(engine)  # type: ignore[arg-type]
+        self.outbox = SqlOutbox(engine)  # type: ignore[arg-type]
+        self.janitor = SqlJanitor(engine)  # type: ignore[arg-type]
+        self.witness = Witness(self.store, self.clock)
+        self.cache = SigCache(redis, Layout(4), serve_until=lambda c: c.expires_at - DAY)
+        self.draw = random.Random(7).random
+        self.flows = self.process()
+
+    def process(self) -> Flows:
+        """Flows with nothing in memory, as a new process has them."""
+        return assemble(
+            Ports(
+                registry=self.apps,
+                store=Faulty(self.witness, self.plan, "store"),
+                outbox=Faulty(self.outbox, self.plan, "outbox"),
+                janitor=Faulty(self.janitor, self.plan, "janitor"),
+                cache=Faulty(self.cache, self.plan, "cache"),
+                signer=Faulty(self.ring, self.plan, "signer"),
+                draw=self.draw,
+            ),
+            batch=50,
+            gather_acks_for=0.0,
+        )
+
+    async def add_app(self, sdkappid: int, policy: Policy | None = None) -> KeyInfo:
+        await self.catalog.add_app(sdkappid, policy=policy or Policy(), now=NOW)
+        key = await self.add_key(sdkappid)
+        await self.apps.refresh()
+        return key
+
+    async def add_key(self, sdkappid: int, format_: Format = Format.V2) -> KeyInfo:
+        """A new active key; the one before becomes old."""
+        material = generate(format_)
+        loaded = keys.from_material(format_, material)
+        added = await self.catalog.add_key(
+            sdkappid,
+            format=loaded.format,
+            curve=loaded.curve,
+            fingerprint=loaded.fingerprint,
+            state=KeyState.ACTIVE,
+            seal=lambda key_id: self.master.seal(material, context=key_context(sdkappid, key_id)),
+            now=NOW,
+        )
+        await self.ring.refresh()
+        return added
+
+    async def row(self, holder: Holder = ALICE) -> Record:
+        [record] = await self.store.find([holder])
+        assert record is not None
+        return record
+
+    async def settle(self) -> None:
+        """Heal everything, start anew as after a crash, and let the jobs run."""
+        self.plan.heal()
+        self.flows = self.process()
+        await self.flows.relay.sweep(self.clock(), grace=0)
+        await self.flows.reconcile.step(self.clock())
+
+    async def check(self) -> None:
+        """What holds at rest, whatever happened before."""
+        assert self.witness.violations == []
+        assert await self.outbox.depth(self.clock()) == (0, 0)
+        page = await self.store.page(None, 1000)
+        cached = await self.cache.get([record.holder for record in page])
+        for record, hit in zip(page, cached, strict=True):
+            if hit is not None:
+                assert hit.issued_at == record.issued_at > record.revoked_at
+
+
+@asynccontextmanager
+async def open_world(home: Path, policy: Policy | None = None) -> AsyncIterator[World]:
+    async with AsyncExitStack() as stack:
+        engine = open_engine(f"sqlite+aiosqlite:///{home / 'world.db'}")
+        stack.push_async_callback(engine.close)
+        await migrate.upgrade(engine)
+        redis = await open_redis("memory://", monotonic=time.monotonic)
+        stack.push_async_callback(redis.aclose)
+        master = MasterKey(b"x" * 32)
+        catalog = Catalog(engine)
+        ring = KeyRing(catalog.sealed_keys, master, monotonic=time.monotonic)
+        stack.push_async_callback(ring.aclose)
+        world = World(engine, redis, Apps(catalog.list_apps, time.monotonic), ring, master)
+        await world.add_app(APP, policy)
+        yield world
+        world.plan.heal()
+        await world.flows.teller.flush()

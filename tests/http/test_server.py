@@ -1,0 +1,236 @@
+"""The real server on real sockets: ports, keep-alive, streams, and a shutdown in time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import socket
+import time
+
+import httpx2
+import pytest
+
+from sigmgr.http.app import create_app
+from sigmgr.http.server import bind, serve
+from sigmgr.model import errors
+from sigmgr.model.holder import Holder
+from tests.http.scripted import APP, NOW, House
+
+SIG = f"/v1/apps/{APP}/users/alice/sig"
+
+
+class Running:
+    """A server in this loop; ``async with`` stops it."""
+
+    def __init__(self, app, *, drain=None, **more):
+        self.stop = asyncio.Event()
+        self.port: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self.drained = 0
+        self.task = asyncio.create_task(
+            serve(
+                app,
+                "127.0.0.1",
+                0,
+                stop=self.stop,
+                drain=drain or self._drain,
+                bound=self.port.set_result,
+                **more,
+            )
+        )
+
+    async def _drain(self):
+        self.drained += 1
+
+    async def __aenter__(self):
+        await asyncio.wait({self.task, self.port}, return_when=asyncio.FIRST_COMPLETED)
+        if self.task.done():
+            self.task.result()
+        self.url = f"http://127.0.0.1:{self.port.result()}"
+        return self
+
+    async def __aexit__(self, *exc):
+        self.stop.set()
+        await self.task
+
+    async def connect(self):
+        return await asyncio.open_connection("127.0.0.1", self.port.result())
+
+
+async def ask(reader, writer, path, token, extra=""):
+    writer.write(
+        f"GET {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\n{extra}\r\n".encode()
+    )
+    head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+    size = (
+        int(head.split("content-length: ")[1].split("\r\n")[0]) if "content-length" in head else 0
+    )
+    return head, await reader.readexactly(size)
+
+
+async def closed(writer):
+    writer.close()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
+
+
+async def gateway(scope, receive, send):
+    """A stream that says one thing and then holds on."""
+    await send(
+        {
+            "type": "http.response.start",
+            "status": 200,
+            "headers": [(b"content-type", b"text/event-stream")],
+        }
+    )
+    await send({"type": "http.response.body", "body": b"data: 1\n\n", "more_body": True})
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def test_gets_over_a_kept_connection_and_ids_with_slashes(house, app):
+    async with Running(app) as server:
+        reader, writer = await server.connect()
+        for userid, path in (("alice", "alice"), ("a/b%", "a%2Fb%25"), ("alice", "alice")):
+            head, body = await ask(
+                reader, writer, f"/v1/apps/{APP}/users/{path}/sig", house.backend
+            )
+            assert json.loads(body)["userid"] == userid
+            assert "\r\ndate: " in head
+            assert "\r\nserver: " not in head
+        await closed(writer)
+    assert server.drained == 1
+
+
+async def test_bytes_that_are_no_request_are_refused(house, app):
+    async with Running(app) as server:
+        reader, writer = await server.connect()
+        writer.write(b"GET /v1/apps/1/users/caf\xe9/sig HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert (await reader.readline()).startswith(b"HTTP/1.1 400")
+        await closed(writer)
+
+
+async def test_a_port_in_use_is_one_sentence(app):
+    async with Running(app) as server:
+        with pytest.raises(errors.AddressInUse, match="is in use by another process"):
+            bind("127.0.0.1", server.port.result())
+        with pytest.raises(errors.AddressInUse):
+            await serve(
+                app, "127.0.0.1", server.port.result(), stop=asyncio.Event(), drain=asyncio.Event
+            )
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "nowhere.invalid"])
+def test_an_address_that_is_not_ours(host):
+    with pytest.raises(errors.BadSettings, match="cannot listen on"):
+        bind(host, 0)
+
+
+async def test_a_unix_socket_and_one_left_behind(house, app, tmp_path):
+    path = str(tmp_path / "s")
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(path)
+    async with Running(app, uds=path) as server:
+        assert server.port.result() == 0
+        reader, writer = await asyncio.open_unix_connection(path)
+        _, body = await ask(reader, writer, "/livez", "")
+        assert json.loads(body) == {"status": "ok"}
+        with pytest.raises(errors.AddressInUse):
+            await serve(app, "", 0, uds=path, stop=asyncio.Event(), drain=asyncio.Event)
+        await closed(writer)
+    assert not list(tmp_path.iterdir())
+
+
+async def test_a_file_in_the_way_is_left_alone(app, tmp_path):
+    (tmp_path / "s").write_text("precious")
+    with pytest.raises(errors.AddressInUse):
+        await serve(app, "", 0, uds=str(tmp_path / "s"), stop=asyncio.Event(), drain=asyncio.Event)
+    assert (tmp_path / "s").read_text() == "precious"
+
+
+async def test_a_stream_arrives_at_once_and_its_drain_lets_the_server_go():
+    house = House(gateway=gateway)
+    async with Running(create_app(house.doors), graceful=1.0) as server:
+        reader, writer = await server.connect()
+        writer.write(b"GET /v1/stream HTTP/1.1\r\nhost: x\r\n\r\n")
+        await asyncio.wait_for(reader.readuntil(b"data: 1\n\n"), 1)
+        await closed(writer)
+        began = time.monotonic()
+    assert time.monotonic() - began < 0.9
+
+
+async def test_streams_that_will_not_go_are_cut_within_the_limit():
+    house = House(gateway=gateway)
+    server = Running(create_app(house.doors), graceful=0.6)
+    async with server:
+        reader, writer = await server.connect()
+        writer.write(b"GET /v1/stream HTTP/1.1\r\nhost: x\r\n\r\n")
+        await reader.readuntil(b"data: 1\n\n")
+        began = time.monotonic()
+    assert time.monotonic() - began < 1.8
+    assert (await reader.read()) in (b"", b"0\r\n\r\n", b"\r\n")
+    await closed(writer)
+
+
+@pytest.mark.parametrize("fails", [True, False])
+async def test_a_drain_that_fails_or_hangs_does_not_hold_the_server(app, fails):
+    async def drain():
+        if fails:
+            raise ValueError
+        await asyncio.sleep(60)
+
+    began = time.monotonic()
+    async with Running(app, drain=drain, graceful=0.4):
+        pass
+    assert time.monotonic() - began < 1.5
+
+
+async def test_no_new_connections_while_draining_and_requests_in_flight_are_answered():
+    house = House()
+    house.flows.make(Holder(APP, "alice"), NOW, "Missing")
+    refused = []
+
+    async def drain():
+        await asyncio.sleep(0.05)
+        try:
+            _, writer = await server.connect()
+        except OSError:
+            refused.append(True)
+        else:
+            await closed(writer)
+        house.waiters.close()
+
+    server = Running(create_app(house.doors), drain=drain)
+    async with server:
+        reader, writer = await server.connect()
+        held = f'if-none-match: "{NOW}"\r\n'
+        asked = asyncio.create_task(
+            ask(reader, writer, "/v1/stream/current?wait=30", house.ticket(), held)
+        )
+        while not len(house.waiters):
+            await asyncio.sleep(0.01)
+    head, _ = await asked
+    assert head.startswith("http/1.1 304")
+    assert refused == [True]
+    await closed(writer)
+
+
+async def test_a_long_poll_over_http(house, app):
+    house.flows.make(Holder(APP, "alice"), NOW, "Missing")
+    async with Running(app) as server, httpx2.AsyncClient(base_url=server.url) as client:
+        ticket = {"Authorization": f"Bearer {house.ticket()}"}
+        first = await client.get("/v1/stream/current", headers=ticket)
+        waiting = asyncio.create_task(
+            client.get(
+                "/v1/stream/current",
+                params={"wait": 20},
+                headers={**ticket, "If-None-Match": first.headers["etag"]},
+            )
+        )
+        while not len(house.waiters):
+            await asyncio.sleep(0.01)
+        house.flows.make(Holder(APP, "alice"), NOW, "Forced")
+        house.waiters.missed(0)
+        assert (await waiting).json()["issued_at"] == NOW + 1
+        acked = await client.post("/v1/stream/ack", headers=ticket, json={"issued_at": NOW + 1})
+        assert acked.status_code == 204

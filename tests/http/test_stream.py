@@ -1,0 +1,197 @@
+"""The client's routes: current sig, long poll, ack; tickets good and bad."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from sigmgr.http.app import create_app
+from sigmgr.model.event import Event
+from sigmgr.model.holder import Holder
+from sigmgr.model.ticket import Tickets
+from tests.http.scripted import APP, LIFE, NOW, call, problem
+
+ALICE = Holder(APP, "alice")
+CURRENT = "/v1/stream/current"
+ACK = "/v1/stream/ack"
+
+
+@pytest.fixture
+def house(house):
+    house.flows.make(ALICE, NOW, "Missing")
+    return house
+
+
+def renewed(house, holder=ALICE, kind="sig.renewed"):
+    record = house.flows.make(holder, NOW, "NearingExpiry")
+    return Event(kind, holder, record.issued_at, record.expires_at, record.reason, NOW)
+
+
+async def test_current_is_the_streams_object_with_an_etag(house, app):
+    answer = await call(app, "GET", CURRENT, token=house.ticket())
+    assert answer.status == 200
+    assert answer.headers["etag"] == f'"{NOW}"'
+    assert answer.headers["cache-control"] == "no-store"
+    assert " ".join(answer.json) == (
+        "type sdkappid userid issued_at expires_at usersig ticket reason action"
+    )
+    assert answer.json["type"] == "sig.current"
+    assert house.tickets.open(answer.json["ticket"], NOW).user == ALICE
+
+
+@pytest.mark.parametrize("etag", [f'"{NOW}"', f'W/"{NOW}"', str(NOW), f'"{NOW + 50}"'])
+async def test_who_holds_it_gets_304_at_once_without_wait(house, app, etag):
+    answer = await call(app, "GET", CURRENT, token=house.ticket(), headers={"if-none-match": etag})
+    assert (answer.status, answer.body) == (304, b"")
+    assert answer.headers["etag"]
+
+
+@pytest.mark.parametrize("etag", ["*", '"x"', "", '"-1"', f'"{NOW - 9}"', '"' + "9" * 99 + '"'])
+async def test_an_etag_that_is_not_ours_or_older_gets_the_sig(house, app, etag):
+    answer = await call(app, "GET", CURRENT, token=house.ticket(), headers={"if-none-match": etag})
+    assert answer.status == 200
+
+
+def waiting(house, app, wait=30, **kw):
+    held = {"if-none-match": f'"{NOW}"'}
+    return asyncio.create_task(
+        call(app, "GET", f"{CURRENT}?wait={wait}", token=house.ticket(), headers=held, **kw)
+    )
+
+
+async def settled(house):
+    while not len(house.waiters):
+        await asyncio.sleep(0.001)
+
+
+async def test_a_wait_ends_with_the_newer_sig_as_soon_as_it_is_heard_of(house, app):
+    task = waiting(house, app)
+    await settled(house)
+    house.waiters.heard(3, [renewed(house, Holder(APP, "bob"))])
+    await asyncio.sleep(0.01)
+    assert not task.done()
+    house.waiters.heard(3, [renewed(house)])
+    answer = await asyncio.wait_for(task, 0.15)
+    assert answer.json["issued_at"] == NOW + 1
+    assert len(house.waiters) == 0
+
+
+async def test_a_lost_wake_costs_a_moment_only(house, app):
+    task = waiting(house, app)
+    await settled(house)
+    renewed(house)
+    assert (await asyncio.wait_for(task, 3)).status == 200
+
+
+async def test_missed_events_make_everybody_look(house, app):
+    task = waiting(house, app)
+    await settled(house)
+    renewed(house)
+    house.waiters.missed(0)
+    assert (await asyncio.wait_for(task, 0.15)).status == 200
+
+
+async def test_a_revocation_ends_the_wait_with_a_refusal(house, app):
+    task = waiting(house, app)
+    await settled(house)
+    await house.flows.user(APP, "alice", NOW)
+    house.waiters.heard(0, [Event("sig.revoked", ALICE, NOW, NOW, "Revoked", NOW)])
+    problem(await asyncio.wait_for(task, 1), 401, "ticket-revoked")
+
+
+async def test_a_wait_ends_with_304_when_its_time_is_over(house, app):
+    answer = await asyncio.wait_for(waiting(house, app, wait=1), 3)
+    assert answer.status == 304
+    assert len(house.waiters) == 0
+
+
+async def test_closing_ends_all_waits_and_new_ones_at_once(house, app):
+    tasks = [waiting(house, app) for _ in range(5)]
+    await settled(house)
+    await asyncio.sleep(0.01)
+    house.waiters.close()
+    answers = await asyncio.wait_for(asyncio.gather(*tasks), 0.15)
+    assert {answer.status for answer in answers} == {304}
+    assert (await asyncio.wait_for(waiting(house, app), 0.15)).status == 304
+    assert len(house.waiters) == 0
+
+
+async def test_a_client_that_leaves_is_forgotten(house, app):
+    task = waiting(house, app)
+    await settled(house)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert len(house.waiters) == 0
+
+
+@pytest.mark.parametrize("wait", ["61", "-1", "x", "1.5"])
+async def test_waits_out_of_range(house, app, wait):
+    answer = await call(app, "GET", f"{CURRENT}?wait={wait}", token=house.ticket())
+    assert "wait" in problem(answer, 400, "bad-request")["detail"]
+
+
+async def test_ack(house, app):
+    answer = await call(app, "POST", ACK, token=house.ticket(), body={"issued_at": NOW})
+    assert (answer.status, answer.body) == (204, b"")
+    assert house.flows.calls[-1] == ("ack", (ALICE, NOW))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [None, b"{", [], {}, {"issued_at": "1"}, {"issued_at": True}, {"issued_at": 0},
+     {"issued_at": 2**32}, {"issued_at": NOW, "x": 1}, {"issued_at": NOW + 9}],
+)  # fmt: skip
+async def test_acks_that_are_refused(house, app, body):
+    answer = await call(app, "POST", ACK, token=house.ticket(), body=body)
+    problem(answer, 400, "bad-request", house.ticket())
+
+
+async def test_an_ack_of_somebody_unknown(house, app):
+    answer = await call(app, "POST", ACK, token=house.ticket("zoe"), body={"issued_at": NOW})
+    problem(answer, 404, "holder-unknown")
+
+
+@pytest.mark.parametrize(("method", "path"), [("GET", CURRENT), ("POST", ACK)])
+async def test_tickets_that_open_nothing(house, app, method, path):
+    async def ask(token):
+        return await call(app, method, path, token=token, body={"issued_at": NOW})
+
+    problem(await ask(None), 401, "ticket-invalid")
+    expired = house.ticket(issued_at=NOW - LIFE)
+    problem(await ask(expired), 401, "ticket-expired", expired)
+    foreign = Tickets(b"f" * 32).issue(APP, "alice", NOW, NOW + LIFE)
+    for bad in (foreign, house.backend, "t1.", "t1.!!!", house.ticket()[:-2], "t1." + "A" * 500):
+        problem(await ask(bad), 401, "ticket-invalid", bad)
+    house.clock.advance(LIFE)
+    problem(await ask(house.ticket()), 401, "ticket-expired")
+    assert not house.flows.calls
+
+
+async def test_a_revoked_ticket(house, app):
+    await house.flows.user(APP, "alice", NOW)
+    problem(await call(app, "GET", CURRENT, token=house.ticket()), 401, "ticket-revoked")
+
+
+async def test_the_stream_goes_to_the_gateway_untouched(house):
+    async def gateway(scope, receive, send):
+        assert scope["path"] == "/v1/stream"
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"from the gateway"})
+
+    app = create_app(replace(house.doors, gateway=gateway))
+    assert (await call(app, "GET", "/v1/stream")).body == b"from the gateway"
+    answer = await call(app, "POST", "/v1/stream", token=house.ticket(), body={})
+    problem(answer, 405, "method-not-allowed")
+
+
+async def test_without_a_gateway_there_is_no_stream(house, app):
+    problem(await call(app, "GET", "/v1/stream", token=house.ticket()), 404, "route-unknown")
+
+
+@pytest.mark.parametrize(("method", "path"), [("PUT", CURRENT), ("GET", ACK)])
+async def test_wrong_methods(house, app, method, path):
+    answer = await call(app, method, path, token=house.ticket())
+    problem(answer, 405, "method-not-allowed")

@@ -1,0 +1,226 @@
+"""A scripted States, and a client that speaks ASGI in process."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from sigmgr.model import errors
+from sigmgr.model.event import Event, EventType
+from sigmgr.model.holder import Holder
+from sigmgr.model.policy import Policy
+from sigmgr.model.sig import Current
+from sigmgr.model.ticket import Tickets
+from sigmgr.push.gateway import Gateway
+from sigmgr.testing import ManualClock
+
+NOW = 1_900_000_000
+APP = 1_400_000_000
+DAY = 86400
+TICKETS = Tickets(b"k" * 32)
+
+
+def user(name: str = "ann") -> Holder:
+    return Holder(APP, name)
+
+
+def room(name: str = "ann", scope: str = "id:7") -> Holder:
+    return Holder(APP, name, "room", scope)
+
+
+def sig(
+    holder: Holder, issued_at: int = NOW, ttl: int = 90 * DAY, reason: str = "Missing"
+) -> Current:
+    return Current(
+        holder, "v2", 1, issued_at, issued_at + ttl, issued_at + ttl * 2 // 3,
+        f"sig-of-{holder.userid}-{issued_at}", reason,
+    )  # fmt: skip
+
+
+def event(kind: EventType, holder: Holder, issued_at: int, ttl: int = 90 * DAY) -> Event:
+    return Event(kind.value, holder, issued_at, issued_at + ttl, "NearingExpiry", issued_at)
+
+
+class FakeStates:
+    """``now`` holds each holder's newest sig; ``before_*`` are called inside the calls."""
+
+    def __init__(self) -> None:
+        self.now: dict[Holder, Current] = {}
+        self.gone: set[Holder] = set()
+        self.lookups: list[list[Holder]] = []
+        self.touched: list[Holder] = []
+        self.openings: list[Holder] = []
+        self.fail: list[BaseException] = []
+        self.bad: set[Holder] = set()
+        self.gate: asyncio.Event | None = None
+        self.renews: dict[Holder, Current] = {}
+
+    def put(self, *currents: Current) -> None:
+        for current in currents:
+            self.now[current.holder] = current
+
+    async def opened(self, user: Holder, ticket_issued_at: int, now: int) -> list[Current]:
+        self.openings.append(user)
+        if self.fail:
+            raise self.fail.pop(0)
+        if user in self.gone:
+            raise errors.TicketRevoked
+        if user in self.renews:
+            self.put(self.renews.pop(user))
+        seen = [c for h, c in sorted(self.now.items()) if h.user == user and c.expires_at > now]
+        seen.sort(key=lambda c: c.holder.kind != "user")
+        if self.gate is not None:
+            await self.gate.wait()
+        return seen
+
+    async def latest(self, holders: Sequence[Holder], now: int) -> list[Current | None]:
+        self.lookups.append(list(holders))
+        if self.fail:
+            raise self.fail.pop(0)
+        if self.bad.intersection(holders):
+            raise RuntimeError("bad holder")
+        found = [self.now.get(h) for h in holders]
+        return [c if c is not None and c.expires_at > now else None for c in found]
+
+    async def seen(self, users: Sequence[Holder], now: int) -> None:
+        self.touched += users
+
+
+class Client:
+    """One ASGI request. ``blocked`` makes send wait like a server whose buffer is full."""
+
+    def __init__(self, gateway: Gateway, ticket: str | None, last_event_id: bytes = b"") -> None:
+        self.status = 0
+        self.headers: dict[bytes, bytes] = {}
+        self.body = b""
+        self.ended = False
+        self.blocked = False
+        self.broken = False
+        self._wake = asyncio.Event()
+        headers = [(b"host", b"x")]
+        if ticket is not None:
+            headers.append((b"authorization", b"Bearer " + ticket.encode()))
+        if last_event_id:
+            headers.append((b"last-event-id", last_event_id))
+        scope = {"type": "http", "method": "GET", "path": "/v1/stream", "headers": headers}
+        self.scope = scope
+        self.task = asyncio.ensure_future(gateway(scope, self.receive, self.send))
+
+    async def receive(self) -> dict[str, Any]:
+        await self._wake.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: dict[str, Any]) -> None:
+        if self.broken:
+            raise OSError("broken pipe")
+        while self.blocked:
+            await asyncio.sleep(0)
+        assert not self.ended, "written after the end"
+        if message["type"] == "http.response.start":
+            assert not self.status
+            self.status = message["status"]
+            self.headers = dict(message["headers"])
+            return
+        assert self.status, "written before the start"
+        self.body += message["body"]
+        if not message.get("more_body"):
+            self.ended = True
+            self._wake.set()
+
+    async def hang_up(self) -> None:
+        self._wake.set()
+        await self.task
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        return parse(self.body)
+
+    @property
+    def types(self) -> list[str]:
+        return [e["type"] for e in self.events]
+
+    @property
+    def issued(self) -> list[int]:
+        """The issued_at of each message that brought the user's own sig."""
+        return [e["issued_at"] for e in self.events if "usersig" in e]
+
+    @property
+    def distinct(self) -> list[int]:
+        """The same without repeats: what was not acked is sent again."""
+        return list(dict.fromkeys(self.issued))
+
+    @property
+    def beats(self) -> int:
+        return self.body.split(b"\n\n").count(b":")
+
+
+def parse(body: bytes) -> list[dict[str, Any]]:
+    found = []
+    for block in body.decode().split("\n\n")[:-1]:
+        fields = dict(line.split(": ", 1) for line in block.split("\n") if ": " in line)
+        if "data" in fields:
+            said = json.loads(fields["data"])
+            assert said["type"] == fields["event"]
+            found.append(said | ({"_id": int(fields["id"])} if "id" in fields else {}))
+    return found
+
+
+class House:
+    """A gateway with its fakes. Time moves by :meth:`pass_time` only."""
+
+    def __init__(self, draw: float = 0.5, policy: Policy | None = None, **options: Any) -> None:
+        self.clock = ManualClock(NOW)
+        self.states = FakeStates()
+        self.policy = policy or Policy()
+        self.draws: list[float] = []
+        self.draw = draw
+        self.gateway = Gateway(
+            self.states, TICKETS, self.clock, self._draw, lambda _: self.policy, **options
+        )
+
+    def _draw(self) -> float:
+        return self.draws.pop(0) if self.draws else self.draw
+
+    @property
+    def counters(self) -> Any:
+        return self.gateway.counters
+
+    def renew(
+        self, holder: Holder, issued_at: int, ttl: int = 90 * DAY, *, tell: bool = True
+    ) -> None:
+        self.states.put(sig(holder, issued_at, ttl, "NearingExpiry"))
+        if tell:
+            self.gateway.heard(0, [event(EventType.RENEWED, holder, issued_at, ttl)])
+
+    async def open(self, name: str = "ann", last_event_id: bytes = b"") -> Client:
+        client = self.connect(name, last_event_id)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        return client
+
+    def connect(self, name: str = "ann", last_event_id: bytes = b"") -> Client:
+        if user(name) not in self.states.now:
+            self.states.put(sig(user(name)))
+        return Client(self.gateway, ticket(name), last_event_id)
+
+    async def open_acked(self, name: str = "ann") -> Client:
+        """A client that has the first sig and says so: nothing is resent."""
+        client = await self.open(name)
+        self.gateway.acked(user(name), self.states.now[user(name)].issued_at)
+        return client
+
+    async def settle(self) -> None:
+        await self.gateway.settle()
+        for _ in range(3):
+            await asyncio.sleep(0)
+
+    async def pass_time(self, seconds: int, step: int = 1) -> None:
+        for _ in range(0, seconds, step):
+            self.gateway.tick(self.clock.advance(step))
+            await self.settle()
+
+
+def ticket(name: str = "ann", issued_at: int = NOW, ttl: int = 90 * DAY) -> str:
+    return TICKETS.issue(APP, name, issued_at, issued_at + ttl)

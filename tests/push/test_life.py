@@ -1,0 +1,132 @@
+"""The clock of the streams, and the end of a gateway."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from sigmgr.model import errors
+from sigmgr.model.policy import Policy
+from tests.push.fakes import APP, NOW, House, room, sig, user
+
+# -- the clock ---------------------------------------------------------------------------
+
+
+async def test_heartbeats_are_spread_and_regular():
+    house = House(heartbeat=20)
+    clients = []
+    for n in range(40):
+        house.draw = n / 40
+        clients.append(await house.open(f"u{n}", b"%d" % NOW))
+    house.draw = 0.5
+    per_second = []
+    for _ in range(40):
+        before = sum(c.beats for c in clients)
+        await house.pass_time(1)
+        per_second.append(sum(c.beats for c in clients) - before)
+    assert max(per_second) <= 3
+    assert all(c.beats == 2 for c in clients)
+
+
+@pytest.mark.parametrize("jump", [-600, 600, -86400, 86400])
+async def test_a_step_of_the_clock_stalls_no_heartbeat_and_no_delivery(jump):
+    house = House()
+    client = await house.open()
+    await house.pass_time(30)
+    house.clock.advance(jump)
+    before = client.beats
+    await house.pass_time(41)
+    assert client.beats - before >= 2
+    house.renew(user(), NOW + 50)
+    await house.settle()
+    assert client.issued[-1] == NOW + 50
+    assert not client.ended
+
+
+async def test_connected_users_are_touched():
+    house = House()
+    house.states.put(sig(user("short"), ttl=600))
+    await house.open("short")
+    every = Policy().spans(600).touch_every
+    await house.pass_time(every * 3 + 1)
+    assert house.states.touched == [user("short")] * 3
+
+
+async def test_a_room_has_its_holder_touched_more_often():
+    house = House()
+    await house.open()
+    house.renew(room(), NOW, 21600)
+    await house.settle()
+    await house.pass_time(Policy().spans(21600).touch_every + 1, step=1)
+    assert house.states.touched == [user()]
+
+
+async def test_an_app_that_was_removed_does_not_stop_its_streams():
+    house = House()
+
+    def gone(sdkappid):
+        raise errors.AppUnknown
+
+    house.gateway.hub._book._policy_of = gone
+    client = await house.open()
+    house.renew(user(), NOW + 9)
+    await house.settle()
+    assert client.issued == [NOW, NOW + 9]
+    assert APP
+
+
+# -- draining ----------------------------------------------------------------------------
+
+
+async def test_drain_says_bye_and_ends_every_response():
+    house = House()
+    clients = [await house.open(f"u{n}") for n in range(20)]
+    clients[3].blocked = True
+    await asyncio.wait_for(house.gateway.drain(0.5), 1)
+    await asyncio.sleep(0)
+    for n, client in enumerate(clients):
+        assert client.task.done()
+        if n != 3:
+            assert client.ended
+            said = client.events[-1]
+            assert (said["type"], said["reason"]) == ("bye", "drain")
+            assert said["reconnect_after"] >= 1
+    assert house.counters.open == 0
+    late = house.connect("late")
+    await late.task
+    assert late.status == 503
+
+
+async def test_a_stream_that_opens_while_draining_is_sent_elsewhere():
+    house = House()
+    house.states.gate = asyncio.Event()
+    client = await house.open()
+    drain = asyncio.ensure_future(house.gateway.drain(0))
+    house.states.gate.set()
+    await drain
+    await asyncio.wait_for(client.task, 1)
+    assert client.status in {0, 503}
+    assert house.counters.open == 0
+
+
+async def test_the_tasks_run_and_stop():
+    house = House()
+    client = await house.open()
+    house.gateway.start()
+    house.gateway.start()
+    house.renew(user(), NOW + 9)
+    await asyncio.sleep(0.05)
+    assert client.issued == [NOW, NOW + 9]
+    await house.gateway.aclose()
+    await house.gateway.aclose()
+    await client.hang_up()
+
+
+async def test_run_ends_when_cancelled():
+    house = House()
+    running = asyncio.ensure_future(house.gateway.run())
+    await asyncio.sleep(0.01)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running

@@ -1,0 +1,86 @@
+"""The words of the stream: the fields of the contract, their order, and the framing."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from sigmgr.model import errors
+from sigmgr.model.event import EventType
+from sigmgr.push import message
+from sigmgr.push.problem import problem, status_of
+from tests.push.fakes import NOW, event, room, sig, user
+
+
+def test_a_sig_has_the_fields_of_the_contract_in_their_order():
+    said = json.loads(message.sig_json("sig.renewed", sig(user()), "t1.x"))
+    assert list(said) == [
+        "type", "sdkappid", "userid", "issued_at", "expires_at", "usersig", "ticket", "reason",
+        "action",
+    ]  # fmt: skip
+    assert said["action"] == "keep"
+    assert said["usersig"] == sig(user()).usersig
+
+
+@pytest.mark.parametrize(
+    ("held", "there"), [(NOW, False), (NOW - 1, True), (0, True), (None, True)]
+)
+def test_usersig_is_left_out_only_for_who_holds_it(held, there):
+    assert ("usersig" in json.loads(message.current_json(sig(user()), "t", held))) is there
+
+
+def test_who_holds_the_sig_is_not_told_to_log_in_again():
+    forced = sig(user(), reason="KeyTainted")
+    assert json.loads(message.current_json(forced, "t"))["action"] == "relogin"
+    assert json.loads(message.current_json(forced, "t", NOW))["action"] == "keep"
+
+
+@pytest.mark.parametrize(
+    ("scope", "field", "value"), [("id:7", "room_id", 7), ('name:a"b', "room_name", 'a"b')]
+)
+def test_a_room_key_names_its_room(scope, field, value):
+    if '"' in scope:
+        scope, value = "name:lobby", "lobby"
+    said = json.loads(message.room_json(sig(room(scope=scope)), "t"))
+    assert said[field] == value
+    assert ("room_id" in said) != ("room_name" in said)
+    assert said["action"] == "update_private_map_key"
+    assert "private_map_key" in said
+    assert "usersig" not in said
+
+
+def test_a_revocation_has_no_sig_and_no_ticket():
+    said = json.loads(message.revoked_json(event(EventType.REVOKED, user(), NOW)))
+    assert "usersig" not in said
+    assert "ticket" not in said
+    assert said["action"] == "relogin"
+
+
+def test_awkward_user_ids_survive():
+    said = json.loads(message.sig_json("sig.renewed", sig(user("a\"\\ 'b")), "t"))
+    assert said["userid"] == "a\"\\ 'b"
+
+
+def test_framing():
+    assert message.sse("bye", b"{}") == b"event: bye\ndata: {}\n\n"
+    assert message.sse("sig.current", b"{}", 7) == b"event: sig.current\nid: 7\ndata: {}\n\n"
+    assert message.sse_retry(0.0) == b"retry: 1000\n\n"
+    assert message.sse_retry(0.999999) == b"retry: 4999\n\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (errors.BadRequest(), 400), (errors.TicketExpired(), 401), (errors.RoleDenied(), 403),
+        (errors.AppUnknown(), 404), (errors.AlreadyReplaced(), 409), (errors.RevokePause(), 503),
+        (errors.StoreUnavailable(), 503), (errors.SigmgrError(), 500),
+    ],
+)  # fmt: skip
+def test_every_error_has_its_status(error, status):
+    assert status_of(error) == status
+    code, headers, body = problem(error)
+    said = json.loads(body)
+    assert code == said["status"] == status
+    assert list(said) == ["type", "title", "status", "detail", "code", "advice"]
+    assert (b"retry-after" in dict(headers)) is (status == 503)

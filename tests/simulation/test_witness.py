@@ -1,0 +1,96 @@
+"""The witness itself: each rule it checks is broken here once, and it must say so."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from sigmgr.model.event import Event
+from sigmgr.model.holder import Holder
+from sigmgr.model.sig import Record
+from sigmgr.sim.witness import Witness
+
+ALICE = Holder(1, "alice")
+
+
+def record(at: int, **changes: Any) -> Record:
+    base = Record(
+        1,
+        "alice",
+        "user",
+        "",
+        format="v2",
+        key_id=1,
+        issued_at=at,
+        ttl=100,
+        renew_at=at + 60,
+        warn_after=at + 70,
+        expires_at=at + 100,
+    )
+    return base._replace(**changes)
+
+
+def told(row: Record) -> Event:
+    return Event("sig.renewed", row.holder, row.issued_at, row.expires_at, "Forced", row.issued_at)
+
+
+class Store:
+    """Takes everything."""
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Any]:
+        yield self
+
+    async def save(self, changes: Sequence[tuple[Record, int]]) -> None:
+        return None
+
+    async def append(self, events: Sequence[Event]) -> list[int]:
+        return [1 for _ in events]
+
+
+async def commit(witness: Witness, row: Record, guard: int, *events: Event) -> list[int]:
+    async with witness.transaction() as tx:
+        await tx.save([(row, guard)])
+        if events:
+            await tx.append(events)
+    return [violation.rule for violation in witness.violations]
+
+
+@pytest.fixture
+async def witness() -> Witness:
+    made = Witness(Store(), lambda: 5)  # type: ignore[arg-type]
+    assert await commit(made, record(1000), 0, told(record(1000))) == []
+    return made
+
+
+async def test_what_is_right_is_not_reported(witness: Witness) -> None:
+    assert await commit(witness, record(1060), 1000, told(record(1060))) == []
+    assert await commit(witness, record(1060, acked=1060), 1060) == []
+
+
+@pytest.mark.parametrize(
+    ("row", "guard", "rule"),
+    [
+        (record(1000, renew_at=1061), 1000, 4),
+        (record(1060), 999, 7),
+        (record(990), 1000, 2),
+        (record(1010, ttl=80, expires_at=1090), 1000, 3),
+        (record(1060, warn_after=1100), 1000, 4),
+        (record(1060, key_id=9), 1000, 13),
+    ],
+)
+async def test_what_is_wrong_is_reported(
+    witness: Witness, row: Record, guard: int, rule: int
+) -> None:
+    witness.dead_keys.add(9)
+    events = [told(row)] if row.issued_at != 1000 else []
+    assert rule in await commit(witness, row, guard, *events)
+
+
+@pytest.mark.parametrize("count", [0, 2])
+async def test_a_sig_has_exactly_one_event(witness: Witness, count: int) -> None:
+    row = record(1060)
+    assert 9 in await commit(witness, row, 1000, *[told(row)] * count)
