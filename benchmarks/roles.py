@@ -1,0 +1,167 @@
+"""What the helper processes do; see ``children``.
+
+Servers, ours and bare ones, run on the same uvicorn with the same options and event loop
+(``sigmgr.http.server.serve``), so that a ratio compares applications and nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+from redis.asyncio import Redis
+
+from benchmarks import clients
+from benchmarks.stage import Handler
+from sigmgr import wiring
+from sigmgr.http.server import serve
+from sigmgr.settings import Settings
+
+Role = AsyncIterator[tuple[dict[str, Any], Handler]]
+
+
+@asynccontextmanager
+async def renewer(settings: dict[str, Any]) -> Role:
+    """A worker: ticks until nothing is due."""
+    async with wiring.open_desk(Settings.model_validate(settings)) as desk:
+
+        async def handle(do: str) -> dict[str, Any]:
+            started, cpu, renewed, failed = time.monotonic(), time.process_time(), 0, 0
+            ended = started
+            while (tally := await desk.flows.renew.tick(desk.base.clock())).total:
+                renewed += tally.renewed
+                failed += tally.failed
+                ended = time.monotonic()
+            cpu = time.process_time() - cpu
+            return {"renewed": renewed, "failed": failed, "from": started, "to": ended, "cpu": cpu}
+
+        yield {}, handle
+
+
+@asynccontextmanager
+async def service(settings: dict[str, Any], roles: list[str]) -> Role:
+    """``sigmgr serve`` of these roles, on a free port."""
+    async with AsyncExitStack() as stack:
+        running = await stack.enter_async_context(
+            wiring.open_service(Settings.model_validate(settings), frozenset(roles))
+        )
+        port: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        stop = asyncio.Event()
+        task = asyncio.create_task(running.run(stop, bound=port.set_result))
+        stack.push_async_callback(_end, stop, task)
+        yield {"port": await _port(task, port)}, _nothing_to_do
+
+
+@asynccontextmanager
+async def bare_get(url: str) -> Role:
+    """A raw ASGI route: the path is the key, one GET, the value is the answer."""
+    client = Redis.from_url(url, protocol=3)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        body: Any = await client.get(scope["raw_path"])
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", b"%d" % len(body)),
+            (b"cache-control", b"no-store"),
+        ]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    async with _served(app) as port:
+        yield {"port": port}, _nothing_to_do
+    await client.aclose()
+
+
+@asynccontextmanager
+async def bare_stream(size: int) -> Role:
+    """A raw ASGI SSE endpoint: one message of ``size`` bytes at once, and on ``POST`` one more
+    to every stream, each its own."""
+    sends: dict[int, Any] = {}
+    head = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-store")]
+
+    def message(kind: bytes, number: int) -> dict[str, Any]:
+        frame = b"event: %b\nid: %d\ndata: " % (kind, number)
+        return {
+            "type": "http.response.body",
+            "body": frame + b"x" * (size - len(frame) - 2) + b"\n\n",
+            "more_body": True,
+        }
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["method"] == "POST":
+            for number, told in list(sends.items()):
+                await told(message(b"sig.renewed", number))
+            await send({"type": "http.response.start", "status": 204, "headers": []})
+            await send({"type": "http.response.body", "body": b""})
+            return
+        number = id(send)
+        await send({"type": "http.response.start", "status": 200, "headers": head})
+        await send(message(b"sig.current", number))
+        sends[number] = send
+        try:
+            while (await receive())["type"] != "http.disconnect":
+                pass
+        finally:
+            del sends[number]
+
+    async with _served(app) as port:
+        yield {"port": port}, _nothing_to_do
+
+
+@asynccontextmanager
+async def getter() -> Role:
+    """A load of keep-alive requests."""
+    yield {}, clients.load
+
+
+@asynccontextmanager
+async def listener() -> Role:
+    """Holds streams open and tells when all have got a message."""
+    streams = clients.Streams()
+    yield {}, streams.handle
+    streams.close()
+
+
+@asynccontextmanager
+async def _served(app: Any) -> AsyncIterator[int]:
+    port: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    stop = asyncio.Event()
+
+    async def drain() -> None:
+        return
+
+    task = asyncio.create_task(
+        serve(app, "127.0.0.1", 0, stop=stop, drain=drain, graceful=0.5, bound=port.set_result)
+    )
+    try:
+        yield await _port(task, port)
+    finally:
+        await _end(stop, task)
+
+
+async def _port(task: asyncio.Task[None], port: asyncio.Future[int]) -> int:
+    """Where the server listens, or why it does not."""
+    task.add_done_callback(lambda _: port.done() or port.cancel())
+    try:
+        return await port
+    except asyncio.CancelledError:
+        if task.done():
+            task.result()
+        raise
+
+
+async def _end(stop: asyncio.Event, task: asyncio.Task[None]) -> None:
+    stop.set()
+    await asyncio.wait([task], timeout=10)
+
+
+async def _nothing_to_do(do: str) -> dict[str, Any]:
+    return {}
+
+
+ROLES: dict[str, Any] = {
+    role.__name__: role for role in (renewer, service, bare_get, bare_stream, getter, listener)
+}
