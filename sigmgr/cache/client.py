@@ -196,8 +196,12 @@ def _options(limits: Limits, *, protocol: int, client_name: str) -> dict[str, An
 
 
 def _quiet(options: dict[str, Any]) -> dict[str, Any]:
-    """Options of connections that listen: broken means broken."""
-    return {**options, "retry": _retry(0), "health_check_interval": 0}
+    """Options of connections that listen: broken means broken.
+
+    And RESP2 always: with RESP3 redis-py makes a debug line of every message, sigs in plain
+    text, and takes longer for it than for reading the message, whether anybody logs or not.
+    """
+    return {**options, "retry": _retry(0), "health_check_interval": 0, "protocol": 2}
 
 
 def _no_notices() -> MaintNotificationsConfig:

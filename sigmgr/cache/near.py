@@ -77,7 +77,7 @@ class NearCache(Generic[V]):
         if len(entries) > self._max_entries:
             entries.popitem(last=False)
 
-    def heard(self, shard: int, events: Sequence[Event]) -> None:
+    def heard(self, shard: int, events: Sequence[Event], sigs: Sequence[bytes] = ()) -> None:
         """Drop what is older than these events."""
         entries = self._entries
         for event in events:

@@ -19,18 +19,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
-from sigmgr.cache import scripts, values
+from sigmgr.cache import scripts
 from sigmgr.cache.client import RedisParts
 from sigmgr.cache.scripts import Call
-from sigmgr.model import wire
-from sigmgr.model.event import EventType
+from sigmgr.model import values, wire
+from sigmgr.model.event import Event, EventType
 from sigmgr.model.holder import Holder
 from sigmgr.model.sig import Current
 from sigmgr.ports import Announcement
 
 #: So many keys or events travel together; a time-out is meant for about this much work.
 _CHUNK: Final = 1000
+_FIRST: Final = 125
 
+_YES: Final = ord("1")
+_REVOKED: Final = EventType.REVOKED.value
 _NEW_SIG: Final = frozenset({EventType.ISSUED.value, EventType.RENEWED.value})
 
 
@@ -51,7 +54,7 @@ class SigCache:
         self._redis = redis
         self._layout = layout
         self._serve_until = serve_until
-        self._tombstone_ms = tombstone_ttl * 1000
+        self._tombstone_ttl = tombstone_ttl
         self._stream_length = stream_length
         #: How many values could not be read. More than none after an upgrade: look why.
         self.damaged = 0
@@ -87,9 +90,19 @@ class SigCache:
 
         Where it raises CacheUnavailable some shards may have been told: tell all again.
         """
-        answers: list[bool] = []
-        for chunk in _chunks(batch):
-            answers += await self._announce(chunk, now)
+        places: dict[int, list[int]] = {}
+        for i, one in enumerate(batch):
+            places.setdefault(self._layout.shard(one.event.holder), []).append(i)
+        answers = [True] * len(batch)
+        for flight in _flights(places):
+            calls = [
+                self._announcing(shard, [batch[i] for i in where], now) for shard, where in flight
+            ]
+            for (_, where), said in zip(
+                flight, await self._run(scripts.ANNOUNCE, calls), strict=True
+            ):
+                for i, flag in zip(where, said, strict=True):
+                    answers[i] = flag == _YES
         return answers
 
     async def ping(self) -> None:
@@ -112,47 +125,30 @@ class SigCache:
 
         return sum(await self._redis.run(delete)) if holders else 0
 
-    async def _announce(self, batch: Sequence[Announcement], now: int) -> list[bool]:
-        places: dict[int, list[int]] = {}
-        for i, one in enumerate(batch):
-            places.setdefault(self._layout.shard(one.event.holder), []).append(i)
-        calls = [
-            self._announcing(shard, [batch[i] for i in where], now)
-            for shard, where in places.items()
-        ]
-        answers = [True] * len(batch)
-        for where, said in zip(
-            places.values(), await self._run(scripts.ANNOUNCE, calls), strict=True
-        ):
-            for i, flag in zip(where, said, strict=True):
-                answers[i] = flag == ord("1")
-        return answers
-
     def _announcing(self, shard: int, batch: list[Announcement], now: int) -> Call:
         """The script's call for the announcements of one shard."""
         layout = self._layout
         keys = [layout.stream_key(shard)]
+        keys += [layout.sig_key_in(shard, one.event.holder) for one in batch]
         args: list[Any] = [layout.channel(shard), self._stream_length, wire.array_head(len(batch))]
-        for one in batch:
-            keys.append(layout.sig_key_in(shard, one.event.holder))
-            args += self._task(one, now)
-            args.append(wire.encode_event(one.event))
+        args += [self._task(event, current, now) for event, current in batch]
         return Call(keys, args)
 
-    def _task(self, one: Announcement, now: int) -> tuple[bytes, int, int, bytes]:
-        """What the script does with the cached sig: verb, issued_at, milliseconds, value."""
-        event, current = one
-        if event.type == EventType.REVOKED.value:
+    def _task(self, event: Event, current: Current | None, now: int) -> bytes:
+        """What the script does with the cached sig, and the event that it tells."""
+        todo, seconds, value = scripts.NOTHING, 0, b""
+        if event.type == _REVOKED:
+            todo, seconds = scripts.BURY, self._tombstone_ttl
             value = values.tombstone(event.issued_at)
-            return scripts.BURY, event.issued_at, self._tombstone_ms, value
-        if current is not None:
-            milliseconds = (self._serve_until(current) - now) * 1000
-            if milliseconds > 0:
-                value = values.encode(current)
-                return scripts.PUT_IF_NEWER, current.issued_at, milliseconds, value
+        elif current is not None:
+            seconds = self._serve_until(current) - now
+            if seconds > 0:
+                todo, value = scripts.PUT_IF_NEWER, values.encode(current)
+            else:
+                seconds = 0
         elif event.type in _NEW_SIG and event.expires_at > now:
-            return scripts.LOOK, event.issued_at, 0, b""
-        return scripts.NOTHING, 0, 0, b""
+            todo, value = scripts.LOOK, values.tombstone(event.issued_at)
+        return scripts.task(todo, seconds, value, wire.encode_event(event))
 
     async def _run(self, script: str, calls: Sequence[Call]) -> list[Any]:
         if not calls:
@@ -196,6 +192,24 @@ class SigCache:
 
 def _chunks(things: Sequence[Any]) -> Iterable[Sequence[Any]]:
     return (things[i : i + _CHUNK] for i in range(0, len(things), _CHUNK))
+
+
+def _flights(places: dict[int, list[int]]) -> Iterable[list[tuple[int, list[int]]]]:
+    """Whole shards, about a chunk's worth at a time: a message for each shard of a flight, so
+    a wide batch is told in few. A shard with more than a chunk has several calls. The first
+    flights of a wide batch are small: readers begin while the rest is packed."""
+    flight: list[tuple[int, list[int]]] = []
+    size = 0
+    most = _CHUNK if sum(map(len, places.values())) <= _CHUNK else _FIRST
+    for shard, where in places.items():
+        for some in _chunks(where):
+            if flight and size + len(some) > most:
+                yield flight
+                flight, size, most = [], 0, min(2 * most, _CHUNK)
+            flight.append((shard, list(some)))
+            size += len(some)
+    if flight:
+        yield flight
 
 
 def _checked(answers: list[Any]) -> list[Any]:

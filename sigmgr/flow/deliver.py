@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from sigmgr.flow.commit import append
-from sigmgr.flow.issue import Issue
+from sigmgr.flow.issue import Issue, key_of
 from sigmgr.flow.relay import Teller
 from sigmgr.model import errors
 from sigmgr.model.event import Event, EventType
@@ -89,7 +89,13 @@ class Deliver:
             hits = list(await self._cache.get(holders))
         except errors.CacheUnavailable:
             hits = [None] * len(holders)
-        doubtful = [i for i, hit in enumerate(hits) if not await self._believed(hit, now)]
+        sound = await self._issue.sound_keys(hits)
+        # A sig of a sound key is the newest before its renewal time, for all that is known here.
+        doubtful = [
+            i
+            for i, hit in enumerate(hits)
+            if hit is None or now >= hit.renew_at or key_of(hit) not in sound
+        ]
         if not doubtful:
             return hits
         try:
@@ -104,10 +110,6 @@ class Deliver:
             same = hit is not None and living.get(hit.holder) == hit.issued_at
             hits[i] = found.get(holders[i]) or (hit if same else None)
         return hits
-
-    async def _believed(self, hit: Current | None, now: int) -> bool:
-        """A cached sig is the newest, as far as can be told without the store."""
-        return hit is not None and now < hit.renew_at and await self._issue.vouched(hit)
 
     async def seen(self, users: Sequence[Holder], now: int) -> None:
         """These users have a stream open now."""

@@ -11,7 +11,7 @@ dead Redis slows a get but never fails it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from sigmgr.flow.commit import (
     Commit,
@@ -35,6 +35,11 @@ from sigmgr.telemetry import GETS, get_logger
 log = get_logger("sigmgr.issue")
 
 Answer = Current | errors.SigmgrError
+
+
+def key_of(current: Current) -> tuple[int, int]:
+    """Which key made this sig: key ids are counted within an app."""
+    return current.holder.sdkappid, current.key_id
 
 
 class Issue:
@@ -86,10 +91,14 @@ class Issue:
         answers = await self._shared(list(dict.fromkeys(holders)), now)
         return [answers[holder] for holder in holders]
 
-    async def vouched(self, hit: Current) -> bool:
-        """The key of a cached sig is none that was tainted or revoked meanwhile."""
-        state = await self._signer.key_state(hit.holder.sdkappid, hit.key_id)
-        return current_key_state(state) not in decision.DEAD_KEYS
+    async def sound_keys(self, hits: Iterable[Current | None]) -> set[tuple[int, int]]:
+        """Those of the keys of cached sigs that were neither tainted nor revoked meanwhile."""
+        keys = {key_of(hit) for hit in hits if hit is not None}
+        return {key for key in keys if not await self._dead(*key)}
+
+    async def _dead(self, sdkappid: int, key_id: int) -> bool:
+        state = await self._signer.key_state(sdkappid, key_id)
+        return current_key_state(state) in decision.DEAD_KEYS
 
     async def derive(self, records: Sequence[Record], now: int) -> list[Current]:
         """The strings of facts that stand, and the cache told; failures are left out."""
@@ -302,7 +311,7 @@ class Issue:
         except errors.AppUnknown:
             return False
         spans = app.policy.spans(hit.expires_at - hit.issued_at)
-        return timing.may_serve(spans, hit.expires_at, now) and await self.vouched(hit)
+        return timing.may_serve(spans, hit.expires_at, now) and not await self._dead(*key_of(hit))
 
     @staticmethod
     def _fall_back(

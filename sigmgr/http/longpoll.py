@@ -9,7 +9,7 @@ every few seconds, so a lost wake costs a moment and never a sig.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 
 from sigmgr.model.event import Event, EventType
 from sigmgr.model.holder import Holder
@@ -29,7 +29,7 @@ class Waiters:
     def __len__(self) -> int:
         return sum(map(len, self._waiting.values()))
 
-    def heard(self, shard: int, events: Sequence[Event]) -> None:
+    def heard(self, shard: int, events: Sequence[Event], sigs: Sequence[bytes] = ()) -> None:
         """Wake who waits for a user that got, or lost, a sig."""
         del shard
         if not self._waiting:
@@ -49,7 +49,7 @@ class Waiters:
         self._closed = True
         self.missed(0)
 
-    async def looks(self, user: Holder, wait: float) -> AsyncIterator[None]:
+    async def looks(self, user: Holder, wait: float) -> AsyncGenerator[None, None]:
         """Yields at once, and then each time it is worth looking again until ``wait``
         seconds have passed. One is registered before each look, so nothing slips between."""
         until = self._monotonic() + wait

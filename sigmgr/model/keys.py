@@ -35,6 +35,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from sigmgr.model.errors import BadKey
+from sigmgr.model.mac import Mac
 from sigmgr.model.sig import Format
 
 #: Far above any EC key, and a bound on the work that a wrong file can cause.
@@ -120,14 +121,14 @@ class HmacKey:
     hex digits, as the console shows them: most likely something was pasted wrong.
     """
 
-    __slots__ = ("_inner", "_outer", "fingerprint", "is_demo_secret", "looks_like_console_key")
+    __slots__ = ("_mac", "fingerprint", "is_demo_secret", "looks_like_console_key")
 
     format: Final = Format.V2
     curve: Final = ""
 
     def __init__(self, secret: str) -> None:
         raw = secret.encode("ascii")
-        self._inner, self._outer = _hmac_halves(raw)
+        self._mac = Mac(raw)
         self.fingerprint = _fingerprint(raw)
         self.looks_like_console_key = _CONSOLE_KEY.match(secret) is not None
         head, tail = _DEMO_SECRET_ENDS
@@ -137,11 +138,7 @@ class HmacKey:
 
     def sign(self, text: bytes) -> bytes:
         """The 32 bytes of the MAC."""
-        inner = self._inner.copy()
-        inner.update(text)
-        outer = self._outer.copy()
-        outer.update(inner.digest())
-        return outer.digest()
+        return self._mac.digest(text)
 
     def verify(self, text: bytes, signature: bytes) -> bool:
         """Whether this key made that MAC over the text; takes the same time either way."""
@@ -222,19 +219,7 @@ def demo_key_warning(key: VerifyingKey) -> str | None:
     return f"this key is {name}: anybody can sign with it, so it protects nobody"
 
 
-_SHA256_BLOCK = 64
 _WANTED = "v1 needs an EC key on P-256 or secp256k1"
-
-
-def _hmac_halves(secret: bytes) -> tuple[hashlib._Hash, hashlib._Hash]:
-    """The two hashes of RFC 2104, keyed once. A copy of each costs half of what the standard
-    library's own HMAC costs, and a v2 sig is cheap enough for that to show."""
-    if len(secret) > _SHA256_BLOCK:
-        secret = hashlib.sha256(secret).digest()
-    padded = secret.ljust(_SHA256_BLOCK, b"\0")
-    inner = hashlib.sha256(bytes(byte ^ 0x36 for byte in padded))
-    outer = hashlib.sha256(bytes(byte ^ 0x5C for byte in padded))
-    return inner, outer
 
 
 def _key_block(pem: bytes) -> tuple[str, bytes]:

@@ -16,16 +16,19 @@ from __future__ import annotations
 
 import hmac
 import struct
-from base64 import urlsafe_b64decode, urlsafe_b64encode
+from base64 import urlsafe_b64decode
+from binascii import b2a_base64
 from typing import NamedTuple
 
 from sigmgr.model import errors
 from sigmgr.model.holder import Holder
+from sigmgr.model.mac import Mac
 
 _PREFIX = "t1."
 _MAC = 16
 _HEAD = struct.Struct(">III")
 _MAX_CHARS = 128
+_TO_URL = bytes.maketrans(b"+/", b"-_")
 
 
 class Ticket(NamedTuple):
@@ -40,12 +43,13 @@ class Tickets:
     """Makes and opens tickets under one key (32 bytes, derived from the master key)."""
 
     def __init__(self, key: bytes) -> None:
-        self._key = key
+        self._mac = Mac(key)
 
     def issue(self, sdkappid: int, userid: str, issued_at: int, expires_at: int) -> str:
         body = _HEAD.pack(sdkappid, issued_at, expires_at) + userid.encode("ascii")
-        mac = hmac.digest(self._key, body, "sha256")[:_MAC]
-        return _PREFIX + urlsafe_b64encode(mac + body).rstrip(b"=").decode("ascii")
+        raw = self._mac.digest(body)[:_MAC] + body
+        text = b2a_base64(raw, newline=False).translate(_TO_URL, b"=")
+        return _PREFIX + text.decode("ascii")
 
     def open(self, ticket: str, now: int) -> Ticket:
         """Raises TicketInvalid (also for a foreign ticket) or TicketExpired."""
@@ -57,7 +61,7 @@ class Tickets:
         except ValueError:
             raise errors.TicketInvalid from None
         mac, body = raw[:_MAC], raw[_MAC:]
-        if not hmac.compare_digest(mac, hmac.digest(self._key, body, "sha256")[:_MAC]):
+        if not hmac.compare_digest(mac, self._mac.digest(body)[:_MAC]):
             raise errors.TicketInvalid
         sdkappid, issued_at, expires_at = _HEAD.unpack_from(body)
         if now >= expires_at:

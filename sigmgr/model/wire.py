@@ -8,11 +8,14 @@ Rules:
    every process must use the same number.
 2. Two holders never share a key: kinds other than ``user`` have a letter of their own, and
    the userid, the only part that may contain a slash, comes last.
-3. An event on the wire carries facts and never a sig. It is a msgpack array; a message is a
-   line of two stream ids, ``previous last``, and after it a msgpack array of events.
-   ``previous`` is the last id in the shard's stream before this batch; a reader that has not
-   seen exactly that id has missed something.
-4. Anything that cannot be read raises ValueError. Readers answer with a look into the store.
+3. An event carries facts and never a sig. It is a msgpack array, and that is all that lies
+   in a shard's stream.
+4. A message on a shard's channel is a line ``previous last size``: two stream ids and a number
+   of bytes. So many bytes are a msgpack array of events; the rest is an array of as many
+   byte strings: for each event the new sig's value (see ``values``), or nothing. ``previous``
+   is the last id in the shard's stream before this batch; a reader that has not seen exactly
+   that id has missed something.
+5. Anything that cannot be read raises ValueError. Readers answer with a look into the store.
 """
 
 from __future__ import annotations
@@ -40,6 +43,7 @@ _MAX_ARRAY16: Final = 0xFFFF
 _encoder = msgspec.msgpack.Encoder()
 _event = msgspec.msgpack.Decoder(Event)
 _events = msgspec.msgpack.Decoder(list[Event])
+_sigs = msgspec.msgpack.Decoder(list[bytes])
 
 
 class Layout(NamedTuple):
@@ -70,11 +74,13 @@ class Layout(NamedTuple):
 
 
 class Message(NamedTuple):
-    """What one PUBLISH on a shard's channel says."""
+    """What one PUBLISH on a shard's channel says. ``sigs``: for each event the value of the
+    sig it is about, empty where it was not put into the cache."""
 
     previous: StreamId
     last: StreamId
     events: list[Event]
+    sigs: list[bytes]
 
 
 def encode_event(event: Event) -> bytes:
@@ -98,19 +104,25 @@ def array_head(count: int) -> bytes:
     return b"\xdc" + count.to_bytes(2, "big")
 
 
-def encode_message(previous: StreamId, last: StreamId, events: Sequence[Event]) -> bytes:
+def encode_message(
+    previous: StreamId, last: StreamId, events: Sequence[Event], sigs: Sequence[bytes]
+) -> bytes:
     """What the announce script builds inside Redis; here for tests and tools."""
-    line = f"{format_id(previous)} {format_id(last)}\n".encode()
-    return line + array_head(len(events)) + b"".join(map(encode_event, events))
+    head = array_head(len(events))
+    body = head + b"".join(map(encode_event, events))
+    line = f"{format_id(previous)} {format_id(last)} {len(body)}\n".encode()
+    return line + body + _encoder.encode(list(sigs))
 
 
 def decode_message(data: bytes) -> Message:
     """Raises ValueError, also for a message of a newer version that has more fields."""
-    line, newline, events = data.partition(b"\n")
-    previous, space, last = line.partition(b" ")
-    if not newline or not space:
-        raise ValueError("the message has no line of stream ids")
-    return Message(parse_id(previous), parse_id(last), _events.decode(events))
+    line, _, body = data.partition(b"\n")
+    previous, last, size = line.split(b" ")
+    end = int(size)
+    events, sigs = _events.decode(body[:end]), _sigs.decode(body[end:])
+    if len(events) != len(sigs):
+        raise ValueError("the message has not as many sigs as events")
+    return Message(parse_id(previous), parse_id(last), events, sigs)
 
 
 def parse_id(text: bytes) -> StreamId:

@@ -3,7 +3,8 @@
 Rules:
 1. A client never gets a sig that is not newer than what it was sent or has acked; except
    the same one again, until it is acked.
-2. A message is written from the newest state at the time of writing, never from a queue.
+2. A message is written from the newest state at the time of writing, or from an event that
+   brings its sig along and has just come; never from a queue.
 3. A batch is worked out first and then written in one go. Sends that come one by one each
    wake a sleeping client; written back to back, a wave of 5,000 took half the time.
 4. A user in the emergency whose renewal has not come is renewed by way of
@@ -16,7 +17,7 @@ What this module does not do: hear events, or wake streams by the clock.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from sigmgr.model.event import Event, EventType
 from sigmgr.model.holder import Holder, Kind
@@ -89,13 +90,24 @@ class Courier(Roster):
                         continue
                     if current is None:
                         self._missing(stream, holder, now)
-                    elif not self._write_letter(stream, current, letters):
+                    elif not self._answer(stream, current, letters):
                         self._no_news(stream, current, now, rescued=rescued)
             except Exception as error:  # noqa: BLE001 - one holder must not stop the rest
                 trouble("deliver", error, "a sig could not be delivered")
                 self.unanswered(holder)
-        written = [self.post(stream, frame) for stream, _, _, frame in letters]
-        for letter, done in zip(letters, written, strict=True):
+        self.deliver(letters, now, rescued=rescued)
+
+    def write_letter(
+        self, stream: Stream, held: Held, current: Current, letters: list[Letter]
+    ) -> None:
+        """Add a letter with this sig, which is news to the stream."""
+        letters.append((stream, held, current, self._frame(stream, held, current)))
+
+    def deliver(self, letters: Sequence[Letter], now: int, *, rescued: bool = False) -> None:
+        """Write them all. Those whose stream has ended meanwhile are dropped."""
+        open_ = [letter for letter in letters if letter[0].phase is Phase.OPEN]
+        written = [self.post(stream, frame) for stream, _, _, frame in open_]
+        for letter, done in zip(open_, written, strict=True):
             self._posted(letter, now, done=done, rescued=rescued)
 
     def denied(self, user: Holder) -> None:
@@ -111,7 +123,7 @@ class Courier(Roster):
 
     # -- one answer ----------------------------------------------------------------------
 
-    def _write_letter(self, stream: Stream, current: Current, letters: list[Letter]) -> bool:
+    def _answer(self, stream: Stream, current: Current, letters: list[Letter]) -> bool:
         """A letter if this is news to the client, or due again; False if it is neither."""
         held = stream.held(current.holder)
         issued_at = current.issued_at
@@ -120,7 +132,7 @@ class Courier(Roster):
         else:
             fits = issued_at == held.sent and stream.owes and held is stream
         if fits:
-            letters.append((stream, held, current, self._frame(stream, held, current)))
+            self.write_letter(stream, held, current, letters)
         return fits
 
     def _frame(self, stream: Stream, held: Held, current: Current) -> bytes:
@@ -182,9 +194,10 @@ class Courier(Roster):
     def _look_again(self, stream: Stream, held: Held, now: int) -> None:
         if stream.phase is Phase.OPEN:
             held.look_at = self.wheel.now + held.wait(now, self._draw())
-            due = stream.next_due()
-            if due != stream.due:
-                self.wheel.put(stream, due)
+            # A stream that is woken before something is due merely goes back into the wheel.
+            due = stream.due
+            if due > held.look_at or due > stream.resend_at or due > stream.touch_at or not due:
+                self.wheel.put(stream, stream.next_due())
 
     # -- small things --------------------------------------------------------------------
 
@@ -194,9 +207,9 @@ class Courier(Roster):
         return self._tickets.issue(user.sdkappid, user.userid, stream.sent, stream.expires_at)
 
     def spans(self, held: Held) -> Spans:
-        return self._book(held.holder.sdkappid, held.ttl)
+        return self._book(held.holder.sdkappid, held.expires_at - held.sent)
 
     def _late(self, held: Held, now: int) -> bool:
         """In the emergency before expiry, which is never half of a life."""
-        half_left = 2 * (held.expires_at - now) > held.ttl
+        half_left = held.expires_at - now > now - held.sent
         return not half_left and in_emergency(self.spans(held), held.expires_at, now)

@@ -84,8 +84,8 @@ class Gateway:
 
     # -- the listener --------------------------------------------------------------------
 
-    def heard(self, shard: int, events: Sequence[Event]) -> None:
-        self.hub.heard(shard, events)
+    def heard(self, shard: int, events: Sequence[Event], sigs: Sequence[bytes] = ()) -> None:
+        self.hub.heard(shard, events, sigs)
 
     def missed(self, shard: int) -> None:
         self.hub.missed(shard)
@@ -168,7 +168,8 @@ class Gateway:
         self.hub.tick(now)
 
     async def settle(self) -> None:
-        """Ask and deliver all that waits for a lookup."""
+        """Deliver what was heard, then ask and deliver all that waits for a lookup."""
+        self.hub.write_letters()
         await self.hub.lookups.work()
 
     def start(self) -> None:

@@ -1,15 +1,16 @@
 """All open streams of this process, and when each is told what.
 
-The hub hears events, but believes in none: an event only says that it is worth a look. Every
-stream also looks by itself when its sig is due for renewal, more often the nearer expiry
-comes, and now and then in between. So clients get their sigs with Redis and its channels
-dead (rule 1 of the design); events merely make it quick.
+The hub hears events, which bring the new sig or only say that it is worth a look, and relies
+on none of them. Every stream also looks by itself when its sig is due for renewal, more
+often the nearer expiry comes, and now and then in between. So clients get their sigs with
+Redis and its channels dead (rule 1 of the design); events merely make it quick.
 
 Rules:
 1. Events may be repeated, reordered or lost: what a client is sent depends on the state
    that is found, and on what that client was sent or has acked (see ``courier``).
 2. More than ``wide`` streams concerned within about a second are spread over the policy's
-   splay, but nobody is made to wait into the emergency before expiry.
+   splay, but nobody is made to wait into the emergency before expiry. Whose turn comes later
+   looks then: the sig that came with the event may be an old one by that time.
 3. All that is timed is due in wheel time, which goes on whatever the wall clock does.
 
 Limit: an ack names no device. It counts for every stream of the user that was sent that
@@ -22,8 +23,9 @@ second, ``lookups.work()`` when its bell rings.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import chain, repeat
 
-from sigmgr.model import errors
+from sigmgr.model import errors, values
 from sigmgr.model.event import Event, EventType
 from sigmgr.model.holder import Holder, Kind, shard_of
 from sigmgr.model.policy import Policy, Spans
@@ -31,12 +33,16 @@ from sigmgr.model.sig import Current
 from sigmgr.model.ticket import Tickets
 from sigmgr.ports import Clock, Draw, States
 from sigmgr.push import message
-from sigmgr.push.courier import ADMIN, USER, Courier
+from sigmgr.push.courier import ADMIN, USER, Courier, Letter
 from sigmgr.push.lookup import log
 from sigmgr.push.stream import LOOK_MAX, NEVER, Held, Phase, Stream
 
 #: How long a room key that has expired is still looked for, in seconds.
 ROOM_GRACE = 600
+
+#: A wave comes as many messages with few events each. Letters wait for so many of their like,
+#: or until nothing more is there to be read: see rule 3 of ``courier``.
+_WRITTEN_AT_ONCE = 250
 
 _NEWER = frozenset({EventType.ISSUED.value, EventType.RENEWED.value})
 
@@ -73,6 +79,7 @@ class Hub(Courier):
         self._wide = wide
         self._patience = patience
         self._lost: set[int] = set()
+        self._letters: list[Letter] = []
         self._surge = 0
         self._surge_at = 0
 
@@ -122,14 +129,28 @@ class Hub(Courier):
 
     # -- what is heard -------------------------------------------------------------------
 
-    def heard(self, shard: int, events: Sequence[Event]) -> None:
+    def heard(self, shard: int, events: Sequence[Event], sigs: Sequence[bytes] = ()) -> None:
         """Events of a shard; those of users without a stream here cost one look into a dict."""
         now = self._clock()
-        for event in events:
+        for event, sig in zip(events, chain(sigs, repeat(b"")), strict=False):
             holder = event.holder
             streams = self.of(holder if holder.kind == USER else holder.user)
-            if streams and holder.kind != ADMIN:
+            if not streams or holder.kind == ADMIN:
+                continue
+            if event.type in _NEWER:
+                current = values.decode(holder, sig) if sig else None
+                self._newer(event, current, streams, now)
+            else:
                 self._hear(event, streams, now)
+        if len(self._letters) >= _WRITTEN_AT_ONCE:
+            self.write_letters()
+        elif self._letters:
+            self.lookups.bell.set()
+
+    def write_letters(self) -> None:
+        """Write what was heard. The gateway calls this when the loop has come round."""
+        letters, self._letters = self._letters, []
+        self.deliver(letters, self._clock())
 
     def missed(self, shard: int) -> None:
         """Look for everybody of this shard. Done at the next tick, in one pass for all shards:
@@ -143,11 +164,9 @@ class Hub(Courier):
                 self.counters.acked += 1
 
     def _hear(self, event: Event, streams: tuple[Stream, ...], now: int) -> None:
-        if event.type in _NEWER:
-            self._newer(event.holder, event.issued_at, streams, now)
-        elif event.type == EventType.DELIVERED and event.holder.kind == Kind.USER:
+        if event.type == EventType.DELIVERED and event.holder.kind == Kind.USER:
             self.acked(event.holder, event.issued_at)
-            self._newer(event.holder, event.issued_at, streams, now)
+            self._newer(event, None, streams, now)
         elif event.type == EventType.REVOKED:
             for stream in streams:
                 self._hear_revoked(stream, event)
@@ -157,15 +176,26 @@ class Hub(Courier):
                     payload = message.warning_json(event, self.ticket(stream))
                     self.post(stream, stream.frame(message.WILL_EXPIRE, payload))
 
-    def _newer(self, holder: Holder, issued_at: int, streams: tuple[Stream, ...], now: int) -> None:
+    def _newer(
+        self, event: Event, current: Current | None, streams: tuple[Stream, ...], now: int
+    ) -> None:
+        """There is a newer sig; ``current`` is it, where it came with the event."""
+        issued_at = event.issued_at
         for stream in streams:
-            held = stream.held(holder)
-            if issued_at <= max(held.sent, held.acked, held.want, stream.revoked):
+            held = stream.held(event.holder)
+            if issued_at <= held.sent or issued_at <= held.acked or issued_at <= held.want:
+                continue
+            if issued_at <= stream.revoked:
                 continue
             held.want = issued_at
             held.tries = 0
-            if stream.phase is Phase.OPEN:
-                self._fetch(stream, held, now)
+            if stream.phase is not Phase.OPEN:
+                continue
+            seconds = self._wait_in_wave(held, now)
+            if seconds < 2 and current is not None and now < current.renew_at:
+                self.write_letter(stream, held, current, self._letters)
+            else:
+                self._ask_within(stream, held, seconds, now)
 
     def _hear_revoked(self, stream: Stream, event: Event) -> None:
         if event.holder.kind == Kind.ROOM:
@@ -179,16 +209,15 @@ class Hub(Courier):
 
     # -- looking -------------------------------------------------------------------------
 
-    def _fetch(self, stream: Stream, held: Held, now: int) -> None:
-        """Ask at once, or in a wide wave after this stream's share of the splay."""
+    def _wait_in_wave(self, held: Held, now: int) -> int:
+        """Over how many seconds this stream's share is drawn: 0 unless the wave is wide."""
         if self._surge_at != self.wheel.now:
             self._surge_at, self._surge = self.wheel.now, 0
         self._surge += 1
         if self._surge <= self._wide or not held.sent:
-            self.ask(held, now)
-            return
+            return 0
         spans = self.spans(held)
-        self._ask_within(stream, held, min(spans.splay, self._slack(held, spans, now)), now)
+        return min(spans.splay, self._slack(held, spans, now)) if spans.splay else 0
 
     def _ask_within(self, stream: Stream, held: Held, seconds: int, now: int) -> None:
         if seconds < 2:
@@ -205,6 +234,7 @@ class Hub(Courier):
 
     def tick(self, now: int) -> None:
         """Do all that is due. Called about once a second; a late call does what was missed."""
+        self._book.turn()
         due = self.wheel.advance(now)
         if self._lost:
             self._look_for_lost(now)

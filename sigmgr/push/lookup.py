@@ -1,8 +1,8 @@
 """What the hub wants to know of :class:`sigmgr.ports.States`, asked in batches.
 
 Rules:
-1. One flight for the whole gateway: a wave of events becomes a few large lookups, never
-   one for each stream.
+1. A wave of events becomes a few large lookups, never one for each stream. Two are under
+   way at a time: the answer of one travels while that of the other is worked on.
 2. Who is near expiry is asked for first, whatever waits (rule 6 of the design).
 3. One holder that cannot be looked up, say of an app that was removed, must not hold up the
    others of its batch: such a batch is halved until the bad one is alone.
@@ -29,6 +29,8 @@ from sigmgr.telemetry import get_logger
 
 log: Any = get_logger("sigmgr.push")
 
+#: Lookups under way at a time.
+LANES = 2
 #: Renewals asked for at a time by users whose own renewal has not come.
 RESCUES = 16
 
@@ -90,9 +92,12 @@ class Lookups:
     async def work(self) -> None:
         """Ask until nothing waits. Lets others run between batches."""
         while self._urgent or self._wanted or self._rescues or self._seen:
-            await self._look(self._next_batch())
-            await self._rescue()
-            await self._touch()
+            lanes = (self._look_on() for _ in range(LANES))
+            await asyncio.gather(*lanes, self._rescue_on(), self._touch_on())
+
+    async def _look_on(self) -> None:
+        while batch := self._next_batch():
+            await self._look(batch)
             await asyncio.sleep(0)
 
     def _next_batch(self) -> list[Holder]:
@@ -105,8 +110,6 @@ class Lookups:
         return batch
 
     async def _look(self, batch: Sequence[Holder]) -> None:
-        if not batch:
-            return
         try:
             async with asyncio.timeout(self._timeout):
                 answers = await self._states.latest(batch, self._clock())
@@ -128,11 +131,11 @@ class Lookups:
         for holder in batch:
             self._finder.unanswered(holder)
 
-    async def _rescue(self) -> None:
-        users = list(islice(self._rescues.items(), RESCUES))
-        for user, _ in users:
-            del self._rescues[user]
-        await asyncio.gather(*(self._rescue_one(user, issued_at) for user, issued_at in users))
+    async def _rescue_on(self) -> None:
+        while users := list(islice(self._rescues.items(), RESCUES)):
+            for user, _ in users:
+                del self._rescues[user]
+            await asyncio.gather(*(self._rescue_one(user, issued_at) for user, issued_at in users))
 
     async def _rescue_one(self, user: Holder, issued_at: int) -> None:
         try:
@@ -147,12 +150,13 @@ class Lookups:
         else:
             self._finder.found(((c.holder, c) for c in currents), rescued=True)
 
-    async def _touch(self) -> None:
-        users = list(islice(self._seen, self._batch))
-        if not users:
-            return
-        for user in users:
-            del self._seen[user]
+    async def _touch_on(self) -> None:
+        while users := list(islice(self._seen, self._batch)):
+            for user in users:
+                del self._seen[user]
+            await self._touch(users)
+
+    async def _touch(self, users: Sequence[Holder]) -> None:
         try:
             async with asyncio.timeout(self._timeout):
                 await self._states.seen(users, self._clock())

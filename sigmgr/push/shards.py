@@ -211,7 +211,7 @@ class ShardChannels:
         if shard is None:
             return
         try:
-            previous, last, events = wire.decode_message(raw["data"])
+            previous, last, events, sigs = wire.decode_message(raw["data"])
         except ValueError:
             self.counts.malformed += 1
             self._miss(shard)
@@ -219,7 +219,7 @@ class ShardChannels:
         seen = self._seen[shard]
         if previous == seen:
             self._seen[shard] = last
-            self._tell(shard, events)
+            self._tell(shard, events, sigs)
         elif seen is None or last > seen or previous == wire.NO_ID:
             # Something is missing, or the stream is a new one: the stream knows.
             self.counts.gaps += 1
@@ -276,11 +276,11 @@ class ShardChannels:
         self.counts.repaired += len(events)
         self._tell(shard, events)
 
-    def _tell(self, shard: int, events: Sequence[Event]) -> None:
+    def _tell(self, shard: int, events: Sequence[Event], sigs: Sequence[bytes] = ()) -> None:
         self.counts.events += len(events)
         for listener in self._listeners:
             try:
-                listener.heard(shard, events)
+                listener.heard(shard, events, sigs)
             except Exception:
                 log.exception("a listener failed", action="listener-failed", shard=shard)
 

@@ -1,7 +1,8 @@
 """The policy's durations for what a stream holds, kept at hand.
 
-Hashing a policy of twenty fields for each stream was a tenth of a wave's time, so the
-answer is kept per app and lifetime, for as long as the app's policy is the same object.
+A wave asks three times for each stream, and hashing a policy of twenty fields each time was
+a tenth of its cost. So the answer is kept per app and lifetime until :meth:`SpansBook.turn`,
+which the gateway's clock calls: a changed policy counts from the next second on.
 What this module does not do: know the rules; they are in :mod:`sigmgr.model.policy`.
 """
 
@@ -22,16 +23,22 @@ class SpansBook:
 
     def __init__(self, policy_of: Callable[[int], Policy]) -> None:
         self._policy_of = policy_of
-        self._known: dict[tuple[int, int], tuple[Policy, Spans]] = {}
+        self._known: dict[tuple[int, int], Spans] = {}
 
     def __call__(self, sdkappid: int, ttl: int) -> Spans:
+        known = self._known.get((sdkappid, ttl))
+        return self._look_up(sdkappid, ttl) if known is None else known
+
+    def turn(self) -> None:
+        """Ask for every policy anew."""
+        self._known.clear()
+
+    def _look_up(self, sdkappid: int, ttl: int) -> Spans:
         try:
             policy = self._policy_of(sdkappid)
         except errors.SigmgrError:
             policy = _DEFAULTS
-        known = self._known.get((sdkappid, ttl))
-        if known is None or known[0] is not policy:
-            if len(self._known) >= _KEPT:
-                self._known.clear()
-            known = self._known[sdkappid, ttl] = (policy, policy.spans(ttl))
-        return known[1]
+        if len(self._known) >= _KEPT:
+            self._known.clear()
+        spans = self._known[sdkappid, ttl] = policy.spans(ttl)
+        return spans

@@ -16,7 +16,7 @@ What this module does not do: look anything up, or decide when.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from enum import IntEnum
 from typing import Any
 
@@ -25,7 +25,7 @@ from sigmgr.model.policy import Spans
 from sigmgr.model.sig import Current
 from sigmgr.push import message
 
-Send = Callable[[dict[str, Any]], Awaitable[None]]
+Send = Callable[[dict[str, Any]], Coroutine[Any, Any, None]]
 
 #: Waits between two looks for a sig that is known to be out there, in seconds.
 RETRY = (1, 2, 5, 10, 30, 60)
@@ -83,6 +83,7 @@ class Held:
     @property
     def floor(self) -> int:
         """Only what was issued after this is news to the client."""
+        # Asked several times for each stream of a wave: a call of max() would show.
         return max(self.acked, self.sent)
 
     @property
@@ -222,14 +223,12 @@ class Stream(Held):
 
     def write(self, frame: bytes, *, last: bool = False) -> bool:
         """Write now, or answer False where the client is slow. May raise what send raises."""
-        step = self.send(self.envelope(frame, last=last)).__await__()
+        step = self.send(self.envelope(frame, last=last))
         try:
-            next(step)
+            step.send(None)
         except StopIteration:
             return True
-        close = getattr(step, "close", None)
-        if close is not None:
-            close()
+        step.close()
         return False
 
     def cut(self) -> None:

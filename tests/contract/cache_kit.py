@@ -110,11 +110,14 @@ class Ears:
 
     def __init__(self) -> None:
         self.events: list[Event] = []
+        self.sigs: list[bytes] = []
         self.lost: list[int] = []
 
-    def heard(self, shard: int, events: Sequence[Event]) -> None:
+    def heard(self, shard: int, events: Sequence[Event], sigs: Sequence[bytes] = ()) -> None:
         assert all(LAYOUT.shard(one.holder) == shard for one in events)
+        assert len(sigs) in {0, len(events)}
         self.events += events
+        self.sigs += sigs
 
     def missed(self, shard: int) -> None:
         self.lost.append(shard)

@@ -10,10 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sigmgr.cache import values
 from sigmgr.cache.client import RedisParts
 from sigmgr.cache.sigs import SigCache
-from sigmgr.model import errors, wire
+from sigmgr.model import errors, values, wire
 from sigmgr.model.event import EventType
 from sigmgr.model.holder import Holder
 from sigmgr.ports import Announcement, Cache
@@ -181,6 +180,20 @@ async def test_the_stream_holds_facts_and_no_sig(cache: SigCache, redis: RedisPa
     assert sig.usersig not in repr(entries)
 
 
+async def test_a_message_brings_only_sigs_that_were_put(cache: SigCache, redis: RedisParts) -> None:
+    await cache.announce([told(ALICE, NOW, current(ALICE)), revoked(BOB, NOW)], NOW)
+    pubsub = await redis.pubsub()
+    await pubsub.subscribe(LAYOUT.channel(LAYOUT.shard(ALICE)))
+    assert (await pubsub.get_message(timeout=5))["type"] == "subscribe"
+    for at in (NOW, NOW - 1, NOW + 1):
+        await cache.announce([told(ALICE, at, current(ALICE, at))], NOW)
+    said = [wire.decode_message((await pubsub.get_message(timeout=5))["data"]) for _ in range(3)]
+    await pubsub.aclose()
+    sigs = [one.sigs for one in said]
+    assert sigs[:2] == [[b""], [b""]]
+    assert values.decode(ALICE, sigs[2][0]) == current(ALICE, NOW + 1)
+
+
 async def test_the_stream_is_trimmed(redis: RedisParts) -> None:
     cache = cache_over(redis, stream_length=100)
     for start in range(0, 1000, 250):
@@ -194,8 +207,9 @@ async def test_a_message_says_what_was_before_it(cache: SigCache, redis: RedisPa
     pubsub = await redis.pubsub()
     await pubsub.subscribe(LAYOUT.channel(shard))
     assert (await pubsub.get_message(timeout=5))["type"] == "subscribe"
-    await cache.announce([told(ALICE)], NOW)
-    await cache.announce([told(one) for one in mates], NOW)
+    await cache.announce([told(ALICE, NOW, current(ALICE))], NOW)
+    given = [told(one, NOW, current(one)) for one in mates[:10]]
+    await cache.announce([*given, *map(told, mates[10:])], NOW)
     first, second = [
         wire.decode_message((await pubsub.get_message(timeout=5))["data"]) for _ in range(2)
     ]
@@ -203,6 +217,9 @@ async def test_a_message_says_what_was_before_it(cache: SigCache, redis: RedisPa
     assert first.previous == wire.NO_ID < first.last == second.previous < second.last
     assert first.events == [event(ALICE)]
     assert second.events == [event(one) for one in mates]
+    assert [values.decode(ALICE, sig) for sig in first.sigs] == [current(ALICE)]
+    assert [*map(values.decode, mates, second.sigs[:10])] == [*map(current, mates[:10])]
+    assert second.sigs[10:] == [b""] * 10
     entries = await raw(redis, "XRANGE", LAYOUT.stream_key(shard), "-", "+")
     ids = [wire.parse_id(entry_id) for entry_id, _ in entries]
     assert (ids[0], ids[-1], len(ids)) == (first.last, second.last, 21)

@@ -36,7 +36,7 @@ SLOTS = 16384
 class AnyShard(Ears):
     """The kit's ears know the kit's layout only."""
 
-    def heard(self, shard: int, events: object) -> None:
+    def heard(self, shard: int, events: object, sigs: object = ()) -> None:
         self.events += events  # type: ignore[arg-type]
 
 

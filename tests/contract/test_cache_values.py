@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sigmgr.cache import values
-from sigmgr.model import wire
+from sigmgr.model import values, wire
 from sigmgr.model.event import Event, EventType
 from sigmgr.model.holder import Holder, Kind
 from sigmgr.model.sig import Current, Format, Reason
@@ -129,18 +128,21 @@ def test_an_event_gives_itself_back(one: Event) -> None:
     assert wire.decode_event(wire.encode_event(one)) == one
 
 
-@given(ids, ids, st.lists(events, max_size=20))
+@given(ids, ids, st.lists(st.tuples(events, st.binary(max_size=300)), max_size=20))
 def test_a_message_gives_itself_back(
-    previous: wire.StreamId, last: wire.StreamId, some: list[Event]
+    previous: wire.StreamId, last: wire.StreamId, some: list[tuple[Event, bytes]]
 ) -> None:
-    data = wire.encode_message(previous, last, some)
-    assert wire.decode_message(data) == wire.Message(previous, last, some)
+    said, sigs = [one for one, _ in some], [sig for _, sig in some]
+    data = wire.encode_message(previous, last, said, sigs)
+    assert wire.decode_message(data) == wire.Message(previous, last, said, sigs)
+    with pytest.raises(ValueError, match="as many"):
+        wire.decode_message(wire.encode_message(previous, last, said, [*sigs, b"x"]))
 
 
 @pytest.mark.parametrize("count", [0, 1, 15, 16, 255, 256, 1000])
 def test_messages_of_any_length(count: int) -> None:
     some = [event(holder(), NOW + i) for i in range(count)]
-    data = wire.encode_message((1, 2), (3, 4), some)
+    data = wire.encode_message((1, 2), (3, 4), some, [b""] * count)
     assert wire.decode_message(data).events == some
 
 

@@ -152,7 +152,7 @@ async def test_a_message_whose_stream_was_wiped_behind_it_is_told(redis: RedisPa
     async with listening(redis, ears) as channels:
         ears.lost.clear()
         await raw(redis, "DEL", STREAM)
-        data = wire.encode_message((2**42, 1), (2**42, 2), [event(MATES[0])])
+        data = wire.encode_message((2**42, 1), (2**42, 2), [event(MATES[0])], [b""])
         await raw(redis, "PUBLISH", CHANNEL, data)
         await until(lambda: ears.events == [event(MATES[0])])
         await cache.announce([told(MATES[1])], NOW)
@@ -169,11 +169,11 @@ async def test_ids_that_go_back_are_missed(redis: RedisParts) -> None:
         ears.lost.clear()
         await raw(redis, "DEL", STREAM)
         await raw(redis, "XADD", STREAM, "5-1", "e", wire.encode_event(event(MATES[0])))
-        data = wire.encode_message(wire.NO_ID, (5, 1), [event(MATES[0])])
+        data = wire.encode_message(wire.NO_ID, (5, 1), [event(MATES[0])], [b""])
         await raw(redis, "PUBLISH", CHANNEL, data)
         await until(lambda: bool(ears.lost))
         await raw(redis, "XADD", STREAM, "5-2", "e", wire.encode_event(event(MATES[1])))
-        data = wire.encode_message((5, 1), (5, 2), [event(MATES[1])])
+        data = wire.encode_message((5, 1), (5, 2), [event(MATES[1])], [b""])
         await raw(redis, "PUBLISH", CHANNEL, data)
         await until(lambda: event(MATES[1]) in ears.events)
         assert ears.lost == [SHARD]
@@ -227,7 +227,7 @@ async def test_junk_in_a_stream_is_missed_and_survived(redis: RedisParts) -> Non
 
 
 class Deaf:
-    def heard(self, shard: int, events: Sequence[Event]) -> None:
+    def heard(self, shard: int, events: Sequence[Event], sigs: Sequence[bytes] = ()) -> None:
         raise RuntimeError("a fault of mine")
 
     def missed(self, shard: int) -> None:

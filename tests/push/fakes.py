@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from sigmgr.model import errors
+from sigmgr.model import errors, values
 from sigmgr.model.event import Event, EventType
 from sigmgr.model.holder import Holder
 from sigmgr.model.policy import Policy
@@ -188,11 +188,20 @@ class House:
         return self.gateway.counters
 
     def renew(
-        self, holder: Holder, issued_at: int, ttl: int = 90 * DAY, *, tell: bool = True
+        self,
+        holder: Holder,
+        issued_at: int,
+        ttl: int = 90 * DAY,
+        *,
+        tell: bool = True,
+        bring: bool = False,
     ) -> None:
-        self.states.put(sig(holder, issued_at, ttl, "NearingExpiry"))
+        """``bring``: the event comes with the sig."""
+        made = sig(holder, issued_at, ttl, "NearingExpiry")
+        self.states.put(made)
         if tell:
-            self.gateway.heard(0, [event(EventType.RENEWED, holder, issued_at, ttl)])
+            brought = [values.encode(made)] if bring else []
+            self.gateway.heard(0, [event(EventType.RENEWED, holder, issued_at, ttl)], brought)
 
     async def open(self, name: str = "ann", last_event_id: bytes = b"") -> Client:
         client = self.connect(name, last_event_id)

@@ -12,7 +12,7 @@ import asyncio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sigmgr.model import errors
+from sigmgr.model import errors, values
 from sigmgr.model.event import EventType
 from tests.push.fakes import NOW, Client, House, event, room, sig, user
 
@@ -51,11 +51,13 @@ class World:
 
     def newer(self, holder, tell: bool) -> None:
         self.issued = max(self.issued + 1, self.house.clock())
-        self.house.states.put(sig(holder, self.issued))
+        made = sig(holder, self.issued)
+        self.house.states.put(made)
         said = event(EventType.RENEWED, holder, self.issued)
         self.told.append(said)
         if tell:
-            self.house.gateway.heard(0, [said])
+            brought = [values.encode(made)] if self.issued % 2 else [b""]
+            self.house.gateway.heard(0, [said], brought)
 
     async def do(self, what: str, *args) -> None:
         house = self.house

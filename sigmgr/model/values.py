@@ -45,7 +45,8 @@ _REASONS: Final = (
     Reason.REVOKED.value,
 )
 _REASON_CODES: Final = {name: code for code, name in enumerate(_REASONS)}
-_TO_BASE64: Final = bytes.maketrans(b"*-_", b"+/=")
+# The standard signs become one that is no base64: they would not come back as they were.
+_TO_BASE64: Final = bytes.maketrans(b"*-_+/=", b"+/=!!!")
 _FROM_BASE64: Final = bytes.maketrans(b"+/=", b"*-_")
 
 
@@ -101,10 +102,11 @@ def decode(holder: Holder, value: bytes) -> Current | None:
 def _pack_sig(sig: str) -> bytes | None:
     """The bytes behind a sig string, or None where they would not give the string back."""
     try:
-        raw = binascii.a2b_base64(sig.encode("ascii").translate(_TO_BASE64))
+        raw = binascii.a2b_base64(sig.encode("ascii").translate(_TO_BASE64), strict_mode=True)
     except ValueError:
         return None
-    return raw if raw and _unpack_sig(raw) == sig else None
+    # Strict, so only the bits that fill up the last character can differ.
+    return raw if raw and _unpack_sig(raw[-(len(raw) % 3 or 3) :]) == sig[-4:] else None
 
 
 def _unpack_sig(raw: bytes) -> str:
