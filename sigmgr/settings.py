@@ -113,8 +113,9 @@ class Settings(Section):
         try:
             return Path(self.master_key_file).read_text(encoding="ascii").strip()
         except (OSError, UnicodeDecodeError) as error:
+            why = error.strerror if isinstance(error, OSError) else "it is no ASCII text"
             raise errors.BadSettings(
-                f"the master key file cannot be read: {type(error).__name__}"
+                f"the master key file {self.master_key_file} cannot be read: {why}"
             ) from error
 
 
@@ -125,8 +126,15 @@ def load(config: str | None = None, environ: Mapping[str, str] | None = None) ->
     try:
         return Settings.model_validate(tree)
     except ValidationError as error:
-        found = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        found = "; ".join(_told(dict(one)) for one in error.errors())
         raise errors.BadSettings(f"settings are not valid: {found}") from None
+
+
+def _told(found: Mapping[str, Any]) -> str:
+    """One fault, by the name of its setting and without its value."""
+    unknown = found["type"] == "extra_forbidden"
+    what = "there is no such setting" if unknown else str(found["msg"])
+    return f"{'.'.join(map(str, found['loc']))}: {what}"
 
 
 def _from_file(path: str) -> dict[str, Any]:
@@ -136,7 +144,7 @@ def _from_file(path: str) -> dict[str, Any]:
     except FileNotFoundError:
         raise errors.BadSettings(f"there is no settings file {path}") from None
     except OSError as error:
-        raise errors.BadSettings(f"{path} cannot be read: {type(error).__name__}") from error
+        raise errors.BadSettings(f"{path} cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise errors.BadSettings(f"{path} is not TOML: {error}") from None
 

@@ -69,7 +69,7 @@ def add(
     )
     output.say_json(_shown(added)) if as_json else output.say_table(_table(added))
     output.note(
-        f"Next: sigmgr key add {sdkappid} --file KEYFILE --activate, or let sigmgr make one:"
+        f"Next: sigmgr key add {sdkappid} --file KEYFILE --activate, or to try things out:"
         f" sigmgr key generate {sdkappid} --format v2 --activate"
     )
 

@@ -60,7 +60,15 @@ def downgrade(revision: str, config: calls.Config = None, yes: calls.Yes = False
         raise output.Misuse(
             f"there is no revision {revision!r}", f"Take one of {', '.join(known)}."
         )
-    if calls.held_back(f"This takes the schema back to {revision}; data may be lost.", yes):
+    way = _with_engine(config, lambda engine: migrate.way_down(engine, revision))
+    if not way:
+        output.say("nothing to take back")
+        return
+    what = (
+        f"This takes back {', '.join(way)}, with the tables and columns that came with it"
+        " and all that is in them."
+    )
+    if calls.held_back(what, yes):
         raise typer.Exit(NEGATIVE)
     done = _with_engine(config, lambda engine: migrate.downgrade(engine, revision))
     output.say(f"taken back: {', '.join(done)}" if done else "nothing to take back")

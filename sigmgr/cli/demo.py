@@ -29,7 +29,9 @@ def demo(
     seconds: Annotated[
         int | None, typer.Option("--seconds", min=1, help="Stop after so long; else Ctrl-C.")
     ] = None,
-    port: Annotated[int, typer.Option("--port", help="Where the service listens.")] = 8080,
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65535, help="Where the service listens.")
+    ] = 8080,
     clients: Annotated[int, typer.Option("--clients", min=2, help="Emulated users.")] = 200,
     ttl: Annotated[int, typer.Option("--ttl", min=15, help="Life of a sig in seconds.")] = 30,
 ) -> None:

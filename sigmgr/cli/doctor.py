@@ -21,6 +21,14 @@ app = command_app("Check the set-up.")
 #: Seconds between clocks that nobody needs to mind, for the cloud counts whole seconds.
 _SKEW = 2.0
 
+#: The general advice for these is to call the doctor.
+_ADVICE = {
+    "store-unavailable": "Does it run where database.url (SIGMGR_DATABASE__URL) says, and may"
+    " this user and machine connect?",
+    "cache-unavailable": "Does it run where redis.url (SIGMGR_REDIS__URL) says? Without it the"
+    " service goes on, more slowly.",
+}
+
 
 class Finding(NamedTuple):
     """One line of the answer. ``verdict`` is ok, warn or fail."""
@@ -68,14 +76,17 @@ async def _examine(settings: Settings) -> list[Finding]:
     found: list[Finding] = []
     engine = wiring.open_database(settings)
     try:
-        checks: list[tuple[str, Callable[[], AsyncIterator[Finding]]]] = [
+        chain: list[tuple[str, Callable[[], AsyncIterator[Finding]]]] = [
             ("database", lambda: _database(engine)),
             ("schema", lambda: _schema(engine)),
             ("keys", lambda: _keys(settings)),
-            ("redis", lambda: _redis(settings)),
         ]
-        for part, check in checks:
-            found += await _run(part, check)
+        for part, check in chain:
+            answer = await _run(part, check)
+            found += answer
+            if answer[-1].part == part and answer[-1].verdict == "fail":
+                break  # the next would fail for the same reason
+        found += await _run("redis", lambda: _redis(settings))
     finally:
         await engine.close()
     return found
@@ -89,7 +100,8 @@ async def _run(part: str, check: Callable[[], AsyncIterator[Finding]]) -> list[F
         async for finding in check():
             found.append(finding)  # noqa: PERF401  what was found before an error counts
     except SigmgrError as error:
-        found.append(Finding(part, "fail", f"{error.text} ({error.code})", error.advice))
+        advice = _ADVICE.get(error.code, error.advice)
+        found.append(Finding(part, "fail", f"{error.text} ({error.code})", advice))
     return found
 
 
@@ -134,7 +146,7 @@ async def _keys(settings: Settings) -> AsyncIterator[Finding]:
         yield Finding(
             "outbox",
             "warn" if late else "ok",
-            f"{pending} events wait, the oldest for {oldest} s",
+            f"{pending} events wait, the oldest for {oldest} s" if pending else "no event waits",
             "Is a worker running, and does Redis answer it?" if late else "",
         )
 

@@ -47,6 +47,13 @@ COMMANDS = {
     "revoke": "sigmgr.cli.users",
 }
 
+#: How the words of the library that checks options are said here.
+_PLAINER = {
+    "Value error, ": "",
+    "Input should be a valid integer, unable to parse string as an integer": "it is no number",
+    "Input should be": "it is to be",
+}
+
 
 class Group(typer.core.TyperGroup):
     """A group that shows its help when called bare; that is still exit status 2."""
@@ -168,6 +175,8 @@ def _usage(error: Any) -> int:
     context = getattr(error, "ctx", None)
     path = context.command_path if context else "sigmgr"
     text = getattr(error, "format_message", lambda: "")() or "aborted"
+    for said, plain in _PLAINER.items():
+        text = text.replace(said, plain)
     output.complain(text, "usage", f"See '{path} --help'.")
     return USAGE
 

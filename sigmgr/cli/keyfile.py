@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,28 +38,24 @@ def one_from_stdin(*sources: str) -> None:
 
 def signing_key(source: str, key_format: str) -> SigningKey:
     """A private PEM for v1, the secret for v2. Raises BadKey or Misuse."""
-    from sigmgr.model import errors, keys
+    from sigmgr.model import keys
 
-    content = _read(source)
-    try:
+    content = read(source)
+    with named(source):
         return keys.from_material(key_format, content)
-    except errors.BadKey as error:
-        raise errors.BadKey(f"{_name(source)}: {error.text}") from None
 
 
 def verifying_keys(sources: Sequence[str]) -> list[VerifyingKey]:
     """A PEM, public or private, is for v1; anything else is a v2 secret. Raises as above."""
-    from sigmgr.model import errors, keys
+    from sigmgr.model import keys
     from sigmgr.model.sig import Format
 
     found = []
     for source in sources:
-        content = _read(source)
+        content = read(source)
         key_format = Format.V1 if b"-----BEGIN" in content else Format.V2
-        try:
+        with named(source):
             found.append(keys.verifier_from_material(key_format, content))
-        except errors.BadKey as error:
-            raise errors.BadKey(f"{_name(source)}: {error.text}") from None
     return found
 
 
@@ -69,7 +66,8 @@ def sig_text(given: str) -> str:
     return sys.stdin.buffer.read(_MOST_BYTES).decode("utf-8", "replace").strip()
 
 
-def _read(source: str) -> bytes:
+def read(source: str, option: str = "--key") -> bytes:
+    """What the file holds that ``option`` names. Raises Misuse."""
     if source == STDIN:
         return sys.stdin.buffer.read(_MOST_BYTES)
     try:
@@ -77,7 +75,7 @@ def _read(source: str) -> bytes:
             return file.read(_MOST_BYTES)
     except (OSError, ValueError) as error:
         if _LOOKS_SECRET.fullmatch(source):
-            text = "--key takes the name of a file, and what is given looks like a key itself"
+            text = f"{option} takes the name of a file, and what is given looks like a key itself"
             raise output.Misuse(text, "Put the key into a file with mode 0600.") from None
         why = error.strerror if isinstance(error, OSError) else "no file has such a name"
         raise output.Misuse(
@@ -85,5 +83,13 @@ def _read(source: str) -> bytes:
         ) from None
 
 
-def _name(source: str) -> str:
-    return "standard input" if source == STDIN else source
+@contextmanager
+def named(source: str) -> Iterator[None]:
+    """What is wrong with a key is told with the name of its file."""
+    from sigmgr.model import errors
+
+    try:
+        yield
+    except errors.BadKey as error:
+        name = "standard input" if source == STDIN else source
+        raise errors.BadKey(f"{name}: {error.text}") from None

@@ -25,6 +25,14 @@ _DAY, _HOUR, _MINUTE = 86400, 3600, 60
 # A sig or a secret in a place where it does not belong, such as a mistyped command line.
 _SECRET = re.compile(r"[0-9A-Za-z*_+=-]{64,}")
 
+#: Advice for a shell where the general one speaks of HTTP.
+_IN_A_SHELL = {
+    errors.HolderUnknown.code: "Issue the first one: sigmgr issue SDKAPPID USERID",
+    errors.AlreadyReplaced.code: "See the current one: sigmgr issue SDKAPPID USERID",
+    errors.RevokePause.code: "Try again in a few seconds.",
+    errors.StoreUnavailable.code: "Try again in a moment; see 'sigmgr doctor' for the cause.",
+}
+
 
 class Misuse(errors.InputError):
     """The command line asks for what cannot be done; ``hint`` says what can."""
@@ -73,8 +81,8 @@ def complain(text: str, code: str, advice: str) -> None:
 
 def complain_about(error: errors.SigmgrError) -> None:
     """An error of sigmgr's own tree."""
-    advice = error.hint if isinstance(error, Misuse) else error.advice
-    complain(error.text, error.code, advice)
+    here = error.hint if isinstance(error, Misuse) else _IN_A_SHELL.get(error.code)
+    complain(error.text, error.code, here or error.advice)
 
 
 def iso(seconds: int) -> str:

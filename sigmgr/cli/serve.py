@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from enum import StrEnum
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,6 +17,11 @@ if TYPE_CHECKING:
     from sigmgr.settings import Settings
 
 app = command_app("Run the service.")
+
+_SET_STREAM_URL = (
+    "set http.stream_url (SIGMGR_HTTP__STREAM_URL) to the address that clients reach the"
+    " gateways at, such as https://sigmgr.example.com/v1/stream"
+)
 
 
 class Role(StrEnum):
@@ -38,7 +44,9 @@ def roles_of(role: str) -> frozenset[str]:
 def serve(
     role: Annotated[Role, typer.Option("--role", help="Which part this process is.")] = Role.ALL,
     host: Annotated[str | None, typer.Option("--host", help="Where to listen.")] = None,
-    port: Annotated[int | None, typer.Option("--port", help="0 takes any free one.")] = None,
+    port: Annotated[
+        int | None, typer.Option("--port", min=0, max=65535, help="0 takes any free one.")
+    ] = None,
     upgrade: Annotated[
         bool, typer.Option("--upgrade", help="Bring the database up to date first.")
     ] = False,
@@ -68,24 +76,43 @@ def serve(
 
 async def _serve(settings: Settings, role: Role, upgrade: bool) -> None:
     from sigmgr import wiring
+    from sigmgr.http.server import bracketed
     from sigmgr.telemetry import get_logger
 
     if upgrade:
         await upgraded(settings)
     stop = stopping()
     log = get_logger("sigmgr.serve")
-    async with wiring.open_service(settings, roles_of(role.value)) as service:
+    roles = roles_of(role.value)
+    if missing := stream_url_missing(settings, roles):
+        log.warning(missing, action="stream-url", advice=_SET_STREAM_URL)
+    async with wiring.open_service(settings, roles) as service:
 
         def bound(port: int) -> None:
             log.info(
                 "sigmgr serves",
                 action="serving",
-                url=f"http://{settings.http.host}:{port}",
+                url=f"http://{bracketed(settings.http.host)}:{port}",
                 role=role.value,
             )
 
         await service.run(stop, bound=bound)
     log.info("sigmgr has stopped", action="stopped", role=role.value)
+
+
+def stream_url_missing(settings: Settings, roles: frozenset[str]) -> str:
+    """What is wrong with the address that backends hand to clients; empty where nothing is."""
+    if settings.http.stream_url or Role.API.value not in roles:
+        return ""
+    host = settings.http.host
+    told = "http.stream_url is not set, so that backends tell clients to open streams at"
+    if Role.GATEWAY.value not in roles:
+        return f"{told} this process, which serves none"
+    try:
+        everywhere = ip_address(host).is_unspecified
+    except ValueError:
+        everywhere = False
+    return f"{told} {host}, which nobody can reach" if everywhere else ""
 
 
 async def upgraded(settings: Settings, *, quiet: bool = False) -> None:

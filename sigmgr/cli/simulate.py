@@ -63,7 +63,9 @@ async def _run(days: int, holders: int, seed: int, *, quiet: bool) -> Report:
         TextColumn("{task.description}"),
     )
     console = Console(stderr=True)
-    with Progress(*columns, console=console, disable=quiet, transient=True) as bar:
+    # Where no terminal reads, the bar would leave an empty line behind.
+    hidden = quiet or not console.is_terminal
+    with Progress(*columns, console=console, disable=hidden, transient=True) as bar:
         task = bar.add_task("", total=days)
 
         def show(day: int, so_far: Report) -> None:
@@ -75,15 +77,17 @@ async def _run(days: int, holders: int, seed: int, *, quiet: bool) -> Report:
 
 
 def _summary(report: Report, spent: float) -> None:
+    retried = ", each tried again later" if report.failures else ""
     output.say_table(
         [
             ("seed", str(report.seed)),
             ("virtual time", f"{report.days} days in {spent:.0f} s"),
-            ("holders", str(report.holders)),
+            ("users", str(report.holders)),
             ("sigs made", str(report.issued)),
-            ("told to clients", f"{report.delivered}, {report.acked} acks"),
-            ("faults", f"{report.faults}, crashes {report.crashes}, wipes {report.wipes}"),
-            ("renewals failed", f"{report.failures}, each tried again"),
+            ("pushed", f"{report.delivered} sigs over streams that were open"),
+            ("acks", f"{report.acked}: of pushes, and of the sig that each stream opens with"),
+            ("faults", _faults(report)),
+            ("failed renewals", f"{report.failures}{retried}"),
             ("kicked", str(report.kicked)),
             ("rules broken", str(len(report.violations))),
         ]
@@ -92,5 +96,17 @@ def _summary(report: Report, spent: float) -> None:
         output.say(f"  rule {violation.rule} at {output.iso(violation.at)}: {violation.text}")
     if report.ok:
         output.note("Every rule held.")
-    else:
-        output.note(f"Replay it with: sigmgr simulate --seed {report.seed} --days {report.days}")
+        return
+    if not report.violations and not report.kicked:
+        output.note("Nothing was pushed: too few users or days to say anything.")
+        return
+    output.note(
+        f"Replay it with: sigmgr simulate --seed {report.seed} --days {report.days}"
+        f" --holders {report.holders}"
+    )
+
+
+def _faults(report: Report) -> str:
+    crashes = "1 a crash" if report.crashes == 1 else f"{report.crashes} of them crashes"
+    wipes = "once" if report.wipes == 1 else f"{report.wipes} times"
+    return f"{report.faults}, {crashes}; Redis wiped {wipes}"

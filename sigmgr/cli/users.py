@@ -156,6 +156,8 @@ def revoke(
     """End all sigs of a user and close the user's streams."""
     check_userid(userid)
     what = f"All sigs of {userid} in app {sdkappid} will be dead; open streams are closed."
+    if not yes:
+        calls.with_base(config, lambda base: base.catalog.get_app(sdkappid))
     if calls.held_back(what, yes):
         raise typer.Exit(NEGATIVE)
     at = calls.with_desk(

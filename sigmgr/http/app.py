@@ -6,7 +6,8 @@ A front in raw ASGI stands before the framework and
 3. bounds bodies, and hands the path on undecoded, so that ``%2F`` stays part of a user id;
 4. turns whatever is raised into a problem document.
 
-Routes are chosen by role: ``api`` serves backends, ``gateway`` clients, all serve health.
+Routes are chosen by role: ``api`` serves backends, ``gateway`` clients, all serve health and
+the documents of what they serve.
 """
 
 from __future__ import annotations
@@ -46,12 +47,11 @@ def _framework(doors: Doors) -> FastAPI:
         app.include_router(backend.router(doors))
     if GATEWAY in doors.roles:
         app.include_router(stream.router(doors))
-    if API in doors.roles:
-        _documents(app)
+    _documents(app, doors.roles)
     return app
 
 
-def _documents(app: FastAPI) -> None:
+def _documents(app: FastAPI, roles: frozenset[str]) -> None:
     """``/openapi.json`` and ``/docs``: no token, no secret, nothing from another host."""
 
     @app.get("/openapi.json", include_in_schema=False)
@@ -60,7 +60,7 @@ def _documents(app: FastAPI) -> None:
 
     @app.get("/docs", include_in_schema=False)
     async def docs(request: Request) -> HTMLResponse:
-        page = pages.render(finish(app), str(request.base_url).rstrip("/"))
+        page = pages.render(finish(app), str(request.base_url).rstrip("/"), roles)
         return HTMLResponse(page, headers={"content-security-policy": pages.POLICY})
 
 

@@ -1,7 +1,9 @@
 """``/livez`` and ``/readyz``: is the process alive, and can it do its work?
 
 ``/livez`` asks nobody, so that a dead database does not get every process restarted.
-``/readyz`` asks each part, all at once, and gives each a moment only.
+``/readyz`` asks each part, all at once, and gives each a moment only. Who answers "degraded"
+stays in the load balancer: where every process misses the same part, taking all of them out
+would be the outage.
 """
 
 from __future__ import annotations
@@ -38,7 +40,8 @@ def router(doors: Doors) -> APIRouter:
         responses={503: {"model": shapes.Readiness, "description": "A check failed."}},
     )
     async def readyz() -> Response:
-        """Each part by name with ``ok`` or what is wrong; 503 where one fails."""
+        """Each part by name: `ok`, `failed: ...` (and then 503), or `degraded: ...` where
+        the process goes on without it, as it does without Redis."""
         said = await asyncio.gather(*map(_ask, doors.ready))
         checks = dict(said)
         good = not any(text.startswith("failed") for text in checks.values())

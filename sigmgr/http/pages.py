@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Collection
 from html import escape
 from typing import Any
 
@@ -19,6 +20,7 @@ _GROUPS = (
     ("client", "Clients", "A browser, phone or desktop holds a ticket and gets the next sig."),
     ("ops", "Ops", "Facts and health, for people and load balancers."),
 )
+_SERVED = {"api": "for backends", "gateway": "for clients"}
 _SAMPLES = {
     "sdkappid": "1400000000",
     "userid": "alice",
@@ -67,8 +69,9 @@ td:first-child{white-space:nowrap}.s4,.s5{color:var(--red);font-weight:600}
 """
 
 
-def render(schema: dict[str, Any], base: str) -> str:
-    """The whole page. ``base`` is this service's address, for the example requests."""
+def render(schema: dict[str, Any], base: str, roles: Collection[str]) -> str:
+    """The whole page. ``base`` is this service's address, for the example requests;
+    ``roles`` are those of this process, which shows its own routes only."""
     menu: list[str] = []
     body: list[str] = []
     for tag, title, about in _GROUPS:
@@ -88,8 +91,16 @@ def render(schema: dict[str, Any], base: str) -> str:
         f'<nav aria-label="Routes"><a href="#top"><strong>sigmgr API</strong></a>{"".join(menu)}'
         '<b>Machine-readable</b><a href="/openapi.json">openapi.json</a></nav>'
         f'<main id="top"><h1>sigmgr API</h1>{_text(schema["info"]["description"])}'
-        f"{_problem(schema)}{''.join(body)}</main></div></body></html>"
+        f"{_elsewhere(roles)}{_problem(schema)}{''.join(body)}</main></div></body></html>"
     )
+
+
+def _elsewhere(roles: Collection[str]) -> str:
+    """Where the routes are that this process does not serve."""
+    away = [f"<b>{name}</b> ({who})" for name, who in _SERVED.items() if name not in roles]
+    if not away:
+        return ""
+    return f"<p>Other processes of this service have more routes: role {', '.join(away)}.</p>"
 
 
 def _routes_of(schema: dict[str, Any], tag: str) -> list[tuple[str, str, dict[str, Any]]]:
@@ -220,4 +231,4 @@ def _text(markdown: str) -> str:
 
 
 def _inline(text: str) -> str:
-    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text, quote=False))
+    return re.sub(r"``?([^`]+)``?", r"<code>\1</code>", escape(text, quote=False))

@@ -12,13 +12,16 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
 import errno
 import logging
 import os
 import socket
 import stat
+import threading
 from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -28,7 +31,25 @@ from sigmgr.model import errors
 log = logging.getLogger("sigmgr.http")
 
 BACKLOG = 4096
+PATIENCE = 5.0  # for a name server, before anything is served
 KEEP_ALIVE = 65  # longer than the idle time of common load balancers
+
+#: In other words than the system's.
+_WHY = {
+    socket.EAI_NONAME: "there is no such host",
+    socket.EAI_AGAIN: "no name server answers",
+    errno.EADDRNOTAVAIL: "no interface of this machine has this address",
+}
+_Place = tuple[socket.AddressFamily, Any]
+
+
+class BadAddress(errors.BadSettings):
+    """The address cannot be listened on."""
+
+    advice = (
+        "Give --host an address of this machine (127.0.0.1, or 0.0.0.0 for all of them), and"
+        " --port a number from 1024 up, or 0 for any that is free."
+    )
 
 
 class _Server(uvicorn.Server):
@@ -47,16 +68,35 @@ class _Server(uvicorn.Server):
         self._said_started()
 
 
-def bind(host: str, port: int) -> socket.socket:
-    """A bound TCP socket. Raises AddressInUse or BadSettings; port 0 takes a free one."""
-    place = f"{host}:{port}"
+async def bind(host: str, port: int, *, patience: float = PATIENCE) -> socket.socket:
+    """A bound TCP socket; port 0 takes a free one. Raises AddressInUse or BadAddress, the
+    latter also where a name is not resolved within ``patience`` seconds."""
+    place = f"{bracketed(host)}:{port}"
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        family, _, _, _, address = found[0]
+        async with asyncio.timeout(patience):
+            family, address = await _resolved(host, port)
         # On Linux this only skips TIME_WAIT; a port that is listened on stays refused.
-        return socket.create_server(address[:2], family=family, backlog=BACKLOG)
-    except OSError as error:
+        return socket.create_server(address, family=family, backlog=BACKLOG)
+    except TimeoutError:
+        why = f"the name was not resolved within {patience:g} s"
+        raise BadAddress(f"cannot listen on {place}: {why}") from None
+    except (OSError, UnicodeError) as error:
         raise _refused(place, error) from error
+
+
+async def bind_unless(stop: asyncio.Event, host: str, port: int) -> socket.socket | None:
+    """As :func:`bind`; None where ``stop`` is set before there is an answer."""
+    binding = asyncio.create_task(bind(host, port))
+    try:
+        await _first(binding, stop)
+    finally:
+        binding.cancel()  # nothing, where it is done
+    return binding.result() if binding.done() else None
+
+
+def bracketed(host: str) -> str:
+    """A host as URLs write it."""
+    return f"[{host}]" if ":" in host else host
 
 
 def bind_unix(path: str) -> socket.socket:
@@ -90,7 +130,7 @@ async def serve(
     ``bound`` is called with the port once connections are accepted (0 for a Unix socket).
     ``sock`` is a listening socket that somebody else has bound.
     """
-    listener = sock or (bind_unix(uds) if uds else bind(host, port))
+    listener = sock or (bind_unix(uds) if uds else await bind(host, port))
     name = listener.getsockname()
     number = name[1] if isinstance(name, tuple) else 0
     listening = asyncio.Event()
@@ -126,8 +166,8 @@ def _config(app: ASGIApp) -> uvicorn.Config:
     )
 
 
-async def _first(running: asyncio.Task[None], event: asyncio.Event) -> None:
-    """Until the event, or until the server ends by itself."""
+async def _first(running: asyncio.Task[Any], event: asyncio.Event) -> None:
+    """Until the event, or until the task ends by itself. Raises what that raised."""
     waiting = asyncio.create_task(event.wait())
     try:
         await asyncio.wait([running, waiting], return_when=asyncio.FIRST_COMPLETED)
@@ -180,7 +220,46 @@ def _left_behind(path: str) -> bool:
     raise OSError(errno.EADDRINUSE, "in use")
 
 
-def _refused(place: str, error: OSError) -> errors.SetupError:
-    if error.errno == errno.EADDRINUSE:
+async def _resolved(host: str, port: int) -> _Place:
+    """Family and address. A name is looked up in a thread of its own that nobody waits for:
+    a name server that does not answer holds neither the loop nor the end of the process."""
+    with contextlib.suppress(OSError):
+        return _looked_up(host, port, socket.AI_NUMERICHOST)
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[_Place] = loop.create_future()
+
+    def ask() -> None:
+        found: concurrent.futures.Future[_Place] = concurrent.futures.Future()
+        try:
+            found.set_result(_looked_up(host, port))
+        except (OSError, UnicodeError) as error:
+            found.set_exception(error)
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(tell, found)
+
+    def tell(found: concurrent.futures.Future[_Place]) -> None:
+        if answer.done():
+            return
+        error = found.exception()
+        answer.set_exception(error) if error else answer.set_result(found.result())
+
+    threading.Thread(target=ask, name="resolver", daemon=True).start()
+    return await answer
+
+
+def _looked_up(host: str, port: int, flags: int = 0) -> _Place:
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE | flags)
+    family, _, _, _, address = found[0]
+    return family, address
+
+
+def _refused(place: str, error: OSError | UnicodeError) -> errors.SetupError:
+    if isinstance(error, UnicodeError):
+        number = int(socket.EAI_NONAME)
+    else:
+        number = error.errno or errno.EINVAL
+    if number == errno.EADDRINUSE:
         return errors.AddressInUse(f"{place} is in use by another process")
-    return errors.BadSettings(f"cannot listen on {place}: {error.strerror or error}")
+    # Python's own text of a refused address repeats the address.
+    said = error.strerror if isinstance(error, socket.gaierror) else os.strerror(number)
+    return BadAddress(f"cannot listen on {place}: {_WHY.get(number, said)}")

@@ -6,6 +6,7 @@ holds, and a wait ends with 304 where nothing newer came.
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request, Response
@@ -105,13 +106,15 @@ async def _newer(doors: Doors, ticket: Ticket, held: int, wait: int) -> Current 
     first = await doors.deliver.opened(ticket.user, ticket.issued_at, doors.clock())
     if first[0].issued_at > held:
         return first[0]
-    async for _ in doors.waiters.looks(ticket.user, wait):
-        [found] = await doors.deliver.latest([ticket.user], doors.clock())
-        if found is None:
-            # Revoked or expired meanwhile: a full look, which refuses a revoked ticket.
-            found = (await doors.deliver.opened(ticket.user, ticket.issued_at, doors.clock()))[0]
-        if found.issued_at > held:
-            return found
+    async with aclosing(doors.waiters.looks(ticket.user, wait)) as looks:
+        async for _ in looks:
+            [found] = await doors.deliver.latest([ticket.user], doors.clock())
+            if found is None:
+                # Revoked or expired meanwhile: a full look, which refuses a revoked ticket.
+                state = await doors.deliver.opened(ticket.user, ticket.issued_at, doors.clock())
+                found = state[0]
+            if found.issued_at > held:
+                return found
     return None
 
 

@@ -120,6 +120,8 @@ class Months:
             sorted(app.sdkappid for app in backends.registry.apps()), holders, self._rng
         )
         self._agenda: list[tuple[int, Holder]] = []
+        self._looking: list[Person] = []
+        self._opened: list[Person] = []
         self._progress = progress
         self.report = Report(seed=seed, days=days, holders=holders)
         self._flows = self._start_worker()
@@ -216,8 +218,8 @@ class Months:
         await self._try(lambda: self._flows.relay.sweep(now, grace=0))
         if step % 2 == 0:
             await self._try(lambda: self._flows.warn.tick(now))
-            await self._try(lambda: self._flows.reconcile.step(now))
         if step % 6 == 0:
+            await self._try(lambda: self._flows.reconcile.step(now))
             await self._try(lambda: self._flows.seen.flush(now))
             await self._try(lambda: self._flows.reconcile.clean_up(now))
         await self._try(self._flows.teller.flush)
@@ -251,6 +253,21 @@ class Months:
         while self._agenda and self._agenda[0][0] <= self._true:
             _, user = heapq.heappop(self._agenda)
             await self._act(self._crowd.people[user])
+        await self._gateway()
+        if self._rng.random() < 0.9:
+            # Else a sweep comes first, and these are told twice.
+            await self._try(self._flows.teller.flush)
+
+    async def _gateway(self) -> None:
+        """What streams caused in this step: those that had just opened confirm, those whose
+        timer went off get what is new. Acks of one moment are written together, as by day."""
+        opened, self._opened = self._opened, []
+        await asyncio.gather(*map(self._ack, opened))
+        looking, self._looking = self._looking, []
+        if looking:
+            await self._deliver([person.user for person in looking])
+            again = [person for person in looking if self._rng.random() < 0.5]
+            await asyncio.gather(*map(self._ack, again))
 
     async def _deliver(self, users: list[Holder]) -> None:
         """What a gateway does for streams it holds: look for the latest and send it."""
@@ -289,9 +306,7 @@ class Months:
             self._plan_visit(person, person.away_until)
             return
         if self._true >= person.held.renew_at:
-            await self._deliver([person.user])
-            if self._rng.random() < 0.5:
-                await self._ack(person)
+            self._looking.append(person)
         self._plan_visit(person, self._true + 4 * DAY)
 
     async def _come(self, person: Person) -> None:
@@ -314,7 +329,7 @@ class Months:
             person.away_until = 1
             self._plan_visit(person, self._true + STEP)
         elif person.habit == "connected":
-            await self._ack(person)
+            self._opened.append(person)
             self._plan_visit(person, self._true + 2 * DAY)
         else:
             person.leave(self._cloud, self._true + int((5 + 50 * self._rng.random()) * DAY))

@@ -18,13 +18,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import tempfile
+import threading
+import weakref
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
+import aiosqlite
 from sqlalchemy import URL, Connection, event, exc, make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from sigmgr.model import errors
+from sigmgr.store import inline as inline_driver
 from sigmgr.store.dialect import POSTGRES, SQLITE, Dialect
 
 #: PostgreSQL: undefined table, undefined column, schema that does not exist.
@@ -32,17 +36,52 @@ _NOT_MIGRATED_STATES = frozenset({"42P01", "42703", "3F000"})
 _NOT_MIGRATED_TEXTS = ("no such table", "no such column", "has no column named")
 
 
+class _Threads:
+    """The driver's threads, one a SQLite connection, so that the last can be waited for.
+
+    The driver stops a connection that does not open, or that is given up half way, without
+    waiting for its thread; that would report to a loop which is closed by then, and die with
+    a traceback.
+    """
+
+    def __init__(self) -> None:
+        self._known: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
+
+    def connect(self, *arguments: Any, **options: Any) -> aiosqlite.Connection:
+        connection = aiosqlite.connect(*arguments, **options)
+        connection._thread.daemon = True  # as SQLAlchemy does where it connects by itself
+        self._known.add(connection._thread)
+        return connection
+
+    async def ended(self, patience: float) -> None:
+        """Wait for all of them, no longer than so many seconds."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + patience
+        for thread in list(self._known):
+            if thread.is_alive():
+                # Not on the loop, which goes on for whoever shares it.
+                await asyncio.to_thread(thread.join, max(0.0, until - loop.time()))
+
+
 class Engine:
     """An open database. Close it with :meth:`close`."""
 
     def __init__(
-        self, engine: AsyncEngine, dialect: Dialect, *, begin: str, timeout: float, home: Any = None
+        self,
+        engine: AsyncEngine,
+        dialect: Dialect,
+        *,
+        begin: str,
+        timeout: float,
+        home: Any = None,
+        threads: _Threads | None = None,
     ) -> None:
         self.dialect = dialect
         self._engine = engine
         self._writer = engine.execution_options(sigmgr_begin=begin)
         self._timeout = timeout
         self._home = home
+        self._threads = threads
         self._turn = asyncio.Lock() if dialect is SQLITE else None
         self._relay_turn = asyncio.Lock()
 
@@ -78,7 +117,11 @@ class Engine:
         return self._relay_turn
 
     async def close(self) -> None:
+        """Close every connection. Nothing of the driver works on when this returns."""
         await self._engine.dispose()
+        if self._threads is not None:
+            # A thread is busy no longer than it waits for the file's lock.
+            await self._threads.ended(self._timeout + 1)
         if self._home is not None:
             self._home.cleanup()
 
@@ -110,18 +153,20 @@ def open_engine(
     statement_timeout_ms: int = 15_000,
     lock_timeout_ms: int = 5_000,
     idle_timeout_ms: int = 30_000,
+    inline: bool = False,
 ) -> Engine:
     """Open a database by its URL; nothing is connected yet.
 
     ``sqlite+aiosqlite:///FILE``, ``sqlite+aiosqlite:///:memory:`` (a private file that is
     gone when closed: several connections must see the same data) or
     ``postgresql+psycopg://USER@HOST/NAME``. The timeouts bound a statement, the wait for a
-    lock, and how long a transaction may stand still. Raises BadSettings.
+    lock, and how long a transaction may stand still. ``inline`` runs SQLite on the loop itself
+    and waits for no lock of another process: see ``store.inline``. Raises BadSettings.
     """
     parsed = _parsed(url)
     pool = {"pool_size": pool_size, "max_overflow": max_overflow, "pool_timeout": pool_timeout}
     if parsed.get_backend_name() == "sqlite":
-        return _open_sqlite(parsed, pool, lock_timeout_ms)
+        return _open_sqlite(parsed, pool, lock_timeout_ms, inline=inline)
     begin = _begin_message(statement_timeout_ms, lock_timeout_ms, idle_timeout_ms)
     engine = create_async_engine(
         parsed.set(drivername="postgresql+psycopg"),
@@ -175,24 +220,29 @@ def _parsed(url: str) -> URL:
     return parsed
 
 
-def _open_sqlite(url: URL, pool: dict[str, Any], lock_timeout_ms: int) -> Engine:
+def _open_sqlite(url: URL, pool: dict[str, Any], lock_timeout_ms: int, *, inline: bool) -> Engine:
     home = None
     if url.database in {None, "", ":memory:"}:
         home = tempfile.TemporaryDirectory(prefix="sigmgr-", ignore_cleanup_errors=True)
         url = url.set(database=f"{home.name}/memory.db")
+    threads = _Threads()
     engine = create_async_engine(
         url.set(drivername="sqlite+aiosqlite"),
         **pool,
         hide_parameters=True,
-        # The driver begins nothing by itself.
-        connect_args={"isolation_level": None, "timeout": lock_timeout_ms / 1000},
+        connect_args={
+            # The driver begins nothing by itself.
+            "isolation_level": None,
+            "timeout": lock_timeout_ms / 1000,
+            "async_creator_fn": inline_driver.connect if inline else threads.connect,
+        },
     )
 
     @event.listens_for(engine.sync_engine, "connect")
     def configure(connection: Any, _: Any) -> None:
         cursor = connection.cursor()
         for pragma in (
-            f"busy_timeout={int(lock_timeout_ms)}",
+            f"busy_timeout={0 if inline else int(lock_timeout_ms)}",
             "journal_mode=WAL",
             "synchronous=NORMAL",
             "foreign_keys=ON",
@@ -202,7 +252,12 @@ def _open_sqlite(url: URL, pool: dict[str, Any], lock_timeout_ms: int) -> Engine
 
     event.listen(engine.sync_engine, "begin", _begin)
     return Engine(
-        engine, SQLITE, begin="BEGIN IMMEDIATE", timeout=lock_timeout_ms / 1000, home=home
+        engine,
+        SQLITE,
+        begin="BEGIN IMMEDIATE",
+        timeout=lock_timeout_ms / 1000,
+        home=home,
+        threads=threads,
     )
 
 
@@ -237,13 +292,21 @@ def _ours(error: exc.SQLAlchemyError) -> errors.SigmgrError | None:
         return None
     state = getattr(error.orig, "sqlstate", None) or ""
     said = str(error.orig)
-    if state in _NOT_MIGRATED_STATES or any(text in said for text in _NOT_MIGRATED_TEXTS):
-        return errors.NotMigrated()
+    if setup := _setup_error(state, said):
+        return setup
     if isinstance(error, exc.IntegrityError):
         return errors.ConflictError("the database refused this: another change was first")
     if isinstance(error, exc.OperationalError | exc.InterfaceError | exc.InternalError):
         label = " ".join(filter(None, (type(error.orig).__name__, state)))
         return errors.StoreUnavailable(f"the database does not answer ({label})")
+    return None
+
+
+def _setup_error(state: str, said: str) -> errors.SetupError | None:
+    if state in _NOT_MIGRATED_STATES or any(text in said for text in _NOT_MIGRATED_TEXTS):
+        return errors.NotMigrated()
+    if "file is not a database" in said:
+        return errors.BadSettings("the file that the database URL names is no SQLite database")
     return None
 
 

@@ -32,6 +32,20 @@ _LOCK_TIMEOUT_MS = 5_000
 _STATEMENT_TIMEOUT_MS = 600_000
 
 
+class SchemaUnknown(errors.NotMigrated):
+    """The database was migrated by a version of sigmgr that this one does not know."""
+
+    code = "schema-unknown"
+    advice = "Run that version or a newer one; only it can take the schema back."
+
+
+class BadRevision(errors.InputError):
+    """The schema cannot be taken back to this revision."""
+
+    code = "bad-revision"
+    advice = "See 'sigmgr db current'; name a revision before that one, or base."
+
+
 def heads() -> list[str]:
     """The revisions that this version wants; one."""
     return list(_scripts().get_heads())
@@ -49,22 +63,36 @@ async def current(engine: Engine) -> str:
 
 
 async def check(engine: Engine) -> None:
-    """Raises NotMigrated, which names both, where the database is at another revision."""
+    """Raises NotMigrated, which names both, where the database is at another revision, and
+    SchemaUnknown where this version does not know that one."""
     found, wanted = await current(engine), heads()
     if [found] != wanted:
+        _line(found)  # a schema that we do not know is no case for 'db upgrade'
         raise errors.NotMigrated(
             f"the database is at revision {found or 'none'}; this version needs {', '.join(wanted)}"
         )
 
 
 async def upgrade(engine: Engine, revision: str = "head") -> list[str]:
-    """Up to a revision; answers those that were applied, none where nothing was to do."""
+    """Up to a revision; answers those that were applied, none where nothing was to do.
+
+    Raises SchemaUnknown.
+    """
     return await _walk(engine, _step_up, revision)
 
 
 async def downgrade(engine: Engine, revision: str) -> list[str]:
-    """Down to a revision or ``base``; answers those that were taken back."""
+    """Down to a revision or ``base``; answers those that were taken back.
+
+    Raises BadRevision, with nothing taken back, where the way down from here does not lead
+    through that revision, and SchemaUnknown.
+    """
     return await _walk(engine, _step_down, revision)
+
+
+async def way_down(engine: Engine, revision: str) -> list[str]:
+    """What :func:`downgrade` would take back, newest first. Raises the same."""
+    return _way_down(await current(engine), revision)
 
 
 async def _walk(engine: Engine, step: Any, revision: str) -> list[str]:
@@ -80,6 +108,7 @@ async def _walk(engine: Engine, step: Any, revision: str) -> list[str]:
 def _step_up(connection: Connection, revision: str) -> str:
     _alone(connection)
     found = _current(connection)
+    _line(found)
     steps = list(_scripts().iterate_revisions(revision, found or "base"))
     if not steps or steps[0].revision == found:
         return ""
@@ -91,11 +120,32 @@ def _step_up(connection: Connection, revision: str) -> str:
 def _step_down(connection: Connection, revision: str) -> str:
     _alone(connection)
     found = _current(connection)
-    target = _scripts().get_revision(revision) if revision != "base" else None
-    if not found or (target is not None and target.revision == found):
+    if not _way_down(found, revision):
         return ""
     command.downgrade(_config(connection), "-1")
     return found
+
+
+def _way_down(found: str, revision: str) -> list[str]:
+    """The revisions from ``found`` down to the one before ``revision``. Raises BadRevision."""
+    line = _line(found)
+    if revision == "base":
+        return line
+    if revision not in line:
+        at = f"revision {found}" if found else "no revision"
+        raise BadRevision(f"the database is at {at}, and {revision} is not among those before it")
+    return line[: line.index(revision)]
+
+
+def _line(found: str) -> list[str]:
+    """A revision and those before it, newest first; none for none. Raises SchemaUnknown."""
+    if not found:
+        return []
+    if found not in revisions():
+        raise SchemaUnknown(
+            f"the database is at revision {found}, which this version does not know"
+        )
+    return [str(script.revision) for script in _scripts().iterate_revisions(found, "base")]
 
 
 def _alone(connection: Connection) -> None:

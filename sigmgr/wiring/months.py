@@ -40,7 +40,7 @@ async def open_months(
     """
     master = MasterKey(b"a run of virtual months has this")
     async with AsyncExitStack() as stack:
-        engine = open_engine("sqlite+aiosqlite:///:memory:")
+        engine = open_engine("sqlite+aiosqlite:///:memory:", inline=True)
         stack.push_async_callback(engine.close)
         await migrate.upgrade(engine)
         catalog = Catalog(engine)

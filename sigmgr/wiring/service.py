@@ -14,7 +14,7 @@ from sigmgr.http import auth
 from sigmgr.http.app import create_app
 from sigmgr.http.doors import API, GATEWAY, WORKER, Doors, ReadyCheck
 from sigmgr.http.longpoll import Waiters
-from sigmgr.http.server import bind, serve
+from sigmgr.http.server import bind_unless, bracketed, serve
 from sigmgr.model import errors
 from sigmgr.model.ticket import Tickets
 from sigmgr.ports import Clock
@@ -28,6 +28,8 @@ from sigmgr.wiring.desk import Desk, open_desk
 
 #: Batches of each app in one tick of renewal.
 _ROUNDS = 5
+#: The server cuts a drain that takes half of the time to stop; some of that is for its end.
+_DRAIN_SHARE = 0.4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,12 +43,14 @@ class Service:
     waiters: Waiters
 
     async def run(self, stop: asyncio.Event, *, bound: Callable[[int], None] | None = None) -> None:
-        """Serve HTTP and tick. Raises AddressInUse."""
+        """Serve HTTP and tick. Raises AddressInUse, BadAddress."""
         http = self.desk.base.settings.http
-        listener = bind(http.host, http.port)
+        listener = await bind_unless(stop, http.host, http.port)
+        if listener is None:
+            return
         port = listener.getsockname()[1]
         # Which port 0 became is known only now.
-        stream_url = http.stream_url or f"http://{http.host}:{port}/v1/stream"
+        stream_url = http.stream_url or f"http://{bracketed(http.host)}:{port}/v1/stream"
         background = [asyncio.create_task(self.desk.flows.teller.run(), name="teller")]
         if self.gateway is not None:
             self.gateway.start()
@@ -73,7 +77,9 @@ class Service:
     async def _drain(self) -> None:
         self.waiters.close()
         if self.gateway is not None:
-            await self.gateway.drain(self.desk.base.settings.gateway.drain)
+            settings = self.desk.base.settings
+            seconds = min(settings.gateway.drain, _DRAIN_SHARE * settings.http.graceful)
+            await self.gateway.drain(seconds)
 
 
 @asynccontextmanager

@@ -56,6 +56,26 @@ def test_a_mistyped_command_is_told_the_right_one(shell):
     assert (done.status, "'keygen'" in done.err) == (2, True)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["app", "add", "abc"], "Invalid value for 'SDKAPPID': it is no number"),
+        (["keygen", "--format", "v9", "--out", "x"], "'v9' is not one of 'v1', 'v2'."),
+        (["serve", "--port", "70000"], "it is to be less than or equal to 65535"),
+        (["serve", "--port", "-1"], "it is to be greater than or equal to 0"),
+        (["demo", "--port", "70000"], "it is to be less than or equal to 65535"),
+        (["simulate", "--days", "1"], "it is to be greater than or equal to 5"),
+    ],
+)
+def test_a_value_that_an_option_does_not_take(shell, arguments, said):
+    done = shell(*arguments)
+    assert (done.status, done.out) == (2, "")
+    text = " ".join(done.err.split())
+    assert said in text
+    assert "code: usage" in text
+    assert "Value error" not in text
+
+
 def test_a_secret_on_a_mistyped_command_line_is_not_repeated(shell):
     secret = "0123456789abcdef" * 4
     for arguments in (["sig", secret], ["sig", "verify", "a", secret], [f"--{secret}"]):

@@ -101,12 +101,24 @@ def test_commands_say_that_the_database_is_not_migrated(bare):
             "sqlite+aiosqlite:////no/such/directory/x.db",
             "store-unavailable",
         ),
+        ("SIGMGR_DATABASE__URL", "sqlite+aiosqlite:///text", "bad-settings"),
         ("SIGMGR_DATABSE__URL", "x", "bad-settings"),
     ],
 )
-def test_settings_that_cannot_work(ready, monkeypatch, name, value, code):
+def test_settings_that_cannot_work(ready, monkeypatch, tmp_path, name, value, code):
+    (tmp_path / "text").write_text("this is no database, and stays what it is" * 20)
     monkeypatch.setenv(name, value)
     check_refusal(ready("app", "list"), 3, code)
+
+
+def test_settings_are_told_by_their_names(ready, monkeypatch, tmp_path):
+    monkeypatch.setenv("SIGMGR_MASTER_KEY", "")
+    monkeypatch.setenv("SIGMGR_MASTER_KEY_FILE", str(tmp_path / "none"))
+    check_refusal(ready("app", "list"), 3, "bad-settings", "none cannot be read: No such file")
+    (tmp_path / "wrong.toml").write_text("[http]\nprot = 80\n")
+    done = ready("app", "list", "--config", tmp_path / "wrong.toml")
+    check_refusal(done, 3, "bad-settings", "http.prot: there is no such setting")
+    check_refusal(ready("app", "list", "--config", tmp_path), 3, "bad-settings", "Is a directory")
 
 
 def test_another_master_key(signing, monkeypatch):
@@ -184,6 +196,11 @@ def test_an_app_twice(ready):
         ["show", "7", "alice"],
         ["reissue", "7", "alice"],
         ["revoke", "7", "alice", "--yes"],
+        # What is not there is said before it is asked for.
+        ["revoke", "7", "alice"],
+        ["key", "taint", "7", "1"],
+        ["key", "revoke", "7", "1"],
+        ["app", "remove", "7"],
     ],
     ids=" ".join,
 )
@@ -228,7 +245,8 @@ def test_keys_go_their_way(ready, tmp_path):
     done = ready("key", "revoke", APP, first["key_id"], "--yes", "--json")
     assert done.json["state"] == "revoked"
     check_refusal(ready("key", "activate", APP, first["key_id"]), 3, "key-state", "revoked")
-    check_refusal(ready("key", "activate", APP, 999), 3, "key-unknown", "key list")
+    for words in (["activate", APP, 999], ["taint", APP, 999], ["revoke", APP, 999]):
+        check_refusal(ready("key", *words), 3, "key-unknown", "key list")
     check_narrow(ready("key", "list", APP))
 
 
@@ -246,7 +264,18 @@ def test_generated_keys_show_no_secret(ready, words, public):
     assert done.status == 0
     assert "PRIVATE" not in done.out
     assert ("BEGIN PUBLIC KEY" in done.out) is public
+    # The cloud takes a public key; a v2 secret is the cloud's own.
+    assert ("Tencent console" in done.err) is public
+    assert (f"sigmgr key add {APP} --file" in " ".join(done.err.split())) is not public
+    check_narrow(done)
     assert ready("issue", APP, "alice").status == 0
+
+
+def test_a_secret_that_the_cloud_does_not_know_is_warned_of_in_json_too(ready):
+    ready("app", "add", APP)
+    done = ready("key", "generate", APP, "--format", "v2", "--json")
+    assert done.json["public_pem"] is None
+    assert done.err.startswith("warning: Tencent's cloud does not know ")
 
 
 def bad_keys() -> dict[str, bytes]:
@@ -275,7 +304,7 @@ def test_a_key_that_cannot_sign(ready, what, tmp_path):
     ready("app", "add", APP)
     file = tmp_path / "key"
     file.write_bytes(bad_keys()[what])
-    check_refusal(ready("key", "add", APP, "--file", file), 2, "bad-key")
+    check_refusal(ready("key", "add", APP, "--file", file), 2, "bad-key", str(file))
     assert ready("key", "list", APP, "--json").json == []
 
 
@@ -285,6 +314,9 @@ def test_key_files_that_cannot_be_read(ready, tmp_path):
         ready("key", "add", APP, "--file", tmp_path / "none"), 2, "usage", "cannot be read"
     )
     check_refusal(ready("key", "add", APP, "--file", tmp_path), 2, "usage", "cannot be read")
+    done = ready("key", "add", APP, "--file", SECRET)
+    check_refusal(done, 2, "usage", "--file takes the name of a file")
+    assert SECRET not in done.err
 
 
 def test_a_key_twice(signing):
@@ -296,6 +328,9 @@ def test_a_bad_curve(ready):
     ready("app", "add", APP)
     done = ready("key", "generate", APP, "--format", "v1", "--curve", "P-521")
     check_refusal(done, 2, "bad-key", "P-521")
+    done = ready("key", "generate", APP, "--format", "v2", "--curve", "P-256")
+    check_refusal(done, 2, "usage", "Leave out --curve")
+    assert ready("key", "list", APP, "--json").json == []
 
 
 # -- token ---------------------------------------------------------------------------------
@@ -355,7 +390,7 @@ def test_a_sig_from_issue_to_revoke(signing, tmp_path):
     assert sig not in json.dumps(record)
 
     wrong = signing("reissue", APP, "alice", "--replaces", first["issued_at"] - 1)
-    check_refusal(wrong, 3, "already-replaced")
+    check_refusal(wrong, 3, "already-replaced", "sigmgr issue")
     done = signing("revoke", APP, "alice")
     assert (done.status, done.out) == (1, "")
     assert "--yes" in done.err
@@ -363,7 +398,7 @@ def test_a_sig_from_issue_to_revoke(signing, tmp_path):
     done = signing("revoke", APP, "alice", "--yes")
     assert done.status == 0
     check_narrow(done)
-    check_refusal(signing("issue", APP, "alice"), 3, "revoke-pause", "s")
+    check_refusal(signing("issue", APP, "alice"), 3, "revoke-pause", "Try again in a few seconds")
     assert "revoked" in signing("show", APP, "alice").out
 
 
@@ -434,6 +469,10 @@ def test_an_app_without_a_key(ready):
     check_refusal(ready("issue", APP, "alice"), 3, "no-signing-key", "key add")
 
 
+def test_a_user_without_a_sig(signing):
+    check_refusal(signing("show", APP, "nobody"), 3, "holder-unknown", "sigmgr issue")
+
+
 def test_a_tainted_key_signs_nothing_more(signing):
     signing("issue", APP, "alice")
     [key] = signing("key", "list", APP, "--json").json
@@ -451,6 +490,17 @@ def test_the_doctor_finds_nothing(signing):
     check_narrow(done)
     found = signing("doctor", "--json").json
     assert {finding["part"] for finding in found} >= {"database", "schema", "apps", "redis"}
+
+
+def test_the_doctor_names_a_cause_once(signing, monkeypatch, tmp_path):
+    monkeypatch.setenv("SIGMGR_DATABASE__URL", f"sqlite+aiosqlite:///{tmp_path}/no/x.db")
+    done = signing("doctor")
+    assert done.status == 1
+    assert done.out.count("store-unavailable") == 1
+    assert "SIGMGR_DATABASE__URL" in done.out
+    assert "sigmgr doctor" not in done.out
+    assert "redis" in done.out
+    check_narrow(done)
 
 
 def test_the_doctor_names_what_is_missing(bare, monkeypatch):

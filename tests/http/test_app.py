@@ -60,19 +60,39 @@ def test_the_app_does_what_its_document_says(case):
 @pytest.mark.parametrize(
     ("role", "served", "not_served"),
     [
-        ("api", [SIG, "/docs", "/openapi.json"], ["/v1/stream/current", "/v1/stream"]),
-        ("gateway", ["/v1/stream/current"], [SIG, "/docs", "/openapi.json"]),
-        ("worker", [], [SIG, "/v1/stream/current", "/v1/stream", "/docs", "/openapi.json"]),
+        ("api", [SIG], ["/v1/stream/current", "/v1/stream"]),
+        ("gateway", ["/v1/stream/current"], [SIG]),
+        ("worker", [], [SIG, "/v1/stream/current", "/v1/stream"]),
     ],
 )
 async def test_each_role_serves_its_routes_and_health(role, served, not_served):
     house = House(roles=frozenset({role}))
     app = create_app(house.doors)
-    for path in (*served, "/livez", "/readyz"):
+    for path in (*served, "/livez", "/readyz", "/docs", "/openapi.json"):
         token = house.ticket() if "stream" in path else house.backend
         assert (await call(app, "GET", path, token=token)).status == 200, path
     for path in not_served:
         problem(await call(app, "GET", path, token=house.backend), 404, "route-unknown")
+
+
+@pytest.mark.parametrize(
+    ("role", "shown", "elsewhere"),
+    [
+        ("api", "/v1/apps/{sdkappid}/users/{userid}/sig", "gateway"),
+        ("gateway", "/v1/stream/ack", "api"),
+        ("worker", "/readyz", "api"),
+    ],
+)
+async def test_each_role_documents_its_own_routes(role, shown, elsewhere):
+    app = create_app(House(roles=frozenset({role})).doors)
+    page = (await call(app, "GET", "/docs")).body.decode()
+    assert shown in page
+    assert f"<b>{elsewhere}</b>" in page
+    paths = (await call(app, "GET", "/openapi.json")).json["paths"]
+    assert shown in paths
+    assert {path.startswith("/v1/stream") for path in paths if path.startswith("/v1")} <= {
+        role == "gateway"
+    }
 
 
 # -- health ------------------------------------------------------------------------------
@@ -97,11 +117,17 @@ async def test_readyz_names_each_check_and_what_is_wrong():
     async def stuck():
         await asyncio.sleep(60)
 
+    async def missed():
+        return "degraded: Redis does not answer"
+
     def app_with(**checks):
         return create_app(House(ready=list(checks.items())).doors)
 
     answer = await call(app_with(database=well), "GET", "/readyz")
     assert (answer.status, answer.json) == (200, {"status": "ok", "checks": {"database": "ok"}})
+    answer = await call(app_with(database=well, redis=missed), "GET", "/readyz")
+    assert (answer.status, answer.json["status"]) == (200, "ok")
+    assert answer.json["checks"]["redis"] == "degraded: Redis does not answer"
     answer = await call(
         app_with(database=well, redis=away, keys=broken, outbox=stuck), "GET", "/readyz"
     )
@@ -154,6 +180,8 @@ async def test_docs_work_offline_and_show_every_route(app):
         assert path in page
         for operation in operations.values():
             assert escape(operation["summary"]) in page
+    assert "`" not in page
+    assert "Other processes" not in page
     for code in ("already-replaced", "bad-privileges", "ticket-expired", "holder-unknown"):
         assert code in page
 

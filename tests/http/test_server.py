@@ -6,13 +6,15 @@ import asyncio
 import contextlib
 import json
 import socket
+import threading
 import time
 
 import httpx2
 import pytest
 
+from sigmgr.http import server as http_server
 from sigmgr.http.app import create_app
-from sigmgr.http.server import bind, serve
+from sigmgr.http.server import bind, bind_unless, serve
 from sigmgr.model import errors
 from sigmgr.model.holder import Holder
 from tests.http.scripted import APP, NOW, House
@@ -113,17 +115,88 @@ async def test_bytes_that_are_no_request_are_refused(house, app):
 async def test_a_port_in_use_is_one_sentence(app):
     async with Running(app) as server:
         with pytest.raises(errors.AddressInUse, match="is in use by another process"):
-            bind("127.0.0.1", server.port.result())
+            await bind("127.0.0.1", server.port.result())
         with pytest.raises(errors.AddressInUse):
             await serve(
                 app, "127.0.0.1", server.port.result(), stop=asyncio.Event(), drain=asyncio.Event
             )
 
 
-@pytest.mark.parametrize("host", ["192.0.2.1", "nowhere.invalid"])
-def test_an_address_that_is_not_ours(host):
-    with pytest.raises(errors.BadSettings, match="cannot listen on"):
-        bind(host, 0)
+@pytest.mark.parametrize(
+    ("host", "said"),
+    [
+        ("192.0.2.1", "192.0.2.1:0: no interface of this machine has this address"),
+        ("2001:db8::1", "[2001:db8::1]:0: "),
+        ("", ":0: there is no such host"),
+        ("a" * 64 + ".invalid", "there is no such host"),
+    ],
+)
+async def test_an_address_that_is_not_ours(host, said):
+    with pytest.raises(errors.BadSettings, match="cannot listen on") as refused:
+        await bind(host, 0)
+    assert said in refused.value.text
+    assert "attempting" not in refused.value.text
+    assert "--host" in refused.value.advice
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (socket.EAI_NONAME, "there is no such host"),
+        (socket.EAI_AGAIN, "no name server answers"),
+        (socket.EAI_FAIL, "as the system says it"),
+    ],
+)
+async def test_a_name_that_is_not_resolved(monkeypatch, number, said):
+    def looked_up(host, port, flags=0):
+        raise socket.gaierror(number, "as the system says it")
+
+    monkeypatch.setattr(http_server, "_looked_up", looked_up)
+    with pytest.raises(errors.BadSettings, match=f"cannot listen on chat.invalid:80: {said}$"):
+        await bind("chat.invalid", 80)
+
+
+@pytest.fixture
+def name_server(monkeypatch):
+    """One that does not answer before it is told to; numbers need none."""
+    answer = threading.Event()
+    looked_up = http_server._looked_up
+
+    def slow(host, port, flags=0):
+        if not flags:
+            answer.wait(30)
+            host = "127.0.0.1"
+        return looked_up(host, port, flags)
+
+    monkeypatch.setattr(http_server, "_looked_up", slow)
+    yield answer
+    answer.set()
+
+
+async def test_a_name_server_that_does_not_answer_is_given_up(name_server):
+    with pytest.raises(errors.BadSettings, match=r"not resolved within 0\.05 s"):
+        await bind("localhost", 0, patience=0.05)
+
+
+async def test_a_name_is_looked_up_beside_the_loop(name_server):
+    binding = asyncio.create_task(bind("localhost", 0))
+    await asyncio.sleep(0.05)  # the loop turns meanwhile
+    assert not binding.done()
+    name_server.set()
+    with await binding as listener:
+        assert listener.getsockname()[0] == "127.0.0.1"
+
+
+async def test_a_stop_is_heard_while_a_name_is_looked_up(name_server):
+    stop = asyncio.Event()
+    binding = asyncio.create_task(bind_unless(stop, "localhost", 0))
+    await asyncio.sleep(0.05)
+    stop.set()
+    assert await asyncio.wait_for(binding, 5) is None
+    with await bind_unless(asyncio.Event(), "127.0.0.1", 0) as listener:
+        assert listener.getsockname()[1] > 0
+    with pytest.raises(errors.BadSettings):
+        await bind_unless(asyncio.Event(), "192.0.2.1", 0)
 
 
 async def test_a_unix_socket_and_one_left_behind(house, app, tmp_path):

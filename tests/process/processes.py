@@ -27,7 +27,7 @@ from tests.servers import free_port, run_as
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 30.0
 STOP_SECONDS = 20.0
-_SERVES = re.compile(r"sigmgr serves.*?http://127\.0\.0\.1:(\d+)")
+_SERVES = re.compile(r"sigmgr serves.*?http://[\d.]+:(\d+)")
 
 
 class Finished(NamedTuple):
