@@ -1,7 +1,8 @@
 """What the helper processes do; see ``children``.
 
 Servers, ours and bare ones, run on the same uvicorn with the same options and event loop
-(``sigmgr.http.server.serve``), so that a ratio compares applications and nothing else.
+(``sigmgr.http.server.serve``), so that a ratio compares applications and nothing else. Ours
+settle the garbage collector as ``sigmgr serve`` does; a bare one has Python's defaults.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ Role = AsyncIterator[tuple[dict[str, Any], Handler]]
 async def renewer(settings: dict[str, Any]) -> Role:
     """A worker: ticks until nothing is due."""
     async with wiring.open_desk(Settings.model_validate(settings)) as desk:
+        wiring.settle()
 
         async def handle(do: str) -> dict[str, Any]:
             started, cpu, renewed, failed = time.monotonic(), time.process_time(), 0, 0
@@ -48,6 +50,7 @@ async def service(settings: dict[str, Any], roles: list[str]) -> Role:
         running = await stack.enter_async_context(
             wiring.open_service(Settings.model_validate(settings), frozenset(roles))
         )
+        wiring.settle()
         port: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         stop = asyncio.Event()
         task = asyncio.create_task(running.run(stop, bound=port.set_result))

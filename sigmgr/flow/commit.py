@@ -21,6 +21,7 @@ import msgspec
 
 from sigmgr.model import errors, timing
 from sigmgr.model.event import Event, EventType
+from sigmgr.model.holder import Holder
 from sigmgr.model.policy import Policy
 from sigmgr.model.sig import (
     PAST_KEPT,
@@ -80,10 +81,11 @@ def _remember(record: Record) -> str:
     return f"[{newest},{'],'.join(kept).removesuffix(']')}]]"
 
 
-def current_of(record: Record, usersig: str) -> Current:
-    """A record and its derived string as they are handed around."""
+def current_of(record: Record, usersig: str, holder: Holder | None = None) -> Current:
+    """A record and its derived string as they are handed around. ``holder``: the record's,
+    where the caller has it at hand."""
     return Current(
-        record.holder,
+        holder or record.holder,
         record.format,
         record.key_id,
         record.issued_at,
@@ -97,9 +99,8 @@ def current_of(record: Record, usersig: str) -> Current:
 def announcement_of(record: Record, now: int, current: Current | None) -> Announcement:
     """The one event of a sig that was just made."""
     kind = EventType.ISSUED if record.past == "[]" else EventType.RENEWED
-    event = Event(
-        kind.value, record.holder, record.issued_at, record.expires_at, record.reason, now
-    )
+    holder = record.holder if current is None else current.holder
+    event = Event(kind.value, holder, record.issued_at, record.expires_at, record.reason, now)
     return Announcement(event, current)
 
 
@@ -118,13 +119,16 @@ class Commit:
         """
         keys = await self._signing_keys(tx, {work.record.sdkappid for work in works})
         planned = [self._plan(work, keys[work.record.sdkappid], now) for work in works]
-        good = [record for record in planned if isinstance(record, Record)]
-        signed = iter(await self._signer.sign([record.facts for record in good]) if good else [])
+        facts = [plan.facts for plan in planned if isinstance(plan, Record)]
+        signed = zip(facts, await self._signer.sign(facts) if facts else [], strict=True)
         made = []
         for work, plan in zip(works, planned, strict=True):
-            result = next(signed) if isinstance(plan, Record) else plan
+            if isinstance(plan, Record):
+                fact, result = next(signed)
+            else:
+                result = plan
             if isinstance(plan, Record) and isinstance(result, str):
-                made.append(Made(plan, current_of(plan, result), None))
+                made.append(Made(plan, current_of(plan, result, fact.holder), None))
             else:
                 assert isinstance(result, errors.SigmgrError)
                 made.append(Made(work.record, None, result))
@@ -229,10 +233,11 @@ async def with_fresh_keys(signer: Signer, story: Callable[[], Awaitable[T]]) -> 
 
 async def append(tx: Transaction, tell: Sequence[Announcement]) -> list[Announcement]:
     """Put the events into the outbox; the same announcements, with their outbox ids."""
-    ids = await tx.append([one.event for one in tell])
+    ids = await tx.append([event for event, _ in tell])
+    # The id is an event's last field. ``_replace`` would cost as much as the insert.
     return [
-        Announcement(one.event._replace(outbox_id=outbox_id), one.current)
-        for one, outbox_id in zip(tell, ids, strict=True)
+        Announcement(Event(*event[:-1], outbox_id), current)
+        for (event, current), outbox_id in zip(tell, ids, strict=True)
     ]
 
 

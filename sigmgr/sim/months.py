@@ -6,7 +6,8 @@ worker (all that it held in memory is gone), Redis wiped, outages of days, and a
 clock that runs minutes wrong. The witness checks the rules at each commit; this module
 checks those that concern people:
 
-1. no connected user's session dies of an expired sig while the service can be reached;
+1. no connected user's session dies of an expired sig while the service can be reached (who
+   came in an outage with a sig that died in it could not be helped, and is counted apart);
 5. nobody is handed a sig with less than ``min_remaining`` while nothing failed in the call;
 11. at the end, when the faults have stopped, everything due was renewed and told;
 16. what a user is told is never older than what it confirmed.
@@ -31,13 +32,14 @@ from sigmgr.ports import Announcement, Cache, Janitor, Outbox, Registry, Signer,
 from sigmgr.sim.cloud import Cloud
 from sigmgr.sim.faults import Crash, Faults, FlakySigner
 from sigmgr.sim.people import DAY, Crowd, Person
+from sigmgr.sim.weather import Weather
 from sigmgr.sim.witness import Violation, Witness
 from sigmgr.testing import Faulty, ManualClock
 
 HOUR = 3600
 STEP = 4 * HOUR
-#: The last days run without faults, so that what is owed can be paid before it is counted.
-CALM_DAYS = 3
+#: So often a step's rescue is tried: a gateway tries far more often in four hours.
+RESCUES = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +57,12 @@ class Backends:
 
 @dataclass(slots=True)
 class Report:
-    """What a run did and found. ``ok`` is the verdict."""
+    """What a run did and found. ``ok`` is the verdict.
+
+    ``kicked`` counts who was thrown out against the promise. ``past_help`` counts those of
+    whom nobody could have said otherwise: from the moment they signed in until their sig
+    expired, the signer or the store was out.
+    """
 
     seed: int
     days: int
@@ -65,6 +72,7 @@ class Report:
     delivered: int = 0
     acked: int = 0
     kicked: int = 0
+    past_help: int = 0
     faults: int = 0
     crashes: int = 0
     wipes: int = 0
@@ -111,14 +119,18 @@ class Months:
         self._rng = random.Random(seed)
         self._true = start
         self._end = start + days * DAY
-        self._skew = 0
         self._clock = ManualClock(start)
         self._faults = Faults(random.Random(seed + 1))
+        self._weather = Weather(self._faults, self._rng, start, self._end)
         self._witness = Witness(backends.store, self._clock)
         self._tap = _Tap(backends.cache)
         self._crowd = Crowd.drawn(
             sorted(app.sdkappid for app in backends.registry.apps()), holders, self._rng
         )
+        self._emergency = {
+            app.sdkappid: app.policy.spans(app.policy.ttl).emergency
+            for app in backends.registry.apps()
+        }
         self._agenda: list[tuple[int, Holder]] = []
         self._looking: list[Person] = []
         self._opened: list[Person] = []
@@ -130,15 +142,15 @@ class Months:
 
     async def run(self) -> Report:
         """All days; the report also carries every violation found."""
-        asyncio.get_running_loop().set_exception_handler(self._crashed_aside)
+        asyncio.get_running_loop().set_exception_handler(_crashed_aside)
         for person in self._crowd.people.values():
             self._plan_visit(person, self._true + int(self._rng.random() * 20 * DAY))
-        outages = self._drawn_outages()
         step = 0
         while self._true < self._end:
             step += 1
             self._true += STEP
-            self._weather(outages, calm=self._true > self._end - CALM_DAYS * DAY)
+            self._weather.step(self._true)
+            self._clock.now = self._true + self._weather.skew
             await self._jobs(step)
             await self._people()
             self._watch()
@@ -162,14 +174,6 @@ class Months:
         if late:
             await self._deliver(late)
 
-    def _crashed_aside(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """A crash in a task that nobody awaits ends the worker all the same."""
-        if isinstance(context.get("exception"), Crash):
-            self.report.crashes += 1
-            self._flows = self._start_worker()
-        else:
-            loop.default_exception_handler(context)
-
     def _start_worker(self) -> Flows:
         """A worker process: flows with nothing in memory."""
         b, plan = self._backends, self._faults.plan
@@ -186,27 +190,6 @@ class Months:
             batch=500,
             gather_acks_for=0.0,
         )
-
-    def _drawn_outages(self) -> list[tuple[int, int, str]]:
-        """Long outages that every app must survive: 27 % of the shortest life are 8 days."""
-        drawn = []
-        for port, length in (("signer", 6 * DAY), ("cache", 3 * DAY), ("store", DAY // 2)):
-            span = self._end - CALM_DAYS * DAY - length - self._true
-            if span > 0:
-                begin = self._true + int(self._rng.random() * span)
-                drawn.append((begin, begin + length, port))
-        return drawn
-
-    def _weather(self, outages: list[tuple[int, int, str]], *, calm: bool) -> None:
-        """Set the clock (wrong by minutes) and the faults of this step."""
-        if self._rng.random() < 0.05:
-            self._skew = self._rng.randint(-900, 900)
-        self._clock.now = self._true + (0 if calm else self._skew)
-        self._faults.rate = 0.0 if calm else 0.01
-        self._faults.crash_rate = 0.0 if calm else 0.0005
-        self._faults.outages = {port for begin, end, port in outages if begin <= self._true < end}
-        if "store" in self._faults.outages:
-            self._faults.outages |= {"outbox", "janitor"}
 
     async def _jobs(self, step: int) -> None:
         """What the scheduler would have run in this step."""
@@ -225,15 +208,16 @@ class Months:
         await self._try(self._flows.teller.flush)
 
     async def _try(self, call: Callable[[], Awaitable[Any]]) -> Any:
-        """Call; None where it failed. A crash starts the worker anew."""
+        """Call; None where it failed. A crash starts the worker anew, be it in the call or in
+        a task beside it, such as the writer of acks."""
         try:
             return await call()
-        except errors.SigmgrError:
+        except (errors.SigmgrError, Crash):
             return None
-        except Crash:
-            self.report.crashes += 1
-            self._flows = self._start_worker()
-            return None
+        finally:
+            if self._faults.count["crash"] > self.report.crashes:
+                self.report.crashes = self._faults.count["crash"]
+                self._flows = self._start_worker()
 
     # -- people --------------------------------------------------------------------------
 
@@ -259,15 +243,25 @@ class Months:
             await self._try(self._flows.teller.flush)
 
     async def _gateway(self) -> None:
-        """What streams caused in this step: those that had just opened confirm, those whose
-        timer went off get what is new. Acks of one moment are written together, as by day."""
-        opened, self._opened = self._opened, []
-        await asyncio.gather(*map(self._ack, opened))
+        """What the timers of streams cause in this step. Acks of one moment are written
+        together, as they are by day."""
         looking, self._looking = self._looking, []
         if looking:
             await self._deliver([person.user for person in looking])
-            again = [person for person in looking if self._rng.random() < 0.5]
-            await asyncio.gather(*map(self._ack, again))
+        for _ in range(RESCUES):
+            for person in filter(self._in_emergency, self._crowd.people.values()):
+                if await self._open(person):
+                    self._opened.append(person)
+        again = [person for person in looking if self._rng.random() < 0.5]
+        opened, self._opened = self._opened, []
+        await asyncio.gather(*map(self._ack, [*opened, *again]))
+
+    def _in_emergency(self, person: Person) -> bool:
+        """A gateway sees to the renewal of such a user by itself."""
+        held = person.held
+        if held is None or not person.connected:
+            return False
+        return held.expires_at - self._true < self._emergency[person.user.sdkappid]
 
     async def _deliver(self, users: list[Holder]) -> None:
         """What a gateway does for streams it holds: look for the latest and send it."""
@@ -358,8 +352,11 @@ class Months:
             if person.sign_in_at and person.sign_in_at <= self._true and person.connected:
                 self._crowd.sign_in(self._cloud, person, self._true)
         for kick in self._cloud.tick(self._true):
-            self._witness.say(1, f"{kick.userid} of {kick.sdkappid} was thrown out")
             person = self._crowd.people[Holder(kick.sdkappid, kick.userid)]
+            if self._weather.hopeless(person.online_since):
+                self.report.past_help += 1
+            else:
+                self._witness.say(1, f"{kick.userid} of {kick.sdkappid} was thrown out")
             person.leave(self._cloud, self._true)
             self._plan_visit(person, self._true)
 
@@ -384,8 +381,14 @@ class Months:
         report = self.report
         report.issued = self._witness.made
         report.failures = self._witness.failures
-        report.kicked = self._cloud.kicked
+        report.kicked = self._cloud.kicked - report.past_help
         report.faults = self._faults.total
         report.refused = self._crowd.refused
         report.violations = self._witness.violations
         return report
+
+
+def _crashed_aside(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Nobody awaits the task of a worker that died; what else is lost there is an error."""
+    if not isinstance(context.get("exception"), Crash):
+        loop.default_exception_handler(context)

@@ -19,13 +19,15 @@ DAY = 86400
 
 @dataclass(slots=True)
 class Person:
-    """One user. Times are virtual Unix seconds; ``away_until`` 0 while connected."""
+    """One user. Times are virtual Unix seconds; ``away_until`` 0 while connected,
+    ``online_since`` of the last time it signed in having been offline."""
 
     user: Holder
     habit: str
     held: Current | None = None
     ticket_at: int = 0
     session: Session | None = None
+    online_since: int = 0
     away_until: int = 0
     sign_in_at: int = 0
     acked: int = 0
@@ -82,6 +84,7 @@ class Crowd:
             if person.session is not None and person.session.online:
                 person.session = cloud.relogin(person.session, person.held.usersig, now)
             else:
+                person.online_since = now
                 person.session = cloud.login(user.sdkappid, user.userid, person.held.usersig, now)
         except LoginError as error:
             self.refused[int(error.code)] = self.refused.get(int(error.code), 0) + 1

@@ -28,32 +28,42 @@ class Outage(NamedTuple):
 
 
 class Weather:
-    """``skew``: seconds by which the service's clock is wrong now. ``well_at``: the last step
-    in which signer and store were both there."""
+    """``skew``: seconds by which the service's clock is wrong in this step."""
 
     def __init__(self, faults: Faults, rng: random.Random, start: int, end: int) -> None:
         self._faults = faults
         self._rng = rng
+        self._now = start
         self._calm_from = end - CALM_DAYS * DAY
-        self._outages = self._drawn(start)
+        self._outages = self._drawn()
+        self._well_at = start
         self.skew = 0
-        self.well_at = start
 
     def step(self, now: int) -> None:
         """Set the clock's error and the faults of the step at ``now``, the true time."""
-        self._step_ends()
+        if not self._faults.outages & _NEEDED:
+            self._well_at = self._now
+        self._now = now
         calm = now > self._calm_from
-        if self._rng.random() < 0.05:
-            self.skew = self._rng.randint(-900, 900)
         if calm:
             self.skew = 0
+        elif self._rng.random() < 0.05:
+            self.skew = self._rng.randint(-900, 900)
         self._faults.rate = 0.0 if calm else 0.01
         self._faults.crash_rate = 0.0 if calm else 0.0005
         self._faults.outages = {out.port for out in self._outages if out.begin <= now < out.end}
-        self._now = now
         if "store" in self._faults.outages:
             self._faults.outages |= {"outbox", "janitor"}
 
     def hopeless(self, since: int) -> bool:
-        """From ``since`` to the last step nobody could have been given a new sig."""
-        return self.well_at < since
+        """In no step from ``since`` until before this one could a new sig be made."""
+        return self._well_at < since
+
+    def _drawn(self) -> list[Outage]:
+        drawn = []
+        for port, length in _LONGEST:
+            span = self._calm_from - length - self._now
+            if span > 0:
+                begin = self._now + int(self._rng.random() * span)
+                drawn.append(Outage(port, begin, begin + length))
+        return drawn

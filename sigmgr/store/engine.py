@@ -160,8 +160,8 @@ def open_engine(
     ``sqlite+aiosqlite:///FILE``, ``sqlite+aiosqlite:///:memory:`` (a private file that is
     gone when closed: several connections must see the same data) or
     ``postgresql+psycopg://USER@HOST/NAME``. The timeouts bound a statement, the wait for a
-    lock, and how long a transaction may stand still. ``inline`` runs SQLite on the loop itself
-    and waits for no lock of another process: see ``store.inline``. Raises BadSettings.
+    lock, and how long a transaction may stand still. ``inline`` works a SQLite file on the
+    loop itself and waits for nothing: see ``store.inline``. Raises BadSettings.
     """
     parsed = _parsed(url)
     pool = {"pool_size": pool_size, "max_overflow": max_overflow, "pool_timeout": pool_timeout}
@@ -226,6 +226,7 @@ def _open_sqlite(url: URL, pool: dict[str, Any], lock_timeout_ms: int, *, inline
         home = tempfile.TemporaryDirectory(prefix="sigmgr-", ignore_cleanup_errors=True)
         url = url.set(database=f"{home.name}/memory.db")
     threads = _Threads()
+    patience_ms = 0 if inline else int(lock_timeout_ms)
     engine = create_async_engine(
         url.set(drivername="sqlite+aiosqlite"),
         **pool,
@@ -233,7 +234,7 @@ def _open_sqlite(url: URL, pool: dict[str, Any], lock_timeout_ms: int, *, inline
         connect_args={
             # The driver begins nothing by itself.
             "isolation_level": None,
-            "timeout": lock_timeout_ms / 1000,
+            "timeout": patience_ms / 1000,
             "async_creator_fn": inline_driver.connect if inline else threads.connect,
         },
     )
@@ -242,9 +243,9 @@ def _open_sqlite(url: URL, pool: dict[str, Any], lock_timeout_ms: int, *, inline
     def configure(connection: Any, _: Any) -> None:
         cursor = connection.cursor()
         for pragma in (
-            f"busy_timeout={0 if inline else int(lock_timeout_ms)}",
+            f"busy_timeout={patience_ms}",
             "journal_mode=WAL",
-            "synchronous=NORMAL",
+            f"synchronous={'OFF' if inline else 'NORMAL'}",
             "foreign_keys=ON",
         ):
             cursor.execute(f"PRAGMA {pragma}")

@@ -4,7 +4,8 @@ For a process that has nobody else to serve while a statement runs: virtual mont
 the way to a thread and back costs more than any statement, and leaves the order of things
 to chance. It must never wait for a lock, for who holds that lock could not go on: the engine
 opens it with no busy timeout, so that a lock in the way is an error at once. Writers of one
-process queue at the engine and readers of a WAL wait for nobody, so there is none.
+process queue at the engine and readers of a WAL wait for nobody, so there is none. It does
+not wait for the disk either: what it writes outlives the process, but no power cut.
 """
 
 from __future__ import annotations

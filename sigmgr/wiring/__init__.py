@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from sigmgr.wiring.base import Base, open_base, open_database
     from sigmgr.wiring.clock import wall_clock
     from sigmgr.wiring.desk import Desk, open_desk
+    from sigmgr.wiring.memory import settle
     from sigmgr.wiring.months import open_months
     from sigmgr.wiring.service import Service, open_service
 
@@ -27,6 +28,7 @@ _HOMES = {
     "Desk": "desk",
     "open_desk": "desk",
     "open_months": "months",
+    "settle": "memory",
     "Service": "service",
     "open_service": "service",
 }
@@ -40,6 +42,7 @@ __all__ = [
     "open_desk",
     "open_months",
     "open_service",
+    "settle",
     "wall_clock",
 ]
 
