@@ -37,6 +37,7 @@ INLINE = 8
 _COST = {"": 1, "P-256": 6, "secp256k1": 25}
 #: Items of one trip to a thread: a few milliseconds, so that batches take turns.
 CHUNK = 64
+V2_CHUNK = 256
 #: At most one unasked load in this time, seconds.
 LAZY_PAUSE = 1.0
 #: How long a caller waits for a load that it has caused, seconds.
@@ -81,6 +82,10 @@ class KeyRing:
         self._monotonic = monotonic
         self._refresh_after = refresh_after
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="sign")
+        # A v2 sig is nearly all Python, which runs in one thread at a time anyway, and its few
+        # microseconds of zlib let go of the interpreter: two threads handed it to and fro at
+        # each, and took a third more CPU than the signing.
+        self._v2_thread = ThreadPoolExecutor(1, thread_name_prefix="sign-v2")
         self._threads = threads
         self._chain = Keychain()
         self._loaded_at = float("-inf")
@@ -171,6 +176,7 @@ class KeyRing:
             self._flight.cancel()
             await asyncio.wait({self._flight})
         await asyncio.to_thread(self._pool.shutdown)
+        await asyncio.to_thread(self._v2_thread.shutdown)
 
     # Signing
 
@@ -180,9 +186,12 @@ class KeyRing:
         if len(jobs) <= INLINE and sum(_COST[key.curve] for _, key in jobs) <= INLINE:
             return _sign_chunk(jobs)
         loop = asyncio.get_running_loop()
-        size = min(CHUNK, -(-len(jobs) // self._threads))
+        if any(key.curve for _, key in jobs):
+            pool, size = self._pool, min(CHUNK, -(-len(jobs) // self._threads))
+        else:
+            pool, size = self._v2_thread, V2_CHUNK
         chunks = [jobs[at : at + size] for at in range(0, len(jobs), size)]
-        trips = [loop.run_in_executor(self._pool, _sign_chunk, chunk) for chunk in chunks]
+        trips = [loop.run_in_executor(pool, _sign_chunk, chunk) for chunk in chunks]
         return [result for results in await asyncio.gather(*trips) for result in results]
 
     # Loading

@@ -149,7 +149,8 @@ class Courier(Roster):
 
     def _posted(self, letter: Letter, now: int, *, done: bool, rescued: bool) -> None:
         stream, held, current, _ = letter
-        if current.issued_at <= held.floor:
+        issued_at = current.issued_at
+        if issued_at <= held.sent or issued_at <= held.acked:
             stream.owes = False
             self.counters.resent_total += done
             self._no_news(stream, current, now, rescued=rescued)
@@ -157,13 +158,14 @@ class Courier(Roster):
         if done:
             held.took(current)
             self.counters.sent_total += 1
+            spans = self.spans(held)
             if held is stream:
-                stream.start_ladder(self.spans(held), self.wheel.now)
+                stream.start_ladder(spans, self.wheel.now)
             else:
-                soon = self.wheel.now + self.spans(held).touch_every
+                soon = self.wheel.now + spans.touch_every
                 stream.touch_at = min(stream.touch_at, soon)
         else:
-            held.want = max(held.want, current.issued_at)
+            held.want = max(held.want, issued_at)
         self._look_again(stream, held, now)
 
     def _no_news(self, stream: Stream, current: Current, now: int, *, rescued: bool) -> None:

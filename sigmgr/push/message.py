@@ -124,11 +124,17 @@ def bye_json(reason: str, reconnect_after: int) -> bytes:
     return _encode({"type": BYE, "reason": reason, "reconnect_after": reconnect_after})
 
 
+@cache
+def _head(kind: str) -> bytes:
+    return b"event: %b\n" % kind.encode()
+
+
 def sse(kind: str, payload: bytes, issued_at: int | None = None) -> bytes:
     """One server-sent event. JSON has no line breaks, so one ``data`` line is enough."""
+    head = _head(kind)
     if issued_at is None:
-        return b"event: %b\ndata: %b\n\n" % (kind.encode(), payload)
-    return b"event: %b\nid: %d\ndata: %b\n\n" % (kind.encode(), issued_at, payload)
+        return b"%bdata: %b\n\n" % (head, payload)
+    return b"%bid: %d\ndata: %b\n\n" % (head, issued_at, payload)
 
 
 def sse_retry(draw: float, low: int = 1000, high: int = 5000) -> bytes:

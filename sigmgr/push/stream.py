@@ -16,7 +16,7 @@ What this module does not do: look anything up, or decide when.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from enum import IntEnum
 from typing import Any
 
@@ -25,7 +25,7 @@ from sigmgr.model.policy import Spans
 from sigmgr.model.sig import Current
 from sigmgr.push import message
 
-Send = Callable[[dict[str, Any]], Coroutine[Any, Any, None]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 #: Waits between two looks for a sig that is known to be out there, in seconds.
 RETRY = (1, 2, 5, 10, 30, 60)
@@ -101,10 +101,10 @@ class Held:
     def wait(self, now: int, draw: float) -> int:
         """Seconds until the next look: soon where a newer sig is known, often where one is
         due, seldom else. Near expiry never longer than a twentieth of what is left."""
-        left = self.expires_at - now
         quiet = self.renew_at - now
-        if quiet > AUDIT and self.want <= self.floor:
+        if quiet > AUDIT and (self.want <= self.sent or self.want <= self.acked):
             return int(AUDIT * (0.5 + draw / 2))
+        left = self.expires_at - now
         pace = max(1, min(LOOK_MAX, self.ttl // 100))
         if left > 0:
             pace = max(1, min(pace, left // 20))
@@ -223,7 +223,7 @@ class Stream(Held):
 
     def write(self, frame: bytes, *, last: bool = False) -> bool:
         """Write now, or answer False where the client is slow. May raise what send raises."""
-        step = self.send(self.envelope(frame, last=last))
+        step: Any = self.send(self.envelope(frame, last=last))
         try:
             step.send(None)
         except StopIteration:
