@@ -20,7 +20,7 @@ import contextlib
 import tempfile
 import threading
 import weakref
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any
 
 import aiosqlite
@@ -239,18 +239,13 @@ def _open_sqlite(url: URL, pool: dict[str, Any], lock_timeout_ms: int, *, inline
         },
     )
 
-    @event.listens_for(engine.sync_engine, "connect")
-    def configure(connection: Any, _: Any) -> None:
-        cursor = connection.cursor()
-        for pragma in (
-            f"busy_timeout={patience_ms}",
-            "journal_mode=WAL",
-            f"synchronous={'OFF' if inline else 'NORMAL'}",
-            "foreign_keys=ON",
-        ):
-            cursor.execute(f"PRAGMA {pragma}")
-        cursor.close()
-
+    settings = (
+        f"busy_timeout={patience_ms}",
+        "journal_mode=WAL",
+        f"synchronous={'OFF' if inline else 'NORMAL'}",
+        "foreign_keys=ON",
+    )
+    event.listen(engine.sync_engine, "connect", _configuring(settings))
     event.listen(engine.sync_engine, "begin", _begin)
     return Engine(
         engine,
@@ -260,6 +255,16 @@ def _open_sqlite(url: URL, pool: dict[str, Any], lock_timeout_ms: int, *, inline
         home=home,
         threads=threads,
     )
+
+
+def _configuring(settings: Sequence[str]) -> Callable[[Any, Any], None]:
+    def configure(connection: Any, _: Any) -> None:
+        cursor = connection.cursor()
+        for setting in settings:
+            cursor.execute(f"PRAGMA {setting}")
+        cursor.close()
+
+    return configure
 
 
 def _begin(connection: Connection) -> None:
