@@ -63,6 +63,7 @@ class Courier(Roster):
         self._clock = clock
         self._draw = draw
         self._book = SpansBook(policy_of)
+        self._told: list[tuple[Stream, Held]] = []
 
     def ask(self, held: Held, now: int) -> None:
         """Ask now. Should no answer come, :meth:`unanswered` sees to it."""
@@ -107,8 +108,31 @@ class Courier(Roster):
         """Write them all. Those whose stream has ended meanwhile are dropped."""
         open_ = [letter for letter in letters if letter[0].phase is Phase.OPEN]
         written = [self.post(stream, frame) for stream, _, _, frame in open_]
-        for letter, done in zip(open_, written, strict=True):
-            self._posted(letter, now, done=done, rescued=rescued)
+        for (stream, held, current, _), done in zip(open_, written, strict=True):
+            if current.issued_at <= held.sent or current.issued_at <= held.acked:
+                self._resent(stream, current, now, done=done, rescued=rescued)
+            elif done:
+                held.took(current)
+                stream.owes = False
+                self.counters.sent_total += 1
+                self._told.append((stream, held))
+            else:
+                held.want = max(held.want, current.issued_at)
+                self._look_again(stream, held, now)
+
+    def book_told(self, now: int) -> None:
+        """Set the timers of streams that were told. For the clock, before the wheel moves: all
+        of them are in whole seconds, and in a wave the next client comes first."""
+        told, self._told = self._told, []
+        for stream, held in told:
+            if stream.phase is not Phase.OPEN:
+                continue
+            spans = self.spans(held)
+            if held is not stream:
+                stream.touch_at = min(stream.touch_at, self.wheel.now + spans.touch_every)
+            elif stream.acked < stream.sent:
+                stream.start_ladder(spans, self.wheel.now)
+            self._look_again(stream, held, now)
 
     def denied(self, user: Holder) -> None:
         """The user was revoked, and we had not heard."""
@@ -147,26 +171,12 @@ class Courier(Roster):
         payload = message.sig_json(message.RENEWED, current, ticket)
         return stream.frame(message.RENEWED, payload, current.issued_at)
 
-    def _posted(self, letter: Letter, now: int, *, done: bool, rescued: bool) -> None:
-        stream, held, current, _ = letter
-        issued_at = current.issued_at
-        if issued_at <= held.sent or issued_at <= held.acked:
-            stream.owes = False
-            self.counters.resent_total += done
-            self._no_news(stream, current, now, rescued=rescued)
-            return
-        if done:
-            held.took(current)
-            self.counters.sent_total += 1
-            spans = self.spans(held)
-            if held is stream:
-                stream.start_ladder(spans, self.wheel.now)
-            else:
-                soon = self.wheel.now + spans.touch_every
-                stream.touch_at = min(stream.touch_at, soon)
-        else:
-            held.want = max(held.want, issued_at)
-        self._look_again(stream, held, now)
+    def _resent(
+        self, stream: Stream, current: Current, now: int, *, done: bool, rescued: bool
+    ) -> None:
+        stream.owes = False
+        self.counters.resent_total += done
+        self._no_news(stream, current, now, rescued=rescued)
 
     def _no_news(self, stream: Stream, current: Current, now: int, *, rescued: bool) -> None:
         """In the emergency, see that there will be news."""

@@ -235,6 +235,7 @@ class Hub(Courier):
     def tick(self, now: int) -> None:
         """Do all that is due. Called about once a second; a late call does what was missed."""
         self._book.turn()
+        self.book_told(now)
         due = self.wheel.advance(now)
         if self._lost:
             self._look_for_lost(now)
