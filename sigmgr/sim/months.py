@@ -9,7 +9,9 @@ checks those that concern people:
 1. no connected user's session dies of an expired sig while the service can be reached (who
    came in an outage with a sig that died in it could not be helped, and is counted apart);
 5. nobody is handed a sig with less than ``min_remaining`` while nothing failed in the call;
-11. at the end, when the faults have stopped, everything due was renewed and told;
+11. at the end, when the faults have stopped, everything due was renewed and told; and
+   before that nobody who was connected came into the emergency without a renewal, where a
+   gateway would have to see to it;
 16. what a user is told is never older than what it confirmed.
 
 It does not test sockets, several processes or real servers; scenarios do that.
@@ -20,15 +22,15 @@ from __future__ import annotations
 import asyncio
 import heapq
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from sigmgr.flow.assembly import Flows, Ports, assemble
 from sigmgr.model import errors
-from sigmgr.model.event import Event, EventType
+from sigmgr.model.event import EventType
 from sigmgr.model.holder import Holder
-from sigmgr.ports import Announcement, Cache, Janitor, Outbox, Registry, Signer, Store
+from sigmgr.sim.backends import Backends, Tap
 from sigmgr.sim.cloud import Cloud
 from sigmgr.sim.faults import Crash, Faults, FlakySigner
 from sigmgr.sim.people import DAY, Crowd, Person
@@ -40,19 +42,6 @@ HOUR = 3600
 STEP = 4 * HOUR
 #: So often a step's rescue is tried: a gateway tries far more often in four hours.
 RESCUES = 3
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Backends:
-    """The real parts of a run. ``wipe`` empties Redis."""
-
-    registry: Registry
-    store: Store
-    outbox: Outbox
-    janitor: Janitor
-    cache: Cache
-    signer: Signer
-    wipe: Callable[[], Awaitable[None]]
 
 
 @dataclass(slots=True)
@@ -84,22 +73,6 @@ class Report:
         return not self.violations and self.kicked == 0 and self.delivered > 0
 
 
-class _Tap:
-    """The cache, and an ear at its announcements: what gateways would hear."""
-
-    def __init__(self, cache: Cache) -> None:
-        self._cache = cache
-        self.heard: list[Event] = []
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._cache, name)
-
-    async def announce(self, batch: Sequence[Announcement], now: int) -> list[bool]:
-        answer = await self._cache.announce(batch, now)
-        self.heard.extend(one.event for one in batch)
-        return answer
-
-
 class Months:
     """One run. ``seed`` decides everything; ``start`` is its first virtual second."""
 
@@ -123,7 +96,7 @@ class Months:
         self._faults = Faults(random.Random(seed + 1))
         self._weather = Weather(self._faults, self._rng, start, self._end)
         self._witness = Witness(backends.store, self._clock)
-        self._tap = _Tap(backends.cache)
+        self._tap = Tap(backends.cache)
         self._crowd = Crowd.drawn(
             sorted(app.sdkappid for app in backends.registry.apps()), holders, self._rng
         )
@@ -248,10 +221,11 @@ class Months:
         looking, self._looking = self._looking, []
         if looking:
             await self._deliver([person.user for person in looking])
+        late = [person for person in self._crowd.people.values() if self._in_emergency(person)]
+        for person in late:
+            self._blame(person)
         for _ in range(RESCUES):
-            for person in filter(self._in_emergency, self._crowd.people.values()):
-                if await self._open(person):
-                    self._opened.append(person)
+            late = [person for person in late if not await self._rescued(person)]
         again = [person for person in looking if self._rng.random() < 0.5]
         opened, self._opened = self._opened, []
         await asyncio.gather(*map(self._ack, [*opened, *again]))
@@ -259,9 +233,23 @@ class Months:
     def _in_emergency(self, person: Person) -> bool:
         """A gateway sees to the renewal of such a user by itself."""
         held = person.held
-        if held is None or not person.connected:
+        if held is None or person.away_until or not person.connected:
             return False
         return held.expires_at - self._true < self._emergency[person.user.sdkappid]
+
+    def _blame(self, person: Person) -> None:
+        """Who was there when the renewal fell due is a tick's business."""
+        assert person.held is not None
+        issued_at = person.held.issued_at
+        if person.online_since > person.held.renew_at:
+            return
+        if self._witness.rows[person.user].issued_at == issued_at:
+            self._witness.say(11, f"{person.user} is in the emergency with {issued_at}")
+
+    async def _rescued(self, person: Person) -> bool:
+        if await self._open(person):
+            self._opened.append(person)
+        return not self._in_emergency(person)
 
     async def _deliver(self, users: list[Holder]) -> None:
         """What a gateway does for streams it holds: look for the latest and send it."""

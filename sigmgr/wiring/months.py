@@ -16,8 +16,9 @@ from sigmgr.model import keys
 from sigmgr.model.policy import Policy
 from sigmgr.model.sig import Format, KeyState
 from sigmgr.model.wire import Layout
+from sigmgr.sim.backends import Backends
 from sigmgr.sim.cloud import Cloud
-from sigmgr.sim.months import Backends, Months, Report
+from sigmgr.sim.months import Months, Report
 from sigmgr.store import migrate
 from sigmgr.store.catalog import Catalog
 from sigmgr.store.engine import open_engine
