@@ -52,47 +52,62 @@ BURY: Final = ord("r")
 LOOK: Final = ord("c")
 NOTHING: Final = ord("n")
 
-#: Before value and event in a task: what to do, seconds to live, length of the value.
-_TASK: Final = Struct(">BIH")
+#: A task: what to do, seconds to live.
+TASK: Final = Struct(">BI")
 
-#: KEYS: the shard's stream, then a sig key for each event. ARGV: channel, length of the stream,
-#: head of a msgpack array, then a task for each event. Publishes a message of ``wire``, with
-#: the sigs that it has written: what was there already may be newer. Answers a string with
-#: "1" where the sig is cached (or nothing was asked) and "0" where not.
+#: What became of an event's sig: not cached, cached (or nothing was asked), written just now.
+MISSING: Final = ord("0")
+WRITTEN: Final = ord("2")
+
+#: KEYS: the shard's stream, then a sig key for each event. ARGV: channel; the stream's length
+#: and its age in milliseconds; a msgpack array of the events; a task for each; a msgpack array
+#: of a value for each. Adds one entry to the stream, publishes a message of ``wire``, and
+#: answers a string with one character of the above for each event.
+#:
+#: Events and values stay the texts they came as: to cut and join them here would cost as much
+#: as the work itself, and seven arguments for each event cost more to send than that.
 ANNOUNCE: Final = (
     _ISSUED_AT
     + """
 local byte, sub, call = string.byte, string.sub, redis.call
-local stream = KEYS[1]
+local stream, events, tasks, values = KEYS[1], ARGV[4], ARGV[5], ARGV[6]
 local tail = call('XREVRANGE', stream, '+', '-', 'COUNT', 1)
 local previous = '0-0'
 if tail[1] then previous = tail[1][1] end
-local last = previous
-local events, sigs, answers = {}, {}, {}
+local finish, head = 1, byte(values, 1)
+if head == 220 then finish = 3 elseif head == 221 then finish = 5 end
+local flags = {}
 for i = 2, #KEYS do
-  local key, task = KEYS[i], ARGV[i + 2]
-  local todo, s1, s2, s3, s4, l1, l2, _, a, b, c, d = byte(task, 1, 12)
-  local finish = 7 + l1 * 256 + l2
-  local event, sig, answer = sub(task, finish + 1), '\\196\\0', '1'
+  local todo, s1, s2, s3, s4 = byte(tasks, 5 * i - 9, 5 * i - 5)
+  local kind, l1, l2 = byte(values, finish + 1, finish + 3)
+  local first = finish + 3
+  if kind == 196 then
+    finish = first + l1 - 1
+  else
+    first = first + 1
+    finish = first + l1 * 256 + l2 - 1
+  end
+  local flag = '1'
   if todo ~= 110 then
+    local _, a, b, c, d = byte(values, first, first + 4)
     local issued = ((a * 256 + b) * 256 + c) * 256 + d
-    local there = issued_at(key)
+    local there = issued_at(KEYS[i])
     if todo == 99 then
-      if there < issued then answer = '0' end
+      if there < issued then flag = '0' end
     elseif there < issued or (todo == 114 and there == issued) then
       local seconds = ((s1 * 256 + s2) * 256 + s3) * 256 + s4
-      local value = sub(task, 8, finish)
-      call('SET', key, value, 'EX', seconds)
-      if todo == 112 then sig = string.char(197, l1, l2) .. value end
+      call('SET', KEYS[i], sub(values, first, finish), 'EX', seconds)
+      if todo == 112 then flag = '2' end
     end
   end
-  last = call('XADD', stream, 'MAXLEN', '~', ARGV[2], '*', 'e', event)
-  events[i - 1], sigs[i - 1], answers[i - 1] = event, sig, answer
+  flags[i - 1] = flag
 end
-local said = ARGV[3] .. table.concat(events)
-local line = previous .. ' ' .. last .. ' ' .. #said .. '\\n'
-call('PUBLISH', ARGV[1], line .. said .. ARGV[3] .. table.concat(sigs))
-return table.concat(answers)
+local last = call('XADD', stream, 'MAXLEN', '~', ARGV[2], '*', 'e', events)
+local oldest = tonumber(string.match(last, '%d+')) - ARGV[3]
+if oldest > 0 then call('XTRIM', stream, 'MINID', '~', string.format('%.0f', oldest)) end
+local said = table.concat(flags)
+call('PUBLISH', ARGV[1], previous .. ' ' .. last .. ' ' .. #events .. '\\n' .. events .. said .. values)
+return said
 """
 )
 
@@ -101,20 +116,12 @@ _SHA: Final = {
 }
 
 
-def task(todo: int, seconds: int, value: bytes, event: bytes) -> bytes:
-    """One argument for each event: seven would cost more to send than the work they ask for.
-
-    The second in ``value`` (see ``values``) is the one that is compared.
-    """
-    return _TASK.pack(todo, seconds, len(value)) + value + event
-
-
 class Call:
     """The keys and arguments of one run of a script."""
 
     __slots__ = ("args", "keys")
 
-    def __init__(self, keys: list[str], args: list[Any]) -> None:
+    def __init__(self, keys: list[str | bytes], args: list[Any]) -> None:
         self.keys = keys
         self.args = args
 

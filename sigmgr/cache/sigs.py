@@ -32,7 +32,6 @@ from sigmgr.ports import Announcement
 _CHUNK: Final = 1000
 _FIRST: Final = 125
 
-_YES: Final = ord("1")
 _REVOKED: Final = EventType.REVOKED.value
 _NEW_SIG: Final = frozenset({EventType.ISSUED.value, EventType.RENEWED.value})
 
@@ -40,6 +39,8 @@ _NEW_SIG: Final = frozenset({EventType.ISSUED.value, EventType.RENEWED.value})
 class SigCache:
     """``serve_until`` answers the Unix second from which a sig may no longer be served without
     a look into the store. ``tombstone_ttl`` outlives any writer that read before a revocation.
+    A shard's stream keeps so many entries, and none for much longer than ``stream_seconds``:
+    an entry may have a thousand events.
     """
 
     def __init__(
@@ -50,12 +51,14 @@ class SigCache:
         serve_until: Callable[[Current], int],
         tombstone_ttl: int = 3600,
         stream_length: int = 10_000,
+        stream_seconds: int = 120,
     ) -> None:
         self._redis = redis
         self._layout = layout
         self._serve_until = serve_until
         self._tombstone_ttl = tombstone_ttl
         self._stream_length = stream_length
+        self._stream_ms = stream_seconds * 1000
         #: How many values could not be read. More than none after an upgrade: look why.
         self.damaged = 0
 
@@ -102,7 +105,7 @@ class SigCache:
                 flight, await self._run(scripts.ANNOUNCE, calls), strict=True
             ):
                 for i, flag in zip(where, said, strict=True):
-                    answers[i] = flag == _YES
+                    answers[i] = flag != scripts.MISSING
         return answers
 
     async def ping(self) -> None:
@@ -128,27 +131,35 @@ class SigCache:
     def _announcing(self, shard: int, batch: list[Announcement], now: int) -> Call:
         """The script's call for the announcements of one shard."""
         layout = self._layout
-        keys = [layout.stream_key(shard)]
-        keys += [layout.sig_key_in(shard, one.event.holder) for one in batch]
-        args: list[Any] = [layout.channel(shard), self._stream_length, wire.array_head(len(batch))]
-        args += [self._task(event, current, now) for event, current in batch]
+        keys: list[str | bytes] = [layout.stream_key(shard)]
+        tasks: list[bytes] = []
+        sigs: list[bytes] = []
+        for event, current in batch:
+            todo, seconds, value = self._task(event, current, now)
+            keys.append(layout.sig_key_in(shard, event.holder).encode())
+            tasks.append(scripts.TASK.pack(todo, seconds))
+            sigs.append(value)
+        args = [
+            layout.channel(shard),
+            self._stream_length,
+            self._stream_ms,
+            wire.encode_events([one.event for one in batch]),
+            b"".join(tasks),
+            wire.encode_values(sigs),
+        ]
         return Call(keys, args)
 
-    def _task(self, event: Event, current: Current | None, now: int) -> bytes:
-        """What the script does with the cached sig, and the event that it tells."""
-        todo, seconds, value = scripts.NOTHING, 0, b""
-        if event.type == _REVOKED:
-            todo, seconds = scripts.BURY, self._tombstone_ttl
-            value = values.tombstone(event.issued_at)
-        elif current is not None:
+    def _task(self, event: Event, current: Current | None, now: int) -> tuple[int, int, bytes]:
+        """What the script is to do with the cached sig: the task, seconds to live, value."""
+        if current is not None and event.type != _REVOKED:
             seconds = self._serve_until(current) - now
             if seconds > 0:
-                todo, value = scripts.PUT_IF_NEWER, values.encode(current)
-            else:
-                seconds = 0
+                return scripts.PUT_IF_NEWER, seconds, values.encode(current)
+        elif event.type == _REVOKED:
+            return scripts.BURY, self._tombstone_ttl, values.tombstone(event.issued_at)
         elif event.type in _NEW_SIG and event.expires_at > now:
-            todo, value = scripts.LOOK, values.tombstone(event.issued_at)
-        return scripts.task(todo, seconds, value, wire.encode_event(event))
+            return scripts.LOOK, 0, values.tombstone(event.issued_at)
+        return scripts.NOTHING, 0, b""
 
     async def _run(self, script: str, calls: Sequence[Call]) -> list[Any]:
         if not calls:

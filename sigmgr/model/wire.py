@@ -8,13 +8,14 @@ Rules:
    every process must use the same number.
 2. Two holders never share a key: kinds other than ``user`` have a letter of their own, and
    the userid, the only part that may contain a slash, comes last.
-3. An event carries facts and never a sig. It is a msgpack array, and that is all that lies
-   in a shard's stream.
+3. An event carries facts and never a sig. An entry of a shard's stream is a msgpack array of
+   those events of a batch that are of this shard, and nothing else.
 4. A message on a shard's channel is a line ``previous last size``: two stream ids and a number
-   of bytes. So many bytes are a msgpack array of events; the rest is an array of as many
-   byte strings: for each event the new sig's value (see ``values``), or nothing. ``previous``
-   is the last id in the shard's stream before this batch; a reader that has not seen exactly
-   that id has missed something.
+   of bytes. So many bytes are the entry that was added as ``last``; then a character for each
+   event, and an array of as many byte strings: where the character is ``2``, the value (see
+   ``values``) of the sig that was put into the cache just now. Others may be older than what
+   is there. ``previous`` is the last id in the shard's stream before this entry; a reader
+   that has not seen exactly that id has missed something.
 5. Anything that cannot be read raises ValueError. Readers answer with a look into the store.
 """
 
@@ -28,7 +29,7 @@ import msgspec
 from sigmgr.model.event import Event
 from sigmgr.model.holder import Holder, Kind, shard_of
 
-#: The field of a stream entry that holds the event.
+#: The field of a stream entry that holds the events.
 EVENT_FIELD: Final = b"e"
 
 #: A stream id as two numbers, so that it compares: (milliseconds, sequence).
@@ -37,11 +38,11 @@ StreamId = tuple[int, int]
 #: The id before every id: an empty stream.
 NO_ID: Final[StreamId] = (0, 0)
 
-_MAX_FIXARRAY: Final = 15
-_MAX_ARRAY16: Final = 0xFFFF
+_WRITTEN: Final = ord("2")
+# Asked for every key of a batch, and an enum's value is a call.
+_USER: Final = Kind.USER.value
 
 _encoder = msgspec.msgpack.Encoder()
-_event = msgspec.msgpack.Decoder(Event)
 _events = msgspec.msgpack.Decoder(list[Event])
 _sigs = msgspec.msgpack.Decoder(list[bytes])
 
@@ -62,7 +63,7 @@ class Layout(NamedTuple):
     def sig_key_in(self, shard: int, holder: Holder) -> str:
         """The same for a caller who knows the holder's shard."""
         app, userid, kind, scope = holder
-        if kind == Kind.USER.value and not scope:
+        if kind == _USER and not scope:
             return f"{self.prefix}:{{{shard}}}:s:{app}/{userid}"
         return f"{self.prefix}:{{{shard}}}:o:{app}/{kind}/{scope}/{userid}"
 
@@ -83,35 +84,29 @@ class Message(NamedTuple):
     sigs: list[bytes]
 
 
-def encode_event(event: Event) -> bytes:
-    return _encoder.encode(event)
+def encode_events(events: Sequence[Event]) -> bytes:
+    """An entry of a shard's stream."""
+    return _encoder.encode(events)
 
 
-def decode_event(data: bytes) -> Event:
+def decode_events(data: bytes) -> list[Event]:
     """Raises ValueError."""
-    return _event.decode(data)
+    return _events.decode(data)
 
 
-def array_head(count: int) -> bytes:
-    """The msgpack bytes that, before ``count`` encoded events, make one array of them.
-
-    So a script can join events that are also written one by one without encoding anything.
-    """
-    if count <= _MAX_FIXARRAY:
-        return bytes((0x90 | count,))
-    if count > _MAX_ARRAY16:
-        raise ValueError(f"{count} events are too many for one message")
-    return b"\xdc" + count.to_bytes(2, "big")
+def encode_values(values: Sequence[bytes]) -> bytes:
+    """As many values as events; empty where there is none."""
+    return _encoder.encode(values)
 
 
 def encode_message(
     previous: StreamId, last: StreamId, events: Sequence[Event], sigs: Sequence[bytes]
 ) -> bytes:
     """What the announce script builds inside Redis; here for tests and tools."""
-    head = array_head(len(events))
-    body = head + b"".join(map(encode_event, events))
+    body = encode_events(events)
     line = f"{format_id(previous)} {format_id(last)} {len(body)}\n".encode()
-    return line + body + _encoder.encode(list(sigs))
+    flags = b"".join(b"2" if sig else b"1" for sig in sigs)
+    return line + body + flags + encode_values(sigs)
 
 
 def decode_message(data: bytes) -> Message:
@@ -119,9 +114,11 @@ def decode_message(data: bytes) -> Message:
     line, _, body = data.partition(b"\n")
     previous, last, size = line.split(b" ")
     end = int(size)
-    events, sigs = _events.decode(body[:end]), _sigs.decode(body[end:])
-    if len(events) != len(sigs):
+    events = _events.decode(body[:end])
+    flags, values = body[end : end + len(events)], _sigs.decode(body[end + len(events) :])
+    if len(events) != len(values):
         raise ValueError("the message has not as many sigs as events")
+    sigs = [value if flag == _WRITTEN else b"" for flag, value in zip(flags, values, strict=True)]
     return Message(parse_id(previous), parse_id(last), events, sigs)
 
 

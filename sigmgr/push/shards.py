@@ -41,7 +41,7 @@ log = get_logger("sigmgr.push.shards")
 #: Channels of one SUBSCRIBE.
 _SUBSCRIBE_CHUNK: Final = 256
 #: Shards whose streams are read in one pipeline; with ``repair_limit`` this bounds its answer.
-_CHECK_CHUNK: Final = 16
+_CHECK_CHUNK: Final = 8
 _FIRST_WAIT: Final = 0.1
 _LONGEST_WAIT: Final = 2.0
 _SHORTEST_WAIT: Final = 0.01
@@ -75,7 +75,7 @@ class ShardChannels:
     """``on_state`` hears whether the channels are up: True after everything was repaired.
 
     ``ping_after`` seconds of silence ask whether the server lives, as many more say no.
-    A gap of more than ``repair_limit`` events is not read but missed.
+    A gap of more than ``repair_limit`` entries is not read but missed.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class ShardChannels:
         draw: Draw,
         on_state: Callable[[bool], None] = lambda up: None,
         ping_after: float = 1.0,
-        repair_limit: int = 2000,
+        repair_limit: int = 1000,
         round_every: float = 10.0,
     ) -> None:
         self._redis = redis
@@ -266,7 +266,11 @@ class ShardChannels:
             self._miss(shard)
             return
         try:
-            events = [wire.decode_event(fields[wire.EVENT_FIELD]) for _, fields in entries[1:]]
+            events = [
+                event
+                for _, fields in entries[1:]
+                for event in wire.decode_events(fields[wire.EVENT_FIELD])
+            ]
         except (ValueError, KeyError):
             self.counts.malformed += 1
             self._seen[shard] = newest

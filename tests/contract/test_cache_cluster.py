@@ -126,7 +126,7 @@ async def test_a_cluster(cluster: list[RedisServer], protocol: int) -> None:
             [sig] for sig in sigs[1:]
         ]
         assert await cache.drop(whose) == 300
-        lost = wire.encode_event(told(whose[0], NOW + 9).event)
+        lost = wire.encode_events([told(whose[0], NOW + 9).event])
         await raw(redis, "XADD", LAYOUT.stream_key(LAYOUT.shard(whose[0])), "*", "e", lost)
         await cache.announce([told(whose[0], NOW + 10)], NOW)
         await until(lambda: len(ears.events) == 603)

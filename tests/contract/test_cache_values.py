@@ -125,7 +125,7 @@ def test_names_of_one_shard_share_a_hash_tag() -> None:
 
 @given(events)
 def test_an_event_gives_itself_back(one: Event) -> None:
-    assert wire.decode_event(wire.encode_event(one)) == one
+    assert wire.decode_events(wire.encode_events([one, one])) == [one, one]
 
 
 @given(ids, ids, st.lists(st.tuples(events, st.binary(max_size=300)), max_size=20))
@@ -135,8 +135,9 @@ def test_a_message_gives_itself_back(
     said, sigs = [one for one, _ in some], [sig for _, sig in some]
     data = wire.encode_message(previous, last, said, sigs)
     assert wire.decode_message(data) == wire.Message(previous, last, said, sigs)
+    more = len(wire.encode_values(sigs))
     with pytest.raises(ValueError, match="as many"):
-        wire.decode_message(wire.encode_message(previous, last, said, [*sigs, b"x"]))
+        wire.decode_message(data[:-more] + wire.encode_values([*sigs, b"x"]))
 
 
 @pytest.mark.parametrize("count", [0, 1, 15, 16, 255, 256, 1000])
@@ -144,11 +145,6 @@ def test_messages_of_any_length(count: int) -> None:
     some = [event(holder(), NOW + i) for i in range(count)]
     data = wire.encode_message((1, 2), (3, 4), some, [b""] * count)
     assert wire.decode_message(data).events == some
-
-
-def test_a_message_cannot_be_longer_than_its_head_can_say() -> None:
-    with pytest.raises(ValueError, match="too many"):
-        wire.array_head(65536)
 
 
 @given(st.binary(max_size=60), st.sampled_from([b"", b"1-1 2-2\n", b"x-y 1-1\n", b"1-1\n"]))

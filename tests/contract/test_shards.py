@@ -61,7 +61,7 @@ async def redis(request: pytest.FixtureRequest) -> AsyncIterator[RedisParts]:
 async def unpublished(redis: RedisParts, *events: Event) -> None:
     """In the stream, but the message got lost."""
     for one in events:
-        data = wire.encode_event(one)
+        data = wire.encode_events([one])
         await raw(redis, "XADD", LAYOUT.stream_key(LAYOUT.shard(one.holder)), "*", "e", data)
 
 
@@ -168,11 +168,11 @@ async def test_ids_that_go_back_are_missed(redis: RedisParts) -> None:
     async with listening(redis, ears) as channels:
         ears.lost.clear()
         await raw(redis, "DEL", STREAM)
-        await raw(redis, "XADD", STREAM, "5-1", "e", wire.encode_event(event(MATES[0])))
+        await raw(redis, "XADD", STREAM, "5-1", "e", wire.encode_events([event(MATES[0])]))
         data = wire.encode_message(wire.NO_ID, (5, 1), [event(MATES[0])], [b""])
         await raw(redis, "PUBLISH", CHANNEL, data)
         await until(lambda: bool(ears.lost))
-        await raw(redis, "XADD", STREAM, "5-2", "e", wire.encode_event(event(MATES[1])))
+        await raw(redis, "XADD", STREAM, "5-2", "e", wire.encode_events([event(MATES[1])]))
         data = wire.encode_message((5, 1), (5, 2), [event(MATES[1])], [b""])
         await raw(redis, "PUBLISH", CHANNEL, data)
         await until(lambda: event(MATES[1]) in ears.events)
