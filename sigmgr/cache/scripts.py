@@ -106,7 +106,8 @@ local last = call('XADD', stream, 'MAXLEN', '~', ARGV[2], '*', 'e', events)
 local oldest = tonumber(string.match(last, '%d+')) - ARGV[3]
 if oldest > 0 then call('XTRIM', stream, 'MINID', '~', string.format('%.0f', oldest)) end
 local said = table.concat(flags)
-call('PUBLISH', ARGV[1], previous .. ' ' .. last .. ' ' .. #events .. '\\n' .. events .. said .. values)
+local head_line = previous .. ' ' .. last .. ' ' .. #events .. '\\n'
+call('PUBLISH', ARGV[1], head_line .. events .. said .. values)
 return said
 """
 )

@@ -9,7 +9,8 @@ Rules:
    by whoever has the record, since a ticket cannot know it.
 
 Layout: ``t1.`` + base64url without padding of (MAC 16 bytes, sdkappid u32, issued_at u32,
-expires_at u32, userid). The MAC is the first half of HMAC-SHA256 over the rest.
+expires_at u32, userid). The MAC is keyed BLAKE2b (RFC 7693) of the rest: a message to each
+of many streams carries a ticket, and this takes a third of the time of an HMAC.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ import hmac
 import struct
 from base64 import urlsafe_b64decode
 from binascii import b2a_base64
+from hashlib import blake2b
 from typing import NamedTuple
 
 from sigmgr.model import errors
 from sigmgr.model.holder import Holder
-from sigmgr.model.mac import Mac
 
 _PREFIX = "t1."
 _MAC = 16
@@ -43,13 +44,12 @@ class Tickets:
     """Makes and opens tickets under one key (32 bytes, derived from the master key)."""
 
     def __init__(self, key: bytes) -> None:
-        self._mac = Mac(key)
+        self._keyed = blake2b(key=key, digest_size=_MAC)
 
     def issue(self, sdkappid: int, userid: str, issued_at: int, expires_at: int) -> str:
         body = _HEAD.pack(sdkappid, issued_at, expires_at) + userid.encode("ascii")
-        raw = self._mac.digest(body)[:_MAC] + body
-        text = b2a_base64(raw, newline=False).translate(_TO_URL, b"=")
-        return _PREFIX + text.decode("ascii")
+        text = b2a_base64(self._mac(body) + body, newline=False)
+        return _PREFIX + text.translate(_TO_URL).rstrip(b"=").decode("ascii")
 
     def open(self, ticket: str, now: int) -> Ticket:
         """Raises TicketInvalid (also for a foreign ticket) or TicketExpired."""
@@ -61,10 +61,15 @@ class Tickets:
         except ValueError:
             raise errors.TicketInvalid from None
         mac, body = raw[:_MAC], raw[_MAC:]
-        if not hmac.compare_digest(mac, self._mac.digest(body)[:_MAC]):
+        if not hmac.compare_digest(mac, self._mac(body)):
             raise errors.TicketInvalid
         sdkappid, issued_at, expires_at = _HEAD.unpack_from(body)
         if now >= expires_at:
             raise errors.TicketExpired
         userid = body[_HEAD.size :].decode("ascii")
         return Ticket(Holder(sdkappid, userid), issued_at, expires_at)
+
+    def _mac(self, body: bytes) -> bytes:
+        keyed = self._keyed.copy()
+        keyed.update(body)
+        return keyed.digest()

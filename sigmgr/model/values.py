@@ -16,6 +16,7 @@ What this does not do: judge whether the sig may still be served.
 from __future__ import annotations
 
 import binascii
+from functools import partial
 from struct import Struct
 from typing import Final
 
@@ -45,6 +46,8 @@ _REASONS: Final = (
     Reason.REVOKED.value,
 )
 _REASON_CODES: Final = {name: code for code, name in enumerate(_REASONS)}
+# Half the time of a call of the class, where a thousand are read at once.
+_current: Final = partial(tuple.__new__, Current)
 # The standard signs become one that is no base64: they would not come back as they were.
 _TO_BASE64: Final = bytes.maketrans(b"*-_+/=", b"+/=!!!")
 _FROM_BASE64: Final = bytes.maketrans(b"+/=", b"*-_")
@@ -85,15 +88,9 @@ def decode(holder: Holder, value: bytes) -> Current | None:
     body = value[_HEAD.size :]
     try:
         sig = body.decode() if flags & _TEXT else _unpack_sig(body)
-        return Current(
-            holder,
-            _FORMATS[flags & _FORMAT_MASK],
-            key_id,
-            issued_at,
-            expires_at,
-            renew_at,
-            sig,
-            _REASONS[reason],
+        format_ = _FORMATS[flags & _FORMAT_MASK]
+        return _current(
+            (holder, format_, key_id, issued_at, expires_at, renew_at, sig, _REASONS[reason])
         )
     except (ValueError, IndexError):
         return None

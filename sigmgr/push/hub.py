@@ -35,14 +35,14 @@ from sigmgr.ports import Clock, Draw, States
 from sigmgr.push import message
 from sigmgr.push.courier import ADMIN, USER, Courier, Letter
 from sigmgr.push.lookup import log
-from sigmgr.push.stream import LOOK_MAX, NEVER, Held, Phase, Stream
+from sigmgr.push.stream import LOOK_MAX, NEVER, OPEN, Held, Phase, Stream
 
 #: How long a room key that has expired is still looked for, in seconds.
 ROOM_GRACE = 600
 
 #: A wave comes as many messages with few events each. Letters wait for so many of their like,
 #: or until nothing more is there to be read: see rule 3 of ``courier``.
-_WRITTEN_AT_ONCE = 250
+WRITTEN_AT_ONCE = 2000
 
 _NEWER = frozenset({EventType.ISSUED.value, EventType.RENEWED.value})
 
@@ -81,7 +81,6 @@ class Hub(Courier):
         self._lost: set[int] = set()
         self._letters: list[Letter] = []
         self._surge = 0
-        self._surge_at = 0
 
     # -- the streams ---------------------------------------------------------------------
 
@@ -138,11 +137,10 @@ class Hub(Courier):
             if not streams or holder.kind == ADMIN:
                 continue
             if event.type in _NEWER:
-                current = values.decode(holder, sig) if sig else None
-                self._newer(event, current, streams, now)
+                self._newer(event, sig, streams, now)
             else:
                 self._hear(event, streams, now)
-        if len(self._letters) >= _WRITTEN_AT_ONCE:
+        if len(self._letters) >= WRITTEN_AT_ONCE:
             self.write_letters()
         elif self._letters:
             self.lookups.bell.set()
@@ -166,33 +164,32 @@ class Hub(Courier):
     def _hear(self, event: Event, streams: tuple[Stream, ...], now: int) -> None:
         if event.type == EventType.DELIVERED and event.holder.kind == Kind.USER:
             self.acked(event.holder, event.issued_at)
-            self._newer(event, None, streams, now)
+            self._newer(event, b"", streams, now)
         elif event.type == EventType.REVOKED:
             for stream in streams:
                 self._hear_revoked(stream, event)
         elif event.type == EventType.WILL_EXPIRE and event.holder.kind == Kind.USER:
             for stream in streams:
-                if stream.phase is Phase.OPEN and stream.sent == event.issued_at:
+                if stream.phase is OPEN and stream.sent == event.issued_at:
                     payload = message.warning_json(event, self.ticket(stream))
                     self.post(stream, stream.frame(message.WILL_EXPIRE, payload))
 
-    def _newer(
-        self, event: Event, current: Current | None, streams: tuple[Stream, ...], now: int
-    ) -> None:
-        """There is a newer sig; ``current`` is it, where it came with the event."""
-        issued_at = event.issued_at
+    def _newer(self, event: Event, sig: bytes, streams: tuple[Stream, ...], now: int) -> None:
+        """There is a newer sig; ``sig`` is its value, where it came with the event."""
+        holder, issued_at = event.holder, event.issued_at
         for stream in streams:
-            held = stream.held(event.holder)
+            held = stream if holder.kind == USER else stream.held(holder)
             if issued_at <= held.sent or issued_at <= held.acked or issued_at <= held.want:
                 continue
             if issued_at <= stream.revoked:
                 continue
             held.want = issued_at
             held.tries = 0
-            if stream.phase is not Phase.OPEN:
+            if stream.phase is not OPEN:
                 continue
             seconds = self._wait_in_wave(held, now)
-            if seconds < 2 and current is not None and now < current.renew_at:
+            current = values.decode(holder, sig) if sig and seconds < 2 else None
+            if current is not None and now < current.renew_at:
                 self.write_letter(stream, held, current, self._letters)
             else:
                 self._ask_within(stream, held, seconds, now)
@@ -204,15 +201,13 @@ class Hub(Courier):
                     stream.forget_room(room)
             return
         stream.revoked = max(stream.revoked, event.issued_at)
-        if stream.phase is Phase.OPEN and stream.floor <= event.issued_at:
+        if stream.phase is OPEN and stream.floor <= event.issued_at:
             self.revoke(stream, event.issued_at, event.expires_at)
 
     # -- looking -------------------------------------------------------------------------
 
     def _wait_in_wave(self, held: Held, now: int) -> int:
         """Over how many seconds this stream's share is drawn: 0 unless the wave is wide."""
-        if self._surge_at != self.wheel.now:
-            self._surge_at, self._surge = self.wheel.now, 0
         self._surge += 1
         if self._surge <= self._wide or not held.sent:
             return 0
@@ -235,6 +230,7 @@ class Hub(Courier):
     def tick(self, now: int) -> None:
         """Do all that is due. Called about once a second; a late call does what was missed."""
         self._book.turn()
+        self._surge = 0
         self.book_told(now)
         due = self.wheel.advance(now)
         if self._lost:
@@ -248,7 +244,7 @@ class Hub(Courier):
             self.cut(stream)
         elif stream.phase is Phase.ENDING:
             self.finish(stream)
-        if stream.phase is not Phase.OPEN:
+        if stream.phase is not OPEN:
             return
         self._wake_sigs(stream, now)
         if stream.touch_at <= wheel_now:
@@ -256,7 +252,7 @@ class Hub(Courier):
             stream.touch_at = wheel_now + self._touch_every(stream)
         if stream.beat_at <= wheel_now:
             self._beat(stream)
-        if stream.phase is Phase.OPEN:
+        if stream.phase is OPEN:
             self.wheel.put(stream, stream.next_due())
 
     def _wake_sigs(self, stream: Stream, now: int) -> None:
@@ -295,7 +291,7 @@ class Hub(Courier):
             for held in (stream, *stream.rooms):
                 if stream.phase < Phase.OPEN:
                     held.look_at = self.wheel.now
-                elif stream.phase is Phase.OPEN:
+                elif stream.phase is OPEN:
                     slack = self._slack(held, self.spans(held), now)
                     self._ask_within(stream, held, min(seconds, slack), now)
 

@@ -49,7 +49,7 @@ class Roster:
     def __init__(self, now: int) -> None:
         self.counters = Counters()
         self.wheel: Wheel[Stream] = Wheel(now)
-        self._streams: dict[Holder, Stream | tuple[Stream, ...]] = {}
+        self._streams: dict[Holder, tuple[Stream, ...]] = {}
 
     def enter(
         self, user: Holder, send: Send, task: asyncio.Task[Any] | None, claim: int = 0
@@ -58,8 +58,7 @@ class Roster:
         comes meanwhile is remembered. ``claim`` is the issued_at its client says it holds."""
         stream = Stream(user, send, task)
         stream.acked = claim
-        there = self.of(user)
-        self._streams[user] = (*there, stream) if there else stream
+        self._streams[user] = (*self.of(user), stream)
         self.counters.open += 1
         return stream
 
@@ -72,7 +71,7 @@ class Roster:
             return
         rest = tuple(other for other in there if other is not stream)
         if rest:
-            self._streams[stream.holder] = rest if len(rest) > 1 else rest[0]
+            self._streams[stream.holder] = rest
         else:
             del self._streams[stream.holder]
         self.counters.open -= 1
@@ -80,10 +79,7 @@ class Roster:
 
     def of(self, user: Holder) -> tuple[Stream, ...]:
         """The open streams of a user."""
-        found = self._streams.get(user)
-        if found is None:
-            return ()
-        return found if isinstance(found, tuple) else (found,)
+        return self._streams.get(user, ())
 
     def streams(self) -> Iterator[Stream]:
         """All of them, as they are now."""

@@ -17,28 +17,25 @@ _DEFAULTS = Policy()
 _KEPT = 1000
 
 
-class SpansBook:
-    """Called with sdkappid and lifetime. An app that was removed under its open streams has
-    the default policy."""
+class SpansBook(dict[tuple[int, int], Spans]):
+    """By sdkappid and lifetime. An app that was removed under its open streams has the default
+    policy."""
 
     def __init__(self, policy_of: Callable[[int], Policy]) -> None:
+        super().__init__()
         self._policy_of = policy_of
-        self._known: dict[tuple[int, int], Spans] = {}
-
-    def __call__(self, sdkappid: int, ttl: int) -> Spans:
-        known = self._known.get((sdkappid, ttl))
-        return self._look_up(sdkappid, ttl) if known is None else known
 
     def turn(self) -> None:
         """Ask for every policy anew."""
-        self._known.clear()
+        self.clear()
 
-    def _look_up(self, sdkappid: int, ttl: int) -> Spans:
+    def __missing__(self, wanted: tuple[int, int]) -> Spans:
+        sdkappid, ttl = wanted
         try:
             policy = self._policy_of(sdkappid)
         except errors.SigmgrError:
             policy = _DEFAULTS
-        if len(self._known) >= _KEPT:
-            self._known.clear()
-        spans = self._known[sdkappid, ttl] = policy.spans(ttl)
+        if len(self) >= _KEPT:
+            self.clear()
+        spans = self[wanted] = policy.spans(ttl)
         return spans

@@ -50,6 +50,11 @@ class Phase(IntEnum):
     CLOSED = 4
 
 
+#: The phase in which the hub may write; asked several times for each stream of a wave, and
+#: to look a member up in its class takes as long as a call.
+OPEN = Phase.OPEN
+
+
 class Held:
     """One sig as a stream's client holds it.
 
