@@ -21,10 +21,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from sigmgr.http import backend, health, pages, problems, stream
 from sigmgr.http.auth import bearer
 from sigmgr.http.bodies import read_body, replay
+from sigmgr.http.chunks import chunks_of
 from sigmgr.http.documents import finish
 from sigmgr.http.doors import API, GATEWAY, Doors
 from sigmgr.http.sig import SigRoute
 from sigmgr.model import errors
+from sigmgr.push.gateway import CHUNKS_KEY
 
 
 def create_app(doors: Doors) -> ASGIApp:
@@ -83,6 +85,7 @@ class _Front:
             if self._sig is not None and raw.endswith(b"/sig") and raw.startswith(b"/v1/apps/"):
                 return await self._guarded(self._sig, scope, receive, send)
             if self._gateway is not None and raw == b"/v1/stream":
+                scope[CHUNKS_KEY] = chunks_of
                 return await self._gateway(scope, receive, send)
         return await self._guarded(self._cool, scope, receive, Watched(send))
 

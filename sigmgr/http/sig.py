@@ -123,9 +123,11 @@ def _userids(asked: bytes) -> list[str]:
 
 
 def _sentence(error: Exception) -> str:
-    if isinstance(error, msgspec.ValidationError):
-        return f"userids is to be a list of strings: {error}"
-    return "the body is not valid JSON"
+    if not isinstance(error, msgspec.ValidationError):
+        return "the body is not valid JSON"
+    wanted = 'the body is to be an object with one field, "userids", a list of strings'
+    # The name of a field that nobody knows is not repeated: it may be anything.
+    return wanted if "unknown field" in str(error) else f"{wanted}: {error}"
 
 
 def _item(doors: Doors, holder: Holder, answer: Current | errors.SigmgrError, now: int) -> bytes:

@@ -40,6 +40,8 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
 #: Where a route that has opened a ticket in another way (a single-use code) leaves it.
 TICKET_KEY = "sigmgr.ticket"
+#: Where a server leaves what finds the ``Chunks`` of a send; see ``stream``.
+CHUNKS_KEY = "sigmgr.chunks"
 
 _HEADERS: list[Header] = [
     (b"content-type", b"text/event-stream"),
@@ -101,6 +103,8 @@ class Gateway:
         try:
             stream, ticket_issued_at = self._admit(scope, send)
             await self._open(stream, ticket_issued_at)
+            if CHUNKS_KEY in scope:
+                stream.chunks = scope[CHUNKS_KEY](send)
             _strip(scope)
             while (await receive())["type"] != "http.disconnect":
                 pass

@@ -132,12 +132,12 @@ class Hub(Courier):
         """Events of a shard; those of users without a stream here cost one look into a dict."""
         now = self._clock()
         for event, sig in zip(events, chain(sigs, repeat(b"")), strict=False):
-            holder = event.holder
+            kind_of_event, holder, issued_at, *_ = event
             streams = self.of(holder if holder.kind == USER else holder.user)
             if not streams or holder.kind == ADMIN:
                 continue
-            if event.type in _NEWER:
-                self._newer(event, sig, streams, now)
+            if kind_of_event in _NEWER:
+                self._newer(holder, issued_at, sig, streams, now)
             else:
                 self._hear(event, streams, now)
         if len(self._letters) >= WRITTEN_AT_ONCE:
@@ -164,7 +164,7 @@ class Hub(Courier):
     def _hear(self, event: Event, streams: tuple[Stream, ...], now: int) -> None:
         if event.type == EventType.DELIVERED and event.holder.kind == Kind.USER:
             self.acked(event.holder, event.issued_at)
-            self._newer(event, b"", streams, now)
+            self._newer(event.holder, event.issued_at, b"", streams, now)
         elif event.type == EventType.REVOKED:
             for stream in streams:
                 self._hear_revoked(stream, event)
@@ -174,9 +174,10 @@ class Hub(Courier):
                     payload = message.warning_json(event, self.ticket(stream))
                     self.post(stream, stream.frame(message.WILL_EXPIRE, payload))
 
-    def _newer(self, event: Event, sig: bytes, streams: tuple[Stream, ...], now: int) -> None:
+    def _newer(
+        self, holder: Holder, issued_at: int, sig: bytes, streams: tuple[Stream, ...], now: int
+    ) -> None:
         """There is a newer sig; ``sig`` is its value, where it came with the event."""
-        holder, issued_at = event.holder, event.issued_at
         for stream in streams:
             held = stream if holder.kind == USER else stream.held(holder)
             if issued_at <= held.sent or issued_at <= held.acked or issued_at <= held.want:

@@ -3,10 +3,10 @@
 Rules:
 1. No task, queue, dict or closure per stream: a hundred thousand of them lie idle nearly
    all of the time. The send of the server is kept and called directly.
-2. A write from the hub never waits. The send is run for one step; where it would wait, the
-   client is slow, the step is closed and the message dropped: only the newest state
-   matters, and that is fetched again later. (uvicorn waits before it writes, so a closed
-   step has written nothing.)
+2. A write from the hub never waits. It goes to the server's ``chunks`` where there are any,
+   else the send is run for one step; where that would wait, the client is slow, the step is
+   closed and the message dropped: only the newest state matters, and that is fetched again
+   later. (uvicorn waits before it writes, so a closed step has written nothing.)
 3. Nothing is written before the response has started, or after it has ended.
 4. ``sent`` and ``acked`` of a sig only rise.
 
@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from enum import IntEnum
-from typing import Any
+from typing import Any, Protocol
 
 from sigmgr.model.holder import Holder
 from sigmgr.model.policy import Spans
@@ -26,6 +26,15 @@ from sigmgr.model.sig import Current
 from sigmgr.push import message
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+
+class Chunks(Protocol):
+    """A way past the send for what is written into an open response."""
+
+    def write(self, body: bytes) -> bool:
+        """Write it now, or answer False where the client is behind. May raise."""
+        ...
+
 
 #: Waits between two looks for a sig that is known to be out there, in seconds.
 RETRY = (1, 2, 5, 10, 30, 60)
@@ -130,6 +139,7 @@ class Stream(Held):
     __slots__ = (
         "beat_at",
         "behind_since",
+        "chunks",
         "due",
         "ending",
         "owes",
@@ -146,6 +156,7 @@ class Stream(Held):
     def __init__(self, user: Holder, send: Send, task: asyncio.Task[Any] | None) -> None:
         super().__init__(user)
         self.send = send
+        self.chunks: Chunks | None = None
         self.task = task
         self.phase = Phase.OPENING
         self.rooms: tuple[Held, ...] = ()
@@ -228,6 +239,8 @@ class Stream(Held):
 
     def write(self, frame: bytes, *, last: bool = False) -> bool:
         """Write now, or answer False where the client is slow. May raise what send raises."""
+        if self.chunks is not None and not last:
+            return self.chunks.write(frame)
         step: Any = self.send(self.envelope(frame, last=last))
         try:
             step.send(None)

@@ -41,6 +41,7 @@ class Service:
     ticker: Ticker
     gateway: Gateway | None
     waiters: Waiters
+    channels: ShardChannels
 
     async def run(self, stop: asyncio.Event, *, bound: Callable[[int], None] | None = None) -> None:
         """Serve HTTP and tick. Raises AddressInUse, BadAddress."""
@@ -52,6 +53,8 @@ class Service:
         # Which port 0 became is known only now.
         stream_url = http.stream_url or f"http://{bracketed(http.host)}:{port}/v1/stream"
         background = [asyncio.create_task(self.desk.flows.teller.run(), name="teller")]
+        # Nothing works before the port is ours: a second service says so and no more.
+        self.channels.start()
         if self.gateway is not None:
             self.gateway.start()
         self.ticker.start()
@@ -111,12 +114,18 @@ async def open_service(
         for listener in (near, gateway, waiters if GATEWAY in roles else None):
             if listener is not None:
                 channels.add(listener)
-        channels.start()
         stack.push_async_callback(channels.aclose)
         doors = _doors(desk, roles, tickets=tickets, waiters=waiters, near=near, gateway=gateway)
         ticker = Ticker(clock)
         ticker.add(_jobs(desk, roles, lambda: ticker.stopping))
-        yield Service(desk=desk, doors=doors, ticker=ticker, gateway=gateway, waiters=waiters)
+        yield Service(
+            desk=desk,
+            doors=doors,
+            ticker=ticker,
+            gateway=gateway,
+            waiters=waiters,
+            channels=channels,
+        )
 
 
 def _gateway(desk: Desk, tickets: Tickets) -> Gateway:

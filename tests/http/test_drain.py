@@ -29,6 +29,7 @@ async def test_a_drain_ends_before_the_server_cuts_it(drain, graceful, seconds):
         ticker=None,
         gateway=Streams(),
         waiters=SimpleNamespace(close=lambda: closed.append(True)),
+        channels=None,
     )
     await service._drain()
     assert drained == [pytest.approx(seconds)]

@@ -174,6 +174,14 @@ async def test_batches_that_cannot_be_read(house, app, body):
     problem(answer, 400, "bad-request")
 
 
+async def test_a_field_that_nobody_knows_is_not_repeated(house, app):
+    body = {"userids": ["alice"], "s3cret": 1}
+    answer = await call(app, "POST", BATCH, token=house.backend, body=body)
+    said = problem(answer, 400, "bad-request")
+    assert "one field" in said["detail"]
+    assert "s3cret" not in answer.body.decode()
+
+
 async def test_a_batch_for_an_unknown_app(house, app):
     path = BATCH.replace(str(APP), str(UNKNOWN_APP))
     answer = await call(app, "POST", path, token=house.anywhere, body={"userids": ["alice"]})

@@ -1,4 +1,7 @@
-"""Over a real socket with uvicorn: in-process transports buffer a stream until it ends."""
+"""Over a real socket with uvicorn: in-process transports buffer a stream until it ends.
+
+All of it twice: written through the server's chunks, and through its send alone.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +13,20 @@ import time
 import pytest
 import uvicorn
 
+from sigmgr.http.chunks import chunks_of
 from sigmgr.model.event import EventType
+from sigmgr.push.gateway import CHUNKS_KEY
 from tests.push.fakes import NOW, House, event, parse, sig, ticket, user
 
 
+@pytest.fixture(autouse=True, params=["chunks", "send"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Server, "through_chunks", request.param == "chunks")
+
+
 class Server:
+    through_chunks = False
+
     def __init__(self, house: House) -> None:
         self.house = house
         self.sock = socket.socket()
@@ -22,11 +34,16 @@ class Server:
         self.sock.listen(1024)
         self.port = self.sock.getsockname()[1]
         config = uvicorn.Config(
-            house.gateway, lifespan="off", log_level="critical", http="httptools",
+            self.app, interface="asgi3", lifespan="off", log_level="critical", http="httptools",
             timeout_graceful_shutdown=10, access_log=False,
         )  # fmt: skip
         self.server = uvicorn.Server(config)
         self.server.capture_signals = contextlib.nullcontext  # the test keeps its signals
+
+    async def app(self, scope, receive, send) -> None:
+        if self.through_chunks:
+            scope[CHUNKS_KEY] = chunks_of
+        await self.house.gateway(scope, receive, send)
 
     async def __aenter__(self) -> Server:
         self.task = asyncio.ensure_future(self.server.serve(sockets=[self.sock]))
@@ -105,6 +122,8 @@ async def test_first_message_at_once_then_a_renewal_then_hang_up():
         await tap.until(b"sig.renewed")
         assert time.monotonic() - began < 2
         assert [e["issued_at"] for e in tap.events] == [NOW, NOW + 1]
+        [stream] = house.gateway.hub.streams()
+        assert (stream.chunks is not None) == server.through_chunks
         await tap.close()
         for _ in range(100):
             if not house.counters.open:
