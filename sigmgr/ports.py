@@ -86,9 +86,13 @@ class Transaction(Protocol):
         (seconds for a life of 90 d, scaled by ttl) or expiry that ``warned`` does not count."""
         ...
 
-    async def save(self, changes: Sequence[tuple[Record, int]]) -> None:
+    async def save(self, changes: Sequence[tuple[Record, int]], *, new_sigs: bool = False) -> None:
         """Write each record over the row whose issued_at is still the number beside it.
-        Raises StoreUnavailable (and so rolls back) where one is not: nothing is half done."""
+        Raises StoreUnavailable (and so rolls back) where one is not: nothing is half done.
+
+        ``new_sigs``: each record holds a sig just made, due at its renewal time, with no
+        failures and no warnings yet. Less is written: ``acked``, ``acked_at`` and
+        ``revoked_at`` of the row stay as they are."""
         ...
 
     async def append(self, events: Sequence[Event]) -> list[int]:

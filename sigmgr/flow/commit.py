@@ -170,7 +170,7 @@ class Commit:
         tell = [
             announcement_of(made.record, now, made.current) for _, made in pairs if made.current
         ]
-        await tx.save(changes)
+        await tx.save(changes, new_sigs=True)
         return await append(tx, tell)
 
     async def _signing_keys(
