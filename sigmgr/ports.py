@@ -86,13 +86,17 @@ class Transaction(Protocol):
         (seconds for a life of 90 d, scaled by ttl) or expiry that ``warned`` does not count."""
         ...
 
-    async def save(self, changes: Sequence[tuple[Record, int]]) -> None:
+    async def save(self, changes: Sequence[tuple[Record, int]], *, new_sigs: bool = False) -> None:
         """Write each record over the row whose issued_at is still the number beside it.
-        Raises StoreUnavailable (and so rolls back) where one is not: nothing is half done."""
+        Raises StoreUnavailable (and so rolls back) where one is not: nothing is half done.
+
+        ``new_sigs``: each record holds a sig just made, due at its renewal time, with no
+        failures and no warnings yet. Less is written: ``acked``, ``acked_at`` and
+        ``revoked_at`` of the row stay as they are."""
         ...
 
     async def append(self, events: Sequence[Event]) -> list[int]:
-        """Into the outbox; answers the outbox ids in order."""
+        """Into the outbox; answers the ids of the rows that hold these events and no others."""
         ...
 
     async def signing_states(self, key_ids: Sequence[int]) -> dict[int, KeyState]:
@@ -129,19 +133,21 @@ class Store(Protocol):
 
 
 class Outbox(Protocol):
-    """Events that wait to be told, at least once, in any commit order."""
+    """Events that wait to be told, at least once, in any commit order. A row holds several
+    of one app and one commit, and goes as a whole."""
 
     def take(self, limit: int, before: int) -> AbstractAsyncContextManager[list[Event]]:
-        """Events appended at or before ``before``, oldest first, locked against other
-        relays; gone when the block ends normally, back when it raises."""
+        """The events of up to ``limit`` rows appended at or before ``before``, oldest first,
+        locked against other relays; gone when the block ends normally, back when it raises.
+        What cannot be read is logged and goes with the others."""
         ...
 
     async def forget(self, ids: Sequence[int]) -> None:
-        """Delete events that were told."""
+        """Delete rows all of whose events were told."""
         ...
 
     async def depth(self, now: int) -> tuple[int, int]:
-        """How many wait, and the age in seconds of the oldest (0, 0 when empty)."""
+        """How many events wait, and the age in seconds of the oldest (0, 0 when empty)."""
         ...
 
 

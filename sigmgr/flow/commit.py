@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import chain
 from typing import NamedTuple, TypeVar
 
 import msgspec
@@ -58,6 +60,28 @@ class Made(NamedTuple):
     record: Record
     current: Current | None
     error: errors.SigmgrError | None
+
+
+@dataclass(frozen=True, slots=True)
+class Telling:
+    """What is to be told of a commit, and the rows of the outbox that hold it.
+
+    A row is forgotten as a whole, so a telling is told as a whole.
+    """
+
+    batch: Sequence[Announcement] = ()
+    rows: Sequence[int] = ()
+
+    def __len__(self) -> int:
+        return len(self.batch)
+
+
+def joined(parts: Sequence[Telling]) -> Telling:
+    """Several as one."""
+    return Telling(
+        list(chain.from_iterable(part.batch for part in parts)),
+        list(chain.from_iterable(part.rows for part in parts)),
+    )
 
 
 _past_decoder = msgspec.json.Decoder(list[list[int | str]])
@@ -135,20 +159,18 @@ class Commit:
         self._count(works, made)
         return made
 
-    async def write(
-        self, tx: Transaction, pairs: Iterable[tuple[Work, Made]], now: int
-    ) -> list[Announcement]:
+    async def write(self, tx: Transaction, pairs: Iterable[tuple[Work, Made]], now: int) -> Telling:
         """Save what was made and append its events; answers what is to be told.
 
         Works that failed are left as they are: a tick adds their backoff itself.
         """
         changes = [(made.record, work.record.issued_at) for work, made in pairs if made.current]
         if not changes:
-            return []
+            return Telling()
         tell = [
             announcement_of(made.record, now, made.current) for _, made in pairs if made.current
         ]
-        await tx.save(changes)
+        await tx.save(changes, new_sigs=True)
         return await append(tx, tell)
 
     async def _signing_keys(
@@ -231,14 +253,9 @@ async def with_fresh_keys(signer: Signer, story: Callable[[], Awaitable[T]]) -> 
         return await story()
 
 
-async def append(tx: Transaction, tell: Sequence[Announcement]) -> list[Announcement]:
-    """Put the events into the outbox; the same announcements, with their outbox ids."""
-    ids = await tx.append([event for event, _ in tell])
-    # The id is an event's last field. ``_replace`` would cost as much as the insert.
-    return [
-        Announcement(Event(*event[:-1], outbox_id), current)
-        for (event, current), outbox_id in zip(tell, ids, strict=True)
-    ]
+async def append(tx: Transaction, batch: Sequence[Announcement]) -> Telling:
+    """Put the events into the outbox; answers what is to be told after the commit."""
+    return Telling(batch, await tx.append([event for event, _ in batch]))
 
 
 def current_key_state(state: KeyState | None) -> KeyState | None:
@@ -250,11 +267,13 @@ __all__ = [
     "Commit",
     "Made",
     "SigFacts",
+    "Telling",
     "Work",
     "announcement_of",
     "append",
     "current_key_state",
     "current_of",
+    "joined",
     "past_of",
     "with_fresh_keys",
 ]

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from sigmgr.flow.commit import append
+from sigmgr.flow.commit import Telling, append
 from sigmgr.flow.issue import Issue, key_of
 from sigmgr.flow.relay import Teller
 from sigmgr.model import errors
@@ -162,10 +162,11 @@ class Deliver:
                 for holder, record in records.items()
                 if record.acked < newest.get(holder, 0)
             ]
-            tell = [Announcement(_delivered(changed, now), None) for changed, _ in changes]
+            tell = Telling()
             if changes:
                 await tx.save(changes)
-                tell = await append(tx, tell)
+                delivered = [Announcement(_delivered(row, now), None) for row, _ in changes]
+                tell = await append(tx, delivered)
         self._teller.soon(tell, now)
         ACKS.labels("new").inc(len(changes))
         for ack in batch:

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Sequence
 from sigmgr.flow.commit import (
     Commit,
     Made,
+    Telling,
     Work,
     current_key_state,
     current_of,
@@ -29,7 +30,7 @@ from sigmgr.model.decision import Decision, Input, Verdict
 from sigmgr.model.holder import Holder, Kind, Room
 from sigmgr.model.policy import Policy, check_ttl
 from sigmgr.model.sig import Current, Reason, Record
-from sigmgr.ports import Announcement, Cache, Registry, Signer, Store, Transaction
+from sigmgr.ports import Cache, Registry, Signer, Store, Transaction
 from sigmgr.telemetry import GETS, get_logger
 
 log = get_logger("sigmgr.issue")
@@ -124,7 +125,7 @@ class Issue:
         self, holder: Holder, now: int, reason: Reason, replaces: int | None
     ) -> Current:
         app = await self._registry.app(holder.sdkappid)
-        tell: list[Announcement] = []
+        tell = Telling()
         async with self._store.transaction() as tx:
             [record] = await tx.lock([holder])
             if not decision.may_replace(record, replaces):
@@ -165,7 +166,7 @@ class Issue:
     ) -> Current:
         app = await self._registry.app(holder.sdkappid)
         user = holder.user
-        tell: list[Announcement] = []
+        tell = Telling()
         async with self._store.transaction() as tx:
             # The user's row is locked too, so that a revocation cannot slip in between.
             owner, record = await tx.lock([user, holder])
@@ -265,7 +266,7 @@ class Issue:
     ) -> dict[Holder, Answer]:
         """Under the locks: look again, wake, sign what still needs it, commit."""
         answers: dict[Holder, Answer] = {}
-        tell: list[Announcement] = []
+        tell = Telling()
         async with self._store.transaction() as tx:
             records = await tx.lock([holder for _, holder in stale])
             works: list[Work] = []

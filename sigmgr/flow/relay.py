@@ -1,11 +1,15 @@
 """Telling: from a commit to the cache, the shard streams and the channels, at least once.
 
 Two ways lead to the same telling:
-1. who committed tells at once, in batches (:class:`Teller`), and then deletes the events;
+1. who committed tells at once, in batches (:class:`Teller`), and then deletes the rows;
 2. what a committer left behind (it died, Redis was away) is swept up from the outbox
    (:meth:`Relay.sweep`), by any number of processes, each row by one.
 
-An event told twice is harmless: every reader drops what is not newer than what it has.
+Rules:
+1. A row of the outbox holds several events and is forgotten only when all of them were told.
+   So a commit's :class:`~sigmgr.flow.commit.Telling` is told whole or left whole to the
+   sweep, and never cut.
+2. An event told twice is harmless: every reader drops what is not newer than what it has.
 """
 
 from __future__ import annotations
@@ -13,7 +17,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from sigmgr.flow.commit import current_of
+from sigmgr.flow.commit import Telling, current_of, joined
 from sigmgr.model import errors
 from sigmgr.model.event import Event
 from sigmgr.model.sig import Current
@@ -32,18 +36,18 @@ class Relay:
         self._cache = cache
         self._signer = signer
 
-    async def tell(self, batch: Sequence[Announcement], now: int) -> None:
-        """Tell events that are committed and delete them from the outbox.
+    async def tell(self, telling: Telling, now: int) -> None:
+        """Tell events that are committed and delete their rows from the outbox.
 
         Raises CacheUnavailable with the events left in the outbox, for the sweep.
         """
-        await self._announce(batch, now)
-        await self._outbox.forget([one.event.outbox_id for one in batch])
+        await self._announce(telling.batch, now)
+        await self._outbox.forget(telling.rows)
 
-    async def sweep(self, now: int, *, limit: int = 1000, grace: int = 1) -> int:
-        """Tell up to ``limit`` events that nobody has told for ``grace`` seconds.
+    async def sweep(self, now: int, *, limit: int = 250, grace: int = 1) -> int:
+        """Tell the events of up to ``limit`` rows that nobody has told for ``grace`` seconds.
 
-        Answers how many. Raises CacheUnavailable: the events stay.
+        Answers how many events. Raises CacheUnavailable: the events stay.
         """
         async with self._outbox.take(limit, now - grace) as events:
             if events:
@@ -93,24 +97,26 @@ class Teller:
     def __init__(self, relay: Relay, *, most: int = 2000) -> None:
         self._relay = relay
         self._most = most
-        self._waiting: list[Announcement] = []
+        self._room = most
+        self._waiting: list[Telling] = []
         self._wake = asyncio.Event()
         self._now = 0
 
-    def soon(self, batch: Sequence[Announcement], now: int) -> None:
-        """Tell these after the next turn of the loop. Bounded: what does not fit is left to
-        the sweep, for it lies in the outbox."""
-        room = self._most - len(self._waiting)
-        self._waiting.extend(batch[:room])
-        self._now = max(self._now, now)
-        self._wake.set()
+    def soon(self, telling: Telling, now: int) -> None:
+        """Tell this after the next turn of the loop. At most ``most`` events wait: a telling
+        that does not fit is left to the sweep, for it lies in the outbox."""
+        if 0 < len(telling) <= self._room:
+            self._waiting.append(telling)
+            self._room -= len(telling)
+            self._now = max(self._now, now)
+            self._wake.set()
 
-    async def at_once(self, batch: Sequence[Announcement], now: int) -> bool:
-        """Tell these now. False where Redis is away: the sweep will tell them."""
-        if not batch:
+    async def at_once(self, telling: Telling, now: int) -> bool:
+        """Tell this now. False where Redis is away: the sweep will tell it."""
+        if not telling:
             return True
         try:
-            await self._relay.tell(batch, now)
+            await self._relay.tell(telling, now)
         except errors.UnavailableError as error:
             log.info("telling is left to the sweep", action="tell-later", code=error.code)
             return False
@@ -119,8 +125,8 @@ class Teller:
     async def flush(self) -> None:
         """Tell all that waits."""
         while self._waiting:
-            batch, self._waiting = self._waiting, []
-            await self.at_once(batch, self._now)
+            waiting, self._waiting, self._room = self._waiting, [], self._most
+            await self.at_once(joined(waiting), self._now)
 
     async def run(self) -> None:
         """Until cancelled: flush whenever something waits."""

@@ -15,7 +15,16 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from sigmgr.flow.commit import Commit, Made, Work, append, current_key_state, with_fresh_keys
+from sigmgr.flow.commit import (
+    Commit,
+    Made,
+    Telling,
+    Work,
+    append,
+    current_key_state,
+    joined,
+    with_fresh_keys,
+)
 from sigmgr.flow.relay import Teller
 from sigmgr.model import decision, errors, timing
 from sigmgr.model.app import App
@@ -120,13 +129,13 @@ class Renew:
     async def _batch(self, app: App, share: int, now: int, tally: Tally) -> int:
         async with self._store.transaction() as tx:
             records = await tx.claim_due(app.sdkappid, now, share, emergency_only=app.paused)
-            tell = await self._handle(tx, app, records, now, tally) if records else []
+            tell = await self._handle(tx, app, records, now, tally) if records else Telling()
         await self._teller.at_once(tell, now)
         return len(records)
 
     async def _handle(
         self, tx: Transaction, app: App, records: Sequence[Record], now: int, tally: Tally
-    ) -> list[Announcement]:
+    ) -> Telling:
         works: list[Work] = []
         later: list[tuple[Record, int]] = []
         states: dict[int, KeyState | None] = {}
@@ -151,7 +160,7 @@ class Renew:
         made = await self._commit.make(tx, works, now) if works else []
         tell = await self._commit.write(tx, list(zip(works, made, strict=True)), now)
         failed = [pair for pair in zip(works, made, strict=True) if pair[1].error is not None]
-        tell += await self._fail(tx, app, failed, later, now)
+        tell = joined([tell, await self._fail(tx, app, failed, later, now)])
         tally.failed += len(failed)
         tally.renewed += len(works) - len(failed)
         for work in works:
@@ -165,7 +174,7 @@ class Renew:
         failed: Sequence[tuple[Work, Made]],
         later: list[tuple[Record, int]],
         now: int,
-    ) -> list[Announcement]:
+    ) -> Telling:
         """Write backoff into the rows that failed, and all rows that only move in time."""
         events: list[Announcement] = []
         for work, made in failed:
@@ -180,7 +189,7 @@ class Renew:
         if later:
             await tx.save(later)
         if not events:
-            return []
+            return Telling()
         log.warning(
             "renewals failed and will be tried again",
             action="renewal-failed",

@@ -6,7 +6,7 @@ finds is a holder whose renewal keeps failing.
 
 from __future__ import annotations
 
-from sigmgr.flow.commit import append
+from sigmgr.flow.commit import Telling, append
 from sigmgr.flow.relay import Teller
 from sigmgr.model import timing
 from sigmgr.model.app import App
@@ -43,17 +43,18 @@ class Warn:
     async def _batch(self, app: App, now: int) -> tuple[int, int]:
         async with self._store.transaction() as tx:
             records = await tx.claim_warnings(app.sdkappid, now, self._limit, app.policy.ladder)
-            tell: list[Announcement] = []
+            tell = Telling()
+            fired: list[Announcement] = []
             changes: list[tuple[Record, int]] = []
             for record in records:
                 ladder = app.policy.spans(record.ttl).ladder
                 crossed = timing.rungs_crossed(ladder, record.expires_at, now)
                 steps = range(record.warned, crossed)
-                tell += [Announcement(_event(record, ladder, step, now), None) for step in steps]
+                fired += [Announcement(_event(record, ladder, step, now), None) for step in steps]
                 changes.append((record._replace(warned=crossed), record.issued_at))
             if changes:
                 await tx.save(changes)
-                tell = await append(tx, tell)
+                tell = await append(tx, fired)
         if tell:
             log.warning(
                 "sigs come near expiry without a renewal",

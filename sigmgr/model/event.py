@@ -31,8 +31,9 @@ class Event(NamedTuple):
     """One event. ``issued_at`` and ``expires_at`` are those of the sig it is about.
 
     For ``sig.revoked`` issued_at is the second of the revocation: every sig issued in or
-    before it is dead. ``outbox_id`` is 0 until the event lies in the outbox. ``note`` is a
-    short word more, such as the error code of a failure or the rung of a warning.
+    before it is dead. ``note`` is a short word more, such as the error code of a failure or
+    the rung of a warning. Events are kept and sent as lists of their fields: add fields at
+    the end, with a default.
     """
 
     type: str
@@ -42,7 +43,6 @@ class Event(NamedTuple):
     reason: str
     at: int
     note: str = ""
-    outbox_id: int = 0
 
     @property
     def id(self) -> str:

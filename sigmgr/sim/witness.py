@@ -120,8 +120,8 @@ class _WitnessedTransaction:
     ) -> list[Record]:
         return await self._tx.claim_warnings(sdkappid, now, limit, ladder)
 
-    async def save(self, changes: Sequence[tuple[Record, int]]) -> None:
-        await self._tx.save(changes)
+    async def save(self, changes: Sequence[tuple[Record, int]], *, new_sigs: bool = False) -> None:
+        await self._tx.save(changes, new_sigs=new_sigs)
         self._notes.changes.extend(changes)
 
     async def append(self, events: Sequence[Event]) -> list[int]:

@@ -18,6 +18,7 @@ What this module does not do: run them, or decide what is due.
 from __future__ import annotations
 
 from functools import cache
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import (
@@ -47,6 +48,14 @@ KEY = tuple(holders.primary_key.columns)
 KEY_COLUMNS = tuple((column.name, int if column is h.sdkappid else str) for column in KEY)
 ALL_COLUMNS = tuple((c.name, str if isinstance(c.type, Text) else int) for c in h)
 MUTABLE = tuple(name for name, _ in ALL_COLUMNS if name not in Holder._fields)
+#: With a new sig these stay, and these follow from the rest of what it brings along.
+_STAY = {"acked", "acked_at", "revoked_at"}
+_FOLLOW = {"expires_at", "due_at", "failures", "last_error", "warned"}
+SIG_COLUMNS = tuple(
+    column for column in ALL_COLUMNS if column[0] not in {*Holder._fields, *_STAY, *_FOLLOW}
+)
+#: What of a record goes into a batch of :func:`renewed`.
+sig_cells = itemgetter(*(Record._fields.index(name) for name, _ in (*KEY_COLUMNS, *SIG_COLUMNS)))
 
 #: A horizon beyond every row.
 ENDLESS = (2**62, 2**62)
@@ -235,14 +244,29 @@ def make_missing(dialect: Dialect) -> Any:
     return insert.on_conflict_do_nothing(index_elements=list(KEY))
 
 
+def _fenced(batch: Any) -> Update:
+    """Over the rows of a batch's holders that still have the issued_at beside each."""
+    return holders.update().where(_same_holder(batch), h.issued_at == batch.c.replaces)
+
+
 @cache
 def save(dialect: Dialect) -> Update:
     """A batch of whole records, and after each the issued_at that its row must still have."""
     batch = dialect.batch(*ALL_COLUMNS, ("replaces", int))
-    return (
-        holders.update()
-        .where(_same_holder(batch), h.issued_at == batch.c.replaces)
-        .values({name: batch.c[name] for name in MUTABLE})
+    return _fenced(batch).values({name: batch.c[name] for name in MUTABLE})
+
+
+@cache
+def renewed(dialect: Dialect) -> Update:
+    """A batch of new sigs (:data:`sig_cells`), and after each the issued_at that its row must
+    still have. What clients acked and what was revoked stays."""
+    batch = dialect.batch(*KEY_COLUMNS, *SIG_COLUMNS, ("replaces", int))
+    new = batch.c
+    none: ColumnElement[int] = literal_column("0")
+    return _fenced(batch).values(
+        {name: new[name] for name, _ in SIG_COLUMNS}
+        | {"expires_at": new.issued_at + new.ttl, "due_at": new.renew_at}
+        | {"failures": none, "last_error": literal_column("''"), "warned": none}
     )
 
 

@@ -1,12 +1,16 @@
 """Events that wait to be told: fulfils ``ports.Outbox``.
 
 Rules:
-1. An event is written in the transaction of what it tells.
-2. It is deleted when told, never marked: the queue stays as short as the work in hand. The
-   order of ids is not the order of commits, so no reader keeps a cursor.
+1. An event is written in the transaction of what it tells. Events of one transaction, one
+   app and one second share rows, a few each.
+2. A row is deleted when all its events were told, never marked or changed: the queue stays
+   as short as the work in hand. The order of ids is not the order of commits, so no reader
+   keeps a cursor.
 3. A relay holds what it took under row locks until it is done. SQLite has no row locks, and
    a write transaction held while Redis is slow would stop every request: there the relays
    of one process take turns, and two processes on one file may tell an event twice.
+4. A row that cannot be read (damaged, or of a newer version) is logged and deleted with the
+   others of its batch: it must not hold them up for ever.
 
 What this module does not do: tell anybody.
 """
@@ -14,37 +18,36 @@ What this module does not do: tell anybody.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from functools import cache
 from typing import Any
 
-from sqlalchemy import BigInteger, Select, bindparam, func, select
+import msgspec
+from sqlalchemy import BigInteger, Select, bindparam, cast, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sigmgr.model.event import Event
-from sigmgr.model.holder import Holder
-from sigmgr.store.dialect import SQLITE, TRUE, Dialect
+from sigmgr.store.dialect import SQLITE, TRUE, Dialect, Rows
 from sigmgr.store.engine import Engine
 from sigmgr.store.tables import outbox
+from sigmgr.telemetry import get_logger
+
+log = get_logger("sigmgr.outbox")
+
+#: Events of a row. So many usual ones are less than the 2 KB up to which PostgreSQL leaves a
+#: row as it is; of more it would compress or move out a part.
+ROW_EVENTS = 16
 
 o = outbox.c
-_COLUMNS = (
-    ("at", int),
-    ("type", str),
-    ("sdkappid", int),
-    ("userid", str),
-    ("kind", str),
-    ("scope", str),
-    ("issued_at", int),
-    ("expires_at", int),
-    ("reason", str),
-    ("note", str),
-)
+_COLUMNS = (("at", int), ("sdkappid", int), ("size", int), ("events", str))
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(list[Event])
 
 
 @cache
 def _add(dialect: Dialect) -> Any:
-    """A batch of events; answers their ids."""
+    """A batch of rows; answers their ids."""
     batch = dialect.batch(*_COLUMNS)
     names = [name for name, _ in _COLUMNS]
     rows = select(*(batch.c[name] for name in names)).where(TRUE).order_by(batch.c.n)
@@ -80,18 +83,46 @@ def _forget(dialect: Dialect) -> Any:
 async def append(
     connection: AsyncConnection, dialect: Dialect, events: Sequence[Event]
 ) -> list[int]:
-    """Write events within a transaction; answers their ids in order, which rise."""
+    """Write events within a transaction; answers the ids of their rows, which rise."""
     if not events:
         return []
-    rows = [(e.at, e.type, *e.holder, e.issued_at, e.expires_at, e.reason, e.note) for e in events]
-    ids = await connection.scalars(_add(dialect), dialect.parameters(rows))
+    ids = await connection.scalars(_add(dialect), dialect.parameters(_packed(events)))
     return sorted(ids)
 
 
-def _event(row: Any) -> Event:
-    outbox_id, at, kind_of_event, sdkappid, userid, kind, scope, issued, expires, reason, note = row
-    holder = Holder(sdkappid, userid, kind, scope)
-    return Event(kind_of_event, holder, issued, expires, reason, at, note, outbox_id)
+def _packed(events: Iterable[Event]) -> Rows:
+    """Rows for these events, the order kept within an app and second."""
+    groups: dict[tuple[int, int], list[Event]] = {}
+    for event in events:
+        groups.setdefault((event.at, event.holder.sdkappid), []).append(event)
+    return [
+        (at, sdkappid, len(part), _encoder.encode(part).decode())
+        for (at, sdkappid), group in groups.items()
+        for part in (group[i : i + ROW_EVENTS] for i in range(0, len(group), ROW_EVENTS))
+    ]
+
+
+def _unpacked(rows: Iterable[Any]) -> tuple[list[Event], list[Any]]:
+    """The events of these rows, and the rows that could not be read."""
+    events: list[Event] = []
+    unread: list[Any] = []
+    for row in rows:
+        try:
+            events += _decoder.decode(row.events)
+        except ValueError:
+            unread.append(row)
+    return events, unread
+
+
+def _report(unread: Iterable[Any]) -> None:
+    for row in unread:
+        log.error(
+            "a row of the outbox could not be read; its events were deleted untold",
+            action="outbox-unread",
+            row=row.id,
+            app=row.sdkappid,
+            count=row.size,
+        )
 
 
 class SqlOutbox:
@@ -108,16 +139,18 @@ class SqlOutbox:
             async with self._engine.relay_turn:
                 async with self._engine.read() as connection:
                     rows = (await connection.execute(_look(), values)).all()
-                events = [_event(row) for row in rows]
+                events, unread = _unpacked(rows)
                 yield events
-                await self.forget([event.outbox_id for event in events])
-            return
-        async with self._engine.write() as connection:
-            rows = (await connection.execute(_take(self._engine.dialect), values)).all()
-            yield [_event(row) for row in sorted(rows)]
+                await self.forget([row.id for row in rows])
+        else:
+            async with self._engine.write() as connection:
+                rows = (await connection.execute(_take(self._engine.dialect), values)).all()
+                events, unread = _unpacked(sorted(rows))
+                yield events
+        _report(unread)
 
     async def forget(self, ids: Sequence[int]) -> None:
-        """See the port. An event may be left where a relay holds it; that relay deletes it."""
+        """See the port. A row may be left where a relay holds it; that relay deletes it."""
         if not ids:
             return
         dialect = self._engine.dialect
@@ -127,6 +160,6 @@ class SqlOutbox:
     async def depth(self, now: int) -> tuple[int, int]:
         """See the port."""
         async with self._engine.read() as connection:
-            question = select(func.count(), func.min(o.at)).select_from(outbox)
+            question = select(cast(func.sum(o.size), BigInteger), func.min(o.at))
             count, oldest = (await connection.execute(question)).one()
         return (count, max(0, now - oldest)) if count else (0, 0)

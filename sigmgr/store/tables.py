@@ -1,7 +1,8 @@
 """What is kept: the tables, their indexes, and why each index exists.
 
 - ``holders``: one row per holder, the columns of :class:`sigmgr.model.sig.Record` in order.
-- ``outbox``: events that wait to be told; a queue that is empty most of the time.
+- ``outbox``: events that wait to be told, some of one commit a row; a queue that is empty
+  most of the time.
 - ``apps``, ``keys``, ``tokens``: what operators manage. ``meta``: a few named values.
 
 Texts compare by byte on both databases (collation C on PostgreSQL, SQLite's default), so
@@ -128,24 +129,19 @@ outbox = Table(
     metadata,
     Column("id", Serial, primary_key=True, autoincrement=True),
     Column("at", BigInteger, nullable=False),
-    Column("type", ByteText, nullable=False),
     Column("sdkappid", BigInteger, nullable=False),
-    Column("userid", ByteText, nullable=False),
-    Column("kind", ByteText, nullable=False),
-    Column("scope", ByteText, nullable=False),
-    Column("issued_at", BigInteger, nullable=False),
-    Column("expires_at", BigInteger, nullable=False),
-    Column("reason", ByteText, nullable=False),
-    Column("note", ByteText, nullable=False),
+    # How many events, and the JSON list of them.
+    Column("size", BigInteger, nullable=False),
+    Column("events", ByteText, nullable=False),
     # An id is never used again: a late ``forget`` must not meet a newer event.
     sqlite_autoincrement=True,
     # A queue turns over many times its size: vacuum by count, not by share, and unhurried
     # by cost limits, else every poll walks over what was deleted.
     postgresql_with={
         "autovacuum_vacuum_scale_factor": "0",
-        "autovacuum_vacuum_threshold": "5000",
+        "autovacuum_vacuum_threshold": "500",
         "autovacuum_vacuum_insert_scale_factor": "0",
-        "autovacuum_vacuum_insert_threshold": "50000",
+        "autovacuum_vacuum_insert_threshold": "5000",
         "autovacuum_vacuum_cost_delay": "0",
     },
 )

@@ -168,14 +168,18 @@ class SqlTransaction:
         self._memory.warned_to[sdkappid] = start
         return claimed
 
-    async def save(self, changes: Sequence[tuple[Record, int]]) -> None:
+    async def save(self, changes: Sequence[tuple[Record, int]], *, new_sigs: bool = False) -> None:
         """See the port."""
         if not changes:
             return
-        done = await self._connection.execute(
-            statements.save(self._dialect),
-            self._dialect.parameters([(*record, replaces) for record, replaces in changes]),
-        )
+        rows: list[tuple[Any, ...]]
+        if new_sigs:
+            statement = statements.renewed(self._dialect)
+            rows = [(*statements.sig_cells(record), replaces) for record, replaces in changes]
+        else:
+            statement = statements.save(self._dialect)
+            rows = [(*record, replaces) for record, replaces in changes]
+        done = await self._connection.execute(statement, self._dialect.parameters(rows))
         if done.rowcount != len(changes):
             raise errors.StoreUnavailable(
                 f"fenced: {len(changes) - done.rowcount} of {len(changes)} rows were replaced"

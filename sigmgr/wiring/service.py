@@ -206,7 +206,7 @@ def _jobs(desk: Desk, roles: frozenset[str], stopping: Callable[[], bool]) -> li
         await flows.renew.tick(now, rounds=_ROUNDS, stopping=stopping)
 
     async def relay(now: int) -> None:
-        while await flows.relay.sweep(now, limit=every.batch) == every.batch:
+        while await flows.relay.sweep(now):
             if stopping():
                 return
 

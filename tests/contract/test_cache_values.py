@@ -53,7 +53,6 @@ events = st.builds(
     st.sampled_from([one.value for one in Reason]),
     u32,
     st.text(max_size=20),
-    st.integers(0, 2**63 - 1),
 )
 ids = st.tuples(st.integers(0, 2**63), st.integers(0, 2**63))
 

@@ -149,6 +149,7 @@ async def check_the_rest(db, caught, bound: int) -> None:
         rows = await db.store.page(None, LIMIT)
         assert await tx.lock([row.holder for row in rows]) == rows
         await tx.save([(row, row.issued_at) for row in rows])
+        await tx.save([(row, row.issued_at) for row in rows], new_sigs=True)
 
     assert judged(await caught.plans(lock), bound) == {"pk_holders"}
 
@@ -223,6 +224,7 @@ async def test_sqlite_finds_due_rows_by_the_index_meant(tmp_path, analyze):
         async def lock(tx):
             rows = await tx.lock([row.holder for row in await db.store.page(None, LIMIT)])
             await tx.save([(row, row.issued_at) for row in rows])
+            await tx.save([(row, row.issued_at) for row in rows], new_sigs=True)
 
         assert await used_by(claims(after(0.01))) == {"ix_holders_due"}
         assert await used_by(claims(after(0.9))) == {"ix_holders_due", "ix_holders_expiry"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import warnings
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -17,8 +18,10 @@ from sigmgr.model import errors
 from sigmgr.model.sig import Record
 from sigmgr.store import migrate
 from sigmgr.store.engine import open_engine
+from sigmgr.store.outbox import SqlOutbox
+from sigmgr.store.stores import SqlStore
 from sigmgr.store.tables import FORGET_AT, holders, metadata
-from tests.contract.store_kit import KINDS, opened, url_of
+from tests.contract.store_kit import KINDS, NOW, event, holder, opened, url_of
 
 
 @pytest.fixture(params=KINDS)
@@ -70,7 +73,7 @@ async def test_check_names_what_is_there_and_what_is_wanted(engine):
 async def test_two_that_start_at_once_do_every_step_once(url, engine):
     other = open_engine(url)
     done = await asyncio.gather(*(migrate.upgrade(e) for e in (engine, other, engine, other)))
-    assert sorted(map(len, done)) == [0, 0, 0, len(max(done))]
+    assert sorted(chain(*done)) == sorted(migrate.revisions())
     await migrate.check(other)
     await other.close()
 
@@ -79,9 +82,10 @@ async def test_a_failed_migration_leaves_nothing_behind(engine, tmp_path, monkey
     folder = tmp_path / "alembic"
     shutil.copytree(migrate._location(), folder, ignore=shutil.ignore_patterns("__pycache__"))
     first = next((folder / "versions").glob("0001_*.py"))
+    [newest] = migrate.heads()
     (folder / "versions" / "9999_broken.py").write_text(
         "from alembic import op\nrevision = '9999'\n"
-        f"down_revision = {migrate.heads()[0]!r}\n"
+        f"down_revision = {newest!r}\n"
         "def upgrade():\n"
         "    op.execute('CREATE TABLE half (id INTEGER)')\n"
         "    op.execute('SELECT nonsense')\n"
@@ -91,7 +95,100 @@ async def test_a_failed_migration_leaves_nothing_behind(engine, tmp_path, monkey
     with pytest.raises(errors.NotMigrated):
         await migrate.upgrade(engine)
     assert await run(engine, tables) == set(metadata.tables), "those before it stay"
-    assert await migrate.current(engine) == "0001"
+    assert await migrate.current(engine) == newest
+
+
+# What waits in the outbox
+
+
+def before_0002(number):
+    """A row of an outbox that has a row for each event, and the event."""
+    said = event(holder(number, "room", f'name:"{number}" \\'), at=NOW + number, note="é")
+    return {"type": said.type, **said.holder._asdict(), "issued_at": said.issued_at,
+            "expires_at": said.expires_at, "reason": said.reason, "at": said.at,
+            "note": said.note}, said  # fmt: skip
+
+
+async def fill(engine, rows):
+    async with engine.write() as connection:
+        table = sa.table("outbox", *map(sa.column, rows[0]))
+        await connection.execute(table.insert(), rows)
+
+
+async def ids(engine):
+    async with engine.read() as connection:
+        return list(await connection.scalars(sa.text("SELECT id FROM outbox ORDER BY id")))
+
+
+async def test_events_that_wait_go_up_with_their_ids(engine):
+    await migrate.upgrade(engine, "0001")
+    rows, told = zip(*map(before_0002, range(1, 21)), strict=True)
+    await fill(engine, rows)
+    async with engine.write() as connection:
+        await connection.exec_driver_sql("DELETE FROM outbox WHERE id < 4 OR id > 18")
+    await migrate.upgrade(engine)
+    assert await ids(engine) == list(range(4, 19))
+    outbox = SqlOutbox(engine)
+    assert await outbox.depth(NOW) == (15, 0)
+    async with outbox.take(100, NOW + 100) as events:
+        assert tuple(events) == told[3:18]
+    async with SqlStore(engine).transaction() as tx:
+        assert await tx.append([event(holder(1))]) == [21], "an id is never used again"
+
+
+async def test_events_that_wait_go_down_one_a_row_in_order(engine):
+    await migrate.upgrade(engine)
+    rows, told = zip(*map(before_0002, range(1, 41)), strict=True)
+    told = [one._replace(at=NOW) for one in told]
+    async with SqlStore(engine).transaction() as tx:
+        given = await tx.append(told)
+    async with engine.write() as connection:
+        await connection.exec_driver_sql(
+            f"UPDATE outbox SET events = '[[1]]' WHERE id = {given[1]}"
+        )
+    await migrate.downgrade(engine, "0001")
+    columns = list(rows[0])
+    async with engine.read() as connection:
+        wanted = sa.select(*map(sa.column, columns)).select_from(sa.text("outbox"))
+        found = (await connection.execute(wanted.order_by(sa.column("id")))).mappings().all()
+    assert [dict(row) for row in found] == [
+        {**row, "at": NOW} for n, row in enumerate(rows) if not 16 <= n < 32
+    ], "without the row that cannot be read"
+    assert min(await ids(engine)) > max(given)
+    await migrate.upgrade(engine)
+    async with SqlOutbox(engine).take(100, NOW) as events:
+        assert events == [*told[:16], *told[32:]]
+
+
+@pytest.mark.parametrize("turns", [1, 2])
+async def test_an_outbox_that_was_never_used_goes_up_and_down(engine, turns):
+    for _ in range(turns):
+        await migrate.upgrade(engine)
+        await migrate.downgrade(engine, "0001")
+    await fill(engine, [before_0002(1)[0]])
+    await migrate.upgrade(engine)
+    async with SqlOutbox(engine).take(100, NOW + 1) as events:
+        assert events == [before_0002(1)[1]]
+
+
+async def test_an_event_that_is_added_meanwhile_is_not_lost(url, engine):
+    """PostgreSQL: the migration waits for it. SQLite's writers take turns."""
+    await migrate.upgrade(engine, "0001")
+    other = open_engine(url)
+    row, told = before_0002(1)
+    async with other.write() as connection:
+        table = sa.table("outbox", *map(sa.column, row))
+        await connection.execute(table.insert(), [row])
+        going_up = asyncio.create_task(migrate.upgrade(engine))
+        await asyncio.sleep(0.3)
+        assert not going_up.done()
+    await going_up
+    await other.close()
+    async with SqlOutbox(engine).take(100, NOW + 1) as events:
+        assert events == [told]
+
+
+# What the migrations make
 
 
 async def test_the_tables_are_what_the_migrations_make(url):

@@ -185,17 +185,19 @@ async def test_an_exception_rolls_everything_back(db):
     assert await db.outbox.depth(NOW) == (0, 0)
 
 
-async def test_a_stale_guard_fences_the_whole_batch(db):
+@pytest.mark.parametrize("new_sigs", [False, True])
+async def test_a_stale_guard_fences_the_whole_batch(db, new_sigs):
     await db.put([record(1), record(2, issued_at=NOW + 5)])
     with pytest.raises(errors.StoreUnavailable, match="fenced: 1 of 2"):
         async with db.store.transaction() as tx:
             await tx.append([event(holder(1))])
-            await tx.save([(record(n, issued_at=NOW + 9), NOW) for n in (1, 2)])
+            changes = [(record(n, issued_at=NOW + 9), NOW) for n in (1, 2)]
+            await tx.save(changes, new_sigs=new_sigs)
     assert await db.get(holder(1)) == record(1)
     assert await db.outbox.depth(NOW) == (0, 0)
     with pytest.raises(errors.StoreUnavailable, match="fenced"):
         async with db.store.transaction() as tx:
-            await tx.save([(record(7), 0)])  # no such row
+            await tx.save([(record(7), 0)], new_sigs=new_sigs)  # no such row
 
 
 async def test_one_flight_per_holder(db):

@@ -44,7 +44,7 @@ class Store:
     async def transaction(self) -> AsyncIterator[Any]:
         yield self
 
-    async def save(self, changes: Sequence[tuple[Record, int]]) -> None:
+    async def save(self, changes: Sequence[tuple[Record, int]], *, new_sigs: bool = False) -> None:
         return None
 
     async def append(self, events: Sequence[Event]) -> list[int]:

@@ -1,0 +1,114 @@
+"""Telling: a commit's events go together with their rows, or are left to the sweep together."""
+
+from __future__ import annotations
+
+import pytest
+
+from sigmgr.flow.commit import Telling, append, joined
+from sigmgr.flow.relay import Teller
+from sigmgr.model import errors
+from sigmgr.model.event import Event, EventType
+from sigmgr.model.holder import Holder
+from sigmgr.ports import Announcement
+from tests.flow.world import APP, World
+
+
+@pytest.fixture
+def heard(world: World) -> list[Event]:
+    """What the cache was told."""
+    told: list[Event] = []
+    real = world.cache.announce
+
+    async def announce(batch: list[Announcement], now: int) -> list[bool]:
+        answer = await real(batch, now)
+        told.extend(one.event for one in batch)
+        return answer
+
+    world.cache.announce = announce  # type: ignore[method-assign, assignment]
+    return told
+
+
+async def committed(world: World, first: int, count: int) -> Telling:
+    now = world.clock()
+    batch = [
+        Announcement(
+            Event(EventType.EXPIRED.value, Holder(APP, f"u{n:03d}"), now - 9, now, "Missing", now),
+            None,
+        )
+        for n in range(first, first + count)
+    ]
+    async with world.store.transaction() as tx:
+        return await append(tx, batch)
+
+
+def events(*tellings: Telling) -> list[Event]:
+    return [one.event for one in joined(tellings).batch]
+
+
+async def waiting(world: World) -> int:
+    return (await world.outbox.depth(world.clock()))[0]
+
+
+async def test_a_telling_that_does_not_fit_is_left_whole_to_the_sweep(
+    world: World, heard: list[Event]
+) -> None:
+    """Were a part of it told and its rows forgotten, the other part would be lost."""
+    teller = Teller(world.flows.relay, most=45)
+    some, many, few = [await committed(world, *span) for span in ((0, 20), (100, 30), (200, 25))]
+    for telling in (some, many, few):
+        teller.soon(telling, world.clock())
+    assert heard == []
+    await teller.flush()
+    assert heard == events(some, few)
+    assert await waiting(world) == 30
+    assert await world.flows.relay.sweep(world.clock(), grace=0) == 30
+    assert heard == events(some, few, many)
+    assert await waiting(world) == 0
+
+
+async def test_what_was_flushed_makes_room(world: World, heard: list[Event]) -> None:
+    teller = Teller(world.flows.relay, most=10)
+    for first in (0, 100, 200):
+        teller.soon(await committed(world, first, 10), world.clock())
+        await teller.flush()
+    assert len(heard) == 30
+    teller.soon(await committed(world, 300, 11), world.clock())
+    await teller.flush()
+    assert await waiting(world) == 11, "more than may ever wait"
+
+
+async def test_a_telling_that_fails_stays_whole(world: World, heard: list[Event]) -> None:
+    def no_cache(name: str, moment: str) -> None:
+        if name.startswith("cache."):
+            raise errors.CacheUnavailable
+
+    telling = await committed(world, 0, 20)
+    world.plan.fail = no_cache
+    assert not await world.flows.teller.at_once(telling, world.clock())
+    with pytest.raises(errors.CacheUnavailable):
+        await world.flows.relay.sweep(world.clock(), grace=0)
+    assert await waiting(world) == 20
+    world.plan.heal()
+    assert await world.flows.teller.at_once(telling, world.clock())
+    assert heard == events(telling)
+    assert await waiting(world) == 0
+
+
+async def test_a_sweep_takes_so_many_rows(world: World, heard: list[Event]) -> None:
+    telling = await committed(world, 0, 40)
+    assert len(telling.rows) == 3
+    swept = [await world.flows.relay.sweep(world.clock(), limit=2, grace=0) for _ in range(3)]
+    assert swept == [32, 8, 0]
+    assert heard == events(telling)
+
+
+async def test_young_rows_are_left_to_who_committed_them(world: World, heard: list[Event]) -> None:
+    await committed(world, 0, 3)
+    assert await world.flows.relay.sweep(world.clock()) == 0
+    assert await world.flows.relay.sweep(world.clock() + 1) == 3
+
+
+def test_nothing_to_tell_is_nothing() -> None:
+    assert not Telling()
+    assert not joined([])
+    assert not joined([Telling(), Telling()])
