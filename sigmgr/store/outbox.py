@@ -9,8 +9,9 @@ Rules:
 3. A relay holds what it took under row locks until it is done. SQLite has no row locks, and
    a write transaction held while Redis is slow would stop every request: there the relays
    of one process take turns, and two processes on one file may tell an event twice.
-4. A row that cannot be read (damaged, or of a newer version) is logged and deleted with the
-   others of its batch: it must not hold them up for ever.
+4. A row of a newer version, whose events have more fields, is read without those. One that
+   is damaged is logged and deleted with the others of its batch: it must not hold them up
+   for ever.
 
 What this module does not do: tell anybody.
 """
@@ -43,6 +44,7 @@ _COLUMNS = (("at", int), ("sdkappid", int), ("size", int), ("events", str))
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(list[Event])
+_loose_decoder = msgspec.json.Decoder(list[list[Any]])
 
 
 @cache
@@ -108,10 +110,19 @@ def _unpacked(rows: Iterable[Any]) -> tuple[list[Event], list[Any]]:
     unread: list[Any] = []
     for row in rows:
         try:
-            events += _decoder.decode(row.events)
+            events += _read(row.events)
         except ValueError:
             unread.append(row)
     return events, unread
+
+
+def _read(text: str) -> list[Event]:
+    """Raises ValueError."""
+    try:
+        return _decoder.decode(text)
+    except msgspec.ValidationError:
+        known = len(Event._fields)
+        return msgspec.convert([one[:known] for one in _loose_decoder.decode(text)], list[Event])
 
 
 def _report(unread: Iterable[Any]) -> None:

@@ -161,6 +161,8 @@ async def test_any_claim_is_full_due_and_most_urgent_first(db, rows, limit):
         for n, (expiry, due) in enumerate(rows)
     ]
     await db.put(records)
+    # Hints of the example before would be right too, and order equal expiries otherwise.
+    db.store._memory.horizons.clear()
     got = await claimed(db, limit)
     due = [row for row in records if row.due_at is not None and row.due_at <= NOW]
     assert len(set(got)) == len(got) == min(limit, len(due))

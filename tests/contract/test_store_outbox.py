@@ -10,6 +10,8 @@ import structlog
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from sigmgr.model.event import Event
+from sigmgr.model.holder import Holder
 from sigmgr.model.sig import Record
 from sigmgr.store.outbox import ROW_EVENTS
 from sigmgr.store.tables import outbox
@@ -170,12 +172,13 @@ async def test_a_relay_that_stands_still_stops_no_request(db):
     assert await db.get(holder(1)) == record(1)
 
 
-DAMAGED = ["", "[", "{}", '[["sig.issued"]]', '[["sig.renewed",[1,"a","user",""],1,2,"",3,"",4]]']
+NEWER = '[["sig.renewed",[1,"a","user",""],1,2,"r",3,"n",4,{"more":5}]]'
+DAMAGED = ["", "[", "{}", '[["sig.issued"]]', "[3]", NEWER.replace(',"n"', ",0")]
 
 
 @pytest.mark.parametrize("text", DAMAGED)
 async def test_a_row_that_cannot_be_read_holds_up_no_other(db, text):
-    """Damaged, or of a newer version: said once, and gone with the others."""
+    """Said once, and gone with the others."""
     told = [event(holder(n), at=NOW - n) for n in range(3)]
     ids = await add(db, *told)
     async with db.engine.write() as connection:
@@ -192,6 +195,13 @@ async def test_a_row_that_cannot_be_read_holds_up_no_other(db, text):
     assert (line["row"], line["app"], line["count"]) == (ids[1], APP, 7)
     assert set(line) == {"event", "log_level", "action", "row", "app", "count"}
     assert await rows(db) == []
+
+
+async def test_a_row_of_a_newer_version_is_read_without_what_is_new(db):
+    await add(db, event(holder(1), at=NOW))
+    async with db.engine.write() as connection:
+        await connection.execute(outbox.update().values(events=NEWER))
+    assert await taken(db) == [Event("sig.renewed", Holder(1, "a"), 1, 2, "r", 3, "n")]
 
 
 async def test_depth(db):
