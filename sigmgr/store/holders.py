@@ -170,8 +170,9 @@ def expiry_horizon(*, resumed: bool = False) -> Select[Any]:
 
 @cache
 def urgent(*, emergency_only: bool = False) -> Select[Any]:
-    """Due rows up to the horizon ``to_expiry``, ``to_due``, earliest expiry first, locked."""
-    rows = select(*h).where(_app, _due, _place <= _horizon("to"))
+    """Due rows from the place ``from_expiry``, ``from_due`` up to the horizon ``to_expiry``,
+    ``to_due``, earliest expiry first, locked."""
+    rows = select(*h).where(_app, _due, _place >= _horizon("from"), _place <= _horizon("to"))
     if emergency_only:
         rows = rows.where(
             # No life is longer, so the index ends the walk here.

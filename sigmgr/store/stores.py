@@ -38,8 +38,13 @@ class SqlStore:
     @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncIterator[SqlTransaction]:
         """See the port."""
-        async with self._engine.write() as connection:
-            yield SqlTransaction(connection, self._dialect, self._memory)
+        try:
+            async with self._engine.write() as connection:
+                yield SqlTransaction(connection, self._dialect, self._memory)
+        except BaseException:
+            # What was claimed is free again, before the place where the next claim would go on.
+            self._memory.horizons.clear()
+            raise
 
     async def find(self, holders: Sequence[Holder]) -> list[Record | None]:
         """See the port."""

@@ -117,6 +117,47 @@ async def test_a_large_backlog_drains_in_order_of_expiry(db):
     assert await drained(db, 10) == [row.userid for row in edf(rows)]
 
 
+async def test_what_another_process_gave_back_is_not_forgotten(db):
+    """This process goes on behind it for a few claims; then it comes first again."""
+    rows = [record(n, due_at=NOW - 1, expires_at=NOW + n) for n in range(200)]
+    await db.put([row._replace(due_at=NOW + 9) for row in rows[:3]] + rows[3:])
+    taken = await renewed(db, 5)
+    await db.put(rows[:3] + rows[8:])
+    for _ in range(transaction.HORIZON_CLAIMS):
+        taken += await renewed(db, 5)
+    assert {row.userid for row in rows[:3]} <= set(taken)
+
+
+async def test_what_was_rolled_back_comes_first_again(db):
+    rows = [record(n, due_at=NOW - 1, expires_at=NOW + n) for n in range(200)]
+    await db.put(rows)
+    with pytest.raises(RuntimeError):
+        async with db.store.transaction() as tx:
+            await tx.claim_due(APP, NOW, 5)
+            raise RuntimeError
+    assert await renewed(db, 5) == [row.userid for row in rows[:5]]
+
+
+async def test_the_last_of_a_backlog_are_found_wherever_they_lie(db):
+    """A claim that does not fill looks before its place too, and keeps the order."""
+    rows = [record(n, due_at=NOW - 1, expires_at=NOW + n) for n in range(50)]
+    await db.put([row._replace(due_at=NOW + 9) for row in rows[:3]] + rows[3:])
+    assert len(await renewed(db, 5)) == 5
+    await db.put(rows[:3] + rows[8:])
+    db.store._memory.horizons[APP] = db.store._memory.horizons[APP]._replace(claims_left=99)
+    everybody = await renewed(db, 100)
+    assert everybody == [row.userid for row in [*rows[:3], *rows[8:]]]
+
+
+async def renewed(db, limit):
+    """The users of one claim, each renewed."""
+    async with db.store.transaction() as tx:
+        rows = await tx.claim_due(APP, NOW, limit)
+        fresh = {"due_at": NOW + DAY, "issued_at": NOW + 1, "expires_at": NOW + 1 + TTL}
+        await tx.save([(row._replace(**fresh), row.issued_at) for row in rows])
+    return [row.userid for row in rows]
+
+
 async def test_workers_take_every_row_once(db):
     rows = [record(n, issued_at=NOW - TTL + n % 50, due_at=NOW - 1 - n % 70) for n in range(400)]
     await db.put(rows)
