@@ -1,8 +1,8 @@
 """A tick: take due holders, reissue each through the shared tail.
 
 Any number of processes tick over one database at once; the row locks (others' rows are
-skipped) divide the work, and there is no leader. Fairness: every app with due work gets an
-equal share of each round (rule 11); within an app the earliest deadline goes first. A
+skipped) divide the work, and there is no leader. Fairness: the apps with due work take turns,
+each for an equal share (rule 11, ``rota``); within an app the earliest deadline goes first. A
 paused app is looked through for emergencies only (rule 6).
 
 A failure is written into the row with its backoff (rule 10); the next tick that finds it
@@ -26,6 +26,7 @@ from sigmgr.flow.commit import (
     with_fresh_keys,
 )
 from sigmgr.flow.relay import Teller
+from sigmgr.flow.rota import Rota
 from sigmgr.model import decision, errors, timing
 from sigmgr.model.app import App
 from sigmgr.model.decision import Input, Verdict
@@ -54,7 +55,7 @@ class Tally:
 
 
 class Renew:
-    """``limit`` holders a round over all apps; ``lanes`` batches under way at once."""
+    """``limit`` holders at a time over all apps; batches of ``lanes`` apps under way at once."""
 
     def __init__(
         self,
@@ -78,12 +79,13 @@ class Renew:
         self._lanes = lanes
 
     async def tick(
-        self, now: int, *, rounds: int = 1000, stopping: Callable[[], bool] = lambda: False
+        self, now: int, *, turns: int = 1000, stopping: Callable[[], bool] = lambda: False
     ) -> Tally:
-        """Renew all that is due at ``now``, in rounds over the apps that have due work.
+        """Renew all that is due at ``now``, the apps that have due work in turn.
 
-        Ends early between batches when ``stopping()``. Raises the first problem of any app,
-        such as StoreUnavailable, after the others had their turn.
+        Ends early after ``turns`` batches of an app, or between batches when ``stopping()``.
+        Raises the first problem of any app, such as StoreUnavailable, after the others had
+        their turn.
         """
         tally = Tally()
         known = {app.sdkappid: app for app in self._registry.apps()}
@@ -92,46 +94,57 @@ class Renew:
             for sdkappid in await self._store.apps_with_due(now)
             if sdkappid in known
         ]
-        for _ in range(rounds):
-            if not due or stopping():
-                break
-            share = max(1, self._limit // len(due))
-            busy = await self._round(due, share, now, tally)
-            due = [app for app, more in zip(due, busy, strict=True) if more]
+        rota = Rota(due, limit=self._limit, turns=turns)
+        await self._work_off(rota, now, tally, stopping)
         if tally.problems:
             raise tally.problems[0]
         return tally
 
-    async def _round(self, apps: Sequence[App], share: int, now: int, tally: Tally) -> list[bool]:
-        """One batch of every app (``lanes`` of a single one); True where more may be due."""
-        lanes = max(1, self._lanes // len(apps))
-        jobs = [(app, lane) for app in apps for lane in range(lanes)]
-        gate = asyncio.Semaphore(max(1, self._lanes))
+    async def _work_off(
+        self, rota: Rota, now: int, tally: Tally, stopping: Callable[[], bool]
+    ) -> None:
+        """Keep every lane busy. What a batch has to tell is told while the next is claimed, a
+        batch for each lane at most."""
+        turns: dict[asyncio.Task[tuple[bool, Telling]], App] = {}
+        told: set[asyncio.Task[bool]] = set()
+        try:
+            while True:
+                while len(turns) < self._lanes >= len(told) and not stopping():
+                    if (turn := rota.take()) is None:
+                        break
+                    turns[asyncio.create_task(self._turn(*turn, now, tally))] = turn[0]
+                if not turns and not told:
+                    return
+                done, _ = await asyncio.wait([*turns, *told], return_when=asyncio.FIRST_COMPLETED)
+                for task in turns.keys() & done:
+                    more, telling = task.result()
+                    rota.back(turns.pop(task), more=more)
+                    told.add(asyncio.create_task(self._teller.at_once(telling, now)))
+                for one in told & done:
+                    told.remove(one)
+                    one.result()
+        finally:
+            for left in (*turns, *told):
+                left.cancel()
+            await asyncio.gather(*turns, *told, return_exceptions=True)
 
-        async def run(app: App) -> int:
-            async with gate:
-                return await with_fresh_keys(
-                    self._signer, lambda: self._batch(app, share, now, tally)
-                )
+    async def _turn(self, app: App, share: int, now: int, tally: Tally) -> tuple[bool, Telling]:
+        """One batch of an app; whether more may be due, and what is to be told."""
+        try:
+            count, telling = await with_fresh_keys(
+                self._signer, lambda: self._batch(app, share, now, tally)
+            )
+        except errors.SigmgrError as error:
+            # One app's trouble ends this tick for that app alone.
+            tally.problems.append(error)
+            return False, Telling()
+        return count == share, telling
 
-        counts = await asyncio.gather(*(run(app) for app, _ in jobs), return_exceptions=True)
-        more = dict.fromkeys((app.sdkappid for app in apps), False)
-        for (app, _), count in zip(jobs, counts, strict=True):
-            if isinstance(count, errors.SigmgrError):
-                # One app's trouble ends this tick for that app alone.
-                tally.problems.append(count)
-            elif isinstance(count, BaseException):
-                raise count
-            else:
-                more[app.sdkappid] |= count == share
-        return [more[app.sdkappid] for app in apps]
-
-    async def _batch(self, app: App, share: int, now: int, tally: Tally) -> int:
+    async def _batch(self, app: App, share: int, now: int, tally: Tally) -> tuple[int, Telling]:
         async with self._store.transaction() as tx:
             records = await tx.claim_due(app.sdkappid, now, share, emergency_only=app.paused)
-            tell = await self._handle(tx, app, records, now, tally) if records else Telling()
-        await self._teller.at_once(tell, now)
-        return len(records)
+            telling = await self._handle(tx, app, records, now, tally) if records else Telling()
+        return len(records), telling
 
     async def _handle(
         self, tx: Transaction, app: App, records: Sequence[Record], now: int, tally: Tally

@@ -27,7 +27,7 @@ from sigmgr.wiring.clock import wall_clock
 from sigmgr.wiring.desk import Desk, open_desk
 
 #: Batches of each app in one tick of renewal.
-_ROUNDS = 5
+_TURNS = 5
 #: The server cuts a drain that takes half of the time to stop; some of that is for its end.
 _DRAIN_SHARE = 0.4
 
@@ -202,8 +202,8 @@ def _jobs(desk: Desk, roles: frozenset[str], stopping: Callable[[], bool]) -> li
         await base.ring.refresh()
 
     async def renew(now: int) -> None:
-        # A few rounds: what became due meanwhile, emergencies first of all, waits for none.
-        await flows.renew.tick(now, rounds=_ROUNDS, stopping=stopping)
+        # A few turns: what became due meanwhile, emergencies first of all, waits for none.
+        await flows.renew.tick(now, turns=_TURNS, stopping=stopping)
 
     async def relay(now: int) -> None:
         while await flows.relay.sweep(now):

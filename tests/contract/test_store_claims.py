@@ -149,6 +149,16 @@ async def test_the_last_of_a_backlog_are_found_wherever_they_lie(db):
     assert everybody == [row.userid for row in [*rows[:3], *rows[8:]]]
 
 
+async def test_no_row_is_claimed_twice_where_many_lie_in_one_place(db):
+    """The last claim of a backlog looks before and behind the place it goes on from."""
+    rows = [record(n, due_at=NOW - 1, expires_at=NOW + DAY) for n in range(100)]
+    await db.put(rows)
+    first = await renewed(db, 10)
+    assert len(first) == 10
+    assert db.store._memory.horizons[APP].start == (NOW + DAY, NOW - 1)
+    assert sorted(first + await renewed(db, 100)) == [row.userid for row in rows]
+
+
 async def renewed(db, limit):
     """The users of one claim, each renewed."""
     async with db.store.transaction() as tx:

@@ -97,7 +97,7 @@ async def test_no_app_takes_more_than_its_share(world: World) -> None:
     big, small = await issued(world, 200), await issued(world, 10, OTHER)
     later(world, 70)
     await seen(world, big + small)
-    tally = await world.flows.renew.tick(world.clock(), rounds=1)
+    tally = await world.flows.renew.tick(world.clock(), turns=1)
     assert tally.renewed == 25 + 10
     rows = await world.store.find(small)
     assert all(row is not None and row.issued_at == world.clock() for row in rows)

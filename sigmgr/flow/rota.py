@@ -1,0 +1,46 @@
+"""Whose turn it is: the apps with due work, one after the other, each for an equal share.
+
+Rules:
+1. No app is given more than ``limit`` divided by the number of apps that still have work
+   (rule 11 of the service), and at most ``turns`` turns in all.
+2. An app comes again only when every other that waits had its turn, and when its own last
+   turn is over: two claims of one app at once walk over each other's locked rows, which
+   made each renewal half as dear again for the database.
+
+What this module does not do: work, wait, or know what is due.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Iterable
+
+from sigmgr.model.app import App
+
+
+class Rota:
+    """``take`` a turn, work, and give it ``back``; the turns are over when ``take`` answers
+    None and nobody holds one."""
+
+    def __init__(self, apps: Iterable[App], *, limit: int, turns: int) -> None:
+        self._limit = limit
+        self._turns = turns
+        self._waiting = deque(apps)
+        self._taken: Counter[int] = Counter()
+        self._held = 0
+
+    def take(self) -> tuple[App, int] | None:
+        """The next app and its share; None where none waits."""
+        if not self._waiting:
+            return None
+        share = max(1, self._limit // (len(self._waiting) + self._held))
+        app = self._waiting.popleft()
+        self._taken[app.sdkappid] += 1
+        self._held += 1
+        return app, share
+
+    def back(self, app: App, *, more: bool) -> None:
+        """The turn is over; ``more``: there may be more to do."""
+        self._held -= 1
+        if more and self._taken[app.sdkappid] < self._turns:
+            self._waiting.append(app)
