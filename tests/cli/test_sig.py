@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from sigmgr.keys.generate import generate, public_pem
 from sigmgr.model import usersig
 from tests.cli.kit import process
+from tests.model.usersig_kit import wrap
 
 APP = 1400000000
 NOW = 1_900_000_000
@@ -323,13 +324,11 @@ def test_every_known_sig_is_shown(shell, vector):
 
 
 def test_a_sig_cannot_steer_the_terminal(shell):
-    from sigmgr.model.usersig.container import pack
-
     members = {
         "TLS.ver": "2.0", "TLS.identifier": "\x9b31m\u202eeve", "TLS.sdkappid": 1,
         "TLS.time": 2**32 - 1, "TLS.expire": 2**32 - 1, "TLS.sig": b64encode(b"x" * 32).decode(),
     }  # fmt: skip
-    text = pack(json.dumps(members).encode())
+    text = wrap(json.dumps(members).encode())
     for more in ([], ["--json"]):
         done = shell("sig", "decode", text, "--at", NOW, *more)
         assert done.status == 0

@@ -38,7 +38,11 @@ _HEADER = b"\x78\x9c"
 def pack(document: bytes) -> str:
     """The sig text for a JSON document."""
     deflate = zlib.compressobj(_LEVEL, zlib.DEFLATED, -_WINDOW_BITS, _MEMORY_LEVEL)
-    body = deflate.compress(document) + deflate.flush()
+    return frame(deflate.compress(document) + deflate.flush(), document)
+
+
+def frame(body: bytes, document: bytes) -> str:
+    """The sig text for a document and its DEFLATE stream."""
     stream = _HEADER + body + zlib.adler32(document).to_bytes(4, "big")
     return binascii.b2a_base64(stream, newline=False).translate(_TO_WIRE).decode("ascii")
 
