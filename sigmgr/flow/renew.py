@@ -176,8 +176,9 @@ class Renew:
         tell = joined([tell, await self._fail(tx, app, failed, later, now)])
         tally.failed += len(failed)
         tally.renewed += len(works) - len(failed)
-        for work in works:
-            REMAINING.observe(max(0, work.record.expires_at - now) / max(1, work.record.ttl))
+        REMAINING.observe_all(
+            max(0, work.record.expires_at - now) / max(1, work.record.ttl) for work in works
+        )
         return tell
 
     async def _fail(
