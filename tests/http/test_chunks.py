@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 
 import pytest
 
@@ -94,7 +95,7 @@ async def test_who_does_not_read_is_behind_and_who_is_gone_is_not_written_to():
         said.append(chunks.write(b"more"))
         await gone(receive)
         # A transport that is closed shrugs; this one would not.
-        chunks._transport = None
+        chunks._transport = SimpleNamespace(is_closing=chunks._transport.is_closing)
         said.append(chunks.write(b"more"))
         over.set()
 
