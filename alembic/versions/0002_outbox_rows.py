@@ -74,6 +74,7 @@ def _set_aside() -> int:
         last_given = "SELECT last_value FROM outbox_id_seq"
     last = op.get_bind().scalar(sa.text(last_given))
     op.execute("CREATE TABLE outbox_aside AS SELECT * FROM outbox")
+    op.execute("CREATE INDEX ix_outbox_aside ON outbox_aside (id)")
     op.drop_table("outbox")
     return int(last or 0)
 
@@ -119,17 +120,21 @@ def downgrade() -> None:
         vacuum_after=5000,
     )
     _count_on_from(last)
-    for text in op.get_bind().scalars(sa.text("SELECT events FROM outbox_aside ORDER BY id")):
-        if events := _events(text):
+    texts = sa.text("SELECT id, events FROM outbox_aside WHERE id > :after ORDER BY id LIMIT 1000")
+    after = 0
+    while rows := op.get_bind().execute(texts, {"after": after}).all():
+        after = rows[-1].id
+        if events := [event for row in rows for event in _events(row.events)]:
             op.bulk_insert(outbox, events)
     op.drop_table("outbox_aside")
 
 
 def _events(text: str) -> list[dict[str, str | int]]:
-    """The events of a row; none where it cannot be read, which no relay could tell either."""
+    """The events of a row, without what a later version may have added; none where it cannot
+    be read, which no relay could tell either."""
     try:
         return [
-            dict(zip(FIELDS, (kind, *holder, *rest), strict=True))
+            dict(zip(FIELDS, (kind, *holder[:4], *rest[:5]), strict=True))
             for kind, holder, *rest in json.loads(text)
         ]
     except (ValueError, TypeError):

@@ -47,7 +47,7 @@ class Tally:
     failed: int = 0
     rested: int = 0
     kept: int = 0
-    problems: list[errors.SigmgrError] = field(default_factory=list)
+    problems: list[Exception] = field(default_factory=list)
 
     @property
     def total(self) -> int:
@@ -106,7 +106,7 @@ class Renew:
         """Keep every lane busy. What a batch has to tell is told while the next is claimed, a
         batch for each lane at most."""
         turns: dict[asyncio.Task[tuple[bool, Telling]], App] = {}
-        told: set[asyncio.Task[bool]] = set()
+        told: set[asyncio.Task[None]] = set()
         try:
             while True:
                 while len(turns) < self._lanes >= len(told) and not stopping():
@@ -119,7 +119,7 @@ class Renew:
                 for task in turns.keys() & done:
                     more, telling = task.result()
                     rota.back(turns.pop(task), more=more)
-                    told.add(asyncio.create_task(self._teller.at_once(telling, now)))
+                    told.add(asyncio.create_task(self._tell(telling, now, tally)))
                 for one in told & done:
                     told.remove(one)
                     one.result()
@@ -134,11 +134,19 @@ class Renew:
             count, telling = await with_fresh_keys(
                 self._signer, lambda: self._batch(app, share, now, tally)
             )
-        except errors.SigmgrError as error:
-            # One app's trouble ends this tick for that app alone.
+        except Exception as error:  # noqa: BLE001 - the tick raises it after all turns
+            # One app's trouble, a bug even, ends this tick for that app alone. It comes first
+            # in every tick to come, with the nearest deadlines.
             tally.problems.append(error)
             return False, Telling()
         return count == share, telling
+
+    async def _tell(self, telling: Telling, now: int, tally: Tally) -> None:
+        """What fails lies in the outbox."""
+        try:
+            await self._teller.at_once(telling, now)
+        except Exception as error:  # noqa: BLE001 - as above
+            tally.problems.append(error)
 
     async def _batch(self, app: App, share: int, now: int, tally: Tally) -> tuple[int, Telling]:
         async with self._store.transaction() as tx:

@@ -26,21 +26,20 @@ class Rota:
         self._limit = limit
         self._turns = turns
         self._waiting = deque(apps)
+        self._with_work = len(self._waiting)
         self._taken: Counter[int] = Counter()
-        self._held = 0
 
     def take(self) -> tuple[App, int] | None:
         """The next app and its share; None where none waits."""
         if not self._waiting:
             return None
-        share = max(1, self._limit // (len(self._waiting) + self._held))
         app = self._waiting.popleft()
         self._taken[app.sdkappid] += 1
-        self._held += 1
-        return app, share
+        return app, max(1, self._limit // self._with_work)
 
     def back(self, app: App, *, more: bool) -> None:
         """The turn is over; ``more``: there may be more to do."""
-        self._held -= 1
-        if more and self._taken[app.sdkappid] < self._turns:
+        if not more:
+            self._with_work -= 1
+        elif self._taken[app.sdkappid] < self._turns:
             self._waiting.append(app)

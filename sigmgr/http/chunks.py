@@ -38,10 +38,10 @@ class Chunks:
         before. To a client that has hung up nothing is written, as with the send; the handler
         is told so in a moment."""
         transport = self._transport
-        if transport.is_closing():
-            return True
         if transport.get_write_buffer_size():
             return False
+        if transport.is_closing():
+            return True
         transport.write(b"%x\r\n%b\r\n" % (len(body), body))
         return True
 

@@ -47,12 +47,14 @@ class Horizon(NamedTuple):
     ``start`` is where the last claim of this process came to: what lies before is held or was
     renewed just now, and to walk over it again took a third of the time of a mass renewal's
     statements. What is free there all the same, for another process rolled back, waits for a
-    few claims.
+    few claims, and no longer than the tick: ``now`` is that of the claim that looked, and
+    what has fallen due since may expire before all of this.
     """
 
     start: Place
     end: Place
     claims_left: int
+    now: int
 
 
 class Memory:
@@ -116,22 +118,23 @@ class SqlTransaction:
         values = {"sdkappid": sdkappid, "now": now, "lookahead": LOOKAHEAD * limit}
         if emergency_only:
             values["lookahead"] = EMERGENCY_LOOKAHEAD * limit
-            whole = Horizon(START, await self._horizon(values), 0)
+            whole = Horizon(START, await self._horizon(values), 0, now)
             return await self._urgent(values, whole, limit, emergency_only=True)
         known = self._memory.horizons.get(sdkappid)
-        if known is None:
+        if known is None or known.now != now:
             if (await self._connection.execute(statements.due_beyond(), values)).first() is None:
                 return await self._records(statements.backlog(), {**values, "limit": limit})
-            known = Horizon(START, await self._horizon(values), HORIZON_CLAIMS)
+            known = Horizon(START, await self._horizon(values), HORIZON_CLAIMS, now)
         claimed = await self._urgent(values, known, limit)
         if len(claimed) == limit and known.claims_left > 1:
             last = (claimed[-1].expires_at, claimed[-1].due_at or 0)
-            self._memory.horizons[sdkappid] = Horizon(last, known.end, known.claims_left - 1)
+            left = known.claims_left - 1
+            self._memory.horizons[sdkappid] = Horizon(last, known.end, left, now)
             return claimed
         self._memory.horizons.pop(sdkappid, None)
         if len(claimed) < limit and known.start != START:
             # Not of the same place: its rows are ours already, and our own locks skip nothing.
-            before = Horizon(START, (known.start[0], known.start[1] - 1), 0)
+            before = Horizon(START, (known.start[0], known.start[1] - 1), 0, now)
             claimed = await self._urgent(values, before, limit - len(claimed)) + claimed
         if len(claimed) < limit:
             claimed += await self._overdue(values, known.end, limit - len(claimed))

@@ -8,6 +8,7 @@ import warnings
 from itertools import chain
 from pathlib import Path
 
+import msgspec
 import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
@@ -158,6 +159,24 @@ async def test_events_that_wait_go_down_one_a_row_in_order(engine):
     await migrate.upgrade(engine)
     async with SqlOutbox(engine).take(100, NOW) as events:
         assert events == [*told[:16], *told[32:]]
+
+
+async def test_many_rows_go_down_and_those_of_a_later_version_too(engine):
+    await migrate.upgrade(engine)
+    told = [event(holder(n), at=NOW + n) for n in range(1100)]
+    async with SqlStore(engine).transaction() as tx:
+        given = await tx.append(told)
+    assert len(given) == 1100
+    later = msgspec.json.encode([[*told[7], "new", 5]]).decode()
+    async with engine.write() as connection:
+        await connection.execute(
+            sa.text("UPDATE outbox SET events = :later WHERE id = :id"),
+            {"later": later, "id": given[7]},
+        )
+    await migrate.downgrade(engine, "0001")
+    await migrate.upgrade(engine)
+    async with SqlOutbox(engine).take(5000, NOW + 5000) as events:
+        assert events == told
 
 
 @pytest.mark.parametrize("turns", [1, 2])

@@ -128,6 +128,16 @@ async def test_what_another_process_gave_back_is_not_forgotten(db):
     assert {row.userid for row in rows[:3]} <= set(taken)
 
 
+async def test_a_new_tick_looks_from_the_beginning(db):
+    """What fell due between two ticks may be the most urgent of all."""
+    rows = [record(n, due_at=NOW - 1, expires_at=NOW + DAY + n) for n in range(200)]
+    late = [record(500 + n, due_at=NOW + 1, expires_at=NOW + 60 + n) for n in range(3)]
+    await db.put(rows + late)
+    assert await renewed(db, 5) == [row.userid for row in rows[:5]]
+    assert db.store._memory.horizons[APP].claims_left > 1
+    assert (await renewed(db, 5, now=NOW + 1))[:3] == [row.userid for row in late]
+
+
 async def test_what_was_rolled_back_comes_first_again(db):
     rows = [record(n, due_at=NOW - 1, expires_at=NOW + n) for n in range(200)]
     await db.put(rows)
@@ -159,10 +169,10 @@ async def test_no_row_is_claimed_twice_where_many_lie_in_one_place(db):
     assert sorted(first + await renewed(db, 100)) == [row.userid for row in rows]
 
 
-async def renewed(db, limit):
+async def renewed(db, limit, *, now=NOW):
     """The users of one claim, each renewed."""
     async with db.store.transaction() as tx:
-        rows = await tx.claim_due(APP, NOW, limit)
+        rows = await tx.claim_due(APP, now, limit)
         fresh = {"due_at": NOW + DAY, "issued_at": NOW + 1, "expires_at": NOW + 1 + TTL}
         await tx.save([(row._replace(**fresh), row.issued_at) for row in rows])
     return [row.userid for row in rows]

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
+
+import pytest
 
 from sigmgr.model import errors
 from sigmgr.model.event import EventType
 from sigmgr.model.holder import Holder
 from sigmgr.model.policy import Policy
 from sigmgr.model.sig import Current, Reason
+from sigmgr.store.transaction import SqlTransaction
 from tests.flow.world import ALICE, APP, DAY, OTHER, World
 
 
@@ -100,6 +104,35 @@ async def test_no_app_takes_more_than_its_share(world: World) -> None:
     tally = await world.flows.renew.tick(world.clock(), turns=1)
     assert tally.renewed == 25 + 10
     rows = await world.store.find(small)
+    assert all(row is not None and row.issued_at == world.clock() for row in rows)
+
+
+@pytest.mark.parametrize("lanes", [1, 2])
+@pytest.mark.parametrize("where", ["claim", "telling"])
+async def test_a_bug_that_one_app_meets_stops_no_other(
+    world: World, monkeypatch: pytest.MonkeyPatch, lanes: int, where: str
+) -> None:
+    """The poisoned app has the nearest deadlines, and so comes first in every tick."""
+    poisoned, others = await issued(world, 3), []
+    for app in (OTHER, OTHER + 1):
+        await world.add_app(app)
+        others += await issued(world, 3, app)
+    later(world, 70)
+    await seen(world, poisoned + others)
+    monkeypatch.setattr(world.flows.renew, "_lanes", lanes)
+    target, name = (SqlTransaction, "claim_due") if where == "claim" else (world.cache, "announce")
+    real = getattr(target, name)
+
+    async def broken(*args: Any, **more: Any) -> Any:
+        app = args[1] if where == "claim" else args[0][0].event.holder.sdkappid
+        if app == APP:
+            raise ValueError("a bug")
+        return await real(*args, **more)
+
+    monkeypatch.setattr(target, name, broken)
+    with pytest.raises(ValueError, match="a bug"):
+        await world.flows.renew.tick(world.clock())
+    rows = await world.store.find(others)
     assert all(row is not None and row.issued_at == world.clock() for row in rows)
 
 

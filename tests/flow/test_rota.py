@@ -28,10 +28,12 @@ def test_any_number_of_lanes_work_off_what_the_rota_allows(work, limit, lanes, t
     rota = Rota(map(app, left), limit=limit, turns=turns)
     held: list[tuple[App, int]] = []
     taken: list[int] = []
+    finished: set[int] = set()
     while True:
         while len(held) < lanes and (turn := rota.take()):
             busy = {one.sdkappid for one, _ in held}
             assert turn[0].sdkappid not in busy, "an app has one turn at a time"
+            assert turn[1] == max(1, limit // len(left.keys() - finished)), "an equal share"
             taken.append(turn[0].sdkappid)
             held.append(turn)
         if not held:
@@ -40,6 +42,8 @@ def test_any_number_of_lanes_work_off_what_the_rota_allows(work, limit, lanes, t
         done = min(share, left[one.sdkappid])
         left[one.sdkappid] -= done
         rota.back(one, more=done == share)
+        if done < share:
+            finished.add(one.sdkappid)
     assert set(taken) == set(left)
     for sdkappid, rest in left.items():
         assert not rest or taken.count(sdkappid) == turns
@@ -57,6 +61,16 @@ def test_a_share_is_that_of_all_who_have_work():
     assert rota.take() == (app(1), 90)
     rota.back(app(1), more=False)
     assert rota.take() is None
+
+
+def test_who_has_had_all_turns_still_counts():
+    """Else the last in line, the least urgent, would get most."""
+    rota = Rota([app(1), app(2), app(3)], limit=90, turns=2)
+    shares = []
+    while turn := rota.take():
+        shares.append((turn[0].sdkappid, turn[1]))
+        rota.back(turn[0], more=True)
+    assert shares == [(1, 30), (2, 30), (3, 30)] * 2
 
 
 def test_the_limit_is_never_less_than_one():

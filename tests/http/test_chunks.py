@@ -95,7 +95,10 @@ async def test_who_does_not_read_is_behind_and_who_is_gone_is_not_written_to():
         said.append(chunks.write(b"more"))
         await gone(receive)
         # A transport that is closed shrugs; this one would not.
-        chunks._transport = SimpleNamespace(is_closing=chunks._transport.is_closing)
+        real = chunks._transport
+        chunks._transport = SimpleNamespace(
+            is_closing=real.is_closing, get_write_buffer_size=real.get_write_buffer_size
+        )
         said.append(chunks.write(b"more"))
         over.set()
 
