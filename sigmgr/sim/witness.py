@@ -9,7 +9,7 @@ Checked at each commit (numbers of DESIGN section 4):
 13. A tainted or revoked key signs nothing after that committed.
 
 It stands inside the faults, next to the real store, so a commit whose answer was lost is
-seen too.
+seen too; where a worker dies in the very commit, the rows say whether it came to be.
 """
 
 from __future__ import annotations
@@ -52,9 +52,26 @@ class Witness:
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Any]:
         seen = _Notes()
-        async with self._store.transaction() as tx:
-            yield _WitnessedTransaction(tx, seen)
+        worked = False
+        try:
+            async with self._store.transaction() as tx:
+                yield _WitnessedTransaction(tx, seen)
+                worked = True
+        except BaseException:
+            if worked and await self._is_there(seen):
+                self._committed(seen)
+            raise
         self._committed(seen)
+
+    async def _is_there(self, seen: _Notes) -> bool:
+        """What was saved is what the rows say."""
+        saved = [record for record, _ in seen.changes]
+        rows = await self._store.find([record.holder for record in saved])
+        return bool(saved) and all(
+            # A new room key leaves what its row knows of revocations.
+            row is not None and row._replace(revoked_at=record.revoked_at) == record
+            for row, record in zip(rows, saved, strict=True)
+        )
 
     def say(self, rule: int, text: str) -> None:
         self.violations.append(Violation(rule, self._clock(), text))

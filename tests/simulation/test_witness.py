@@ -94,3 +94,39 @@ async def test_what_is_wrong_is_reported(
 async def test_a_sig_has_exactly_one_event(witness: Witness, count: int) -> None:
     row = record(1060)
     assert 9 in await commit(witness, row, 1000, *[told(row)] * count)
+
+
+class Died(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("committed", [True, False])
+async def test_a_worker_that_dies_in_its_commit_is_seen_if_that_came_to_be(committed: bool) -> None:
+    first, second = record(10), record(80, past='[[10,100,1,"Forced"]]')
+
+    class Dying(Store):
+        @asynccontextmanager
+        async def transaction(self) -> AsyncIterator[Any]:
+            yield self
+            raise Died
+
+        async def find(self, holders: Sequence[Holder]) -> list[Record | None]:
+            return [second if committed else first for _ in holders]
+
+    store = Dying()
+    witness = Witness(store, lambda: 0)  # type: ignore[arg-type]
+    witness.rows[ALICE] = first
+    with pytest.raises(Died):
+        await commit(witness, second, 10, told(second))
+    assert witness.rows[ALICE] == (second if committed else first)
+    assert witness.made == committed
+    assert witness.violations == []
+
+
+async def test_who_dies_before_the_commit_has_done_nothing() -> None:
+    witness = Witness(Store(), lambda: 0)  # type: ignore[arg-type]
+    with pytest.raises(Died):
+        async with witness.transaction() as tx:
+            await tx.save([(record(10), 0)])
+            raise Died
+    assert witness.rows == {}
