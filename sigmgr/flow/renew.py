@@ -97,7 +97,16 @@ class Renew:
         rota = Rota(due, limit=self._limit, turns=turns)
         await self._work_off(rota, now, tally, stopping)
         if tally.problems:
-            raise tally.problems[0]
+            first, *others = tally.problems
+            if others:
+                kinds = sorted({getattr(one, "code", type(one).__name__) for one in others})
+                log.warning(
+                    "further batches of this tick met problems",
+                    action="renew-problems",
+                    count=len(others),
+                    codes=kinds,
+                )
+            raise first
         return tally
 
     async def _work_off(
