@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sqlite3
 import tempfile
 import threading
 import weakref
@@ -26,6 +27,7 @@ from typing import Any
 import aiosqlite
 from sqlalchemy import URL, Connection, event, exc, make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.util import await_only
 
 from sigmgr.model import errors
 from sigmgr.store import inline as inline_driver
@@ -33,6 +35,8 @@ from sigmgr.store.dialect import POSTGRES, SQLITE, Dialect
 
 #: PostgreSQL: undefined table, undefined column, schema that does not exist.
 _NOT_MIGRATED_STATES = frozenset({"42P01", "42703", "3F000"})
+#: How long a setting waits before it is tried again.
+_LOCKED_MS = 20
 _NOT_MIGRATED_TEXTS = ("no such table", "no such column", "has no column named")
 
 
@@ -245,7 +249,7 @@ def _open_sqlite(url: URL, pool: dict[str, Any], lock_timeout_ms: int, *, inline
         f"synchronous={'OFF' if inline else 'NORMAL'}",
         "foreign_keys=ON",
     )
-    event.listen(engine.sync_engine, "connect", _configuring(settings))
+    event.listen(engine.sync_engine, "connect", _configuring(settings, patience_ms))
     event.listen(engine.sync_engine, "begin", _begin)
     return Engine(
         engine,
@@ -257,14 +261,35 @@ def _open_sqlite(url: URL, pool: dict[str, Any], lock_timeout_ms: int, *, inline
     )
 
 
-def _configuring(settings: Sequence[str]) -> Callable[[Any, Any], None]:
+def _configuring(settings: Sequence[str], patience_ms: int) -> Callable[[Any, Any], None]:
     def configure(connection: Any, _: Any) -> None:
-        cursor = connection.cursor()
-        for setting in settings:
-            cursor.execute(f"PRAGMA {setting}")
-        cursor.close()
+        try:
+            for setting in settings:
+                _set(connection, setting, patience_ms)
+        except BaseException:
+            # Nobody else knows of it yet.
+            connection.close()
+            raise
 
     return configure
+
+
+def _set(connection: Any, setting: str, patience_ms: int) -> None:
+    """SQLite does not wait where two turn a new file into a WAL at once: one is refused."""
+    waited = 0
+    while True:
+        cursor = connection.cursor()
+        try:
+            cursor.execute(f"PRAGMA {setting}")
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or waited >= patience_ms:
+                raise
+        else:
+            return
+        finally:
+            cursor.close()
+        await_only(asyncio.sleep(_LOCKED_MS / 1000))
+        waited += _LOCKED_MS
 
 
 def _begin(connection: Connection) -> None:

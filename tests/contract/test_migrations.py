@@ -284,3 +284,12 @@ def test_installed_migrations_lie_inside_the_package(tmp_path, monkeypatch):
 def test_env_says_what_to_run():
     text = (migrate._location() / "env.py").read_text()
     assert "sigmgr db upgrade" in text
+
+
+async def test_a_new_file_that_several_open_at_once_opens_for_all(tmp_path):
+    """SQLite refuses one of two that turn a file into a WAL at the same time."""
+    for n in range(30):
+        engines = [open_engine(f"sqlite+aiosqlite:///{tmp_path}/{n}.db") for _ in range(4)]
+        assert await asyncio.gather(*map(migrate.current, engines)) == [""] * 4
+        for one in engines:
+            await one.close()
