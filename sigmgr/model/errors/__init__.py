@@ -1,0 +1,141 @@
+"""Every error that sigmgr tells anybody about, in one tree.
+
+SigmgrError                     code, text, advice, retryable
+├── InputError                  the caller's input is wrong; repeating it will not help
+│   ├── BadSdkAppId, BadUserId, BadRoom, BadPrivileges, BadTtl, BadTime, BadBatch,
+│   │   BadRequest, BadReason
+│   ├── BadKey                  a PEM or secret that cannot sign or verify
+│   └── BadSig                  carries a ``SigReason``: why a sig is not valid
+├── DeniedError                 who asks may not
+│   ├── TokenMissing, TokenUnknown, RoleDenied, AppDenied
+│   └── TicketInvalid, TicketExpired, TicketRevoked
+├── NotFoundError
+│   ├── AppUnknown, HolderUnknown, KeyUnknown, TokenNotFound, RouteUnknown
+├── ConflictError
+│   ├── AlreadyReplaced, AppExists, KeyExists, KeyStateConflict
+├── RevokePause                 a user was just revoked; wait ``retry_after`` seconds
+├── UnavailableError            a part is missing now; retry later
+│   ├── NoSigningKey, KeyChanged, SigningFailed, AskedTooOften,
+│   │   StoreUnavailable, CacheUnavailable, Stopping
+└── SetupError                  the operator must act before sigmgr can run
+    ├── BadSettings, WrongMasterKey, NotMigrated, AddressInUse, MasterKeyMissing
+
+``code`` is stable and part of the contract; the class docstring is the default text;
+``advice`` says what to do next. Texts never contain a sig, key, token or ticket.
+
+Each branch has a file of its own; everybody says ``errors.Name``.
+"""
+
+from __future__ import annotations
+
+from sigmgr.model.errors.base import (
+    SigmgrError,
+)
+from sigmgr.model.errors.denied import (
+    AppDenied,
+    DeniedError,
+    RoleDenied,
+    TicketExpired,
+    TicketInvalid,
+    TicketRevoked,
+    TokenMissing,
+    TokenUnknown,
+)
+from sigmgr.model.errors.input import (
+    BadBatch,
+    BadKey,
+    BadPrivileges,
+    BadReason,
+    BadRequest,
+    BadRoom,
+    BadSdkAppId,
+    BadSig,
+    BadTime,
+    BadTtl,
+    BadUserId,
+    InputError,
+    SigReason,
+)
+from sigmgr.model.errors.setup import (
+    AddressInUse,
+    BadSettings,
+    MasterKeyMissing,
+    NotMigrated,
+    SetupError,
+    WrongMasterKey,
+)
+from sigmgr.model.errors.state import (
+    AlreadyReplaced,
+    AppExists,
+    AppUnknown,
+    ConflictError,
+    HolderUnknown,
+    KeyExists,
+    KeyStateConflict,
+    KeyUnknown,
+    NotFoundError,
+    RevokePause,
+    RouteUnknown,
+    TokenNotFound,
+)
+from sigmgr.model.errors.unavailable import (
+    AskedTooOften,
+    CacheUnavailable,
+    KeyChanged,
+    NoSigningKey,
+    SigningFailed,
+    Stopping,
+    StoreUnavailable,
+    UnavailableError,
+)
+
+__all__ = [
+    "AddressInUse",
+    "AlreadyReplaced",
+    "AppDenied",
+    "AppExists",
+    "AppUnknown",
+    "AskedTooOften",
+    "BadBatch",
+    "BadKey",
+    "BadPrivileges",
+    "BadReason",
+    "BadRequest",
+    "BadRoom",
+    "BadSdkAppId",
+    "BadSettings",
+    "BadSig",
+    "BadTime",
+    "BadTtl",
+    "BadUserId",
+    "CacheUnavailable",
+    "ConflictError",
+    "DeniedError",
+    "HolderUnknown",
+    "InputError",
+    "KeyChanged",
+    "KeyExists",
+    "KeyStateConflict",
+    "KeyUnknown",
+    "MasterKeyMissing",
+    "NoSigningKey",
+    "NotFoundError",
+    "NotMigrated",
+    "RevokePause",
+    "RoleDenied",
+    "RouteUnknown",
+    "SetupError",
+    "SigReason",
+    "SigmgrError",
+    "SigningFailed",
+    "Stopping",
+    "StoreUnavailable",
+    "TicketExpired",
+    "TicketInvalid",
+    "TicketRevoked",
+    "TokenMissing",
+    "TokenNotFound",
+    "TokenUnknown",
+    "UnavailableError",
+    "WrongMasterKey",
+]

@@ -1,0 +1,118 @@
+"""The caller's input is wrong; repeating it will not help."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from sigmgr.model.errors.base import SigmgrError
+
+
+class InputError(SigmgrError):
+    """The input is not valid."""
+
+    code = "bad-request"
+    advice = "Correct the input and send it again."
+
+
+class BadRequest(InputError):
+    """The request cannot be understood."""
+
+
+class BadSdkAppId(InputError):
+    """The sdkappid is not valid."""
+
+    code = "bad-sdkappid"
+    advice = "Use the number that the Tencent console shows for the application."
+
+
+class BadUserId(InputError):
+    """The user id is not valid."""
+
+    code = "bad-userid"
+    advice = "Use 1 to 32 bytes of printable ASCII; letters, digits, _ and - are safest."
+
+
+class BadRoom(InputError):
+    """The room is not valid."""
+
+    code = "bad-room"
+    advice = "Give room_id (1 to 4294967294) or room_name (1 to 64 bytes), not both."
+
+
+class BadPrivileges(InputError):
+    """The privileges are not valid."""
+
+    code = "bad-privileges"
+    advice = (
+        "Give a mask of 1 to 255 or a list of: create, enter, send_audio, receive_audio,"
+        " send_video, receive_video, send_screen, receive_screen."
+    )
+
+
+class BadTtl(InputError):
+    """The lifetime is not valid."""
+
+    code = "bad-ttl"
+    advice = "Give whole seconds from 10 to 315360000 (ten years)."
+
+
+class BadTime(InputError):
+    """The time is not valid."""
+
+    code = "bad-time"
+    advice = "Give whole Unix seconds, UTC, so that the expiry is before 2106-02-07."
+
+
+class BadBatch(InputError):
+    """The batch is not valid."""
+
+    code = "bad-batch"
+    advice = "Send 1 to 1000 user ids in one batch."
+
+
+class BadReason(InputError):
+    """The reason is not in the closed list."""
+
+    code = "bad-reason"
+    advice = "Use one of ClientRequested, Forced, KeyRotated, KeyTainted, PolicyChanged."
+
+
+class BadKey(InputError):
+    """The key is not usable."""
+
+    code = "bad-key"
+    advice = (
+        "For v1 give a PEM with a P-256 or secp256k1 key; for v2 the secret string from the"
+        " console, as it is shown there."
+    )
+
+
+class SigReason(StrEnum):
+    """Why a sig is not valid; stable words, in the order in which they are found."""
+
+    TOO_LONG = "too-long"
+    NOT_BASE64 = "not-base64"
+    NOT_ZLIB = "not-zlib"
+    TOO_LARGE = "too-large"
+    NOT_JSON = "not-json"
+    MISSING_FIELD = "missing-field"
+    BAD_FIELD = "bad-field"
+    WRONG_FORMAT = "wrong-format"
+    WRONG_APP = "wrong-app"
+    WRONG_USER = "wrong-user"
+    USERBUF_MISSING = "userbuf-missing"
+    USERBUF_UNEXPECTED = "userbuf-unexpected"
+    BAD_SIGNATURE = "bad-signature"
+    WRONG_KEY = "wrong-key"
+    EXPIRED = "expired"
+
+
+class BadSig(InputError):
+    """The sig is not valid."""
+
+    code = "bad-sig"
+    advice = "Take the sig exactly as it was issued; the reason says what does not fit."
+
+    def __init__(self, reason: SigReason, text: str = "") -> None:
+        self.reason = reason
+        super().__init__(text or f"the sig is not valid: {reason.value}")

@@ -1,0 +1,90 @@
+"""The state does not allow it: not found, in conflict, or a pause."""
+
+from __future__ import annotations
+
+from sigmgr.model.errors.base import SigmgrError
+
+
+class NotFoundError(SigmgrError):
+    """Not found."""
+
+    code = "not-found"
+    advice = "Check the name."
+
+
+class RouteUnknown(NotFoundError):
+    """There is no such route."""
+
+    code = "route-unknown"
+    advice = "See /docs for the routes of this service."
+
+
+class AppUnknown(NotFoundError):
+    """The app is not known here."""
+
+    code = "app-unknown"
+    advice = "Add it with 'sigmgr app add SDKAPPID', or correct the sdkappid."
+
+
+class HolderUnknown(NotFoundError):
+    """No sig was ever issued for this user."""
+
+    code = "holder-unknown"
+    advice = "GET the user's sig once; that issues the first one."
+
+
+class KeyUnknown(NotFoundError):
+    """The app has no such key."""
+
+    code = "key-unknown"
+    advice = "See 'sigmgr key list SDKAPPID'."
+
+
+class TokenNotFound(NotFoundError):
+    """There is no such token."""
+
+    code = "token-not-found"
+    advice = "See 'sigmgr token list'."
+
+
+class ConflictError(SigmgrError):
+    """The state does not allow this."""
+
+    code = "conflict"
+    advice = "Read the current state and decide again."
+
+
+class AlreadyReplaced(ConflictError):
+    """The sig that was to be replaced is already replaced."""
+
+    code = "already-replaced"
+    advice = "GET the current sig; somebody has renewed it before you."
+
+
+class AppExists(ConflictError):
+    """The app is already known."""
+
+    code = "app-exists"
+    advice = "Change it with 'sigmgr app set SDKAPPID'."
+
+
+class KeyExists(ConflictError):
+    """The app already has this key."""
+
+    code = "key-exists"
+    advice = "See 'sigmgr key list SDKAPPID'."
+
+
+class KeyStateConflict(ConflictError):
+    """The key's state does not allow this step."""
+
+    code = "key-state"
+    advice = "See 'sigmgr key list SDKAPPID' for the states; they go prepared, active, old."
+
+
+class RevokePause(SigmgrError):
+    """The user's sigs were revoked a moment ago; the next one must carry a later second."""
+
+    code = "revoke-pause"
+    advice = "Ask again after the seconds in Retry-After."
+    retryable = True

@@ -1,0 +1,59 @@
+"""A part is missing now; retry later."""
+
+from __future__ import annotations
+
+from sigmgr.model.errors.base import SigmgrError
+
+
+class UnavailableError(SigmgrError):
+    """A part that is needed is not available now."""
+
+    code = "unavailable"
+    advice = "Try again in a moment; see /readyz and 'sigmgr doctor' for the cause."
+    retryable = True
+
+
+class NoSigningKey(UnavailableError):
+    """The app has no active key to sign with."""
+
+    code = "no-signing-key"
+    advice = "Add one with 'sigmgr key add SDKAPPID --file FILE --activate'."
+
+
+class KeyChanged(NoSigningKey):
+    """The app's active key changed a moment ago; this process has not loaded the new one."""
+
+    code = "key-changed"
+    advice = "Try again in a moment."
+
+
+class SigningFailed(UnavailableError):
+    """The signer gave no acceptable result."""
+
+    code = "signing-failed"
+
+
+class AskedTooOften(UnavailableError):
+    """The room key was made twice in this second already."""
+
+    code = "asked-too-often"
+    advice = "Ask for one room with one set of privileges; try again in a second."
+
+
+class StoreUnavailable(UnavailableError):
+    """The database does not answer."""
+
+    code = "store-unavailable"
+
+
+class CacheUnavailable(UnavailableError):
+    """Redis does not answer."""
+
+    code = "cache-unavailable"
+
+
+class Stopping(UnavailableError):
+    """This process is shutting down."""
+
+    code = "stopping"
+    advice = "Send the request again; another process will take it."
