@@ -67,7 +67,7 @@ def issue(
             holder = Holder(sdkappid, userid, kind.value)
             current: Current = await desk.flows.issue.current(holder, now)
         else:
-            current = await desk.flows.issue.room_key(
+            current = await desk.flows.room_keys.current(
                 sdkappid, userid, place, privileges=mask, ttl=None, now=now
             )
         return current

@@ -6,11 +6,13 @@ from dataclasses import dataclass
 
 from sigmgr.flow.commit import Commit
 from sigmgr.flow.deliver import Deliver
+from sigmgr.flow.derive import Derive
 from sigmgr.flow.issue import Issue
 from sigmgr.flow.reconcile import Reconcile
 from sigmgr.flow.relay import Relay, Teller
 from sigmgr.flow.renew import Renew
 from sigmgr.flow.revoke import Revoke
+from sigmgr.flow.room_keys import RoomKeys
 from sigmgr.flow.seen import Seen
 from sigmgr.flow.warn import Warn
 from sigmgr.ports import Cache, Draw, Janitor, Outbox, Registry, Signer, Store
@@ -34,6 +36,7 @@ class Flows:
     """The stories, ready to be called by routes, jobs and commands."""
 
     issue: Issue
+    room_keys: RoomKeys
     renew: Renew
     warn: Warn
     relay: Relay
@@ -53,9 +56,11 @@ def assemble(
     relay = Relay(ports.store, ports.outbox, ports.cache, ports.signer)
     teller = Teller(relay)
     seen = Seen(ports.store, ports.registry)
-    issue = _issue(ports, commit, teller, seen)
+    derive = Derive(registry=ports.registry, cache=ports.cache, signer=ports.signer)
+    issue = _issue(ports, derive, commit, teller, seen)
     return Flows(
         issue=issue,
+        room_keys=_room_keys(ports, derive, commit, teller),
         renew=_renew(ports, commit, teller, batch=batch, lanes=lanes),
         warn=Warn(registry=ports.registry, store=ports.store, teller=teller, limit=batch),
         relay=relay,
@@ -63,27 +68,40 @@ def assemble(
         revoke=Revoke(registry=ports.registry, store=ports.store, teller=teller),
         deliver=Deliver(
             issue=issue,
+            derive=derive,
             store=ports.store,
             cache=ports.cache,
             teller=teller,
             gather_for=gather_acks_for,
         ),
         reconcile=Reconcile(
-            issue=issue, store=ports.store, cache=ports.cache, janitor=ports.janitor
+            derive=derive, store=ports.store, cache=ports.cache, janitor=ports.janitor
         ),
         seen=seen,
     )
 
 
-def _issue(ports: Ports, commit: Commit, teller: Teller, seen: Seen) -> Issue:
+def _issue(ports: Ports, derive: Derive, commit: Commit, teller: Teller, seen: Seen) -> Issue:
     return Issue(
         registry=ports.registry,
         store=ports.store,
         cache=ports.cache,
         signer=ports.signer,
+        derive=derive,
         commit=commit,
         teller=teller,
         seen=seen,
+    )
+
+
+def _room_keys(ports: Ports, derive: Derive, commit: Commit, teller: Teller) -> RoomKeys:
+    return RoomKeys(
+        registry=ports.registry,
+        store=ports.store,
+        signer=ports.signer,
+        derive=derive,
+        commit=commit,
+        teller=teller,
     )
 
 

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from sigmgr.flow.commit import Telling, append
-from sigmgr.flow.issue import Issue, key_of
+from sigmgr.flow.derive import Derive, key_of
+from sigmgr.flow.issue import Issue
 from sigmgr.flow.relay import Teller
 from sigmgr.model import errors
 from sigmgr.model.event import Event, EventType
@@ -41,12 +42,14 @@ class Deliver:
         self,
         *,
         issue: Issue,
+        derive: Derive,
         store: Store,
         cache: Cache,
         teller: Teller,
         gather_for: float = 0.02,
     ) -> None:
         self._issue = issue
+        self._derive = derive
         self._store = store
         self._cache = cache
         self._teller = teller
@@ -89,7 +92,7 @@ class Deliver:
             hits = list(await self._cache.get(holders))
         except errors.CacheUnavailable:
             hits = [None] * len(holders)
-        sound = await self._issue.sound_keys(hits)
+        sound = await self._derive.sound_keys(hits)
         # A sig of a sound key is the newest before its renewal time, for all that is known here.
         doubtful = [
             i
@@ -103,7 +106,7 @@ class Deliver:
         except errors.StoreUnavailable:
             return [hit if hit is not None and now < hit.expires_at else None for hit in hits]
         alive = [r for r in records if r is not None and r.alive(now)]
-        found = {current.holder: current for current in await self._issue.derive(alive, now)}
+        found = {current.holder: current for current in await self._derive.found(alive, now)}
         living = {record.holder: record.issued_at for record in alive}
         for i in doubtful:
             hit = hits[i]

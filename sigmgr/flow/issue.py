@@ -11,40 +11,24 @@ dead Redis slows a get but never fails it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-from sigmgr.flow.commit import (
-    Commit,
-    Made,
-    Telling,
-    Work,
-    current_key_state,
-    current_of,
-    with_fresh_keys,
-)
+from sigmgr.flow.commit import Commit, Made, Telling, Work, with_fresh_keys
+from sigmgr.flow.derive import Answer, Derive
 from sigmgr.flow.relay import Teller
 from sigmgr.flow.seen import Seen
 from sigmgr.model import decision, errors, timing
 from sigmgr.model.app import App
-from sigmgr.model.decision import Decision, Input, Verdict
-from sigmgr.model.holder import Holder, Kind, Room
-from sigmgr.model.policy import Policy, check_ttl
+from sigmgr.model.decision import Verdict
+from sigmgr.model.holder import Holder
+from sigmgr.model.policy import Policy
 from sigmgr.model.sig import Current, Reason, Record
 from sigmgr.ports import Cache, Registry, Signer, Store, Transaction
-from sigmgr.telemetry import GETS, get_logger
-
-log = get_logger("sigmgr.issue")
-
-Answer = Current | errors.SigmgrError
-
-
-def key_of(current: Current) -> tuple[int, int]:
-    """Which key made this sig: key ids are counted within an app."""
-    return current.holder.sdkappid, current.key_id
+from sigmgr.telemetry import GETS
 
 
 class Issue:
-    """Answers gets, batch-gets, reissues and room keys."""
+    """Answers gets, batch-gets and reissues."""
 
     def __init__(
         self,
@@ -53,6 +37,7 @@ class Issue:
         store: Store,
         cache: Cache,
         signer: Signer,
+        derive: Derive,
         commit: Commit,
         teller: Teller,
         seen: Seen,
@@ -61,6 +46,7 @@ class Issue:
         self._store = store
         self._cache = cache
         self._signer = signer
+        self._derive = derive
         self._commit = commit
         self._teller = teller
         self._seen = seen
@@ -75,7 +61,9 @@ class Issue:
         wanted = list(dict.fromkeys(holders))
         cached = await self._cached(wanted)
         answers: dict[Holder, Answer] = {
-            hit.holder: hit for hit in cached if hit is not None and await self._good(hit, now)
+            hit.holder: hit
+            for hit in cached
+            if hit is not None and await self._derive.stands(hit, now)
         }
         GETS.labels("cache").inc(len(answers))
         missing = [holder for holder in wanted if holder not in answers]
@@ -91,20 +79,6 @@ class Issue:
         """As :meth:`many`, but looking past the cache: for a stream that opens."""
         answers = await self._shared(list(dict.fromkeys(holders)), now)
         return [answers[holder] for holder in holders]
-
-    async def sound_keys(self, hits: Iterable[Current | None]) -> set[tuple[int, int]]:
-        """Those of the keys of cached sigs that were neither tainted nor revoked meanwhile."""
-        keys = {key_of(hit) for hit in hits if hit is not None}
-        return {key for key in keys if not await self._dead(*key)}
-
-    async def _dead(self, sdkappid: int, key_id: int) -> bool:
-        state = await self._signer.key_state(sdkappid, key_id)
-        return current_key_state(state) in decision.DEAD_KEYS
-
-    async def derive(self, records: Sequence[Record], now: int) -> list[Current]:
-        """The strings of facts that stand, and the cache told; failures are left out."""
-        answers = await self._derive_many(records, now)
-        return [answer for answer in answers.values() if isinstance(answer, Current)]
 
     async def reissue(
         self,
@@ -130,62 +104,17 @@ class Issue:
             [record] = await tx.lock([holder])
             if not decision.may_replace(record, replaces):
                 raise errors.AlreadyReplaced
-            given = await self._input(app, record, now)
+            given = await self._derive.judged_by(app, record, now)
             pause = decision.in_revoke_pause(given)
             if pause is not None:
                 raise _pause(app, record, now)
             forced = decision.has_dead_key(given) is not None
             if record.alive(now) and timing.same_second(now, record.issued_at) and not forced:
-                made = Made(record, await self._derived(record), None)
+                made = Made(record, await self._derive.one(record), None)
             else:
                 if record.issued_at == 0:
                     reason = Reason.MISSING
                 work = Work(record, reason, app.policy, seen=True)
-                [made] = await self._commit.make(tx, [work], now)
-                if made.error is not None:
-                    raise made.error
-                tell = await self._commit.write(tx, [(work, made)], now)
-        self._teller.soon(tell, now)
-        assert made.current is not None
-        return made.current
-
-    async def room_key(
-        self, sdkappid: int, userid: str, room: Room, *, privileges: int, ttl: int | None, now: int
-    ) -> Current:
-        """A privateMapKey for one user and room: the current one where it fits what is
-        asked, else the next one. ``ttl`` None means the policy's."""
-        if ttl is not None:
-            check_ttl(ttl)
-        holder = Holder(sdkappid, userid, Kind.ROOM.value, room.scope)
-        return await with_fresh_keys(
-            self._signer, lambda: self._room_key(holder, privileges, ttl, now)
-        )
-
-    async def _room_key(
-        self, holder: Holder, privileges: int, ttl: int | None, now: int
-    ) -> Current:
-        app = await self._registry.app(holder.sdkappid)
-        user = holder.user
-        tell = Telling()
-        async with self._store.transaction() as tx:
-            # The user's row is locked too, so that a revocation cannot slip in between.
-            owner, record = await tx.lock([user, holder])
-            record = record._replace(revoked_at=max(record.revoked_at, owner.revoked_at))
-            given = await self._input(app, record, now, privileges)
-            verdict = _room_verdict(given, ttl or 0)
-            work = Work(
-                record,
-                verdict.reason or Reason.CLIENT_REQUESTED,
-                app.policy,
-                ttl=ttl or 0,
-                privileges=privileges,
-                seen=True,
-            )
-            if verdict.verdict is Verdict.KEEP:
-                made = Made(record, await self._derived(record), None)
-                if record.due_at is None:
-                    await tx.save([(_awake(record, now), record.issued_at)])
-            else:
                 [made] = await self._commit.make(tx, [work], now)
                 if made.error is not None:
                     raise made.error
@@ -235,12 +164,12 @@ class Issue:
         stale: list[tuple[App, Holder]] = []
         for (app, holder), record in zip(known, found, strict=True):
             if record is not None and record.due_at is not None:
-                verdict = await self._decide(app, record, now)
+                verdict = await self._derive.decide(app, record, now)
                 if verdict.verdict is Verdict.KEEP:
                     keep.append(record)
                     continue
             stale.append((app, holder))
-        answers.update(await self._derive_many(keep, now))
+        answers.update(await self._derive.many(keep, now))
         if stale:
             old = [record for record in found if record is not None]
             answers.update(await self._better(stale, old, now))
@@ -258,7 +187,7 @@ class Issue:
             asked = {holder for _, holder in stale}
             valid = [r for r in old if r.holder in asked and r.alive(now)]
             answers: dict[Holder, Answer] = dict.fromkeys(asked, error)
-            derived = await self._derive_many(valid, now)
+            derived = await self._derive.many(valid, now)
             return answers | {h: a for h, a in derived.items() if isinstance(a, Current)}
 
     async def _reissue_stale(
@@ -272,7 +201,7 @@ class Issue:
             works: list[Work] = []
             keep: list[Record] = []
             for (app, holder), record in zip(stale, records, strict=True):
-                verdict = await self._decide(app, record, now)
+                verdict = await self._derive.decide(app, record, now)
                 if verdict.verdict is Verdict.WAIT:
                     answers[holder] = _pause(app, record, now)
                 elif verdict.verdict is Verdict.KEEP:
@@ -284,9 +213,9 @@ class Issue:
             made = await self._commit.make(tx, works, now) if works else []
             tell = await self._commit.write(tx, list(zip(works, made, strict=True)), now)
         self._teller.soon(tell, now)
-        answers.update(await self._derive_many(keep, now))
+        answers.update(await self._derive.many(keep, now))
         old = [one.record for one in made if one.error is not None and one.record.alive(now)]
-        answers.update(await self._derive_many(old, now))
+        answers.update(await self._derive.many(old, now))
         for work, one in zip(works, made, strict=True):
             answers.setdefault(work.record.holder, one.current or one.error or errors.SigmgrError())
         return answers
@@ -296,7 +225,7 @@ class Issue:
         """Dormant holders that were asked for are renewed again from now on."""
         asleep = [record for record in keep if record.due_at is None]
         if asleep:
-            await tx.save([(_awake(record, now), record.issued_at) for record in asleep])
+            await tx.save([(awake(record, now), record.issued_at) for record in asleep])
 
     # -- small parts -----------------------------------------------------------------------
 
@@ -305,14 +234,6 @@ class Issue:
             return await self._cache.get(holders)
         except errors.CacheUnavailable:
             return [None] * len(holders)
-
-    async def _good(self, hit: Current, now: int) -> bool:
-        try:
-            app = await self._registry.app(hit.holder.sdkappid)
-        except errors.AppUnknown:
-            return False
-        spans = app.policy.spans(hit.expires_at - hit.issued_at)
-        return timing.may_serve(spans, hit.expires_at, now) and not await self._dead(*key_of(hit))
 
     @staticmethod
     def _fall_back(
@@ -324,68 +245,19 @@ class Issue:
             if failed and hit is not None and now < hit.expires_at:
                 answers[holder] = hit
 
-    async def _input(self, app: App, record: Record, now: int, privileges: int = 0) -> Input:
-        try:
-            key = await self._signer.active_key(app.sdkappid)
-        except errors.SigmgrError:
-            # None, or one that does not open: what was signed by others is still served.
-            key = None
-        state = None
-        if record.issued_at:
-            state = current_key_state(await self._signer.key_state(app.sdkappid, record.key_id))
-        return Input(record, now, app.policy, key, state, privileges)
 
-    async def _decide(self, app: App, record: Record, now: int) -> Decision:
-        given = await self._input(app, record, now)
-        return decision.decide(decision.REQUEST_CHAIN, given)
-
-    async def _derived(self, record: Record) -> Current:
-        [string] = await self._signer.sign([record.facts])
-        if isinstance(string, errors.SigmgrError):
-            raise string
-        return current_of(record, string)
-
-    async def _derive_many(self, records: Sequence[Record], now: int) -> dict[Holder, Answer]:
-        """Strings for facts that stand, and the cache told of them."""
-        if not records:
-            return {}
-        strings = await self._signer.sign([record.facts for record in records])
-        answers: dict[Holder, Answer] = {
-            record.holder: current_of(record, string) if isinstance(string, str) else string
-            for record, string in zip(records, strings, strict=True)
-        }
-        try:
-            await self._cache.put([a for a in answers.values() if isinstance(a, Current)], now)
-        except errors.CacheUnavailable:
-            log.debug("the cache was not warmed", action="put-skipped")
-        return answers
-
-
-def _awake(record: Record, now: int) -> Record:
+def awake(record: Record, now: int) -> Record:
+    """A dormant holder that was asked for: due again at its renewal time."""
     return record._replace(due_at=record.renew_at, seen_at=max(record.seen_at, now))
 
 
-def _room_verdict(given: Input, ttl: int) -> Decision:
-    """Keep the room key or make the next one. Raises RevokePause and AskedTooOften."""
-    record, now = given.record, given.now
-    verdict = decision.decide(decision.REQUEST_CHAIN, given)
-    if verdict.verdict is Verdict.WAIT:
-        raise errors.RevokePause(retry_after=_wait(given.policy, record, now))
-    # What lives longer already cannot be made shorter (rule 3).
-    if verdict.verdict is Verdict.KEEP and ttl > record.ttl:
-        verdict = Decision(Verdict.REISSUE, Reason.POLICY_CHANGED, "a longer life")
-    if verdict.verdict is Verdict.REISSUE and record.issued_at > now and record.alive(now):
-        # Two askers who want different privileges would push the fence into the future.
-        raise errors.AskedTooOften(retry_after=1)
-    return verdict
-
-
-def _wait(policy: Policy, record: Record, now: int) -> int:
+def pause_left(policy: Policy, record: Record, now: int) -> int:
+    """Seconds until a revoked holder may get its next sig; 1 at the least."""
     return max(1, record.revoked_at + policy.revoke_pause - now)
 
 
 def _pause(app: App, record: Record, now: int) -> errors.RevokePause:
-    return errors.RevokePause(retry_after=_wait(app.policy, record, now))
+    return errors.RevokePause(retry_after=pause_left(app.policy, record, now))
 
 
 def _raised(answer: Answer) -> Current:

@@ -7,7 +7,7 @@ a run over a billion rows holds nothing for long.
 
 from __future__ import annotations
 
-from sigmgr.flow.issue import Issue
+from sigmgr.flow.derive import Derive
 from sigmgr.model.holder import Holder
 from sigmgr.ports import Cache, Janitor, Store
 from sigmgr.telemetry import DRIFT, get_logger
@@ -19,9 +19,9 @@ class Reconcile:
     """Walks all holders, a page a call, and starts over at the end."""
 
     def __init__(
-        self, *, issue: Issue, store: Store, cache: Cache, janitor: Janitor, page: int = 500
+        self, *, derive: Derive, store: Store, cache: Cache, janitor: Janitor, page: int = 500
     ) -> None:
-        self._issue = issue
+        self._derive = derive
         self._store = store
         self._cache = cache
         self._janitor = janitor
@@ -42,7 +42,7 @@ class Reconcile:
             if hit is not None and hit.issued_at < record.issued_at
         ]
         if behind:
-            await self._issue.derive(behind, now)
+            await self._derive.found(behind, now)
             DRIFT.inc(len(behind))
             log.warning(
                 "cached sigs were behind the store and were put right",

@@ -43,7 +43,11 @@ class Issues(Protocol):
         self, holder: Holder, now: int, *, reason: Reason, replaces: int | None
     ) -> Current: ...
 
-    async def room_key(
+
+class RoomKeys(Protocol):
+    """``flow.room_keys.RoomKeys``."""
+
+    async def current(
         self, sdkappid: int, userid: str, room: Room, *, privileges: int, ttl: int | None, now: int
     ) -> Current: ...
 
@@ -100,6 +104,7 @@ class Doors:
     clock: Clock
     apps: Registry
     issue: Issues
+    room_keys: RoomKeys
     revoke: Revokes
     deliver: Deliveries
     find: Find

@@ -177,6 +177,7 @@ def _doors(
         clock=base.clock,
         apps=base.apps,
         issue=desk.flows.issue,
+        room_keys=desk.flows.room_keys,
         revoke=desk.flows.revoke,
         deliver=desk.flows.deliver,
         find=base.store.of_user,

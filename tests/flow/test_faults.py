@@ -35,7 +35,7 @@ async def _reissue(world: World) -> None:
 
 
 async def _room(world: World) -> None:
-    await world.flows.issue.room_key(
+    await world.flows.room_keys.current(
         APP, "alice", Room(id=7), privileges=255, ttl=None, now=world.clock()
     )
     await world.flows.teller.flush()

@@ -144,7 +144,7 @@ async def test_a_key_that_another_process_activated_is_used_at_once(world: World
 
 async def test_a_revoked_user_waits_for_a_later_second(world: World) -> None:
     await world.flows.issue.current(ALICE, world.clock())
-    room = await world.flows.issue.room_key(
+    room = await world.flows.room_keys.current(
         APP, "alice", Room(id=5), privileges=255, ttl=None, now=world.clock()
     )
     await world.flows.teller.flush()
@@ -154,7 +154,7 @@ async def test_a_revoked_user_waits_for_a_later_second(world: World) -> None:
         await world.flows.issue.current(ALICE, world.clock())
     assert pause.value.retry_after == 2
     with pytest.raises(errors.RevokePause):
-        await world.flows.issue.room_key(
+        await world.flows.room_keys.current(
             APP, "alice", Room(id=9), privileges=1, ttl=None, now=world.clock()
         )
     world.clock.advance(2)
@@ -168,7 +168,7 @@ async def test_a_revoked_user_waits_for_a_later_second(world: World) -> None:
 async def test_a_room_key_is_kept_until_what_is_asked_changes(world: World) -> None:
     async def ask(privileges: int, ttl: int | None = None) -> Current:
         world.clock.advance(1)
-        return await world.flows.issue.room_key(
+        return await world.flows.room_keys.current(
             APP, "alice", Room(name="lobby"), privileges=privileges, ttl=ttl, now=world.clock()
         )
 

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 from sigmgr.http.auth import Auth, new_token
@@ -209,6 +210,7 @@ class House:
             clock=self.clock,
             apps=self.registry,
             issue=self.flows,
+            room_keys=SimpleNamespace(current=self.flows.room_key),
             revoke=self.flows,
             deliver=self.flows,
             find=self.flows.of_user,

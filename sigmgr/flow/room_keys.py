@@ -1,0 +1,96 @@
+"""A privateMapKey for one user and room: kept where it fits what is asked, else made anew.
+
+The user's own row is locked with the room's, so that a revocation cannot slip in between.
+
+What this module does not do: renew room keys (``renew`` does, while a stream is open).
+"""
+
+from __future__ import annotations
+
+from sigmgr.flow.commit import Commit, Made, Telling, Work, with_fresh_keys
+from sigmgr.flow.derive import Derive
+from sigmgr.flow.issue import awake, pause_left
+from sigmgr.flow.relay import Teller
+from sigmgr.model import decision, errors
+from sigmgr.model.decision import Decision, Input, Verdict
+from sigmgr.model.holder import Holder, Kind, Room
+from sigmgr.model.policy import check_ttl
+from sigmgr.model.sig import Current, Reason
+from sigmgr.ports import Registry, Signer, Store
+
+
+class RoomKeys:
+    """Answers room-key requests."""
+
+    def __init__(
+        self,
+        *,
+        registry: Registry,
+        store: Store,
+        signer: Signer,
+        derive: Derive,
+        commit: Commit,
+        teller: Teller,
+    ) -> None:
+        self._registry = registry
+        self._store = store
+        self._signer = signer
+        self._derive = derive
+        self._commit = commit
+        self._teller = teller
+
+    async def current(
+        self, sdkappid: int, userid: str, room: Room, *, privileges: int, ttl: int | None, now: int
+    ) -> Current:
+        """The current key where it fits what is asked, else the next one. ``ttl`` None means
+        the policy's. Raises BadTtl, RevokePause, AskedTooOften."""
+        if ttl is not None:
+            check_ttl(ttl)
+        holder = Holder(sdkappid, userid, Kind.ROOM.value, room.scope)
+        return await with_fresh_keys(
+            self._signer, lambda: self._made(holder, privileges, ttl or 0, now)
+        )
+
+    async def _made(self, holder: Holder, privileges: int, ttl: int, now: int) -> Current:
+        app = await self._registry.app(holder.sdkappid)
+        tell = Telling()
+        async with self._store.transaction() as tx:
+            owner, record = await tx.lock([holder.user, holder])
+            record = record._replace(revoked_at=max(record.revoked_at, owner.revoked_at))
+            given = await self._derive.judged_by(app, record, now, privileges)
+            verdict = _verdict(given, ttl)
+            work = Work(
+                record,
+                verdict.reason or Reason.CLIENT_REQUESTED,
+                app.policy,
+                ttl=ttl,
+                privileges=privileges,
+                seen=True,
+            )
+            if verdict.verdict is Verdict.KEEP:
+                made = Made(record, await self._derive.one(record), None)
+                if record.due_at is None:
+                    await tx.save([(awake(record, now), record.issued_at)])
+            else:
+                [made] = await self._commit.make(tx, [work], now)
+                if made.error is not None:
+                    raise made.error
+                tell = await self._commit.write(tx, [(work, made)], now)
+        self._teller.soon(tell, now)
+        assert made.current is not None
+        return made.current
+
+
+def _verdict(given: Input, ttl: int) -> Decision:
+    """Keep the room key or make the next one. Raises RevokePause and AskedTooOften."""
+    record, now = given.record, given.now
+    verdict = decision.decide(decision.REQUEST_CHAIN, given)
+    if verdict.verdict is Verdict.WAIT:
+        raise errors.RevokePause(retry_after=pause_left(given.policy, record, now))
+    # What lives longer already cannot be made shorter (rule 3).
+    if verdict.verdict is Verdict.KEEP and ttl > record.ttl:
+        verdict = Decision(Verdict.REISSUE, Reason.POLICY_CHANGED, "a longer life")
+    if verdict.verdict is Verdict.REISSUE and record.issued_at > now and record.alive(now):
+        # Two askers who want different privileges would push the fence into the future.
+        raise errors.AskedTooOften(retry_after=1)
+    return verdict
