@@ -9,13 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from sigmgr.model.app import App
 from sigmgr.model.errors import SigmgrError
 from sigmgr.model.event import Event
 from sigmgr.model.holder import Holder
+from sigmgr.model.revocation import Revocation
 from sigmgr.model.sig import Current, KeyRef, KeyState, Record, SigFacts
+from sigmgr.model.usersig.decoded import Decoded
 
 
 class Clock(Protocol):
@@ -40,6 +42,17 @@ class Registry(Protocol):
     def apps(self) -> Sequence[App]: ...
 
 
+class Verified(Protocol):
+    """A sig that a key of the app made, and what it says."""
+
+    @property
+    def decoded(self) -> Decoded: ...
+
+    def fields(self) -> dict[str, Any]:
+        """For people and JSON; never the signature."""
+        ...
+
+
 class Signer(Protocol):
     """Keys kept loaded, and batches signed off the event loop."""
 
@@ -60,6 +73,12 @@ class Signer(Protocol):
         Whether a key may sign something *new* is asked inside the transaction
         (:meth:`Transaction.signing_states`).
         """
+        ...
+
+    async def verify(
+        self, sdkappid: int, sig: str, *, now: int, userid: str | None = None
+    ) -> Verified:
+        """The other way round. Raises BadSig with the reason, or NoSigningKey."""
         ...
 
 
@@ -93,6 +112,10 @@ class Transaction(Protocol):
         ``new_sigs``: each record holds a sig just made, due at its renewal time, with no
         failures and no warnings yet. Less is written: ``acked``, ``acked_at`` and
         ``revoked_at`` of the row stay as they are."""
+        ...
+
+    async def revoke(self, revocations: Sequence[Revocation]) -> None:
+        """Write revocations; what is revoked already is raised, never lowered."""
         ...
 
     async def append(self, events: Sequence[Event]) -> list[int]:
@@ -129,6 +152,39 @@ class Store(Protocol):
     async def mark(self, seen: Sequence[tuple[Holder, int]]) -> None:
         """Raise ``seen_at`` of all holders of these users to the time given with each, and
         wake those that were dormant."""
+        ...
+
+
+class Look(NamedTuple):
+    """What one look into SQL saw. ``second``: the database's clock, Unix seconds with a
+    fraction. ``keys``: a number that changes when any key changes its state."""
+
+    second: float
+    keys: int
+    revocations: list[Revocation]
+
+
+class Looks(Protocol):
+    """The short look into SQL that every process takes each second, and what it reads on."""
+
+    async def look(self, since: int) -> Look:
+        """One statement. The revocations written at the database's second ``since`` or later."""
+        ...
+
+    async def revocations(self, after: Revocation | None, limit: int, now: int) -> list[Revocation]:
+        """A page of those that still matter ``now``, in order after a cursor."""
+        ...
+
+    async def revoked_until(self, sdkappid: int, userid: str) -> int:
+        """Up to which second this user's sigs are dead, by any revocation; 0 by none."""
+        ...
+
+    async def since_written(self, revocation: Revocation) -> float:
+        """Seconds by the database's clock since these users' revocation was last written."""
+        ...
+
+    async def forget_revocations(self, now: int, limit: int) -> int:
+        """Delete up to ``limit`` whose sigs have all expired. Answers how many."""
         ...
 
 

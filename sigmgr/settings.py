@@ -71,6 +71,12 @@ class Gateway(Section):
     drain: Seconds = 2.0
 
 
+class Revocation(Section):
+    """How long a process that is cut off from SQL goes on with what it knows."""
+
+    grace: Seconds = 60.0
+
+
 class Scheduler(Section):
     """How often the ticking jobs run, in seconds, and how much one takes at a time."""
 
@@ -81,6 +87,7 @@ class Scheduler(Section):
     clean_up_every: Seconds = 600.0
     refresh_every: Seconds = 5.0
     seen_every: Seconds = 10.0
+    look_every: Seconds = 1.0
     batch: Annotated[int, Field(ge=1, le=10_000)] = 1000
     lanes: Annotated[int, Field(ge=1, le=32)] = 2
 
@@ -99,6 +106,7 @@ class Settings(Section):
     redis: Redis = Redis()
     http: Http = Http()
     gateway: Gateway = Gateway()
+    revocation: Revocation = Revocation()
     scheduler: Scheduler = Scheduler()
     log: Log = Log()
     master_key: SecretStr = SecretStr("")

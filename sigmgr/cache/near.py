@@ -9,6 +9,8 @@ Rules:
    seconds, until the reads that began before are over.
 4. While the channel is down, what is here is good for ``blind`` seconds more and nothing is
    added. Until the channel was up once, nothing is kept at all.
+5. Nothing is answered past the second that :meth:`trust` names: without a look into SQL a
+   revocation may be unknown here.
 
 What this does not do: know Redis, or read a clock.
 """
@@ -22,6 +24,7 @@ from typing import Final, Generic, TypeVar
 
 from sigmgr.model.event import Event, EventType
 from sigmgr.model.holder import Holder
+from sigmgr.model.revocation import Revocation
 
 V = TypeVar("V")
 
@@ -46,7 +49,10 @@ class NearCache(Generic[V]):
         self._entries: OrderedDict[Holder, tuple[int, int, V]] = OrderedDict()
         self._floors: OrderedDict[Holder, int] = OrderedDict()
         self._up = False
-        # The second from which nothing here may be served; _FOR_EVER in good times.
+        # The seconds from which nothing here may be served, for the channel's sake and for
+        # SQL's, and the earlier of the two.
+        self._heard_until = _NOT_YET
+        self._seen_until = _FOR_EVER
         self._trusted_until = _NOT_YET
         # While settling: when it ends, _NOT_YET until a get has brought the time.
         self._settling = False
@@ -98,15 +104,31 @@ class NearCache(Generic[V]):
         self._entries.clear()
         self._settling = True
         self._settled_at = _NOT_YET
-        self._trusted_until = _NOT_YET
+        self._hear_until(_NOT_YET)
+
+    def revoked(self, revocation: Revocation) -> None:
+        """Drop what it killed, and let nothing of it come back."""
+        if revocation.wide:
+            self.missed(0)
+        else:
+            self.heard(0, [revocation.event(revocation.until)])
+
+    def trust(self, until: int) -> None:
+        """SQL was seen: what is here is good until that second, for all that it could say."""
+        self._seen_until = until
+        self._trusted_until = min(self._heard_until, until)
 
     def channel(self, up: bool, now: int) -> None:
         """The shard channels went up (all they missed is repaired or told) or down."""
         self._up = up
         if not up:
-            self._trusted_until = min(self._trusted_until, now + self._blind)
+            self._hear_until(min(self._heard_until, now + self._blind))
         elif not self._settling:
-            self._trusted_until = _FOR_EVER
+            self._hear_until(_FOR_EVER)
+
+    def _hear_until(self, second: int) -> None:
+        self._heard_until = second
+        self._trusted_until = min(second, self._seen_until)
 
     def _look_up(self, now: int) -> None:
         """The slow side of ``get``: see whether settling is over."""
@@ -117,7 +139,7 @@ class NearCache(Generic[V]):
         elif now >= self._settled_at:
             self._settling = False
             if self._up:
-                self._trusted_until = _FOR_EVER
+                self._hear_until(_FOR_EVER)
 
     def _raise_floor(self, holder: Holder, floor: int) -> None:
         floors = self._floors

@@ -160,8 +160,10 @@ def revoke(
         calls.with_base(config, lambda base: base.catalog.get_app(sdkappid))
     if calls.held_back(what, yes):
         raise typer.Exit(NEGATIVE)
-    at = calls.with_desk(
+    done = calls.with_desk(
         config, lambda desk: desk.flows.revoke.user(sdkappid, userid, desk.base.clock())
     )
-    output.say(f"revoked up to {output.iso(at)}")
+    output.say(f"revoked up to {output.iso(done.revoked_at)}")
+    if not done.known:
+        output.note(f"No sig was ever issued for {userid}; the revocation holds all the same.")
     output.note("The cloud itself is told by your backend: its kick call ends the session there.")

@@ -11,24 +11,28 @@ from sigmgr.flow.issue import Issue
 from sigmgr.flow.reconcile import Reconcile
 from sigmgr.flow.relay import Relay, Teller
 from sigmgr.flow.renew import Renew
+from sigmgr.flow.revocations import Revocations
 from sigmgr.flow.revoke import Revoke
 from sigmgr.flow.room_keys import RoomKeys
 from sigmgr.flow.seen import Seen
+from sigmgr.flow.verify import Verify
 from sigmgr.flow.warn import Warn
-from sigmgr.ports import Cache, Draw, Janitor, Outbox, Registry, Signer, Store
+from sigmgr.ports import Cache, Draw, Janitor, Looks, Outbox, Registry, Signer, Store
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ports:
-    """The outside of the flows."""
+    """The outside of the flows, and what of revocations this process knows."""
 
     registry: Registry
     store: Store
+    looks: Looks
     outbox: Outbox
     janitor: Janitor
     cache: Cache
     signer: Signer
     draw: Draw
+    revocations: Revocations
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +46,7 @@ class Flows:
     relay: Relay
     teller: Teller
     revoke: Revoke
+    verify: Verify
     deliver: Deliver
     reconcile: Reconcile
     seen: Seen
@@ -56,7 +61,7 @@ def assemble(
     relay = Relay(ports.store, ports.outbox, ports.cache, ports.signer)
     teller = Teller(relay)
     seen = Seen(ports.store, ports.registry)
-    derive = Derive(registry=ports.registry, cache=ports.cache, signer=ports.signer)
+    derive = _derive(ports)
     issue = _issue(ports, derive, commit, teller, seen)
     return Flows(
         issue=issue,
@@ -65,19 +70,54 @@ def assemble(
         warn=Warn(registry=ports.registry, store=ports.store, teller=teller, limit=batch),
         relay=relay,
         teller=teller,
-        revoke=Revoke(registry=ports.registry, store=ports.store, teller=teller),
-        deliver=Deliver(
-            issue=issue,
-            derive=derive,
-            store=ports.store,
-            cache=ports.cache,
-            teller=teller,
-            gather_for=gather_acks_for,
-        ),
-        reconcile=Reconcile(
-            derive=derive, store=ports.store, cache=ports.cache, janitor=ports.janitor
-        ),
+        verify=Verify(signer=ports.signer, looks=ports.looks, revocations=ports.revocations),
+        revoke=_revoke(ports, teller),
+        deliver=_deliver(ports, issue, derive, teller, gather_acks_for),
+        reconcile=_reconcile(ports, derive),
         seen=seen,
+    )
+
+
+def _derive(ports: Ports) -> Derive:
+    return Derive(
+        registry=ports.registry,
+        cache=ports.cache,
+        signer=ports.signer,
+        revocations=ports.revocations,
+    )
+
+
+def _revoke(ports: Ports, teller: Teller) -> Revoke:
+    return Revoke(
+        registry=ports.registry,
+        store=ports.store,
+        looks=ports.looks,
+        revocations=ports.revocations,
+        teller=teller,
+    )
+
+
+def _deliver(
+    ports: Ports, issue: Issue, derive: Derive, teller: Teller, gather_acks_for: float
+) -> Deliver:
+    return Deliver(
+        issue=issue,
+        derive=derive,
+        revocations=ports.revocations,
+        store=ports.store,
+        cache=ports.cache,
+        teller=teller,
+        gather_for=gather_acks_for,
+    )
+
+
+def _reconcile(ports: Ports, derive: Derive) -> Reconcile:
+    return Reconcile(
+        derive=derive,
+        store=ports.store,
+        looks=ports.looks,
+        cache=ports.cache,
+        janitor=ports.janitor,
     )
 
 

@@ -15,6 +15,7 @@ from sigmgr.flow.commit import Telling, append
 from sigmgr.flow.derive import Derive, key_of
 from sigmgr.flow.issue import Issue
 from sigmgr.flow.relay import Teller
+from sigmgr.flow.revocations import Revocations
 from sigmgr.model import errors
 from sigmgr.model.event import Event, EventType
 from sigmgr.model.holder import Holder, Kind
@@ -43,6 +44,7 @@ class Deliver:
         *,
         issue: Issue,
         derive: Derive,
+        revocations: Revocations,
         store: Store,
         cache: Cache,
         teller: Teller,
@@ -50,6 +52,7 @@ class Deliver:
     ) -> None:
         self._issue = issue
         self._derive = derive
+        self._revocations = revocations
         self._store = store
         self._cache = cache
         self._teller = teller
@@ -64,6 +67,7 @@ class Deliver:
         try:
             records = await self._store.of_user(user.sdkappid, user.userid)
         except errors.StoreUnavailable:
+            self._refuse_revoked(user, ticket_issued_at)
             return await self._from_cache(user, now)
         revoked_at = max((record.revoked_at for record in records), default=0)
         if revoked_at and ticket_issued_at <= revoked_at:
@@ -75,14 +79,24 @@ class Deliver:
         if again is not None and again.revoked_at and ticket_issued_at <= again.revoked_at:
             raise errors.TicketRevoked
         await self.seen([user], now)
+        self._refuse_revoked(user, ticket_issued_at)
         if isinstance(answers[0], errors.SigmgrError):
             raise answers[0]
-        return [answer for answer in answers if isinstance(answer, Current)]
+        return [
+            answer
+            for answer in answers
+            if isinstance(answer, Current) and not self._revocations.killed(answer)
+        ]
+
+    def _refuse_revoked(self, user: Holder, ticket_issued_at: int) -> None:
+        """Raises TicketRevoked for what this process knows, whatever the rows said."""
+        if ticket_issued_at <= self._revocations.until(user.sdkappid, user.userid):
+            raise errors.TicketRevoked
 
     async def _from_cache(self, user: Holder, now: int) -> list[Current]:
         """The database is away: a valid cached sig is better than a closed door."""
         [hit] = await self._cache.get([user])
-        if hit is None or now >= hit.expires_at:
+        if hit is None or not await self._derive.valid(hit, now):
             raise errors.StoreUnavailable
         return [hit]
 
@@ -97,14 +111,20 @@ class Deliver:
         doubtful = [
             i
             for i, hit in enumerate(hits)
-            if hit is None or now >= hit.renew_at or key_of(hit) not in sound
+            if hit is None
+            or now >= hit.renew_at
+            or key_of(hit) not in sound
+            or not self._revocations.serves(hit, now)
         ]
         if not doubtful:
             return hits
         try:
             records = await self._store.find([holders[i] for i in doubtful])
         except errors.StoreUnavailable:
-            return [hit if hit is not None and now < hit.expires_at else None for hit in hits]
+            return [
+                hit if hit is not None and await self._derive.valid(hit, now) else None
+                for hit in hits
+            ]
         alive = [r for r in records if r is not None and r.alive(now)]
         found = {current.holder: current for current in await self._derive.found(alive, now)}
         living = {record.holder: record.issued_at for record in alive}
@@ -112,7 +132,7 @@ class Deliver:
             hit = hits[i]
             same = hit is not None and living.get(hit.holder) == hit.issued_at
             hits[i] = found.get(holders[i]) or (hit if same else None)
-        return hits
+        return [None if hit is None or self._revocations.killed(hit) else hit for hit in hits]
 
     async def seen(self, users: Sequence[Holder], now: int) -> None:
         """These users have a stream open now."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from sigmgr.flow.commit import current_key_state, current_of
+from sigmgr.flow.revocations import Revocations
 from sigmgr.model import decision, errors, timing
 from sigmgr.model.app import App
 from sigmgr.model.decision import Decision, Input
@@ -33,13 +34,18 @@ def key_of(current: Current) -> tuple[int, int]:
 class Derive:
     """Judges sigs and derives their strings."""
 
-    def __init__(self, *, registry: Registry, cache: Cache, signer: Signer) -> None:
+    def __init__(
+        self, *, registry: Registry, cache: Cache, signer: Signer, revocations: Revocations
+    ) -> None:
         self._registry = registry
         self._cache = cache
         self._signer = signer
+        self._revocations = revocations
 
     async def stands(self, hit: Current, now: int) -> bool:
         """A cached sig may be handed out without a look into the store."""
+        if not self._revocations.serves(hit, now):
+            return False
         try:
             app = await self._registry.app(hit.holder.sdkappid)
         except errors.AppUnknown:
@@ -47,10 +53,33 @@ class Derive:
         spans = app.policy.spans(hit.expires_at - hit.issued_at)
         return timing.may_serve(spans, hit.expires_at, now) and not await self._dead(*key_of(hit))
 
+    async def valid(self, hit: Current, now: int) -> bool:
+        """A cached sig may be handed out where nothing better can be had: it lives, and
+        neither it nor its key was taken back."""
+        if now >= hit.expires_at or not self._revocations.serves(hit, now):
+            return False
+        return not await self._dead(*key_of(hit))
+
+    def still(self, answer: Answer, now: int) -> Answer:
+        """The answer, or why not: it may have been revoked while it was on its way. The last
+        step before something is handed out, with nothing awaited after it."""
+        if isinstance(answer, Current) and self._revocations.killed(answer):
+            until = self._revocations.until(answer.holder.sdkappid, answer.holder.userid)
+            return errors.RevokePause(retry_after=max(1, until + 1 - now))
+        return answer
+
     async def sound_keys(self, hits: Iterable[Current | None]) -> set[tuple[int, int]]:
         """Those of the keys of cached sigs that were neither tainted nor revoked meanwhile."""
         keys = {key_of(hit) for hit in hits if hit is not None}
         return {key for key in keys if not await self._dead(*key)}
+
+    async def vouched(self, records: Sequence[Record], now: int) -> list[Record]:
+        """Those that live and whose keys were not taken back: better than nothing (rule 5)."""
+        return [
+            record
+            for record in records
+            if record.alive(now) and not await self._dead(record.sdkappid, record.key_id)
+        ]
 
     async def judged_by(self, app: App, record: Record, now: int, privileges: int = 0) -> Input:
         """All that a decision about this record looks at."""

@@ -54,7 +54,7 @@ class Issue:
 
     async def current(self, holder: Holder, now: int) -> Current:
         """The holder's current sig, issued if there is none."""
-        return _raised((await self.many([holder], now))[0])
+        return raised((await self.many([holder], now))[0])
 
     async def many(self, holders: Sequence[Holder], now: int) -> list[Answer]:
         """The same for many of any apps, in the order asked, an error where one failed."""
@@ -69,16 +69,16 @@ class Issue:
         missing = [holder for holder in wanted if holder not in answers]
         if missing:
             answers.update(await self._shared(missing, now))
-            self._fall_back(answers, zip(wanted, cached, strict=True), now)
+            await self._fall_back(answers, zip(wanted, cached, strict=True), now)
         for holder, answer in answers.items():
             if isinstance(answer, Current):
                 self._seen.note(holder.user, now)
-        return [answers[holder] for holder in holders]
+        return [self._derive.still(answers[holder], now) for holder in holders]
 
     async def fresh(self, holders: Sequence[Holder], now: int) -> list[Answer]:
         """As :meth:`many`, but looking past the cache: for a stream that opens."""
         answers = await self._shared(list(dict.fromkeys(holders)), now)
-        return [answers[holder] for holder in holders]
+        return [self._derive.still(answers[holder], now) for holder in holders]
 
     async def reissue(
         self,
@@ -91,9 +91,10 @@ class Issue:
         """The holder's next sig. A second call within one second answers with the first's
         result; ``replaces`` (an issued_at) that is no longer current raises AlreadyReplaced.
         """
-        return await with_fresh_keys(
+        made = await with_fresh_keys(
             self._signer, lambda: self._reissued(holder, now, reason, replaces)
         )
+        return raised(self._derive.still(made, now))
 
     async def _reissued(
         self, holder: Holder, now: int, reason: Reason, replaces: int | None
@@ -185,7 +186,7 @@ class Issue:
             return await with_fresh_keys(self._signer, lambda: self._reissue_stale(stale, now))
         except errors.SigmgrError as error:
             asked = {holder for _, holder in stale}
-            valid = [r for r in old if r.holder in asked and r.alive(now)]
+            valid = await self._derive.vouched([r for r in old if r.holder in asked], now)
             answers: dict[Holder, Answer] = dict.fromkeys(asked, error)
             derived = await self._derive.many(valid, now)
             return answers | {h: a for h, a in derived.items() if isinstance(a, Current)}
@@ -214,7 +215,7 @@ class Issue:
             tell = await self._commit.write(tx, list(zip(works, made, strict=True)), now)
         self._teller.soon(tell, now)
         answers.update(await self._derive.many(keep, now))
-        old = [one.record for one in made if one.error is not None and one.record.alive(now)]
+        old = await self._derive.vouched([one.record for one in made if one.error], now)
         answers.update(await self._derive.many(old, now))
         for work, one in zip(works, made, strict=True):
             answers.setdefault(work.record.holder, one.current or one.error or errors.SigmgrError())
@@ -235,14 +236,13 @@ class Issue:
         except errors.CacheUnavailable:
             return [None] * len(holders)
 
-    @staticmethod
-    def _fall_back(
-        answers: dict[Holder, Answer], cached: zip[tuple[Holder, Current | None]], now: int
+    async def _fall_back(
+        self, answers: dict[Holder, Answer], cached: zip[tuple[Holder, Current | None]], now: int
     ) -> None:
         """Where nothing better could be made, a cached sig that is still valid is served."""
         for holder, hit in cached:
             failed = isinstance(answers.get(holder), errors.UnavailableError)
-            if failed and hit is not None and now < hit.expires_at:
+            if failed and hit is not None and await self._derive.valid(hit, now):
                 answers[holder] = hit
 
 
@@ -260,7 +260,8 @@ def _pause(app: App, record: Record, now: int) -> errors.RevokePause:
     return errors.RevokePause(retry_after=pause_left(app.policy, record, now))
 
 
-def _raised(answer: Answer) -> Current:
+def raised(answer: Answer) -> Current:
+    """The sig, or its error raised."""
     if isinstance(answer, errors.SigmgrError):
         raise answer
     return answer

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from sigmgr.flow.derive import Derive
 from sigmgr.model.holder import Holder
-from sigmgr.ports import Cache, Janitor, Store
+from sigmgr.ports import Cache, Janitor, Looks, Store
 from sigmgr.telemetry import DRIFT, get_logger
 
 log = get_logger("sigmgr.reconcile")
@@ -19,10 +19,18 @@ class Reconcile:
     """Walks all holders, a page a call, and starts over at the end."""
 
     def __init__(
-        self, *, derive: Derive, store: Store, cache: Cache, janitor: Janitor, page: int = 500
+        self,
+        *,
+        derive: Derive,
+        store: Store,
+        looks: Looks,
+        cache: Cache,
+        janitor: Janitor,
+        page: int = 500,
     ) -> None:
         self._derive = derive
         self._store = store
+        self._looks = looks
         self._cache = cache
         self._janitor = janitor
         self._page = page
@@ -52,11 +60,14 @@ class Reconcile:
         return len(behind)
 
     async def clean_up(self, now: int, *, limit: int = 500, batches: int = 20) -> int:
-        """Delete what is long past, in small batches; answers how many rows went."""
+        """Delete what is long past, in small batches; answers how many holders went."""
         gone = 0
         for _ in range(batches):
             count = await self._janitor.forget_past(now, limit)
             gone += count
             if count < limit:
+                break
+        for _ in range(batches):
+            if await self._looks.forget_revocations(now, limit) < limit:
                 break
         return gone

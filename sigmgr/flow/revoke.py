@@ -1,50 +1,100 @@
-"""Ending all sigs of a user at once: rows, cache, tickets and streams.
+"""Ending all sigs of a user at once: rows, cache, tickets and streams. Or of all users.
 
 The next sig carries a second that is later than the revocation by the policy's pause, since
 the cloud compares whole seconds. This does not yet tell the cloud itself: its REST call
 that invalidates a login belongs to the app's backend.
+
+Rules:
+1. The revocation is a row of its own, written in the transaction that ends the holders' rows.
+   It is answered only if that transaction took no longer than the look-back of other
+   processes allows for; else it is written once more (see ``look``).
+2. This process knows it before it answers, and before it tells anybody else.
+3. A revocation of all users touches no holder's row: whoever reads one applies it.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from sigmgr.flow.commit import append
+from sigmgr.flow.look import REVOKE_LIMIT
 from sigmgr.flow.relay import Teller
+from sigmgr.flow.revocations import Revocations
+from sigmgr.model import errors
 from sigmgr.model.event import Event, EventType
 from sigmgr.model.holder import Holder
+from sigmgr.model.policy import DAY, FULL_LIFE, MAX_TTL
+from sigmgr.model.revocation import EVERY_APP, EVERY_USER, WIDE_MARGIN, Revocation
 from sigmgr.model.sig import Reason, Record
-from sigmgr.ports import Announcement, Registry, Store
+from sigmgr.ports import Announcement, Looks, Registry, Store
+from sigmgr.telemetry import get_logger
+
+log = get_logger("sigmgr.revoke")
+
+#: So often a revocation is written whose transaction took too long.
+_TRIES = 5
+
+
+class Revoked(NamedTuple):
+    """``revoked_at``: sigs issued in or before this second are dead. ``known``: the user had a
+    sig or room key at some time."""
+
+    revoked_at: int
+    known: bool
 
 
 class Revoke:
     """Revokes users."""
 
-    def __init__(self, *, registry: Registry, store: Store, teller: Teller) -> None:
+    def __init__(
+        self,
+        *,
+        registry: Registry,
+        store: Store,
+        looks: Looks,
+        revocations: Revocations,
+        teller: Teller,
+    ) -> None:
         self._registry = registry
         self._store = store
+        self._looks = looks
+        self._revocations = revocations
         self._teller = teller
 
-    async def user(self, sdkappid: int, userid: str, now: int) -> int:
-        """End every sig of the user; answers the second up to which sigs are dead.
+    async def user(self, sdkappid: int, userid: str, now: int) -> Revoked:
+        """End every sig of the user.
 
         Works for a user that never had a sig too: a ticket or sig made by a slower process
         in this second is dead as well.
         """
-        await self._registry.app(sdkappid)
+        app = await self._registry.app(sdkappid)
+        longest = max(app.policy.ttl, app.policy.room_ttl, FULL_LIFE)
         wanted = {Holder(sdkappid, userid)}
-        revoked_at = 0
+        done = Revoked(0, known=False)
         while wanted:
-            known = {record.holder for record in await self._store.of_user(sdkappid, userid)}
-            revoked_at = max(revoked_at, await self._end(wanted | known, now))
+            rows = await self._store.of_user(sdkappid, userid)
+            ended = await self._end(wanted | {row.holder for row in rows}, longest, now)
+            known = done.known or any(row.issued_at for row in rows)
+            done = Revoked(max(done.revoked_at, ended), known)
             # A room key that was made after we looked and before we held the user's row; one
             # made later waits for the pause.
             wanted = {
-                record.holder
-                for record in await self._store.of_user(sdkappid, userid)
-                if record.revoked_at < revoked_at and record.issued_at <= revoked_at
+                row.holder
+                for row in await self._store.of_user(sdkappid, userid)
+                if row.revoked_at < done.revoked_at and row.issued_at <= done.revoked_at
             }
-        return revoked_at
+        return done
 
-    async def _end(self, holders: set[Holder], now: int) -> int:
+    async def everybody(self, sdkappid: int, now: int) -> int:
+        """End every sig of an app's users, of all apps' where ``sdkappid`` is 0. Answers the
+        second up to which sigs are dead."""
+        if sdkappid != EVERY_APP:
+            await self._registry.app(sdkappid)
+        until = now + WIDE_MARGIN
+        await self._written(Revocation(sdkappid, EVERY_USER, until, until + MAX_TTL))
+        return until
+
+    async def _end(self, holders: set[Holder], longest: int, now: int) -> int:
         """One transaction, one call for all locks: everybody locks in the same order."""
         async with self._store.transaction() as tx:
             records = await tx.lock(sorted(holders))
@@ -53,10 +103,37 @@ class Revoke:
                 (record._replace(revoked_at=revoked_at, due_at=None), record.issued_at)
                 for record in records
             ]
+            last = max(revoked_at + longest, *(record.expires_at for record in records))
+            user = records[0].holder.user
+            revocation = Revocation(user.sdkappid, user.userid, revoked_at, last + DAY)
+            await tx.revoke([revocation])
             await tx.save(changes)
             tell = await append(tx, [_announcement(record, now) for record, _ in changes])
+        self._revocations.learn([revocation])
+        if await self._late(revocation):
+            await self._written(revocation)
         await self._teller.at_once(tell, now)
         return revoked_at
+
+    async def _written(self, revocation: Revocation) -> None:
+        """The row alone, in a transaction that is short enough. Raises StoreUnavailable."""
+        for _ in range(_TRIES):
+            async with self._store.transaction() as tx:
+                await tx.revoke([revocation])
+            self._revocations.learn([revocation])
+            if not await self._late(revocation):
+                return
+        raise errors.StoreUnavailable(
+            "the revocation was written, but so slowly that other processes may not have seen it"
+        )
+
+    async def _late(self, revocation: Revocation) -> bool:
+        """Who looks back by the limit may have looked before this could be seen."""
+        lag = await self._looks.since_written(revocation)
+        late = lag > REVOKE_LIMIT
+        if late:
+            log.warning("a revocation took long and is written again", action="revoke-again")
+        return late
 
 
 def _announcement(record: Record, now: int) -> Announcement:

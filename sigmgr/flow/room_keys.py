@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from sigmgr.flow.commit import Commit, Made, Telling, Work, with_fresh_keys
 from sigmgr.flow.derive import Derive
-from sigmgr.flow.issue import awake, pause_left
+from sigmgr.flow.issue import awake, pause_left, raised
 from sigmgr.flow.relay import Teller
 from sigmgr.model import decision, errors
 from sigmgr.model.decision import Decision, Input, Verdict
@@ -47,9 +47,10 @@ class RoomKeys:
         if ttl is not None:
             check_ttl(ttl)
         holder = Holder(sdkappid, userid, Kind.ROOM.value, room.scope)
-        return await with_fresh_keys(
+        made = await with_fresh_keys(
             self._signer, lambda: self._made(holder, privileges, ttl or 0, now)
         )
+        return raised(self._derive.still(made, now))
 
     async def _made(self, holder: Holder, privileges: int, ttl: int, now: int) -> Current:
         app = await self._registry.app(holder.sdkappid)

@@ -8,9 +8,8 @@ import msgspec
 
 from sigmgr.flow.commit import past_of
 from sigmgr.http.doors import Doors
-from sigmgr.model.event import Event, EventType
 from sigmgr.model.holder import ALL_PRIVILEGES, Holder, Privilege, Room, privilege_names
-from sigmgr.model.sig import Current, Reason, Record
+from sigmgr.model.sig import Current, Record
 from sigmgr.push.message import current_json
 
 _encode = msgspec.json.Encoder().encode
@@ -45,14 +44,6 @@ def remember(doors: Doors, current: Current, body: bytes, now: int) -> None:
     fresh_until = min(current.renew_at, now + doors.near_ttl)
     if doors.near is not None and fresh_until > now:
         doors.near.put(current.holder, body, current.issued_at, fresh_until)
-
-
-def forget(doors: Doors, user: Holder, revoked_at: int, now: int) -> None:
-    """Let nothing dead be answered from near, before the event of the revocation is heard."""
-    if doors.near is not None:
-        reason = Reason.REVOKED.value
-        event = Event(EventType.REVOKED.value, user, revoked_at, revoked_at, reason, now)
-        doors.near.heard(0, [event])
 
 
 def room_key(current: Current, room: Room, mask: int) -> dict[str, Any]:

@@ -134,9 +134,10 @@ def _revoke(routes: APIRouter, doors: Doors) -> None:
         """Ends the user's sig and all room keys and closes the user's streams. The next sig
         is issued once the pause is over."""
         now = doors.clock()
-        revoked_at = await doors.revoke.user(sdkappid, userid, now)
-        answers.forget(doors, Holder(sdkappid, userid), revoked_at, now)
-        return shapes.Revoked(sdkappid=sdkappid, userid=userid, revoked_at=revoked_at)
+        done = await doors.revoke.user(sdkappid, userid, now)
+        return shapes.Revoked(
+            sdkappid=sdkappid, userid=userid, revoked_at=done.revoked_at, known=done.known
+        )
 
 
 def _room_key(routes: APIRouter, doors: Doors) -> None:

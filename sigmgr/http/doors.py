@@ -8,18 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from starlette.types import ASGIApp
 
 from sigmgr.http.auth import Auth
 from sigmgr.http.longpoll import Waiters
 from sigmgr.model.errors import SigmgrError
-from sigmgr.model.event import Event
 from sigmgr.model.holder import Holder, Room
 from sigmgr.model.sig import Current, Reason, Record
 from sigmgr.model.ticket import Tickets
-from sigmgr.ports import Clock, Registry
+from sigmgr.ports import Clock, Registry, Verified
 
 Find = Callable[[int, str], Awaitable[list[Record]]]
 #: A check raises where the part is needed and away, or answers a word about a part that is
@@ -52,10 +51,20 @@ class RoomKeys(Protocol):
     ) -> Current: ...
 
 
+class Revoked(Protocol):
+    """``flow.revoke.Revoked``."""
+
+    @property
+    def revoked_at(self) -> int: ...
+
+    @property
+    def known(self) -> bool: ...
+
+
 class Revokes(Protocol):
     """``flow.revoke.Revoke``."""
 
-    async def user(self, sdkappid: int, userid: str, now: int) -> int: ...
+    async def user(self, sdkappid: int, userid: str, now: int) -> Revoked: ...
 
 
 class Deliveries(Protocol):
@@ -68,14 +77,8 @@ class Deliveries(Protocol):
     async def ack(self, user: Holder, ticket_issued_at: int, issued_at: int, now: int) -> None: ...
 
 
-class Verified(Protocol):
-    """What a sig says, once it was verified."""
-
-    def fields(self) -> dict[str, Any]: ...
-
-
 class Verify(Protocol):
-    """``KeyRing.verify``. Raises BadSig, or AppUnknown and NoSigningKey."""
+    """``flow.verify.Verify.sig``. Raises BadSig, NoSigningKey, StoreUnavailable."""
 
     async def __call__(
         self, sdkappid: int, usersig: str, /, *, now: int, userid: str | None = None
@@ -88,8 +91,6 @@ class Near(Protocol):
     def get(self, holder: Holder, now: int) -> bytes | None: ...
 
     def put(self, holder: Holder, value: bytes, issued_at: int, fresh_until: int) -> None: ...
-
-    def heard(self, shard: int, events: Sequence[Event]) -> None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

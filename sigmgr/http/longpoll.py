@@ -13,6 +13,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 
 from sigmgr.model.event import Event, EventType
 from sigmgr.model.holder import Holder
+from sigmgr.model.revocation import Revocation
 
 _WAKING = frozenset({EventType.ISSUED.value, EventType.RENEWED.value, EventType.REVOKED.value})
 
@@ -43,6 +44,13 @@ class Waiters:
         del shard
         for waiting in self._waiting.values():
             _wake(waiting)
+
+    def revoked(self, revocation: Revocation) -> None:
+        """Wake those whom it concerns; all, where it names no user."""
+        if revocation.wide:
+            self.missed(0)
+        else:
+            _wake(self._waiting.get(Holder(revocation.sdkappid, revocation.userid), ()))
 
     def close(self) -> None:
         """The process is about to stop: every wait ends now, and new ones end at once."""

@@ -147,8 +147,9 @@ class Revoked(BaseModel):
     sdkappid: int
     userid: str
     revoked_at: Seconds
+    known: bool = Field(description="The user had a sig or room key at some time.")
     model_config = ConfigDict(
-        json_schema_extra=_said(sdkappid=1400000000, userid="alice", revoked_at=_AT)
+        json_schema_extra=_said(sdkappid=1400000000, userid="alice", revoked_at=_AT, known=True)
     )
 
 

@@ -27,6 +27,7 @@ from sigmgr.model import errors
 from sigmgr.model.event import Event
 from sigmgr.model.holder import Holder
 from sigmgr.model.policy import Policy
+from sigmgr.model.revocation import Revocation
 from sigmgr.model.ticket import Ticket, Tickets
 from sigmgr.ports import Clock, Draw, States
 from sigmgr.push.hub import Hub
@@ -91,6 +92,9 @@ class Gateway:
 
     def missed(self, shard: int) -> None:
         self.hub.missed(shard)
+
+    def revoked(self, revocation: Revocation) -> None:
+        self.hub.revoked(revocation)
 
     def acked(self, user: Holder, issued_at: int) -> None:
         """A client acked to this process; others hear of it as ``sig.delivered``."""

@@ -29,6 +29,7 @@ from sigmgr.model import errors, values
 from sigmgr.model.event import Event, EventType
 from sigmgr.model.holder import Holder, Kind, shard_of
 from sigmgr.model.policy import Policy, Spans
+from sigmgr.model.revocation import EVERY_APP, Revocation
 from sigmgr.model.sig import Current
 from sigmgr.model.ticket import Tickets
 from sigmgr.ports import Clock, Draw, States
@@ -45,6 +46,9 @@ ROOM_GRACE = 600
 #: quicker in any wave that was measured.
 WRITTEN_AT_ONCE = 100
 
+#: Over how many seconds the streams of a whole app are closed.
+_CLOSED_WITHIN = 5
+
 _NEWER = frozenset({EventType.ISSUED.value, EventType.RENEWED.value})
 
 
@@ -54,7 +58,8 @@ class Hub(Courier):
     ``shards``: of how many; ``heartbeat``: seconds between comments on a quiet stream;
     ``wide``: streams concerned within a second from which a wave is spread; ``patience``:
     seconds after which a client that takes nothing is cut off; ``batch`` and
-    ``lookup_timeout``: of the lookups.
+    ``lookup_timeout``: of the lookups; ``stands``: whether a sig of that second may be
+    pushed, for all that this process knows of revocations.
     """
 
     def __init__(
@@ -71,6 +76,7 @@ class Hub(Courier):
         patience: int = 60,
         batch: int = 500,
         lookup_timeout: float = 10.0,
+        stands: Callable[[Holder, int], bool] = lambda holder, issued_at: True,
     ) -> None:
         super().__init__(
             states, tickets, clock, draw, policy_of, batch=batch, lookup_timeout=lookup_timeout
@@ -79,6 +85,7 @@ class Hub(Courier):
         self._heartbeat = heartbeat
         self._wide = wide
         self._patience = patience
+        self._stands = stands
         self._lost: set[int] = set()
         self._letters: list[Letter] = []
         self._surge = 0
@@ -103,6 +110,8 @@ class Hub(Courier):
             payload = message.current_json(user, ticket, claim)
             frames.append(stream.frame(message.CURRENT, payload, user.issued_at))
         for room in rooms:
+            if room.issued_at <= stream.revoked:
+                continue
             stream.held(room.holder).took(room)
             frames.append(stream.frame(message.ROOM_RENEWED, message.room_json(room, ticket)))
         self.counters.sent_total += len(frames) - 1
@@ -156,6 +165,20 @@ class Hub(Courier):
         when Redis comes back, all of them are missed at once."""
         self._lost.add(shard)
 
+    def revoked(self, revocation: Revocation) -> None:
+        """Close the streams of those whom it names, at once; of all users of an app within
+        seconds, for each of them is a write. None of them is told anything else from now on."""
+        if not revocation.wide:
+            user = Holder(revocation.sdkappid, revocation.userid)
+            event = revocation.event(self._clock())
+            for stream in self.of(user):
+                self._hear_revoked(stream, event)
+            return
+        for stream in self.streams():
+            if revocation.sdkappid in (EVERY_APP, stream.holder.sdkappid):
+                stream.revoked = max(stream.revoked, revocation.until)
+                self.wheel.put(stream, self.wheel.now + 1 + int(self._draw() * _CLOSED_WITHIN))
+
     def acked(self, user: Holder, issued_at: int) -> None:
         """A client of this user says that it holds this sig."""
         for stream in self.of(user):
@@ -190,7 +213,8 @@ class Hub(Courier):
             if stream.phase is not OPEN:
                 continue
             seconds = self._wait_in_wave(held, now)
-            current = values.decode(holder, sig) if sig and seconds < 2 else None
+            brought = sig and seconds < 2 and self._stands(holder, issued_at)
+            current = values.decode(holder, sig) if brought else None
             if current is not None and now < current.renew_at:
                 self.write_letter(stream, held, current, self._letters)
             else:
@@ -247,6 +271,9 @@ class Hub(Courier):
         elif stream.phase is Phase.ENDING:
             self.finish(stream)
         if stream.phase is not OPEN:
+            return
+        if stream.floor <= stream.revoked:
+            self.revoke(stream, stream.revoked, stream.expires_at)
             return
         self._wake_sigs(stream, now)
         if stream.touch_at <= wheel_now:

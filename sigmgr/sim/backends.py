@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sigmgr.model.event import Event
-from sigmgr.ports import Announcement, Cache, Janitor, Outbox, Registry, Signer, Store
+from sigmgr.ports import Announcement, Cache, Janitor, Looks, Outbox, Registry, Signer, Store
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,6 +16,7 @@ class Backends:
 
     registry: Registry
     store: Store
+    looks: Looks
     outbox: Outbox
     janitor: Janitor
     cache: Cache

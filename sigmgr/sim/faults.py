@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from sigmgr.model import errors
 from sigmgr.model.sig import KeyRef, KeyState, SigFacts
-from sigmgr.ports import Signer
+from sigmgr.ports import Signer, Verified
 
 
 class Crash(BaseException):
@@ -71,6 +71,11 @@ class FlakySigner:
 
     async def refresh(self) -> None:
         await self._signer.refresh()
+
+    async def verify(
+        self, sdkappid: int, sig: str, *, now: int, userid: str | None = None
+    ) -> Verified:
+        return await self._signer.verify(sdkappid, sig, now=now, userid=userid)
 
     async def sign(self, batch: Sequence[SigFacts]) -> list[str | errors.SigmgrError]:
         answers = await self._signer.sign(batch)

@@ -27,6 +27,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sigmgr.flow.assembly import Flows, Ports, assemble
+from sigmgr.flow.look import Look
+from sigmgr.flow.revocations import Revocations
 from sigmgr.model import errors
 from sigmgr.model.event import EventType
 from sigmgr.model.holder import Holder
@@ -150,15 +152,23 @@ class Months:
     def _start_worker(self) -> Flows:
         """A worker process: flows with nothing in memory."""
         b, plan = self._backends, self._faults.plan
+        looks = Faulty(b.looks, plan, "looks")
+        signer = FlakySigner(b.signer, self._faults)
+        revocations = Revocations(lambda: self._true, grace=60)
+        self._look = Look(
+            looks=looks, revocations=revocations, signer=signer, monotonic=lambda: self._true
+        )
         return assemble(
             Ports(
                 registry=b.registry,
                 store=Faulty(self._witness, plan, "store"),
+                looks=looks,
                 outbox=Faulty(b.outbox, plan, "outbox"),
                 janitor=Faulty(b.janitor, plan, "janitor"),
                 cache=Faulty(self._tap, plan, "cache"),
-                signer=FlakySigner(b.signer, self._faults),
+                signer=signer,
                 draw=self._rng.random,
+                revocations=revocations,
             ),
             batch=500,
             gather_acks_for=0.0,
@@ -170,6 +180,7 @@ class Months:
         if self._rng.random() < 0.004:
             await self._backends.wipe()
             self.report.wipes += 1
+        await self._try(lambda: self._look.once(now))
         await self._try(lambda: flows.renew.tick(now))
         await self._try(lambda: self._flows.relay.sweep(now, grace=0))
         if step % 2 == 0:

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 from sigmgr.model.event import Event, EventType
 from sigmgr.model.holder import Holder
+from sigmgr.model.revocation import Revocation
 from sigmgr.model.sig import KeyState, Record
 from sigmgr.ports import Store, Transaction
 
@@ -140,6 +141,9 @@ class _WitnessedTransaction:
     async def save(self, changes: Sequence[tuple[Record, int]], *, new_sigs: bool = False) -> None:
         await self._tx.save(changes, new_sigs=new_sigs)
         self._notes.changes.extend(changes)
+
+    async def revoke(self, revocations: Sequence[Revocation]) -> None:
+        await self._tx.revoke(revocations)
 
     async def append(self, events: Sequence[Event]) -> list[int]:
         ids = await self._tx.append(events)

@@ -19,7 +19,7 @@ from sigmgr.model.holder import Holder
 from sigmgr.model.sig import Record
 from sigmgr.store import holders as statements
 from sigmgr.store.engine import Engine
-from sigmgr.store.transaction import Memory, SqlTransaction
+from sigmgr.store.transaction import Memory, RevokedUntil, SqlTransaction
 
 T = TypeVar("T")
 
@@ -28,12 +28,13 @@ CUT = 1000
 
 
 class SqlStore:
-    """See :class:`sigmgr.ports.Store`."""
+    """See :class:`sigmgr.ports.Store`. ``revoked_until`` answers what this process knows of a
+    user's revocations: rows are read as they count, with those that no row of theirs tells."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, revoked_until: RevokedUntil | None = None) -> None:
         self._engine = engine
         self._dialect = engine.dialect
-        self._memory = Memory()
+        self._memory = Memory(revoked_until)
 
     @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncIterator[SqlTransaction]:
@@ -54,7 +55,7 @@ class SqlStore:
                 found = await connection.execute(
                     statements.named(self._dialect), self._dialect.parameters(wanted)
                 )
-                rows |= {record.holder: record for record in map(Record._make, found.all())}
+                rows |= {record.holder: record for record in map(self._memory.record, found.all())}
         return [rows.get(holder) for holder in holders]
 
     async def of_user(self, sdkappid: int, userid: str) -> list[Record]:
@@ -62,7 +63,8 @@ class SqlStore:
         values = {"sdkappid": sdkappid, "userid": userid}
         async with self._engine.read() as connection:
             return [
-                Record._make(row) for row in await connection.execute(statements.of_user(), values)
+                self._memory.record(row)
+                for row in await connection.execute(statements.of_user(), values)
             ]
 
     async def page(self, after: Holder | None, limit: int) -> list[Record]:
@@ -70,7 +72,7 @@ class SqlStore:
         values = {"limit": limit, **(after._asdict() if after is not None else {})}
         async with self._engine.read() as connection:
             rows = await connection.execute(statements.page(first=after is None), values)
-            return [Record._make(row) for row in rows]
+            return [self._memory.record(row) for row in rows]
 
     async def apps_with_due(self, now: int) -> list[int]:
         """See the port. Nearest by a look at the first few of each app, not by all."""

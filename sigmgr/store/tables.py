@@ -1,6 +1,7 @@
 """What is kept: the tables, their indexes, and why each index exists.
 
 - ``holders``: one row per holder, the columns of :class:`sigmgr.model.sig.Record` in order.
+- ``revocations``: who was revoked, up to which second, while it matters.
 - ``outbox``: events that wait to be told, some of one commit a row; a queue that is empty
   most of the time.
 - ``apps``, ``keys``, ``tokens``: what operators manage. ``meta``: a few named values.
@@ -123,6 +124,24 @@ Index(
     sqlite_where=holders.c.due_at.is_(None),
     _table=holders,
 )
+
+revocations = Table(
+    "revocations",
+    metadata,
+    # 0 is every app, an empty userid every user.
+    Column("sdkappid", BigInteger, nullable=False),
+    Column("userid", ByteText, nullable=False),
+    # Sigs issued in or before this second are dead.
+    Column("until", BigInteger, nullable=False),
+    # When the last of them has expired, and the row may go.
+    Column("forget_at", BigInteger, nullable=False),
+    # The database's own second of the last write: readers ask what is new since.
+    Column("at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("sdkappid", "userid", name="pk_revocations"),
+)
+
+Index("ix_revocations_at", revocations.c.at)
+Index("ix_revocations_forget", revocations.c.forget_at)
 
 outbox = Table(
     "outbox",

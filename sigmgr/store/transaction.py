@@ -11,7 +11,7 @@ What this module does not do: begin and commit (``engine``), or judge a record.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import select
@@ -20,11 +20,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sigmgr.model import errors
 from sigmgr.model.event import Event
 from sigmgr.model.holder import Holder
+from sigmgr.model.revocation import Revocation
 from sigmgr.model.sig import KeyState, Record
 from sigmgr.store import holders as statements
 from sigmgr.store.dialect import SQLITE, Dialect
 from sigmgr.store.locks import queue_for_keys
 from sigmgr.store.outbox import append
+from sigmgr.store.revocations import write as write_revocations
 from sigmgr.store.tables import keys
 
 #: How far a claim looks, in multiples of its limit: so many workers find distinct rows.
@@ -38,6 +40,8 @@ WARNING_WINDOW = 8_000
 WARNING_WINDOWS = 4
 
 Place = tuple[int, int]
+#: Of an app and a userid: up to which second its sigs are known to be dead.
+RevokedUntil = Callable[[int, str], int]
 START: Place = (-1, -1)
 
 
@@ -58,15 +62,25 @@ class Horizon(NamedTuple):
 
 
 class Memory:
-    """Hints that outlive a transaction; any value of them is correct, only less quick.
+    """What outlives a transaction: how rows are read, and hints, any value of which is
+    correct, only less quick.
 
     ``horizons``: the horizons of apps with a large backlog. ``warned_to``: the place where
     the next look for warnings goes on, for apps where one call did not come to the end.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, revoked_until: RevokedUntil | None = None) -> None:
+        self._revoked_until = revoked_until
         self.horizons: dict[int, Horizon] = {}
         self.warned_to: dict[int, Place] = {}
+
+    def record(self, row: Iterable[Any]) -> Record:
+        """A row as it counts: a revocation of all users is written into no row of theirs."""
+        record = Record._make(row)
+        if self._revoked_until is None:
+            return record
+        until = self._revoked_until(record.sdkappid, record.userid)
+        return record._replace(revoked_at=until) if until > record.revoked_at else record
 
 
 class SqlTransaction:
@@ -109,7 +123,7 @@ class SqlTransaction:
         found = await self._connection.execute(
             statements.named(self._dialect, lock=True), self._dialect.parameters(wanted)
         )
-        return {record.holder: record for record in map(Record._make, found.all())}
+        return {record.holder: record for record in map(self._memory.record, found.all())}
 
     async def claim_due(
         self, sdkappid: int, now: int, limit: int, *, emergency_only: bool = False
@@ -208,6 +222,10 @@ class SqlTransaction:
                 " by another process meanwhile"
             )
 
+    async def revoke(self, revocations: Sequence[Revocation]) -> None:
+        """See the port."""
+        await write_revocations(self._connection, self._dialect, revocations)
+
     async def append(self, events: Sequence[Event]) -> list[int]:
         """See the port."""
         return await append(self._connection, self._dialect, events)
@@ -226,4 +244,4 @@ class SqlTransaction:
 
     async def _records(self, statement: Any, values: dict[str, int]) -> list[Record]:
         rows = await self._connection.execute(statement, values)
-        return list(map(Record._make, rows.all()))
+        return list(map(self._memory.record, rows.all()))

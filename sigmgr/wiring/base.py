@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from sigmgr.flow.registry import Apps
+from sigmgr.flow.revocations import Revocations
 from sigmgr.http import auth
 from sigmgr.keys.ring import KeyRing
 from sigmgr.keys.sealing import MasterKey, key_context
@@ -21,6 +22,7 @@ from sigmgr.store import migrate
 from sigmgr.store.catalog import Catalog
 from sigmgr.store.engine import Engine, open_engine
 from sigmgr.store.outbox import SqlOutbox
+from sigmgr.store.revocations import SqlLooks
 from sigmgr.store.stores import SqlJanitor, SqlStore
 from sigmgr.wiring.clock import wall_clock
 
@@ -44,6 +46,8 @@ class Base:
     clock: Clock
     engine: Engine
     store: SqlStore
+    looks: SqlLooks
+    revocations: Revocations
     outbox: SqlOutbox
     janitor: SqlJanitor
     catalog: Catalog
@@ -111,11 +115,14 @@ async def open_base(settings: Settings, clock: Clock = wall_clock) -> AsyncItera
         await ring.refresh()
         apps = Apps(catalog.list_apps, time.monotonic)
         await apps.refresh()
+        revocations = Revocations(time.monotonic, grace=settings.revocation.grace)
         yield Base(
             settings=settings,
             clock=clock,
             engine=engine,
-            store=SqlStore(engine),
+            store=SqlStore(engine, revocations.until),
+            looks=SqlLooks(engine),
+            revocations=revocations,
             outbox=SqlOutbox(engine),
             janitor=SqlJanitor(engine),
             catalog=catalog,

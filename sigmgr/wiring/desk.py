@@ -47,21 +47,15 @@ async def open_desk(
         cache: Cache = NoCache()
         url = settings.redis.url.get_secret_value()
         if serving or not url.startswith("memory:"):
-            redis = await open_redis(
-                url,
-                monotonic=time.monotonic,
-                protocol=settings.redis.protocol,
-                max_connections=settings.redis.pool_size,
-                socket_timeout=settings.redis.timeout * 0.5,
-                connect_timeout=settings.redis.timeout * 0.3,
-                total_timeout=settings.redis.timeout * 0.9,
-            )
+            redis = await _opened(settings)
             stack.push_async_callback(redis.aclose)
             cache = SigCache(redis, layout, serve_until=serve_until_of(policy_of))
         flows = assemble(
             Ports(
                 registry=base.apps,
                 store=base.store,
+                looks=base.looks,
+                revocations=base.revocations,
                 outbox=base.outbox,
                 janitor=base.janitor,
                 cache=cache,
@@ -74,6 +68,19 @@ async def open_desk(
         yield Desk(base=base, flows=flows, redis=redis, layout=layout, policy_of=policy_of)
         await flows.teller.flush()
         await flows.seen.flush(clock())
+
+
+async def _opened(settings: Settings) -> RedisParts:
+    timeout = settings.redis.timeout
+    return await open_redis(
+        settings.redis.url.get_secret_value(),
+        monotonic=time.monotonic,
+        protocol=settings.redis.protocol,
+        max_connections=settings.redis.pool_size,
+        socket_timeout=timeout * 0.5,
+        connect_timeout=timeout * 0.3,
+        total_timeout=timeout * 0.9,
+    )
 
 
 def _is_postgres(settings: Settings) -> bool:

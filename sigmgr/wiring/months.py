@@ -23,6 +23,7 @@ from sigmgr.store import migrate
 from sigmgr.store.catalog import Catalog
 from sigmgr.store.engine import open_engine
 from sigmgr.store.outbox import SqlOutbox
+from sigmgr.store.revocations import SqlLooks
 from sigmgr.store.stores import SqlJanitor, SqlStore
 from sigmgr.wiring.desk import policies, serve_until_of
 
@@ -61,6 +62,7 @@ async def open_months(
         backends = Backends(
             registry=apps,
             store=SqlStore(engine),
+            looks=SqlLooks(engine),
             outbox=SqlOutbox(engine),
             janitor=SqlJanitor(engine),
             cache=SigCache(redis, Layout(8), serve_until=serve_until_of(policies(apps))),

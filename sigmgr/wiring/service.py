@@ -10,9 +10,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 
 from sigmgr.cache.near import NearCache
-from sigmgr.http import auth
+from sigmgr.health import Health
 from sigmgr.http.app import create_app
-from sigmgr.http.doors import API, GATEWAY, WORKER, Doors, ReadyCheck
+from sigmgr.http.doors import API, GATEWAY, WORKER, Doors
 from sigmgr.http.longpoll import Waiters
 from sigmgr.http.server import bind_unless, bracketed, serve
 from sigmgr.model import errors
@@ -22,12 +22,15 @@ from sigmgr.push.gateway import Gateway
 from sigmgr.push.shards import ShardChannels
 from sigmgr.scheduler import Job, Ticker
 from sigmgr.settings import Settings
-from sigmgr.wiring.base import CHECK
+from sigmgr.telemetry import get_logger
 from sigmgr.wiring.clock import wall_clock
 from sigmgr.wiring.desk import Desk, open_desk
+from sigmgr.wiring.doors import doors_of
+from sigmgr.wiring.jobs import jobs_of
+from sigmgr.wiring.looking import look_of
 
-#: Batches of each app in one tick of renewal.
-_TURNS = 5
+log = get_logger("sigmgr.service")
+
 #: The server cuts a drain that takes half of the time to stop; some of that is for its end.
 _DRAIN_SHARE = 0.4
 
@@ -90,34 +93,28 @@ async def open_service(
     settings: Settings, roles: frozenset[str], clock: Clock = wall_clock
 ) -> AsyncIterator[Service]:
     """All parts of a process with these roles. Raises what :func:`open_base` raises."""
-    memory = settings.redis.url.get_secret_value().startswith("memory:")
-    if memory and roles != frozenset({API, GATEWAY, WORKER}):
-        raise errors.BadSettings(
-            "redis.url is memory://, which lives inside one process; run --role all, or give"
-            " the processes a Redis that they share"
-        )
+    _refuse_memory_of_one(settings, roles)
     async with AsyncExitStack() as stack:
         desk = await stack.enter_async_context(open_desk(settings, clock, serving=True))
         assert desk.redis is not None
-        near: NearCache[bytes] | None = None
-        if API in roles and settings.http.near_entries:
-            near = NearCache(max_entries=settings.http.near_entries)
-
-        def on_state(up: bool) -> None:
-            if near is not None:
-                near.channel(up, clock())
-
-        channels = ShardChannels(desk.redis, desk.layout, draw=random.random, on_state=on_state)
+        near = _near(settings) if API in roles else None
+        health = Health(time.monotonic)
         tickets = Tickets(desk.base.master.derive("tickets"))
         waiters = Waiters(time.monotonic)
         gateway = _gateway(desk, tickets) if GATEWAY in roles else None
+        channels = _channels(desk, near)
         for listener in (near, gateway, waiters if GATEWAY in roles else None):
             if listener is not None:
                 channels.add(listener)
+                desk.base.revocations.add(listener)
+        look = look_of(desk, health, near)
+        count = await look.load(clock())
+        log.info("revocations that still matter were loaded", action="loaded", count=count)
         stack.push_async_callback(channels.aclose)
-        doors = _doors(desk, roles, tickets=tickets, waiters=waiters, near=near, gateway=gateway)
+        doors = doors_of(desk, roles, tickets=tickets, waiters=waiters, near=near, gateway=gateway)
         ticker = Ticker(clock)
-        ticker.add(_jobs(desk, roles, lambda: ticker.stopping))
+        ticker.add(jobs_of(desk, roles, lambda: ticker.stopping))
+        ticker.add([Job("look", settings.scheduler.look_every, look.once)])
         yield Service(
             desk=desk,
             doors=doors,
@@ -126,6 +123,30 @@ async def open_service(
             waiters=waiters,
             channels=channels,
         )
+
+
+def _refuse_memory_of_one(settings: Settings, roles: frozenset[str]) -> None:
+    memory = settings.redis.url.get_secret_value().startswith("memory:")
+    if memory and roles != frozenset({API, GATEWAY, WORKER}):
+        raise errors.BadSettings(
+            "redis.url is memory://, which lives inside one process; run --role all, or give"
+            " the processes a Redis that they share"
+        )
+
+
+def _near(settings: Settings) -> NearCache[bytes] | None:
+    entries = settings.http.near_entries
+    return NearCache(max_entries=entries) if entries else None
+
+
+def _channels(desk: Desk, near: NearCache[bytes] | None) -> ShardChannels:
+    assert desk.redis is not None
+
+    def on_state(up: bool) -> None:
+        if near is not None:
+            near.channel(up, desk.base.clock())
+
+    return ShardChannels(desk.redis, desk.layout, draw=random.random, on_state=on_state)
 
 
 def _gateway(desk: Desk, tickets: Tickets) -> Gateway:
@@ -139,92 +160,5 @@ def _gateway(desk: Desk, tickets: Tickets) -> Gateway:
         max_streams=settings.gateway.max_streams,
         heartbeat=settings.gateway.heartbeat,
         shards=settings.redis.shards,
+        stands=desk.base.revocations.stands,
     )
-
-
-def _ready(desk: Desk) -> list[ReadyCheck]:
-    """What this process needs, and what it misses when it is away."""
-
-    async def database() -> None:
-        await desk.base.catalog.get_meta(CHECK)
-
-    async def redis() -> str | None:
-        assert desk.redis is not None
-        try:
-            await desk.redis.run(lambda client: client.ping())
-        except errors.CacheUnavailable:
-            # Gets and streams go on over the database; taking every process out of the load
-            # balancer at once would be the outage.
-            return "degraded: Redis does not answer"
-        return None
-
-    return [("database", database), ("redis", redis)]
-
-
-def _doors(
-    desk: Desk,
-    roles: frozenset[str],
-    *,
-    tickets: Tickets,
-    waiters: Waiters,
-    near: NearCache[bytes] | None,
-    gateway: Gateway | None,
-) -> Doors:
-    base, http = desk.base, desk.base.settings.http
-    assert desk.redis is not None
-
-    return Doors(
-        clock=base.clock,
-        apps=base.apps,
-        issue=desk.flows.issue,
-        room_keys=desk.flows.room_keys,
-        revoke=desk.flows.revoke,
-        deliver=desk.flows.deliver,
-        find=base.store.of_user,
-        verify=base.ring.verify,
-        tickets=tickets,
-        tokens=auth.Auth(base.token_of, base.master.derive("tokens"), time.monotonic),
-        waiters=waiters,
-        stream_url=http.stream_url,
-        ready=_ready(desk),
-        roles=roles,
-        gateway=gateway,
-        near=near,
-        near_ttl=http.near_ttl,
-    )
-
-
-def _jobs(desk: Desk, roles: frozenset[str], stopping: Callable[[], bool]) -> list[Job]:
-    """What ticks in a process of these roles."""
-    every, flows, base = desk.base.settings.scheduler, desk.flows, desk.base
-
-    async def refresh(_: int) -> None:
-        await base.apps.refresh()
-        await base.ring.refresh()
-
-    async def renew(now: int) -> None:
-        # A few turns: what became due meanwhile, emergencies first of all, waits for none.
-        await flows.renew.tick(now, turns=_TURNS, stopping=stopping)
-
-    async def relay(now: int) -> None:
-        while await flows.relay.sweep(now):
-            if stopping():
-                return
-
-    async def measure(now: int) -> None:
-        await flows.relay.measure(now)
-
-    jobs = [
-        Job("refresh", every.refresh_every, refresh),
-        Job("seen", every.seen_every, flows.seen.flush),
-    ]
-    if WORKER in roles:
-        jobs += [
-            Job("renew", every.renew_every, renew),
-            Job("relay", every.relay_every, relay),
-            Job("warn", every.warn_every, flows.warn.tick),
-            Job("reconcile", every.reconcile_every, flows.reconcile.step),
-            Job("clean-up", every.clean_up_every, flows.reconcile.clean_up),
-            Job("measure", every.reconcile_every, measure),
-        ]
-    return jobs

@@ -148,7 +148,7 @@ async def test_a_revoked_user_waits_for_a_later_second(world: World) -> None:
         APP, "alice", Room(id=5), privileges=255, ttl=None, now=world.clock()
     )
     await world.flows.teller.flush()
-    at = await world.flows.revoke.user(APP, "alice", world.clock())
+    at = (await world.flows.revoke.user(APP, "alice", world.clock())).revoked_at
     assert await world.cache.get([ALICE, room.holder]) == [None, None]
     with pytest.raises(errors.RevokePause) as pause:
         await world.flows.issue.current(ALICE, world.clock())

@@ -17,6 +17,7 @@ from sigmgr.cache.client import RedisParts, open_redis
 from sigmgr.cache.sigs import SigCache
 from sigmgr.flow.assembly import Flows, Ports, assemble
 from sigmgr.flow.registry import Apps
+from sigmgr.flow.revocations import Revocations
 from sigmgr.keys.generate import generate
 from sigmgr.keys.ring import KeyRing
 from sigmgr.keys.sealing import MasterKey, key_context
@@ -31,6 +32,7 @@ from sigmgr.store import migrate
 from sigmgr.store.catalog import Catalog
 from sigmgr.store.engine import open_engine
 from sigmgr.store.outbox import SqlOutbox
+from sigmgr.store.revocations import SqlLooks
 from sigmgr.store.stores import SqlJanitor, SqlStore
 from sigmgr.testing import Faulty, ManualClock
 
@@ -74,14 +76,19 @@ class World:
         self.witness = Witness(self.store, self.clock)
         self.cache = SigCache(redis, Layout(4), serve_until=lambda c: c.expires_at - DAY)
         self.draw = random.Random(7).random
+        self.looks = SqlLooks(engine)  # type: ignore[arg-type]
         self.flows = self.process()
 
     def process(self) -> Flows:
-        """Flows with nothing in memory, as a new process has them."""
+        """Flows with nothing in memory but what a look at start tells: nothing is revoked yet."""
+        self.revocations = Revocations(time.monotonic, grace=3600)
+        self.revocations.looked(time.monotonic())
         return assemble(
             Ports(
                 registry=self.apps,
                 store=Faulty(self.witness, self.plan, "store"),
+                looks=Faulty(self.looks, self.plan, "looks"),
+                revocations=self.revocations,
                 outbox=Faulty(self.outbox, self.plan, "outbox"),
                 janitor=Faulty(self.janitor, self.plan, "janitor"),
                 cache=Faulty(self.cache, self.plan, "cache"),

@@ -9,6 +9,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
+from sigmgr.flow.revoke import Revoked
 from sigmgr.http.auth import Auth, new_token
 from sigmgr.http.doors import Doors
 from sigmgr.http.longpoll import Waiters
@@ -127,7 +128,7 @@ class Flows:
         holder = Holder(sdkappid, userid)
         record = self.records.get(holder, Record(*holder))
         self.records[holder] = record._replace(revoked_at=max(now, record.issued_at), due_at=None)
-        return self.records[holder].revoked_at
+        return Revoked(self.records[holder].revoked_at, known=record.issued_at > 0)
 
     # -- deliver
     async def opened(self, user, ticket_issued_at, now):

@@ -105,6 +105,7 @@ class SigReason(StrEnum):
     BAD_SIGNATURE = "bad-signature"
     WRONG_KEY = "wrong-key"
     EXPIRED = "expired"
+    REVOKED = "revoked"
 
 
 class BadSig(InputError):

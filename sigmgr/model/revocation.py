@@ -1,0 +1,125 @@
+"""Revocations: facts of their own, and what of them a process holds in memory.
+
+Rules:
+1. A revocation kills every sig of those it names that was issued in or before ``until``. It
+   names one user, all users of an app (``userid`` empty), or all apps (``sdkappid`` 0 too).
+2. It is kept until every sig that it can concern has expired (``forget_at``).
+3. The memory is bounded. Of users it keeps the latest ``most``; ``floor`` is the newest
+   ``until`` that it gave up, so that a sig from after the floor is judged by what is here,
+   and an older one is judged by SQL.
+4. Nothing here forgets early: :meth:`Known.judge` never answers FREE for a sig that is dead
+   by any revocation that was learned.
+
+What this module does not do: look into SQL, or say how old its knowledge is.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from enum import StrEnum
+from typing import Final, NamedTuple
+
+from sigmgr.model.event import Event, EventType
+from sigmgr.model.holder import Holder
+from sigmgr.model.sig import Reason
+
+#: What names all: every app, every user.
+EVERY_APP: Final = 0
+EVERY_USER: Final = ""
+
+#: A revocation of all users ends this many seconds later than now: another process may sign
+#: with a clock that is ahead of ours by the tolerance (rule 21 of the design).
+WIDE_MARGIN: Final = 5
+
+
+class Revocation(NamedTuple):
+    """One row. ``forget_at``: when the last sig it can concern has expired."""
+
+    sdkappid: int
+    userid: str
+    until: int
+    forget_at: int
+
+    @property
+    def wide(self) -> bool:
+        """It names all users of an app, or of all apps."""
+        return self.userid == EVERY_USER
+
+    def event(self, now: int) -> Event:
+        """What streams, waiting polls and the near cache hear of a user's revocation."""
+        user = Holder(self.sdkappid, self.userid)
+        reason = Reason.REVOKED.value
+        return Event(EventType.REVOKED.value, user, self.until, self.until, reason, now)
+
+
+class Judgement(StrEnum):
+    """FREE: no known revocation kills it. DEAD: one does. ASK: only SQL can say."""
+
+    FREE = "free"
+    DEAD = "dead"
+    ASK = "ask"
+
+
+class Known:
+    """The revocations that a process has learned."""
+
+    def __init__(self, *, most: int = 1_000_000) -> None:
+        self._most = most
+        self._users: OrderedDict[tuple[int, str], tuple[int, int]] = OrderedDict()
+        self._apps: dict[int, int] = {}
+        self._all = 0
+        #: The newest ``until`` of a user's revocation that is no longer here.
+        self.floor = 0
+
+    def __len__(self) -> int:
+        return len(self._users) + len(self._apps) + bool(self._all)
+
+    def learn(self, revocation: Revocation) -> bool:
+        """True where it kills sigs that were not known to be dead."""
+        sdkappid, userid, until, forget_at = revocation
+        if userid != EVERY_USER:
+            return self._learn_user((sdkappid, userid), until, forget_at)
+        if sdkappid == EVERY_APP:
+            news, self._all = until > self._all, max(self._all, until)
+            return news
+        news = until > self._apps.get(sdkappid, 0)
+        self._apps[sdkappid] = max(until, self._apps.get(sdkappid, 0))
+        return news
+
+    def until(self, sdkappid: int, userid: str) -> int:
+        """Up to which second this user's sigs are known to be dead; 0 where nothing is known."""
+        user = self._users.get((sdkappid, userid))
+        wide = max(self._apps.get(sdkappid, 0), self._all) if self._apps or self._all else 0
+        return wide if user is None else max(user[0], wide)
+
+    def judge(self, sdkappid: int, userid: str, issued_at: int) -> Judgement:
+        """What is to be thought of a sig of this user."""
+        if issued_at <= self.until(sdkappid, userid):
+            return Judgement.DEAD
+        if issued_at <= self.floor and (sdkappid, userid) not in self._users:
+            return Judgement.ASK
+        return Judgement.FREE
+
+    def forget(self, now: int, *, look_at: int = 1000) -> int:
+        """Drop users' revocations whose sigs have all expired, of the ``look_at`` oldest."""
+        gone = []
+        for user, (_, forget_at) in self._users.items():
+            if look_at <= 0:
+                break
+            look_at -= 1
+            if forget_at <= now:
+                gone.append(user)
+        for user in gone:
+            del self._users[user]
+        return len(gone)
+
+    def _learn_user(self, user: tuple[int, str], until: int, forget_at: int) -> bool:
+        before = self._users.pop(user, None)
+        if before is not None and before[0] >= until:
+            self._users[user] = before
+            return False
+        self._users[user] = (until, forget_at)
+        if len(self._users) > self._most:
+            _, (given_up, _) = self._users.popitem(last=False)
+            self.floor = max(self.floor, given_up)
+        return True

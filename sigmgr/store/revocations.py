@@ -1,0 +1,153 @@
+"""Revocations as rows, and the look: fulfils ``ports.Looks``.
+
+Rules:
+1. One row for each user, app, or all that were ever revoked and whose sigs may live: a later
+   revocation raises it. ``at`` is the database's own second of the last write, so that a
+   reader asks "what is new since", by one clock.
+2. A row may become visible later than its ``at`` says, by as long as its transaction took. So
+   readers look back (``LOOK_BACK``), and who revokes makes sure that it took no longer
+   (``flow/revoke``).
+3. The look is one statement of the one connection that is kept for it: the database's second,
+   a mark that changes with the state of any key, and what was revoked.
+
+What this module does not do: decide when to look.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any, Final
+
+from sqlalchemy import BigInteger, bindparam, func, literal_column, select, text, tuple_
+
+from sigmgr.model.revocation import Revocation
+from sigmgr.ports import Look
+from sigmgr.store.dialect import SQLITE, Dialect
+from sigmgr.store.engine import Engine
+from sigmgr.store.tables import revocations
+
+r = revocations.c
+_COLUMNS = (("sdkappid", int), ("userid", str), ("until", int), ("forget_at", int))
+
+_SECOND: Final = {
+    "postgresql": "extract(epoch FROM clock_timestamp())",
+    "sqlite": "((julianday('now') - 2440587.5) * 86400.0)",
+}
+#: Weights, so that the sum changes whatever state turns into whatever other.
+_KEYS: Final = (
+    "SELECT coalesce(sum(id * CASE state WHEN 'prepared' THEN 1 WHEN 'active' THEN 11"
+    " WHEN 'old' THEN 101 WHEN 'tainted' THEN 1009 ELSE 10007 END), 0) + count(*) FROM keys"
+)
+
+
+_UNTIL: Final = text(
+    "SELECT max(until) FROM revocations"
+    " WHERE (sdkappid = :sdkappid AND userid IN (:userid, '')) OR (sdkappid = 0 AND userid = '')"
+)
+
+
+@cache
+def _look(dialect: Dialect) -> Any:
+    second = _SECOND[dialect.name]
+    kind = "float8" if dialect is not SQLITE else "REAL"
+    return text(
+        f"SELECT CAST({second} AS {kind}) AS second, ({_KEYS}) AS keys,"  # noqa: S608 - constants
+        " r.sdkappid, r.userid, r.until, r.forget_at"
+        " FROM (SELECT 1 AS one) AS o LEFT JOIN revocations AS r ON r.at >= :since"
+    )
+
+
+@cache
+def _write(dialect: Dialect) -> Any:
+    """A batch of revocations; one that is there is raised, never lowered."""
+    batch = dialect.batch(*_COLUMNS)
+    names = [name for name, _ in _COLUMNS]
+    second = literal_column(f"CAST({_SECOND[dialect.name]} AS BIGINT)", BigInteger)
+    rows = select(*(batch.c[name] for name in names), second.label("at")).where(text("1 = 1"))
+    insert = dialect.insert(revocations).from_select([*names, "at"], rows)
+    new, greatest = insert.excluded, func.max if dialect is SQLITE else func.greatest
+    raised = {
+        "until": greatest(r.until, new.until),
+        "forget_at": greatest(r.forget_at, new.forget_at),
+        "at": new.at,
+    }
+    return insert.on_conflict_do_update(index_elements=["sdkappid", "userid"], set_=raised)
+
+
+@cache
+def _page(*, first: bool) -> Any:
+    """``limit`` living rows after a user, in order."""
+    rows = select(r.sdkappid, r.userid, r.until, r.forget_at)
+    rows = rows.where(r.forget_at > bindparam("now", type_=BigInteger))
+    if not first:
+        place = tuple_(bindparam("sdkappid", type_=BigInteger), bindparam("userid"))
+        rows = rows.where(tuple_(r.sdkappid, r.userid) > place)
+    return rows.order_by(r.sdkappid, r.userid).limit(bindparam("limit", type_=BigInteger))
+
+
+@cache
+def _lag(dialect: Dialect) -> Any:
+    return text(
+        f"SELECT {_SECOND[dialect.name]} - at FROM revocations"  # noqa: S608 - a constant
+        " WHERE sdkappid = :sdkappid AND userid = :userid"
+    )
+
+
+@cache
+def _forget(dialect: Dialect) -> Any:
+    """Delete ``limit`` rows whose sigs have all expired ``now``."""
+    past = select(dialect.location(revocations))
+    past = past.where(r.forget_at <= bindparam("now", type_=BigInteger)).order_by(r.forget_at)
+    past = past.limit(bindparam("limit", type_=BigInteger)).with_for_update(skip_locked=True)
+    return revocations.delete().where(dialect.located(revocations, past))
+
+
+async def write(connection: Any, dialect: Dialect, rows: Sequence[Revocation]) -> None:
+    """Write revocations within a transaction, in order, so that two writers cannot deadlock."""
+    ordered = [tuple(row) for row in sorted(rows)]
+    await connection.execute(_write(dialect), dialect.parameters(ordered))
+
+
+class SqlLooks:
+    """See :class:`sigmgr.ports.Looks`."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def look(self, since: int) -> Look:
+        """See the port."""
+        async with self._engine.read() as connection:
+            rows = (await connection.execute(_look(self._engine.dialect), {"since": since})).all()
+        told = [Revocation(*row[2:]) for row in rows if row[2] is not None]
+        return Look(float(rows[0][0]), int(rows[0][1]), told)
+
+    async def revocations(self, after: Revocation | None, limit: int, now: int) -> list[Revocation]:
+        """See the port."""
+        place = {} if after is None else {"sdkappid": after.sdkappid, "userid": after.userid}
+        async with self._engine.read() as connection:
+            found = await connection.execute(
+                _page(first=after is None), {"limit": limit, "now": now, **place}
+            )
+            return [Revocation(*row) for row in found]
+
+    async def revoked_until(self, sdkappid: int, userid: str) -> int:
+        """See the port."""
+        values = {"sdkappid": sdkappid, "userid": userid}
+        async with self._engine.read() as connection:
+            return int(await connection.scalar(_UNTIL, values) or 0)
+
+    async def since_written(self, revocation: Revocation) -> float:
+        """See the port."""
+        values = {"sdkappid": revocation.sdkappid, "userid": revocation.userid}
+        async with self._engine.read() as connection:
+            found = await connection.execute(_lag(self._engine.dialect), values)
+            return float(found.scalar_one())
+
+    async def forget_revocations(self, now: int, limit: int) -> int:
+        """See the port."""
+        async with self._engine.write() as connection:
+            done = await connection.execute(
+                _forget(self._engine.dialect), {"now": now, "limit": limit}
+            )
+            return int(done.rowcount)

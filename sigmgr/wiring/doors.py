@@ -1,0 +1,67 @@
+"""What the HTTP app of a process reaches."""
+
+from __future__ import annotations
+
+import time
+
+from sigmgr.cache.near import NearCache
+from sigmgr.http import auth
+from sigmgr.http.doors import Doors, ReadyCheck
+from sigmgr.http.longpoll import Waiters
+from sigmgr.model import errors
+from sigmgr.model.ticket import Tickets
+from sigmgr.push.gateway import Gateway
+from sigmgr.wiring.base import CHECK
+from sigmgr.wiring.desk import Desk
+
+
+def doors_of(
+    desk: Desk,
+    roles: frozenset[str],
+    *,
+    tickets: Tickets,
+    waiters: Waiters,
+    near: NearCache[bytes] | None,
+    gateway: Gateway | None,
+) -> Doors:
+    base, http = desk.base, desk.base.settings.http
+    assert desk.redis is not None
+
+    return Doors(
+        clock=base.clock,
+        apps=base.apps,
+        issue=desk.flows.issue,
+        room_keys=desk.flows.room_keys,
+        revoke=desk.flows.revoke,
+        deliver=desk.flows.deliver,
+        find=base.store.of_user,
+        verify=desk.flows.verify.sig,
+        tickets=tickets,
+        tokens=auth.Auth(base.token_of, base.master.derive("tokens"), time.monotonic),
+        waiters=waiters,
+        stream_url=http.stream_url,
+        ready=_ready(desk),
+        roles=roles,
+        gateway=gateway,
+        near=near,
+        near_ttl=http.near_ttl,
+    )
+
+
+def _ready(desk: Desk) -> list[ReadyCheck]:
+    """What this process needs, and what it misses when it is away."""
+
+    async def database() -> None:
+        await desk.base.catalog.get_meta(CHECK)
+
+    async def redis() -> str | None:
+        assert desk.redis is not None
+        try:
+            await desk.redis.run(lambda client: client.ping())
+        except errors.CacheUnavailable:
+            # Gets and streams go on over the database; taking every process out of the load
+            # balancer at once would be the outage.
+            return "degraded: Redis does not answer"
+        return None
+
+    return [("database", database), ("redis", redis)]

@@ -1,0 +1,48 @@
+"""What ticks in a serving process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sigmgr.http.doors import WORKER
+from sigmgr.scheduler import Job
+from sigmgr.wiring.desk import Desk
+
+#: Batches of each app in one tick of renewal.
+_TURNS = 5
+
+
+def jobs_of(desk: Desk, roles: frozenset[str], stopping: Callable[[], bool]) -> list[Job]:
+    """What ticks in a process of these roles."""
+    every, flows, base = desk.base.settings.scheduler, desk.flows, desk.base
+
+    async def refresh(_: int) -> None:
+        await base.apps.refresh()
+        await base.ring.refresh()
+
+    async def renew(now: int) -> None:
+        # A few turns: what became due meanwhile, emergencies first of all, waits for none.
+        await flows.renew.tick(now, turns=_TURNS, stopping=stopping)
+
+    async def relay(now: int) -> None:
+        while await flows.relay.sweep(now):
+            if stopping():
+                return
+
+    async def measure(now: int) -> None:
+        await flows.relay.measure(now)
+
+    jobs = [
+        Job("refresh", every.refresh_every, refresh),
+        Job("seen", every.seen_every, flows.seen.flush),
+    ]
+    if WORKER in roles:
+        jobs += [
+            Job("renew", every.renew_every, renew),
+            Job("relay", every.relay_every, relay),
+            Job("warn", every.warn_every, flows.warn.tick),
+            Job("reconcile", every.reconcile_every, flows.reconcile.step),
+            Job("clean-up", every.clean_up_every, flows.reconcile.clean_up),
+            Job("measure", every.reconcile_every, measure),
+        ]
+    return jobs

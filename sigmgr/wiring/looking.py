@@ -1,0 +1,36 @@
+"""The look of a serving process: who is told what it saw."""
+
+from __future__ import annotations
+
+import math
+import time
+
+from sigmgr.cache.near import NearCache
+from sigmgr.flow.look import PART, Look
+from sigmgr.health import Health
+from sigmgr.wiring.desk import Desk
+
+
+def look_of(desk: Desk, health: Health, near: NearCache[bytes] | None) -> Look:
+    """The look, and who is told what it saw."""
+    base, settings = desk.base, desk.base.settings
+    grace = math.ceil(settings.revocation.grace)
+
+    def trust(_: float) -> None:
+        if near is not None:
+            near.trust(base.clock() + grace)
+
+    def forget_answers() -> None:
+        if near is not None:
+            near.missed(0)
+
+    health.expect(PART, silent_after=5 * settings.scheduler.look_every + 5)
+    return Look(
+        looks=base.looks,
+        revocations=base.revocations,
+        signer=base.ring,
+        monotonic=time.monotonic,
+        heard=[trust],
+        keys_changed=[forget_answers],
+        health=health,
+    )
