@@ -70,7 +70,8 @@ class World:
         self.ring = ring
         self.master = master
         self.catalog = Catalog(engine)  # type: ignore[arg-type]
-        self.store = SqlStore(engine)  # type: ignore[arg-type]
+        self.revocations = Revocations(time.monotonic, grace=3600)
+        self.store = SqlStore(engine, self._revoked_until)  # type: ignore[arg-type]
         self.outbox = SqlOutbox(engine)  # type: ignore[arg-type]
         self.janitor = SqlJanitor(engine)  # type: ignore[arg-type]
         self.witness = Witness(self.store, self.clock)
@@ -78,6 +79,9 @@ class World:
         self.draw = random.Random(7).random
         self.looks = SqlLooks(engine)  # type: ignore[arg-type]
         self.flows = self.process()
+
+    def _revoked_until(self, sdkappid: int, userid: str) -> int:
+        return self.revocations.until(sdkappid, userid)
 
     def process(self) -> Flows:
         """Flows with nothing in memory but what a look at start tells: nothing is revoked yet."""

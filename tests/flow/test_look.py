@@ -1,0 +1,299 @@
+"""The look: what it loads and reads on, how long a process goes on without it, who is told."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from sigmgr.flow.look import PART, REVOKE_LIMIT, Look
+from sigmgr.flow.revocations import Revocations
+from sigmgr.health import Health
+from sigmgr.model import errors
+from sigmgr.model.holder import Holder
+from sigmgr.model.revocation import Judgement, Revocation
+from sigmgr.model.sig import Current, KeyState
+from sigmgr.testing import Faulty
+from tests.flow.world import ALICE, APP, NOW, World, open_world
+
+GRACE = 60
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    async with open_world(tmp_path) as opened:
+        yield opened
+
+
+class Here:
+    """What one process knows, by a monotonic clock that is moved by hand."""
+
+    def __init__(self, world: World) -> None:
+        self.seconds = 500.0
+        self.told: list[Revocation] = []
+        self.heard: list[float] = []
+        self.changes = 0
+        self.health = Health(lambda: self.seconds)
+        self.health.expect(PART, silent_after=10)
+        self.revocations = Revocations(lambda: self.seconds, grace=GRACE)
+        self.revocations.add(self)
+        looks: Any = Faulty(world.looks, world.plan, "looks")
+        self.look = Look(
+            looks=looks,
+            revocations=self.revocations,
+            signer=world.ring,
+            monotonic=lambda: self.seconds,
+            heard=[self.heard.append],
+            keys_changed=[self.changed],
+            health=self.health,
+        )
+
+    def revoked(self, revocation: Revocation) -> None:
+        self.told.append(revocation)
+
+    def changed(self) -> None:
+        self.changes += 1
+
+
+@pytest.fixture
+def here(world: World) -> Here:
+    return Here(world)
+
+
+def sig(issued_at: int, holder: Holder = ALICE) -> Current:
+    return Current(holder, "v2", 1, issued_at, issued_at + 999, issued_at + 600, "x")
+
+
+def fails(name: str) -> Callable[[str, str], None]:
+    def plan(call: str, moment: str) -> None:
+        if call == name and moment == "before":
+            raise errors.StoreUnavailable
+
+    return plan
+
+
+async def test_nothing_cached_is_served_before_the_first_load(world: World, here: Here) -> None:
+    assert not here.revocations.serves(sig(NOW - 1000), NOW)
+    await here.look.load(NOW)
+    assert here.revocations.serves(sig(NOW - 1000), NOW)
+
+
+async def test_all_that_matters_is_loaded_over_pages(world: World, here: Here, monkeypatch) -> None:
+    monkeypatch.setattr("sigmgr.flow.look.PAGE", 3)
+    rows = [Revocation(APP, f"u{i:02}", NOW + i, NOW + 99) for i in range(10)]
+    async with world.store.transaction() as tx:
+        await tx.revoke([*rows, Revocation(APP, "past", NOW, NOW - 1)])
+    assert await here.look.load(NOW) == 10
+    assert here.revocations.until(APP, "u07") == NOW + 7
+    assert here.revocations.until(APP, "past") == 0
+
+
+async def test_a_load_that_fails_half_way_is_no_load(world: World, here: Here) -> None:
+    world.plan.fail = fails("looks.revocations")
+    with pytest.raises(errors.StoreUnavailable):
+        await here.look.once(NOW)
+    assert not here.revocations.serves(sig(NOW - 1000), NOW)
+    world.plan.heal()
+    await here.look.once(NOW)
+    assert here.revocations.serves(sig(NOW - 1000), NOW)
+
+
+async def test_what_another_process_revokes_is_told_once(world: World, here: Here) -> None:
+    await here.look.load(NOW)
+    done = await world.flows.revoke.user(APP, "alice", NOW)
+    assert here.told == []
+    for _ in range(3):
+        await here.look.once(NOW)
+    assert [(one.userid, one.until) for one in here.told] == [("alice", done.revoked_at)]
+    assert here.revocations.judge(ALICE, done.revoked_at) is Judgement.DEAD
+    assert here.revocations.judge(ALICE, done.revoked_at + 1) is Judgement.FREE
+
+
+async def test_an_own_revocation_is_known_before_its_answer(world: World) -> None:
+    await world.flows.issue.current(ALICE, NOW)
+    seen = []
+
+    class Ear:
+        def revoked(self, revocation: Revocation) -> None:
+            seen.append(("told", revocation.userid))
+
+    world.revocations.add(Ear())
+    world.plan.fail = lambda name, moment: seen.append((name, moment))
+    await world.flows.revoke.user(APP, "alice", NOW)
+    assert ("told", "alice") in seen
+    assert seen.index(("told", "alice")) < seen.index(("cache.announce", "before"))
+
+
+async def test_without_a_look_cached_sigs_are_served_for_the_grace(
+    world: World, here: Here
+) -> None:
+    await here.look.load(NOW)
+    world.plan.fail = fails("looks.look")
+    for waited, text_ in [(3, "ok"), (30, "degraded"), (GRACE, "degraded"), (GRACE + 1, "failed")]:
+        here.seconds = 500.0 + waited
+        with pytest.raises(errors.StoreUnavailable):
+            await here.look.once(NOW + waited)
+        assert here.health.checks()[PART].startswith(text_)
+        assert here.revocations.serves(sig(NOW - 1000), NOW + waited) is (waited <= GRACE)
+    # Whoever issued this one saw SQL a moment ago.
+    assert here.revocations.serves(sig(NOW + GRACE - 10), NOW + GRACE + 1)
+    assert not here.revocations.serves(sig(NOW + GRACE + 50), NOW + GRACE + 1)
+    world.plan.heal()
+    await here.look.once(NOW + GRACE + 2)
+    assert here.health.checks()[PART] == "ok"
+    assert here.revocations.serves(sig(NOW - 1000), NOW + GRACE + 2)
+
+
+async def test_a_get_goes_past_the_cache_once_the_grace_is_over(world: World) -> None:
+    first = await world.flows.issue.current(ALICE, NOW)
+    await world.flows.teller.flush()
+    world.revocations.grace = -1.0
+    world.plan.fail = fails("store.find")
+    with pytest.raises(errors.StoreUnavailable):
+        await world.flows.issue.current(ALICE, NOW + 3600)
+    assert await world.flows.deliver.latest([ALICE], NOW + 3600) == [None]
+    world.revocations.grace = 3600.0
+    assert (await world.flows.issue.current(ALICE, NOW + 3600)).usersig == first.usersig
+
+
+async def test_a_revocation_that_took_long_is_written_again(world: World, here: Here) -> None:
+    """Its second would lie before what others look back to."""
+    await here.look.load(NOW)
+    slow = [True]
+
+    async def late(name: str) -> None:
+        async with world.store._engine.write() as connection:
+            await connection.execute(text(f"UPDATE revocations SET at = at - {REVOKE_LIMIT + 25}"))
+
+    real = world.looks.since_written
+
+    async def since_written(revocation: Revocation) -> float:
+        if slow:
+            slow.clear()
+            await late("x")
+        return await real(revocation)
+
+    world.looks.since_written = since_written  # type: ignore[method-assign]
+    await world.flows.revoke.user(APP, "alice", NOW)
+    assert not slow
+    await here.look.once(NOW)
+    assert [one.userid for one in here.told] == ["alice"]
+
+
+async def test_a_revocation_that_stays_slow_is_no_answer(world: World) -> None:
+    async def since_written(revocation: Revocation) -> float:
+        return REVOKE_LIMIT + 1.0
+
+    world.looks.since_written = since_written  # type: ignore[method-assign]
+    with pytest.raises(errors.StoreUnavailable, match="slowly"):
+        await world.flows.revoke.user(APP, "alice", NOW)
+
+
+async def test_a_changed_key_state_is_loaded_and_told(world: World, here: Here) -> None:
+    await here.look.load(NOW)
+    await here.look.once(NOW)
+    assert here.changes == 0
+    [key] = await world.catalog.list_keys(APP)
+    await world.add_key(APP)
+    await world.catalog.set_key_state(APP, key.key_id, KeyState.TAINTED, NOW)
+    await here.look.once(NOW)
+    await here.look.once(NOW)
+    assert here.changes == 1
+    assert await world.ring.key_state(APP, key.key_id) is KeyState.TAINTED
+
+
+async def test_a_key_that_does_not_load_is_tried_again(world: World, here: Here) -> None:
+    await here.look.load(NOW)
+    await world.add_key(APP)
+
+    class Ring:
+        calls = 0
+
+        async def refresh(self) -> None:
+            self.calls += 1
+            if self.calls == 1:
+                raise errors.StoreUnavailable
+
+    here.look._signer = ring = Ring()  # type: ignore[assignment]
+    with pytest.raises(errors.StoreUnavailable):
+        await here.look.once(NOW)
+    await here.look.once(NOW)
+    assert (ring.calls, here.changes) == (2, 1)
+
+
+async def test_a_listener_that_fails_stops_no_other(world: World, here: Here) -> None:
+    class Broken:
+        def revoked(self, revocation: Revocation) -> None:
+            raise ZeroDivisionError
+
+    revocations = Revocations(lambda: 0.0, grace=GRACE)
+    revocations.add(Broken())
+    revocations.add(here)
+    assert revocations.learn([Revocation(APP, "bob", 5, NOW)]) == 1
+    assert [one.userid for one in here.told] == ["bob"]
+
+
+async def test_the_databases_second_is_told(world: World, here: Here) -> None:
+    await here.look.load(NOW)
+    await here.look.once(NOW)
+    assert len(here.heard) == 2
+    assert here.heard[0] <= here.heard[1]
+
+
+async def test_everybody_is_dead_and_comes_back_after_the_pause(world: World) -> None:
+    bob = Holder(APP, "bob")
+    first = await world.flows.issue.many([ALICE, bob], NOW)
+    await world.flows.teller.flush()
+    until = await world.flows.revoke.everybody(APP, NOW)
+    assert until >= max(one.issued_at for one in first if isinstance(one, Current))
+    with pytest.raises(errors.TicketRevoked):
+        await world.flows.deliver.opened(ALICE, NOW, NOW + 1)
+    assert await world.flows.deliver.latest([ALICE, bob], NOW + 1) == [None, None]
+    world.clock.advance(30)
+    again = await world.flows.issue.many([ALICE, bob], world.clock())
+    assert all(isinstance(one, Current) and one.issued_at > until for one in again)
+
+
+async def test_a_tick_lets_the_revoked_rest(world: World) -> None:
+    await world.flows.issue.current(ALICE, NOW)
+    await world.flows.revoke.everybody(0, NOW)
+    late = NOW + 80 * 86400
+    tally = await world.flows.renew.tick(late)
+    assert (tally.renewed, tally.rested) == (0, 1)
+    assert await world.store.apps_with_due(late) == []
+
+
+async def test_verify_says_revoked(world: World) -> None:
+    made = await world.flows.issue.current(ALICE, NOW)
+    assert (await world.flows.verify.sig(APP, made.usersig, now=NOW)).decoded.userid == "alice"
+    await world.flows.revoke.user(APP, "alice", NOW)
+    with pytest.raises(errors.BadSig) as refused:
+        await world.flows.verify.sig(APP, made.usersig, now=NOW)
+    assert refused.value.reason is errors.SigReason.REVOKED
+
+
+async def test_verify_asks_sql_where_it_cannot_know(world: World) -> None:
+    made = await world.flows.issue.current(ALICE, NOW)
+    other = world.process()
+    first = await world.process().revoke.user(APP, "alice", NOW)
+    assert first.known
+    # The other has looked before; while that is fresh it does not ask.
+    assert await other.verify.sig(APP, made.usersig, now=NOW)
+    world.revocations.grace = -1.0
+    stale = world.process()
+    world.revocations.grace = -1.0
+    with pytest.raises(errors.BadSig):
+        await stale.verify.sig(APP, made.usersig, now=NOW)
+    world.plan.fail = fails("looks.revoked_until")
+    with pytest.raises(errors.StoreUnavailable):
+        await stale.verify.sig(APP, made.usersig, now=NOW)
+
+
+async def test_revoking_one_that_never_was_holds_all_the_same(world: World) -> None:
+    done = await world.flows.revoke.user(APP, "nobody", NOW)
+    assert (done.revoked_at, done.known) == (NOW, False)
+    with pytest.raises(errors.RevokePause):
+        await world.flows.issue.current(Holder(APP, "nobody"), NOW)
