@@ -151,15 +151,30 @@ def reissue(
 
 @app.command("revoke")
 def revoke(
-    sdkappid: calls.AppId, userid: UserId, yes: calls.Yes = False, config: calls.Config = None
+    sdkappid: Annotated[
+        int, typer.Argument(metavar="SDKAPPID", help="The application; 0 with --all-users: every.")
+    ],
+    userid: Annotated[str | None, typer.Argument(metavar="[USERID]", help="The user's id.")] = None,
+    all_users: Annotated[
+        bool, typer.Option("--all-users", help="Every user of the application.")
+    ] = False,
+    yes: calls.Yes = False,
+    config: calls.Config = None,
 ) -> None:
-    """End all sigs of a user and close the user's streams."""
-    check_userid(userid)
-    what = f"All sigs of {userid} in app {sdkappid} will be dead; open streams are closed."
-    if not yes:
-        calls.with_base(config, lambda base: base.catalog.get_app(sdkappid))
-    if calls.held_back(what, yes):
-        raise typer.Exit(NEGATIVE)
+    """End all sigs of a user, or of all users, and close their streams.
+
+    Running processes refuse the old sigs within seconds, with or without Redis. The next
+    sig is issued once the pause after a revocation is over.
+    """
+    if all_users == (userid is not None):
+        raise output.Misuse("whom to revoke is not said", "Give a USERID, or --all-users.")
+    _ask_first(sdkappid, userid, yes, config)
+    if userid is None:
+        until = calls.with_desk(
+            config, lambda desk: desk.flows.revoke.everybody(sdkappid, desk.base.clock())
+        )
+        output.say(f"revoked up to {output.iso(until)}")
+        return
     done = calls.with_desk(
         config, lambda desk: desk.flows.revoke.user(sdkappid, userid, desk.base.clock())
     )
@@ -167,3 +182,17 @@ def revoke(
     if not done.known:
         output.note(f"No sig was ever issued for {userid}; the revocation holds all the same.")
     output.note("The cloud itself is told by your backend: its kick call ends the session there.")
+
+
+def _ask_first(sdkappid: int, userid: str | None, yes: bool, config: str | None) -> None:
+    """Say what would be done, and leave where --yes is missing. Raises AppUnknown, BadUserId."""
+    if userid is not None:
+        what = f"All sigs of {check_userid(userid)} in app {sdkappid} will be dead"
+    elif sdkappid:
+        what = f"All sigs of all users of app {sdkappid} will be dead"
+    else:
+        what = "All sigs of all users of every app will be dead"
+    if not yes and (sdkappid or userid is not None):
+        calls.with_base(config, lambda base: base.catalog.get_app(sdkappid))
+    if calls.held_back(f"{what}; open streams are closed.", yes):
+        raise typer.Exit(NEGATIVE)

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from starlette.types import ASGIApp
 
+from sigmgr.health import Health
 from sigmgr.http.auth import Auth
 from sigmgr.http.longpoll import Waiters
 from sigmgr.model.errors import SigmgrError
@@ -119,3 +120,4 @@ class Doors:
     gateway: ASGIApp | None = None
     near: Near | None = None
     near_ttl: int = 30
+    health: Health | None = None

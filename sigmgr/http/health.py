@@ -44,6 +44,8 @@ def router(doors: Doors) -> APIRouter:
         the process goes on without it, as it does without Redis."""
         said = await asyncio.gather(*map(_ask, doors.ready))
         checks = dict(said)
+        if doors.health is not None:
+            checks |= doors.health.checks()
         good = not any(text.startswith("failed") for text in checks.values())
         answer: dict[str, Any] = {"status": "ok" if good else "failed", "checks": checks}
         return JSONResponse(answer, 200 if good else 503, {"cache-control": "no-store"})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from sigmgr.cache.near import NearCache
+from sigmgr.health import Health
 from sigmgr.http import auth
 from sigmgr.http.doors import Doors, ReadyCheck
 from sigmgr.http.longpoll import Waiters
@@ -23,6 +24,7 @@ def doors_of(
     waiters: Waiters,
     near: NearCache[bytes] | None,
     gateway: Gateway | None,
+    health: Health,
 ) -> Doors:
     base, http = desk.base, desk.base.settings.http
     assert desk.redis is not None
@@ -45,6 +47,7 @@ def doors_of(
         gateway=gateway,
         near=near,
         near_ttl=http.near_ttl,
+        health=health,
     )
 
 

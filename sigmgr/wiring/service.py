@@ -111,7 +111,15 @@ async def open_service(
         count = await look.load(clock())
         log.info("revocations that still matter were loaded", action="loaded", count=count)
         stack.push_async_callback(channels.aclose)
-        doors = doors_of(desk, roles, tickets=tickets, waiters=waiters, near=near, gateway=gateway)
+        doors = doors_of(
+            desk,
+            roles,
+            tickets=tickets,
+            waiters=waiters,
+            near=near,
+            gateway=gateway,
+            health=health,
+        )
         ticker = Ticker(clock)
         ticker.add(jobs_of(desk, roles, lambda: ticker.stopping))
         ticker.add([Job("look", settings.scheduler.look_every, look.once)])
