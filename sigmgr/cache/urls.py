@@ -12,11 +12,22 @@ sentinels. Errors never show the URL: it may hold a password.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-from urllib.parse import parse_qs, unquote, urlsplit
+import re
+from ipaddress import IPv6Address
+from typing import Final, NamedTuple
+from urllib.parse import parse_qs, unquote
 
 from sigmgr.model import errors
 
+# urlsplit knows one host only: from Python 3.12 on it refuses an IPv6 address among several.
+_MANY: Final = re.compile(
+    r"((?P<username>[^/?#:]*)(?::(?P<password>[^/?#]*))?@)?(?P<places>[^/?#@]*)"
+    r"(?P<path>/[^?#]*)?(?:\?(?P<query>[^#]*))?"
+)
+_PLACE: Final = re.compile(
+    r"(?:\[(?P<ipv6>[^\]]*)\]|(?P<name>[^\[\]:\s]+))(?::(?P<port>[0-9]{0,5}))?"
+)
+_NUMBER: Final = re.compile(r"[0-9]{0,5}")
 _DEFAULT_PORTS = {"cluster": 6379, "sentinel": 26379}
 _PLAIN = ("redis", "rediss", "unix")
 
@@ -38,7 +49,8 @@ class Address(NamedTuple):
 
 
 def parse(url: str) -> Address:
-    """Raises BadSettings."""
+    """Raises BadSettings. A mounted secret often ends in a newline, which is not of the URL."""
+    url = url.strip()
     scheme, _, rest = url.partition("://")
     if scheme == "memory":
         return Address("memory", url, name=rest.strip("/"))
@@ -51,26 +63,25 @@ def parse(url: str) -> Address:
             " or redis+sentinel://"
         )
     try:
-        return _many_hosts(url, form, tls=transport == "rediss")
+        return _many_hosts(url, rest, form, tls=transport == "rediss")
     except ValueError:
         raise errors.BadSettings(f"the redis+{form}:// URL cannot be read") from None
 
 
-def _many_hosts(url: str, form: str, *, tls: bool) -> Address:
-    parts = urlsplit(url)
-    login, _, places = parts.netloc.rpartition("@")
-    username, _, password = login.partition(":")
-    service, _, db = parts.path.strip("/").partition("/")
+def _many_hosts(url: str, rest: str, form: str, *, tls: bool) -> Address:
+    parts = _matched(_MANY, rest)
+    service, _, db = parts["path"].strip("/").partition("/")
     if form == "sentinel" and not service:
         raise ValueError("no service")
-    query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
+    _matched(_NUMBER, db)
+    query = {name: values[-1] for name, values in parse_qs(parts["query"]).items()}
     return Address(
         form,
         url,
-        hosts=tuple(_host(place, _DEFAULT_PORTS[form]) for place in places.split(",")),
+        hosts=tuple(_host(place, _DEFAULT_PORTS[form]) for place in parts["places"].split(",")),
         tls=tls,
-        username=unquote(username) or None,
-        password=unquote(password) or None,
+        username=unquote(parts["username"]) or None,
+        password=unquote(parts["password"]) or None,
         service=unquote(service),
         db=int(db or 0),
         sentinel_username=query.get("sentinel_username"),
@@ -80,11 +91,17 @@ def _many_hosts(url: str, form: str, *, tls: bool) -> Address:
 
 def _host(place: str, default_port: int) -> tuple[str, int]:
     """``host``, ``host:port``, ``[::1]`` or ``[::1]:port``."""
-    if place.startswith("["):
-        host, _, port = place[1:].partition("]")
-        port = port.removeprefix(":")
-    else:
-        host, _, port = place.partition(":")
-    if not host:
-        raise ValueError("no host")
-    return host, int(port or default_port)
+    parts = _matched(_PLACE, place)
+    port = int(parts["port"] or default_port)
+    if not 0 < port < 65536:
+        raise ValueError("no port")
+    host = parts["name"] or str(IPv6Address(parts["ipv6"]))
+    return host, port
+
+
+def _matched(form: re.Pattern[str], text: str) -> dict[str, str]:
+    """The named parts of all of ``text``, empty where absent."""
+    found = form.fullmatch(text)
+    if found is None:
+        raise ValueError("another form")
+    return found.groupdict(default="")

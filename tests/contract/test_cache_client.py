@@ -9,7 +9,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from sigmgr.cache import urls
 from sigmgr.cache.breaker import Breaker
 from sigmgr.cache.client import open_redis
 from sigmgr.model import errors
@@ -66,22 +65,6 @@ def test_a_breaker_refuses_then_probes_once() -> None:
     assert breaker.closed
     assert breaker.enter()
     assert breaker.enter()
-
-
-def test_urls_of_many_hosts() -> None:
-    found = urls.parse("rediss+cluster://me:p%40ss@a:7000,b,[::1]:7002")
-    assert found.hosts == (("a", 7000), ("b", 6379), ("::1", 7002))
-    assert (found.form, found.tls, found.username, found.password) == (
-        "cluster",
-        True,
-        "me",
-        "p@ss",
-    )
-    found = urls.parse("redis+sentinel://:secret@a,b:5000/main/2?sentinel_password=other")
-    assert found.hosts == (("a", 26379), ("b", 5000))
-    assert (found.service, found.db, found.tls) == ("main", 2, False)
-    assert (found.username, found.password) == (None, "secret")
-    assert found.sentinel_password == "other"
 
 
 @pytest.mark.parametrize(
