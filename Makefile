@@ -1,13 +1,19 @@
 # sigmgr: everything a newcomer or a build machine runs. Start with `make` alone.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test slow bench lint clean
+.PHONY: help demo test slow bench lint pins clean
 MAKEFLAGS += --no-print-directory
 
 VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --no-input
+PINNED := install --require-hashes --requirement
+# For every platform, each pin with the hashes of all files of its release, and no index named.
+PINS := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--fork-strategy fewest --no-strip-extras --no-emit-index-url \
+	--custom-compile-command "make pins (after a change in pyproject.toml), make pins \
+	UPGRADE=1 (the newest of all)" $(if $(UPGRADE),--upgrade)
 CHECKED := $(wildcard sigmgr tests benchmarks alembic clients)
 
 help:  ## this list
@@ -43,6 +49,12 @@ lint: $(VENV)/.dev  ## style, types and who may import whom
 	@echo "== import contracts"
 	@$(BIN)/lint-imports --no-logo > $(VENV)/lint-imports.log || { cat $(VENV)/lint-imports.log; exit 1; }
 
+pins: $(VENV)/.dev  ## requirements/ follow pyproject.toml; UPGRADE=1 takes the newest of all
+	@echo "== pins"
+	@$(PINS) --output-file requirements/runtime.txt --group build pyproject.toml
+	@$(PINS) --output-file requirements/dev.txt --group dev --constraints requirements/runtime.txt \
+		$$(sed -n 's/^\([a-z0-9-]*\)[=[].*/--no-emit-package \1/p' requirements/runtime.txt)
+
 clean:  ## remove what make built
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage dist
 	find $(CHECKED) -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -51,13 +63,13 @@ clean:  ## remove what make built
 
 $(VENV)/.runtime: requirements/runtime.txt pyproject.toml | $(BIN)/python
 	@echo "== $(VENV): what sigmgr runs on"
-	@$(PIP) install --requirement requirements/runtime.txt
+	@$(PIP) $(PINNED) requirements/runtime.txt
 	@$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.runtime requirements/dev.txt
 	@echo "== $(VENV): what tests and checks add"
-	@$(PIP) install --requirement requirements/dev.txt
+	@$(PIP) $(PINNED) requirements/dev.txt --requirement requirements/runtime.txt
 	@touch $@
 
 $(BIN)/python:

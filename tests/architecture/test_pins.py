@@ -1,11 +1,12 @@
-"""The pins are exact, whole, free of addresses, and what this venv holds."""
+"""The pins are exact, whole, hashed, free of addresses, and what this venv holds."""
 
 from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib import metadata
+from typing import Any, NamedTuple
 
 import pytest
 from packaging.requirements import Requirement
@@ -15,16 +16,26 @@ from tests.architecture.sources import ROOT
 
 FILES = ("runtime.txt", "dev.txt")
 PIN = re.compile(r"[a-z0-9-]+(\[[a-z,]+\])?==[0-9][0-9a-z.]*( ; .+)?")
+HASH = re.compile(r"--hash=sha256:[0-9a-f]{64}")
 
 
-def lines(file: str) -> list[str]:
+class Line(NamedTuple):
+    """A pin with its continuation lines joined: ``name==1.2 ; marker`` and its hashes."""
+
+    pin: str
+    hashes: tuple[str, ...]
+
+
+def lines(file: str) -> list[Line]:
     text = (ROOT / "requirements" / file).read_text()
-    return [line for line in text.splitlines() if line and not line.startswith("#")]
+    bare = "\n".join(line for line in text.splitlines() if not line.strip().startswith("#"))
+    joined = re.sub(r"\s*\\\n\s*", " ", bare).splitlines()
+    return [Line(HASH.sub("", line).strip(), tuple(HASH.findall(line))) for line in joined if line]
 
 
 def pins() -> dict[str, Requirement]:
     """What the pins install here: a marker may leave one out."""
-    found = [Requirement(line) for file in FILES for line in lines(file) if "==" in line]
+    found = [Requirement(line.pin) for file in FILES for line in lines(file)]
     return {
         canonicalize_name(pin.name): pin
         for pin in found
@@ -57,38 +68,64 @@ def reachable(roots: list[Requirement]) -> set[str]:
     return {name for name, _ in seen}
 
 
-def project() -> list[Requirement]:
+def applying(texts: Iterable[str]) -> list[Requirement]:
+    """Those that hold on this machine."""
+    found = [Requirement(text) for text in texts]
+    return [need for need in found if need.marker is None or need.marker.evaluate()]
+
+
+def pyproject() -> dict[str, Any]:
     with (ROOT / "pyproject.toml").open("rb") as file:
-        content = tomllib.load(file)
-    wanted = [*content["project"]["dependencies"], *content["build-system"]["requires"]]
-    wanted.append("editables")  # hatchling asks for it only while it makes an editable wheel
-    found = [Requirement(text) for text in wanted]
-    return [need for need in found if need.marker is None or need.marker.evaluate()]
+        return tomllib.load(file)
 
 
-def asked_for() -> list[Requirement]:
-    """The first group of dev.txt; the second is what the first needs."""
-    text = (ROOT / "requirements" / "dev.txt").read_text()
-    first = text.partition("# Asked for.")[2].partition("# Needed by these.")[0]
-    found = [Requirement(line) for line in first.splitlines() if "==" in line]
-    return [need for need in found if need.marker is None or need.marker.evaluate()]
+def runs_on() -> list[Requirement]:
+    """What the runtime pins are made of."""
+    content = pyproject()
+    return applying([*content["project"]["dependencies"], *content["dependency-groups"]["build"]])
+
+
+def adds() -> list[Requirement]:
+    """What the other pins are made of."""
+    return applying(pyproject()["dependency-groups"]["dev"])
 
 
 @pytest.mark.parametrize("file", FILES)
-def test_every_line_is_an_exact_pin_without_an_address(file: str) -> None:
-    odd = [line for line in lines(file) if not PIN.fullmatch(line) and line != "-r runtime.txt"]
+def test_every_line_is_an_exact_pin_with_hashes_and_without_an_address(file: str) -> None:
+    odd = [line.pin for line in lines(file) if not PIN.fullmatch(line.pin) or not line.hashes]
+    assert lines(file)
     assert odd == []
     assert "://" not in (ROOT / "requirements" / file).read_text()
 
 
+def test_nothing_is_pinned_twice() -> None:
+    names = [Requirement(line.pin).name for file in FILES for line in lines(file)]
+    assert len(names) == len(set(names))
+
+
+def test_make_installs_nothing_from_an_index_without_its_hash() -> None:
+    """Only sigmgr itself, from here, has none; and then nothing else may come along."""
+    makefile = (ROOT / "Makefile").read_text()
+    assert "\nPINNED := install --require-hashes --requirement\n" in makefile
+    installs = re.findall(r"\$\(PIP\) (.+)", makefile)
+    own = "install --no-deps --no-build-isolation --editable ."
+    assert sorted(line for line in installs if not line.startswith("$(PINNED) ")) == [own]
+    assert len(installs) == 1 + len(FILES)
+
+
+def test_the_build_group_brings_what_the_build_asks_for() -> None:
+    content = pyproject()
+    assert set(content["build-system"]["requires"]) <= set(content["dependency-groups"]["build"])
+
+
 def test_what_sigmgr_runs_on_is_in_the_runtime_pins() -> None:
-    runtime = {canonicalize_name(Requirement(line).name) for line in lines("runtime.txt")}
-    missing = reachable(project()) - runtime
+    runtime = {canonicalize_name(Requirement(line.pin).name) for line in lines("runtime.txt")}
+    missing = reachable(runs_on()) - runtime
     assert not missing
 
 
 def test_the_pins_hold_all_that_is_needed_and_no_more() -> None:
-    assert reachable([*project(), *asked_for()]) == set(pins())
+    assert reachable([*runs_on(), *adds()]) == set(pins()), "run make pins"
 
 
 def test_this_venv_holds_the_pinned_versions() -> None:
