@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from sigmgr.model import errors
+from sigmgr.model.shown import shown
 from sigmgr.model.sig import Format
 
 DEFAULT_CURVE = "P-256"
@@ -31,9 +32,9 @@ def generate(format: Format | str, curve: str = DEFAULT_CURVE) -> bytes:  # noqa
     if format == Format.V2:
         return secrets.token_hex(32).encode("ascii")
     if format != Format.V1:
-        raise errors.BadKey(f"{str(format)!r} is no format; there are v1 and v2")
+        raise errors.BadKey(f"{shown(str(format))} is no format; there are v1 and v2")
     if curve not in CURVES:
-        raise errors.BadKey(f"{curve!r} is no curve for v1; there are {' and '.join(CURVES)}")
+        raise errors.BadKey(f"{shown(curve)} is no curve for v1; there are {' and '.join(CURVES)}")
     private = ec.generate_private_key(CURVES[curve]())
     return private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 

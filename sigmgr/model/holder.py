@@ -20,6 +20,7 @@ from enum import IntFlag, StrEnum
 from typing import NamedTuple
 
 from sigmgr.model import errors
+from sigmgr.model.shown import shown
 
 MAX_UINT32 = 0xFFFFFFFF
 MAX_ROOM_ID = 4294967294
@@ -85,7 +86,7 @@ class Room(NamedTuple):
             return check_room(room_name=value)
         if label == "id" and _ROOM_ID.match(value):
             return check_room(room_id=int(value))
-        raise errors.BadRoom(f"{scope!r} is not a room scope")
+        raise errors.BadRoom(f"{shown(scope)} is not a room scope")
 
 
 class Privilege(IntFlag):
@@ -108,7 +109,7 @@ VIEWER_PRIVILEGES = 42
 def check_sdkappid(sdkappid: int) -> int:
     """Return it, or raise :class:`errors.BadSdkAppId`."""
     if isinstance(sdkappid, bool) or not 1 <= sdkappid <= MAX_UINT32:
-        raise errors.BadSdkAppId(f"sdkappid {sdkappid} is outside 1 to {MAX_UINT32}")
+        raise errors.BadSdkAppId(f"sdkappid {shown(sdkappid)} is outside 1 to {MAX_UINT32}")
     return sdkappid
 
 
@@ -130,7 +131,7 @@ def check_room(room_id: int | None = None, room_name: str | None = None) -> Room
         raise errors.BadRoom("give exactly one of room_id and room_name")
     if room_id is not None:
         if isinstance(room_id, bool) or not 1 <= room_id <= MAX_ROOM_ID:
-            raise errors.BadRoom(f"room_id {room_id} is outside 1 to {MAX_ROOM_ID}")
+            raise errors.BadRoom(f"room_id {shown(room_id)} is outside 1 to {MAX_ROOM_ID}")
         return Room(id=room_id)
     assert room_name is not None
     if not _ROOM_NAME.match(room_name):
@@ -148,14 +149,16 @@ def check_privileges(privileges: int | Iterable[str]) -> int:
     """
     if isinstance(privileges, int):
         if isinstance(privileges, bool) or not 1 <= privileges <= ALL_PRIVILEGES:
-            raise errors.BadPrivileges(f"privileges {privileges} is outside 1 to {ALL_PRIVILEGES}")
+            raise errors.BadPrivileges(
+                f"privileges {shown(privileges)} is outside 1 to {ALL_PRIVILEGES}"
+            )
         return privileges
     mask = 0
     for name in privileges:
         try:
             mask |= Privilege[name.upper()]
         except KeyError:
-            raise errors.BadPrivileges(f"{name!r} is no privilege") from None
+            raise errors.BadPrivileges(f"{shown(name)} is no privilege") from None
     if mask == 0:
         raise errors.BadPrivileges("no privilege is given")
     return mask

@@ -36,6 +36,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from sigmgr.model.errors import BadKey
 from sigmgr.model.mac import Mac
+from sigmgr.model.shown import shown
 from sigmgr.model.sig import Format
 
 #: Far above any EC key, and a bound on the work that a wrong file can cause.
@@ -238,7 +239,7 @@ def _key_block(pem: bytes) -> tuple[str, bytes]:
     if label == "ENCRYPTED PRIVATE KEY" or b"\nProc-Type: 4,ENCRYPTED" in block:
         raise BadKey("the private key is encrypted; decrypt it first")
     if not label.endswith(("PRIVATE KEY", "PUBLIC KEY")):
-        raise BadKey(f"the PEM holds a block {label!r}, which is no key; {_WANTED}")
+        raise BadKey(f"the PEM holds a block {shown(label)}, which is no key; {_WANTED}")
     return label, block
 
 
@@ -266,7 +267,7 @@ def _curve_name(curve: ec.EllipticCurve) -> str:
 
 def _is_v1(key_format: str) -> bool:
     if key_format not in (Format.V1, Format.V2):
-        raise BadKey(f"{key_format!r} is no format; there are v1 and v2")
+        raise BadKey(f"{shown(key_format)} is no format; there are v1 and v2")
     return key_format == Format.V1
 
 

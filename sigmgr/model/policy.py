@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from sigmgr.model import errors
+from sigmgr.model.shown import shown
 
 MINUTE = 60
 HOUR = 3600
@@ -115,7 +116,7 @@ class Policy:
 def check_ttl(ttl: int) -> int:
     """Return it, or raise :class:`errors.BadTtl`."""
     if isinstance(ttl, bool) or not MIN_TTL <= ttl <= MAX_TTL:
-        raise errors.BadTtl(f"a lifetime of {ttl} s is outside {MIN_TTL} to {MAX_TTL}")
+        raise errors.BadTtl(f"a lifetime of {shown(ttl)} s is outside {MIN_TTL} to {MAX_TTL}")
     return ttl
 
 

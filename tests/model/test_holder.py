@@ -102,3 +102,18 @@ def test_holders_sort_and_name_their_subject() -> None:
 def test_a_scope_has_one_spelling(scope: str) -> None:
     with pytest.raises(errors.BadRoom):
         Room.from_scope(scope)
+
+
+@pytest.mark.parametrize("given", ["smt_" + "Ab3_" * 10, "x" * 65, "0123456789abcdef" * 4])
+def test_what_is_refused_is_not_repeated_where_it_may_be_a_secret(given):
+    for refused in (lambda: check_privileges([given]), lambda: Room.from_scope(given)):
+        with pytest.raises(errors.InputError) as caught:
+            refused()
+        assert given[4:24] not in caught.value.text
+
+
+def test_numbers_of_any_length_are_refused_in_a_line():
+    for refused in (check_sdkappid, check_privileges, check_room):
+        with pytest.raises(errors.InputError) as caught:
+            refused(10**5000)
+        assert len(caught.value.text) < 100

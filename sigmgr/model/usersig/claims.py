@@ -27,6 +27,7 @@ from sigmgr.model.holder import (
     check_sdkappid,
     check_userid,
 )
+from sigmgr.model.shown import shown
 from sigmgr.model.sig import SigFacts
 
 _WITHOUT_ROOM = frozenset({Kind.USER.value, Kind.ADMIN.value})
@@ -77,7 +78,7 @@ def _userbuf(facts: SigFacts) -> bytes:
     """The base64 of what a room sig grants; user, app and times are checked before."""
     sdkappid, userid, kind, scope = facts.holder
     if kind != Kind.ROOM.value:
-        raise errors.BadRequest(f"{kind!r} is no kind of sig: user, admin and room are")
+        raise errors.BadRequest(f"{shown(kind)} is no kind of sig: user, admin and room are")
     expires_at = facts.issued_at + facts.ttl
     privileges = check_privileges(facts.privileges)
     grant = userbufs.Userbuf(userid, sdkappid, _room(scope), expires_at, privileges)
@@ -90,5 +91,5 @@ def _room(scope: str) -> Room:
     room = Room.from_scope(scope)
     if room.scope != scope:
         # Two spellings of one room would be two holders.
-        raise errors.BadRoom(f"{scope!r} is not how {room.scope!r} is written")
+        raise errors.BadRoom(f"{shown(scope)} is not how {shown(room.scope)} is written")
     return room
