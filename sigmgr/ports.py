@@ -248,9 +248,12 @@ class Cache(Protocol):
 class States(Protocol):
     """What a gateway asks about the users whose streams it holds; told by ``flow/deliver``."""
 
-    async def opened(self, user: Holder, ticket_issued_at: int, now: int) -> list[Current]:
+    async def opened(
+        self, user: Holder, ticket_issued_at: int, now: int, *, rooms: bool = True
+    ) -> list[Current]:
         """The full current state for a stream that opens: the user's sig first (renewed or
-        issued where it must be), then every live room sig. Marks the user as seen.
+        issued where it must be), then every live room sig, unless without ``rooms``. Marks
+        the user as seen.
         Raises TicketRevoked where the ticket is from before a revocation."""
         ...
 

@@ -62,7 +62,9 @@ class Deliver:
 
     # -- what a stream is told -------------------------------------------------------------
 
-    async def opened(self, user: Holder, ticket_issued_at: int, now: int) -> list[Current]:
+    async def opened(
+        self, user: Holder, ticket_issued_at: int, now: int, *, rooms: bool = True
+    ) -> list[Current]:
         """The user's sig first, then every live room sig. See ``ports.States``."""
         try:
             records = await self._store.of_user(user.sdkappid, user.userid)
@@ -72,8 +74,10 @@ class Deliver:
         revoked_at = max((record.revoked_at for record in records), default=0)
         if revoked_at and ticket_issued_at <= revoked_at:
             raise errors.TicketRevoked
-        rooms = [r.holder for r in records if r.kind == Kind.ROOM.value and r.alive(now)]
-        answers = await self._issue.fresh([user, *rooms], now)
+        wanted = [user]
+        if rooms:
+            wanted += [r.holder for r in records if r.kind == Kind.ROOM.value and r.alive(now)]
+        answers = await self._issue.fresh(wanted, now)
         # A revocation may have come in between; its ticket must not get the sig after it.
         [again] = await self._store.find([user])
         if again is not None and again.revoked_at and ticket_issued_at <= again.revoked_at:

@@ -103,19 +103,24 @@ def _ack(routes: APIRouter, doors: Doors) -> None:
 
 async def _newer(doors: Doors, ticket: Ticket, held: int, wait: int) -> Current | None:
     """The newest sig if it is newer than ``held``, after at most ``wait`` seconds."""
-    first = await doors.deliver.opened(ticket.user, ticket.issued_at, doors.clock())
-    if first[0].issued_at > held:
-        return first[0]
+    first = await _opened(doors, ticket)
+    if first.issued_at > held:
+        return first
     async with aclosing(doors.waiters.looks(ticket.user, wait)) as looks:
         async for _ in looks:
             [found] = await doors.deliver.latest([ticket.user], doors.clock())
             if found is None:
                 # Revoked or expired meanwhile: a full look, which refuses a revoked ticket.
-                state = await doors.deliver.opened(ticket.user, ticket.issued_at, doors.clock())
-                found = state[0]
+                found = await _opened(doors, ticket)
             if found.issued_at > held:
                 return found
     return None
+
+
+async def _opened(doors: Doors, ticket: Ticket) -> Current:
+    """The user's sig as for a stream that opens, its rooms left aside."""
+    state = await doors.deliver.opened(ticket.user, ticket.issued_at, doors.clock(), rooms=False)
+    return state[0]
 
 
 def _headers(issued_at: int) -> dict[str, str]:

@@ -131,7 +131,7 @@ class Flows:
         return Revoked(self.records[holder].revoked_at, known=record.issued_at > 0)
 
     # -- deliver
-    async def opened(self, user, ticket_issued_at, now):
+    async def opened(self, user, ticket_issued_at, now, *, rooms=True):
         self._enter("opened", user)
         record = self.records.get(user)
         if record is not None and record.revoked_at >= ticket_issued_at:

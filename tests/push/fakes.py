@@ -61,7 +61,9 @@ class FakeStates:
         for current in currents:
             self.now[current.holder] = current
 
-    async def opened(self, user: Holder, ticket_issued_at: int, now: int) -> list[Current]:
+    async def opened(
+        self, user: Holder, ticket_issued_at: int, now: int, *, rooms: bool = True
+    ) -> list[Current]:
         self.openings.append(user)
         if self.fail:
             raise self.fail.pop(0)
