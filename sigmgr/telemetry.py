@@ -87,6 +87,10 @@ GETS = Counter("sigmgr_gets", "Sigs handed out, by source", ["source"], registry
 #: Cached sigs found older than the store's. More than a trickle: two writers disagree.
 DRIFT = Counter("sigmgr_cache_drift", "Cached sigs older than the store's", registry=REGISTRY)
 
+#: Calls that kept a request waiting for too long and were left to themselves, by what was
+#: asked for. Anything but nothing: the database hangs, or rows are locked for long.
+LATE = Counter("sigmgr_late", "Calls left because they took too long", ["lane"], registry=REGISTRY)
+
 #: Acks of clients. Should follow the renewals of connected users within seconds.
 ACKS = Counter("sigmgr_acks", "Acks of clients, by result", ["result"], registry=REGISTRY)
 

@@ -4,9 +4,12 @@ Rules:
 1. A token is ``smt_`` and 32 random bytes in base64url. Only a keyed digest of it is
    stored, so neither a stolen database nor a log line opens anything.
 2. The hot path is one HMAC and one dict lookup: what the store said is believed for
-   ``keep`` seconds, so a revoked token works that much longer at most.
-3. While the store is away, a token it knew within the last ``grace`` seconds goes on
-   working: gets are answered from caches then, and a dead database must not close them.
+   ``keep`` seconds, so a revoked token works that much longer at most. Shortly before that
+   time is over the token is looked up again, behind the requests that it opens.
+3. A lookup is shared by all who wait for it. Where it fails or takes longer than ``patience``
+   seconds, tokens that the store knew within the last ``grace`` seconds go on working at
+   once, and one lookup a second sees whether it is back: gets are answered from caches then,
+   and a database that is dead or hangs must not close them.
 4. What a token may not see is denied before anything is looked up, so that the answer does
    not tell whether an app exists.
 
@@ -15,11 +18,14 @@ Roles: ``backend`` is the app's own server, ``ops`` reads facts, ``admin`` may d
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import secrets
 from base64 import urlsafe_b64encode
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any, NamedTuple
 
+from sigmgr.flow.limits import Lane
 from sigmgr.model import errors
 from sigmgr.model.app import Token
 
@@ -27,11 +33,20 @@ PREFIX = "smt_"
 _SECRET_BYTES = 32
 _CHARS = len(PREFIX) + 43
 _NEGATIVES = 4096
+_POSITIVES = 16_384
+#: How long somebody waits whose token is not known, seconds.
+_FIRST_WAIT = 1.8
+#: From this part of ``keep`` on a token in use is looked up again.
+_AHEAD = 0.8
+#: Seconds between two lookups while they fail.
+_PAUSE = 1.0
+#: Lookups under way at a time: most connections are for other things.
+_AT_ONCE = 4
 
 BACKEND = frozenset({"backend", "admin"})
 FACTS = frozenset({"backend", "ops", "admin"})
 
-Lookup = Callable[[bytes], Awaitable[Token | None]]
+Lookup = Callable[[bytes], Coroutine[Any, Any, Token | None]]
 
 
 def digest_of(key: bytes, token: str) -> bytes:
@@ -63,9 +78,17 @@ def allow(token: Token, roles: frozenset[str], sdkappid: int | None = None) -> N
         raise errors.AppDenied
 
 
+class _Known(NamedTuple):
+    """A token, and when the lookup began that found it."""
+
+    token: Token
+    at: float
+
+
 class Auth:
     """Opens tokens. ``lookup`` asks the store by digest and answers None for an unknown or
-    revoked one; ``monotonic`` counts seconds."""
+    revoked one; ``monotonic`` counts seconds; ``keep``, ``grace`` and ``patience`` are
+    seconds."""
 
     def __init__(
         self,
@@ -74,27 +97,42 @@ class Auth:
         monotonic: Callable[[], float],
         *,
         keep: float = 5.0,
-        grace: float = 300.0,
+        grace: float = 60.0,
+        patience: float = 0.5,
     ) -> None:
         self._lookup = lookup
         self._key = key
         self._monotonic = monotonic
         self._keep = keep
         self._grace = grace
-        self._known: dict[bytes, tuple[Token, float]] = {}
+        self._patience = patience
+        self._known: dict[bytes, _Known] = {}
         self._unknown: dict[bytes, float] = {}
+        self._flights: dict[bytes, asyncio.Task[Token | None]] = {}
+        self._lane = Lane("tokens", most=_AT_ONCE)
+        self._turn = asyncio.Semaphore(_AT_ONCE)
+        self._failing = False
+        self._tried_at = float("-inf")
 
     def peek(self, text: str | None) -> Token | None:
-        """The token if it was looked up a moment ago; never waits, never raises."""
+        """The token if it needs no wait; never waits, never raises."""
         if text is None:
             return None
-        hit = self._known.get(digest_of(self._key, text))
-        if hit is None or self._monotonic() - hit[1] > self._keep:
+        digest = digest_of(self._key, text)
+        known = self._known.get(digest)
+        if known is None:
             return None
-        return hit[0]
+        now = self._monotonic()
+        age = now - known.at
+        if age > _AHEAD * self._keep:
+            if age > (self._grace if self._failing else self._keep):
+                return None
+            if not self._failing or now - self._tried_at >= _PAUSE:
+                self._look(digest, self._patience)
+        return known.token
 
     async def token(self, text: str | None) -> Token:
-        """Raises TokenMissing or TokenUnknown."""
+        """Raises TokenMissing or TokenUnknown, StoreUnavailable where nobody knows."""
         if text is None:
             raise errors.TokenMissing
         found = self.peek(text)
@@ -111,22 +149,64 @@ class Auth:
         now = self._monotonic()
         if now - self._unknown.get(digest, -self._keep - 1) <= self._keep:
             return None
+        known = self._known.get(digest)
+        believed = known is not None and now - known.at <= self._grace
+        flight = self._look(digest, self._patience if believed else _FIRST_WAIT)
+        await asyncio.wait({flight})
+        if flight.cancelled():
+            raise errors.Stopping
         try:
-            found = await self._lookup(digest)
+            return flight.result()
         except errors.UnavailableError:
-            old = self._known.get(digest)
-            if old is None or now - old[1] > self._grace:
+            if known is None or not believed:
                 raise
-            return old[0]
-        self._remember(digest, found, now)
+            return known.token
+
+    def _look(self, digest: bytes, within: float) -> asyncio.Task[Token | None]:
+        """The lookup of this token that is under way, or a new one."""
+        flight = self._flights.get(digest)
+        if flight is None:
+            self._tried_at = self._monotonic()
+            flight = asyncio.create_task(self._fly(digest, within), name="tokens: lookup")
+            self._flights[digest] = flight
+            flight.add_done_callback(lambda flight: self._landed(digest, flight))
+        return flight
+
+    async def _fly(self, digest: bytes, within: float) -> Token | None:
+        try:
+            return await self._lane.within(within, self._ask(digest))
+        except errors.UnavailableError:
+            self._failing = True
+            raise
+
+    def _landed(self, digest: bytes, flight: asyncio.Task[Token | None]) -> None:
+        del self._flights[digest]
+        if not flight.cancelled():
+            # Whoever waited has it; where nobody did, the next to ask will see it again.
+            flight.exception()
+
+    async def _ask(self, digest: bytes) -> Token | None:
+        """Remembers what it hears, however late that is."""
+        async with self._turn:
+            started = self._monotonic()
+            found = await self._lookup(digest)
+        self._failing = False
+        self._remember(digest, found, started)
         return found
 
-    def _remember(self, digest: bytes, found: Token | None, now: float) -> None:
+    def _remember(self, digest: bytes, found: Token | None, at: float) -> None:
+        known = self._known.get(digest)
+        if at < max(known.at if known else at, self._unknown.get(digest, at)):
+            return  # an answer that was under way for long; a later question is answered
         if found is not None:
-            self._known[digest] = (found, now)
+            # Anew at the end: what was not asked for the longest is the first to be forgotten.
+            self._known.pop(digest, None)
+            self._known[digest] = _Known(found, at)
             self._unknown.pop(digest, None)
+            if len(self._known) > _POSITIVES:
+                del self._known[next(iter(self._known))]
             return
         self._known.pop(digest, None)
         if len(self._unknown) >= _NEGATIVES:
             self._unknown.clear()
-        self._unknown[digest] = now
+        self._unknown[digest] = at

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+
 import pytest
 
 from sigmgr.http.auth import Auth, allow, bearer, digest_of, new_token
@@ -63,11 +66,11 @@ async def test_while_the_store_is_away_known_tokens_go_on_for_a_while():
     house = House()
     await house.auth.token(house.backend)
     house.lookup_fails = True
-    house.seconds = 299
+    house.seconds = 59
     assert (await house.auth.token(house.backend)).role == "backend"
     with pytest.raises(errors.StoreUnavailable):
         await house.auth.token(house.ops)
-    house.seconds = 301
+    house.seconds = 61
     with pytest.raises(errors.StoreUnavailable):
         await house.auth.token(house.backend)
 
@@ -95,3 +98,174 @@ async def test_missing():
     auth = Auth(lambda _: None, KEY, lambda: 0.0)
     with pytest.raises(errors.TokenMissing):
         await auth.token(None)
+
+
+class Tokens:
+    """A store of tokens that answers, fails or hangs, as told; and an ``Auth`` over it."""
+
+    def __init__(self, **options):
+        self.seconds = 0.0
+        self.held: dict[bytes, Token] = {}
+        self.asked: list[bytes] = []
+        self.error: BaseException | None = None
+        self.hangs: asyncio.Event | None = None
+        self.auth = Auth(self._lookup, KEY, lambda: self.seconds, **{"patience": 0.05, **options})
+
+    def add(self) -> str:
+        text, digest = new_token(KEY)
+        self.held[digest] = Token(len(self.held) + 1, "", "backend", APP, 0)
+        return text
+
+    async def _lookup(self, digest):
+        self.asked.append(digest)
+        if self.hangs is not None:
+            await self.hangs.wait()
+        if self.error is not None:
+            raise self.error
+        return self.held.get(digest)
+
+    async def lands(self):
+        """Until nothing is looked up any more."""
+        while self.auth._flights or self.auth._lane.left:
+            await asyncio.sleep(0)
+
+
+async def test_a_token_in_use_is_looked_up_again_before_anybody_has_to_wait():
+    tokens = Tokens()
+    text = tokens.add()
+    await tokens.auth.token(text)
+    for second in range(1, 60):
+        tokens.seconds = float(second)
+        assert tokens.auth.peek(text) is not None
+        await tokens.lands()
+    assert 10 <= len(tokens.asked) <= 16
+
+
+async def test_all_who_wait_for_a_token_share_its_lookup():
+    tokens = Tokens()
+    text = tokens.add()
+    for tokens.seconds in (0.0, 100.0):
+        tokens.asked.clear()
+        found = await asyncio.gather(*(tokens.auth.token(text) for _ in range(50)))
+        assert len({token.token_id for token in found}) == 1
+        assert len(tokens.asked) == 1
+
+
+async def test_a_store_that_hangs_keeps_known_tokens_waiting_once_and_never_again():
+    tokens = Tokens(patience=0.2)
+    used, idle = tokens.add(), tokens.add()
+    await tokens.auth.token(used)
+    await tokens.auth.token(idle)
+    tokens.hangs = asyncio.Event()
+    tokens.seconds = 5.5
+    began = time.monotonic()
+    assert (await tokens.auth.token(idle)).role == "backend"
+    assert time.monotonic() - began >= 0.19, "whether it was revoked may still be said"
+    for tokens.seconds in (5.6, 20.0, 59.0):
+        # Not even a turn of the loop.
+        assert tokens.auth.peek(used) is not None
+        assert tokens.auth.peek(idle) is not None
+    tokens.seconds = 61.0
+    assert tokens.auth.peek(used) is None
+    with pytest.raises(errors.StoreUnavailable):
+        await tokens.auth.token(used)
+    tokens.hangs.set()
+    await tokens.lands()
+
+
+async def test_a_store_that_hangs_is_asked_once_a_second_and_by_few():
+    tokens = Tokens(patience=0.0)
+    texts = [tokens.add() for _ in range(20)]
+    for text in texts:
+        await tokens.auth.token(text)
+    tokens.asked.clear()
+    tokens.hangs = asyncio.Event()
+    for tenth in range(50, 590):
+        tokens.seconds = tenth / 10
+        for text in texts:
+            await tokens.auth.token(text)
+        await asyncio.sleep(0)
+    assert 1 <= len(tokens.asked) <= 4, "these few still hang"
+    tokens.hangs.set()
+    await tokens.lands()
+    assert (await tokens.auth.token(texts[0])).role == "backend"
+
+
+async def test_when_the_store_is_back_a_revoked_token_is_refused_within_a_second():
+    tokens = Tokens()
+    text, other = tokens.add(), tokens.add()
+    await tokens.auth.token(text)
+    await tokens.auth.token(other)
+    tokens.error = errors.StoreUnavailable()
+    tokens.seconds = 6.0
+    await tokens.auth.token(text)
+    tokens.held.clear()
+    tokens.seconds = 30.0
+    assert tokens.auth.peek(text) is not None
+    await tokens.lands()
+    tokens.error = None
+    tokens.seconds = 31.1
+    tokens.auth.peek(text)
+    await tokens.lands()
+    for revoked in (text, other):
+        with pytest.raises(errors.TokenUnknown):
+            await tokens.auth.token(revoked)
+
+
+async def test_an_unknown_token_waits_for_its_limit_and_then_hears_503(monkeypatch):
+    monkeypatch.setattr("sigmgr.http.auth._FIRST_WAIT", 0.05)
+    tokens = Tokens()
+    texts = [tokens.add() for _ in range(50)]
+    tokens.hangs = asyncio.Event()
+    began = time.monotonic()
+    for text in texts:
+        with pytest.raises(errors.StoreUnavailable) as refused:
+            await tokens.auth.token(text)
+        assert refused.value.retry_after == 1
+    assert len(tokens.asked) == 4, "while those hang nobody else is sent after them"
+    assert time.monotonic() - began < 10
+    tokens.hangs.set()
+    await tokens.lands()
+    assert (await tokens.auth.token(texts[7])).role == "backend"
+
+
+async def test_an_answer_that_was_under_way_for_long_overrules_no_later_one():
+    tokens = Tokens(patience=0.0)
+    text = tokens.add()
+    await tokens.auth.token(text)
+    tokens.hangs = slow = asyncio.Event()
+    tokens.seconds = 6.0
+    await tokens.auth.token(text)  # left behind, with what the store said then
+    [digest] = tokens.held
+    held = tokens.held.copy()
+    tokens.hangs = None
+    tokens.held.clear()
+    tokens.seconds = 7.1
+    tokens.auth.peek(text)
+    for _ in range(10):
+        await asyncio.sleep(0)
+    tokens.held = held
+    slow.set()
+    await tokens.lands()
+    assert digest not in tokens.auth._known
+
+
+async def test_known_tokens_are_bounded(monkeypatch):
+    monkeypatch.setattr("sigmgr.http.auth._POSITIVES", 10)
+    tokens = Tokens()
+    texts = [tokens.add() for _ in range(30)]
+    for text in texts:
+        await tokens.auth.token(text)
+    assert len(tokens.auth._known) == 10
+    assert tokens.auth.peek(texts[-1]) is not None
+    assert (await tokens.auth.token(texts[0])).role == "backend"
+
+
+async def test_a_fault_of_another_kind_is_not_taken_for_an_outage():
+    tokens = Tokens()
+    text = tokens.add()
+    await tokens.auth.token(text)
+    tokens.error = errors.NotMigrated()
+    tokens.seconds = 6.0
+    with pytest.raises(errors.NotMigrated):
+        await tokens.auth.token(text)

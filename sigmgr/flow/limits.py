@@ -1,0 +1,103 @@
+"""How long somebody who asks is kept waiting for another part: in one place.
+
+Rules:
+1. Who has waited for the limit is told StoreUnavailable, with a time to come back. The work
+   goes on by itself: to cancel a call to a server that hangs is to wait for that server once
+   more, and a commit that is under way is better finished than left in doubt.
+2. Of works that nobody waits for any more a lane keeps a few. While there are that many, the
+   next ones are refused at once: a part that hangs fills no pool, and who asks again does
+   not wait again to learn the same.
+3. Time that our own loop was too busy to count is not held against the other part: in a rush
+   of thousands of clients an answer may lie ready before we come to read it.
+4. What becomes of a work that was left is looked at, and told where it is a surprise.
+
+What this module does not do: know what is asked, or limit Redis (``cache`` does so itself).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, NamedTuple, TypeVar
+
+from sigmgr.model import errors
+from sigmgr.telemetry import LATE, get_logger
+
+T = TypeVar("T")
+
+log = get_logger("sigmgr.limits")
+
+#: A wait is counted in so many slices; see rule 3.
+_SLICES = 10
+
+
+class Limits(NamedTuple):
+    """Seconds. ``valid``: for a better answer, where a valid one is at hand; ``answer``: for
+    any answer at all, before a 503."""
+
+    valid: float = 0.7
+    answer: float = 1.7
+
+
+#: For commands, whose user rather waits.
+PATIENT = Limits(3600.0, 3600.0)
+
+
+class Lane:
+    """Waits of one kind, such as those of gets for their rows. ``most`` works are left behind
+    at a time. Its ``name`` is a label of a metric."""
+
+    def __init__(self, name: str, *, most: int = 4) -> None:
+        self._name = name
+        self._most = most
+        self._left: set[asyncio.Task[Any]] = set()
+
+    @property
+    def left(self) -> int:
+        """How many works go on that nobody waits for any more."""
+        return len(self._left)
+
+    async def within(self, seconds: float, work: Coroutine[Any, Any, T]) -> T:
+        """What the work answers or raises; StoreUnavailable where it takes longer, or where
+        too many before it do. The work goes on, too, where the caller is cancelled."""
+        if len(self._left) >= self._most:
+            work.close()
+            raise errors.StoreUnavailable(
+                f"the database keeps {len(self._left)} earlier calls waiting", retry_after=1
+            )
+        task = asyncio.create_task(work, name=f"limits: {self._name}")
+        try:
+            await _counted(task, seconds)
+        finally:
+            if not task.done():
+                self._leave(task)
+        if not task.done():
+            raise errors.StoreUnavailable(
+                f"the database did not answer within {seconds:g} s", retry_after=1
+            )
+        return task.result()
+
+    def _leave(self, task: asyncio.Task[Any]) -> None:
+        LATE.labels(self._name).inc()
+        if not self._left:
+            log.warning("a part keeps us waiting", action="late", lane=self._name)
+        self._left.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._left.discard(task)
+        if not self._left:
+            log.info("no part keeps us waiting", action="late-ended", lane=self._name)
+        if task.cancelled():
+            return
+        error = task.exception()
+        if error is not None and not isinstance(error, errors.SigmgrError):
+            log.error("late work failed", action="late-failed", error=type(error).__name__)
+
+
+async def _counted(task: asyncio.Task[Any], seconds: float) -> None:
+    """Wait for the task; a slice counts as one however late the loop comes back from it."""
+    for _ in range(_SLICES):
+        done, _ = await asyncio.wait({task}, timeout=seconds / _SLICES)
+        if done:
+            return

@@ -1,0 +1,128 @@
+"""Waits have limits; what hangs is left alone, few at a time, and noticed when it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+import pytest
+from structlog.testing import capture_logs
+
+from sigmgr.flow.limits import Lane
+from sigmgr.model import errors
+
+
+async def hangs(until: asyncio.Event) -> str:
+    await until.wait()
+    return "late"
+
+
+async def turns(until: Callable[[], bool]) -> None:
+    while not until():
+        await asyncio.sleep(0)
+
+
+async def test_an_answer_and_an_error_in_time_come_through() -> None:
+    async def answers() -> int:
+        await asyncio.sleep(0)
+        return 7
+
+    async def raises() -> int:
+        await asyncio.sleep(0)
+        raise errors.AppUnknown
+
+    lane = Lane("test")
+    assert await lane.within(1, answers()) == 7
+    with pytest.raises(errors.AppUnknown):
+        await lane.within(1, raises())
+    assert lane.left == 0
+
+
+async def test_who_waits_too_long_is_told_when_to_come_back_and_the_work_goes_on() -> None:
+    lane, until = Lane("test"), asyncio.Event()
+    with pytest.raises(errors.StoreUnavailable) as refused:
+        await lane.within(0.02, hangs(until))
+    assert refused.value.retry_after == 1
+    assert lane.left == 1
+    until.set()
+    await turns(lambda: lane.left == 0)
+
+
+async def test_while_some_hang_the_next_are_refused_at_once() -> None:
+    lane, until, begun = Lane("test", most=3), asyncio.Event(), []
+
+    async def work(number: int) -> None:
+        begun.append(number)
+        await until.wait()
+
+    for number in range(3):
+        with pytest.raises(errors.StoreUnavailable, match="did not answer"):
+            await lane.within(0.02, work(number))
+    started = time.monotonic()
+    for number in range(3, 100):
+        with pytest.raises(errors.StoreUnavailable, match="3 earlier calls"):
+            await lane.within(60, work(number))
+    assert time.monotonic() - started < 30
+    assert begun == [0, 1, 2]
+    until.set()
+    await turns(lambda: lane.left == 0)
+    await lane.within(60, work(100))
+
+
+async def test_a_caller_who_goes_takes_nothing_back() -> None:
+    lane, until, done = Lane("test"), asyncio.Event(), []
+
+    async def commit() -> None:
+        await until.wait()
+        done.append(True)
+
+    caller = asyncio.create_task(lane.within(60, commit()))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    caller.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+    assert lane.left == 1
+    until.set()
+    await turns(lambda: bool(done))
+
+
+async def test_what_becomes_of_late_work_is_looked_at() -> None:
+    lane, until = Lane("test"), asyncio.Event()
+
+    async def ends(error: BaseException) -> None:
+        await until.wait()
+        raise error
+
+    with capture_logs() as logs:
+        for error in (
+            errors.StoreUnavailable(),
+            ZeroDivisionError("secret"),
+            asyncio.CancelledError(),
+        ):
+            with pytest.raises(errors.StoreUnavailable):
+                await lane.within(0.01, ends(error))
+        until.set()
+        await turns(lambda: lane.left == 0)
+        await asyncio.sleep(0)
+    said = [line["action"] for line in logs]
+    assert said.count("late") == 1
+    assert [line["error"] for line in logs if line["action"] == "late-failed"] == [
+        "ZeroDivisionError"
+    ]
+    assert said[-1] == "late-ended"
+    assert "secret" not in str(logs)
+
+
+async def test_time_that_the_loop_was_too_busy_to_count_is_not_held_against_the_other() -> None:
+    """The answer lies ready; the loop comes to it only after a few rounds of its own work."""
+    lane = Lane("test")
+
+    async def answers_in_a_few_turns() -> str:
+        for _ in range(4):
+            await asyncio.sleep(0)
+            time.sleep(0.05)  # our own work: a rush of requests that are parsed
+        return "in time"
+
+    assert await lane.within(0.1, answers_in_a_few_turns()) == "in time"
