@@ -48,7 +48,8 @@ class Derive:
             return False
         try:
             app = await self._registry.app(hit.holder.sdkappid)
-        except errors.AppUnknown:
+        except errors.SigmgrError:
+            # The way through the store says why.
             return False
         spans = app.policy.spans(hit.expires_at - hit.issued_at)
         return timing.may_serve(spans, hit.expires_at, now) and not await self._dead(*key_of(hit))

@@ -1,10 +1,15 @@
-"""The apps, kept loaded: every rule asks for an app's policy, none waits for SQL to get it."""
+"""The apps, kept loaded: every rule asks for an app's policy, none waits for SQL to get it.
+
+Only who asks for an app that is not known waits, for a look that all such callers share, and
+no longer than its limit. Where that look has failed nobody is told that there is no such app.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
+from sigmgr.flow.limits import Lane
 from sigmgr.model import errors
 from sigmgr.model.app import App
 
@@ -12,39 +17,46 @@ Load = Callable[[], Awaitable[Sequence[App]]]
 
 
 class Apps:
-    """Fulfils ``ports.Registry``. An app it does not know is looked up once a second at most;
-    what it knows is refreshed by :meth:`refresh`, which the scheduler calls."""
+    """Fulfils ``ports.Registry``. An app it does not know is looked up once in ``look_every``
+    seconds at most, and waited for no longer than ``patience``; what it knows is refreshed by
+    :meth:`refresh`, which the scheduler calls."""
 
     def __init__(
-        self, load: Load, monotonic: Callable[[], float], *, look_every: float = 1.0
+        self,
+        load: Load,
+        monotonic: Callable[[], float],
+        *,
+        look_every: float = 1.0,
+        patience: float = 1.0,
     ) -> None:
         self._load = load
         self._monotonic = monotonic
         self._look_every = look_every
+        self._patience = patience
         self._apps: dict[int, App] = {}
         self._looked_at = float("-inf")
-        self._lock = asyncio.Lock()
+        self._lane = Lane("apps", most=1)
+        self._flight: asyncio.Task[None] | None = None
+        self._failure: errors.SigmgrError | None = None
 
     async def refresh(self) -> None:
         """Read all apps again. Raises StoreUnavailable with the known ones kept."""
         apps = await self._load()
         self._apps = {app.sdkappid: app for app in apps}
         self._looked_at = self._monotonic()
+        self._failure = None
 
     async def app(self, sdkappid: int) -> App:
         known = self._apps.get(sdkappid)
+        if known is None:
+            await self._look()
+            known = self._apps.get(sdkappid)
         if known is not None:
             return known
-        async with self._lock:
-            if (
-                sdkappid not in self._apps
-                and self._monotonic() - self._looked_at >= self._look_every
-            ):
-                await self.refresh()
-        known = self._apps.get(sdkappid)
-        if known is None:
-            raise errors.AppUnknown(f"app {sdkappid} is not known here")
-        return known
+        if self._failure is not None:
+            # The same error anew: one that is raised twice drags the first traceback along.
+            raise type(self._failure)(self._failure.text, retry_after=self._failure.retry_after)
+        raise errors.AppUnknown(f"app {sdkappid} is not known here")
 
     def known(self, sdkappid: int) -> App | None:
         """The app if it is loaded; never waits."""
@@ -52,3 +64,20 @@ class Apps:
 
     def apps(self) -> Sequence[App]:
         return list(self._apps.values())
+
+    async def _look(self) -> None:
+        """Wait for the look that is under way, or for a new one if the last was not just now."""
+        if self._flight is None:
+            if self._monotonic() - self._looked_at < self._look_every:
+                return
+            self._flight = asyncio.create_task(self._fly(), name="apps: look")
+        await asyncio.wait({self._flight})
+
+    async def _fly(self) -> None:
+        self._looked_at = self._monotonic()
+        try:
+            await self._lane.within(self._patience, self.refresh())
+        except errors.SigmgrError as error:
+            self._failure = error.with_traceback(None)
+        finally:
+            self._flight = None

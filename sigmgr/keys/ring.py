@@ -6,8 +6,9 @@ Rules:
 2. The ring derives with a key in any state. Whether a key may sign something *new* is a
    question for the transaction that commits it; the ring is up to a refresh behind.
 3. One load at a time, whoever asks. A key or app that is not known causes one, at most once
-   a second; a ring that has grown old answers from what it has and loads meanwhile, since
-   its callers may hold the very connections that a load needs.
+   a second, and waits for it no longer than a second; a ring that has grown old answers from
+   what it has and loads meanwhile, since its callers may hold the very connections that a
+   load needs.
 4. A key that does not open is told by :meth:`KeyRing.refresh` on every call and by each item
    that needs it. It is never passed over in silence, and never stops other apps.
 
@@ -40,8 +41,8 @@ CHUNK = 64
 V2_CHUNK = 256
 #: At most one unasked load in this time, seconds.
 LAZY_PAUSE = 1.0
-#: How long a caller waits for a load that it has caused, seconds.
-LAZY_WAIT = 3.0
+#: How long after its start a load that hangs keeps callers waiting, seconds.
+LAZY_WAIT = 1.0
 
 Load = Callable[[], Awaitable[Sequence[SealedKey]]]
 Job = tuple[SigFacts, SigningKey]
@@ -232,12 +233,15 @@ class KeyRing:
             self._take_off()
 
     async def _look_again(self) -> None:
-        """Wait for one load, unless there was one a moment ago. Whether it went well shows
-        in what is known afterwards."""
+        """Wait for one load, unless there was one a moment ago, or one has kept us waiting for
+        long enough. Whether it went well shows in what is known afterwards."""
         if self._flight is None and self._monotonic() < self._tried_at + LAZY_PAUSE:
             return
         if not self._closed:
-            await asyncio.wait({self._take_off()}, timeout=LAZY_WAIT)
+            flight = self._take_off()
+            left = self._tried_at + LAZY_WAIT - self._monotonic()
+            if left > 0:
+                await asyncio.wait({flight}, timeout=left)
 
 
 def _key_for(facts: SigFacts, chain: Keychain) -> SigningKey | SigmgrError:

@@ -39,7 +39,12 @@ def doors_of(
         find=base.store.of_user,
         verify=desk.flows.verify.sig,
         tickets=tickets,
-        tokens=auth.Auth(base.token_of, base.master.derive("tokens"), time.monotonic),
+        tokens=auth.Auth(
+            base.token_of,
+            base.master.derive("tokens"),
+            time.monotonic,
+            grace=base.settings.revocation.grace,
+        ),
         waiters=waiters,
         stream_url=http.stream_url,
         ready=_ready(desk),

@@ -279,6 +279,21 @@ async def test_a_load_that_hangs_does_not_hang_its_caller(vault, ring, monkeypat
         await ring.active_key(APP)
 
 
+async def test_a_load_that_hangs_for_long_keeps_nobody_waiting_any_more(vault, ring, ticks):
+    await ring.refresh()
+    vault.gate = asyncio.Event()
+    assert ring_module.LAZY_WAIT <= 1
+    ticks.now += 60
+    await ring.active_key(APP)  # begins a load
+    await asyncio.sleep(0)
+    ticks.now += ring_module.LAZY_WAIT
+    async with asyncio.timeout(0.5):
+        for number in range(2, 1000):
+            assert await ring.key_state(APP, number) is None
+    assert vault.loads == 2
+    vault.gate.set()
+
+
 async def test_a_key_is_parsed_once(vault, ring, monkeypatch):
     opened = []
     monkeypatch.setattr(MasterKey, "open", _counting(MasterKey.open, opened))
