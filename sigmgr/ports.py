@@ -91,6 +91,11 @@ class Transaction(Protocol):
         waits here and then sees what the first has written."""
         ...
 
+    async def try_lock(self, holders: Sequence[Holder]) -> list[Record | None]:
+        """As :meth:`lock`, but None for a row that another transaction holds: nobody waits
+        here for whoever that is, nor holds up the others of a batch."""
+        ...
+
     async def claim_due(
         self, sdkappid: int, now: int, limit: int, *, emergency_only: bool = False
     ) -> list[Record]:
@@ -139,6 +144,10 @@ class Store(Protocol):
 
     async def of_user(self, sdkappid: int, userid: str) -> list[Record]:
         """Every holder of one user: user, admin, rooms."""
+        ...
+
+    async def of_users(self, users: Sequence[Holder]) -> list[list[Record]]:
+        """The same for many users, in the order asked. All rows of one user are of one moment."""
         ...
 
     async def page(self, after: Holder | None, limit: int) -> list[Record]:

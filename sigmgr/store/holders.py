@@ -84,16 +84,17 @@ def _same_holder(batch: Any) -> ColumnElement[bool]:
 
 
 @cache
-def named(dialect: Dialect, *, lock: bool = False) -> Select[Any]:
+def named(dialect: Dialect, *, lock: bool = False, skip: bool = False) -> Select[Any]:
     """The rows of a batch of holders.
 
     Locked in the order of the batch, which the caller has sorted: two callers with common
-    holders meet them in the same order and cannot deadlock.
+    holders meet them in the same order and cannot deadlock. ``skip``: without those that are
+    locked already.
     """
     batch = dialect.batch(*KEY_COLUMNS)
     found = select(*h).join_from(batch, holders, _same_holder(batch))
     if lock:
-        return found.order_by(batch.c.n).with_for_update(of=holders)
+        return found.order_by(batch.c.n).with_for_update(of=holders, skip_locked=skip)
     return found
 
 
@@ -101,6 +102,14 @@ def named(dialect: Dialect, *, lock: bool = False) -> Select[Any]:
 def of_user() -> Select[Any]:
     """All rows of ``userid`` in ``sdkappid``, in holder order."""
     return select(*h).where(_app, h.userid == bindparam("userid")).order_by(*KEY)
+
+
+@cache
+def of_users(dialect: Dialect) -> Select[Any]:
+    """All rows of a batch of users (sdkappid, userid), in no order."""
+    batch = dialect.batch(("sdkappid", int), ("userid", str))
+    mine = and_(h.sdkappid == batch.c.sdkappid, h.userid == batch.c.userid)
+    return select(*h).join_from(batch, holders, mine)
 
 
 @cache

@@ -67,6 +67,18 @@ class SqlStore:
                 for row in await connection.execute(statements.of_user(), values)
             ]
 
+    async def of_users(self, users: Sequence[Holder]) -> list[list[Record]]:
+        """See the port."""
+        rows: dict[tuple[int, str], list[Record]] = {(u.sdkappid, u.userid): [] for u in users}
+        for wanted in _cut(sorted(rows)):
+            async with self._engine.read() as connection:
+                found = await connection.execute(
+                    statements.of_users(self._dialect), self._dialect.parameters(wanted)
+                )
+                for record in map(self._memory.record, found.all()):
+                    rows[record.sdkappid, record.userid].append(record)
+        return [sorted(rows[u.sdkappid, u.userid]) for u in users]
+
     async def page(self, after: Holder | None, limit: int) -> list[Record]:
         """See the port."""
         values = {"limit": limit, **(after._asdict() if after is not None else {})}

@@ -38,6 +38,8 @@ HORIZON_CLAIMS = 6
 #: Index entries that one statement of :meth:`claim_warnings` looks at, and statements a call.
 WARNING_WINDOW = 8_000
 WARNING_WINDOWS = 4
+#: For who would rather not wait at all.
+_SHORT_LOCKS = "SET LOCAL lock_timeout=500"
 
 Place = tuple[int, int]
 #: Of an app and a userid: up to which second its sigs are known to be dead.
@@ -93,35 +95,52 @@ class SqlTransaction:
 
     async def lock(self, holders: Sequence[Holder]) -> list[Record]:
         """See the port. One statement where all rows exist."""
-        wanted = sorted(set(holders))
-        rows = await self._locked_if_all_there(wanted)
+        rows = await self._all_locked(sorted(set(holders)))
+        return [rows[holder] for holder in holders]
+
+    async def try_lock(self, holders: Sequence[Holder]) -> list[Record | None]:
+        """See the port. A row that another transaction is about to make is waited for, for a
+        moment: only its end tells whether there is one."""
+        rows = await self._all_locked(sorted(set(holders)), skip=True)
+        return [rows.get(holder) for holder in holders]
+
+    async def _all_locked(
+        self, wanted: Sequence[Holder], *, skip: bool = False
+    ) -> dict[Holder, Record]:
+        rows = await self._locked_if_all_there(wanted, skip=skip)
         if len(rows) < len(wanted):
             missing = [holder for holder in wanted if holder not in rows]
+            if skip and self._dialect is not SQLITE:
+                await self._connection.exec_driver_sql(_SHORT_LOCKS)
             await self._connection.execute(
                 statements.make_missing(self._dialect), self._dialect.parameters(missing)
             )
-            rows = await self._locked(wanted)
-        return [rows[holder] for holder in holders]
+            rows = await self._locked(wanted, skip=skip)
+        return rows
 
-    async def _locked_if_all_there(self, wanted: Sequence[Holder]) -> dict[Holder, Record]:
+    async def _locked_if_all_there(
+        self, wanted: Sequence[Holder], *, skip: bool
+    ) -> dict[Holder, Record]:
         """The rows that exist; locked if none is missing, else not (on SQLite we are alone).
 
         Who held some and then made others could wait for one who made those and waits for
         the first. New rows come before locks, so that this cannot be.
         """
         if self._dialect is SQLITE or len(wanted) < 2:
-            return await self._locked(wanted)
+            return await self._locked(wanted, skip=skip)
         async with self._connection.begin_nested() as before:
-            rows = await self._locked(wanted)
+            rows = await self._locked(wanted, skip=skip)
             if len(rows) < len(wanted):
                 await before.rollback()
         return rows
 
-    async def _locked(self, wanted: Sequence[Holder]) -> dict[Holder, Record]:
+    async def _locked(
+        self, wanted: Sequence[Holder], *, skip: bool = False
+    ) -> dict[Holder, Record]:
         if not wanted:
             return {}
         found = await self._connection.execute(
-            statements.named(self._dialect, lock=True), self._dialect.parameters(wanted)
+            statements.named(self._dialect, lock=True, skip=skip), self._dialect.parameters(wanted)
         )
         return {record.holder: record for record in map(self._memory.record, found.all())}
 
