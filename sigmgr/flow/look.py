@@ -72,6 +72,7 @@ class Look:
         self._keys, self._since = look.keys, int(look.second) - LOOK_BACK
         self._revocations.looked(started)
         self._tell_second(look.second)
+        log.info("revocations that still matter were loaded", action="loaded", count=count)
         return count
 
     async def once(self, now: int) -> None:

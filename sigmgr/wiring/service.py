@@ -22,14 +22,11 @@ from sigmgr.push.gateway import Gateway
 from sigmgr.push.shards import ShardChannels
 from sigmgr.scheduler import Job, Ticker
 from sigmgr.settings import Settings
-from sigmgr.telemetry import get_logger
 from sigmgr.wiring.clock import wall_clock
 from sigmgr.wiring.desk import Desk, open_desk
 from sigmgr.wiring.doors import doors_of
 from sigmgr.wiring.jobs import jobs_of
 from sigmgr.wiring.looking import look_of
-
-log = get_logger("sigmgr.service")
 
 #: The server cuts a drain that takes half of the time to stop; some of that is for its end.
 _DRAIN_SHARE = 0.4
@@ -108,8 +105,7 @@ async def open_service(
                 channels.add(listener)
                 desk.base.revocations.add(listener)
         look = look_of(desk, health, near)
-        count = await look.load(clock())
-        log.info("revocations that still matter were loaded", action="loaded", count=count)
+        await look.load(clock())
         stack.push_async_callback(channels.aclose)
         doors = doors_of(
             desk,
@@ -121,8 +117,8 @@ async def open_service(
             health=health,
         )
         ticker = Ticker(clock)
-        ticker.add(jobs_of(desk, roles, lambda: ticker.stopping))
-        ticker.add([Job("look", settings.scheduler.look_every, look.once)])
+        look_job = Job("look", settings.scheduler.look_every, look.once)
+        ticker.add([look_job, *jobs_of(desk, roles, lambda: ticker.stopping)])
         yield Service(
             desk=desk,
             doors=doors,
