@@ -93,7 +93,6 @@ async def open_service(
     _refuse_memory_of_one(settings, roles)
     async with AsyncExitStack() as stack:
         desk = await stack.enter_async_context(open_desk(settings, clock, serving=True))
-        assert desk.redis is not None
         near = _near(settings) if API in roles else None
         health = Health(time.monotonic)
         tickets = Tickets(desk.base.master.derive("tickets"))
