@@ -46,10 +46,11 @@ class BatchHistogram(Collector):
 
 
 #: Sigs made. Follows the forecast; ``result="failed"`` above a few per mille wants a look,
-#: ``reason="Emergency"`` or ``"Expired"`` should stay at nothing.
+#: ``reason="Emergency"`` or ``"Expired"`` should stay at nothing. ``result="held"``: asked for
+#: while the clocks disagreed.
 ISSUED = Counter(
     "sigmgr_issued",
-    "Sigs made or failed, by app, reason and result",
+    "Sigs made, failed or held, by app, reason and result",
     ["app", "reason", "result"],
     registry=REGISTRY,
 )
@@ -93,6 +94,19 @@ LATE = Counter("sigmgr_late", "Calls left because they took too long", ["lane"],
 
 #: Acks of clients. Should follow the renewals of connected users within seconds.
 ACKS = Counter("sigmgr_acks", "Acks of clients, by result", ["result"], registry=REGISTRY)
+
+#: Jumps of this machine's clock against monotonic time. One now and then is somebody's hand or
+#: a virtual machine that stood still; several a day: two programs set the clock.
+CLOCK_JUMPS = Counter("sigmgr_clock_jumps", "Jumps of this machine's clock", registry=REGISTRY)
+
+#: Seconds by which this machine's clock is ahead of the database's. Beyond a second or two NTP
+#: is missing somewhere; beyond clock.tolerance ordinary signing is held (1 while it is).
+CLOCK_APART = Gauge(
+    "sigmgr_clock_apart_seconds",
+    "Seconds of this machine's clock ahead of the database's",
+    registry=REGISTRY,
+)
+CLOCK_HELD = Gauge("sigmgr_clock_held", "Ordinary signing is held", registry=REGISTRY)
 
 
 def get_logger(name: str) -> Any:

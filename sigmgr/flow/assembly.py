@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from sigmgr.flow.commit import Commit
@@ -22,7 +23,8 @@ from sigmgr.ports import Cache, Draw, Janitor, Looks, Outbox, Registry, Signer, 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ports:
-    """The outside of the flows, and what of revocations this process knows."""
+    """The outside of the flows, and what of revocations this process knows. ``ordinary``:
+    sigs may be signed now whose time has not run out yet."""
 
     registry: Registry
     store: Store
@@ -33,6 +35,7 @@ class Ports:
     signer: Signer
     draw: Draw
     revocations: Revocations
+    ordinary: Callable[[], bool] = lambda: True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +60,7 @@ def assemble(
 ) -> Flows:
     """Join them. ``batch`` and ``lanes`` bound a renewal round, ``gather_acks_for`` is in
     seconds."""
-    commit = Commit(ports.signer, ports.draw)
+    commit = Commit(ports.signer, ports.draw, ports.ordinary)
     relay = Relay(ports.store, ports.outbox, ports.cache, ports.signer)
     teller = Teller(relay)
     seen = Seen(ports.store, ports.registry)
@@ -153,6 +156,7 @@ def _renew(ports: Ports, commit: Commit, teller: Teller, *, batch: int, lanes: i
         commit=commit,
         teller=teller,
         draw=ports.draw,
+        ordinary=ports.ordinary,
         limit=batch,
         lanes=lanes,
     )

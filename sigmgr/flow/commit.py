@@ -6,7 +6,8 @@ one event per sig. What can be told of it (cache, channels) follows after the co
 
 Rules held here (DESIGN section 4): 2 and 3 (newer, never shorter), 7 (the guard), 8 (the
 signer checks every result against its facts before it hands it out), 9 (one event), 10 (a
-failure is written with its backoff), 13 (the key's state is read in this transaction).
+failure is written with its backoff), 13 (the key's state is read in this transaction), 21
+(while the clocks disagree, nothing is made but in the emergency lane).
 
 Not here: why a sig is reissued (``model/decision``), and telling it (``flow/relay``).
 """
@@ -22,7 +23,7 @@ from typing import NamedTuple, TypeVar
 
 import msgspec
 
-from sigmgr.model import errors, timing
+from sigmgr.model import decision, errors, timing
 from sigmgr.model.event import Event, EventType
 from sigmgr.model.holder import Holder
 from sigmgr.model.policy import Policy
@@ -40,6 +41,9 @@ from sigmgr.ports import Announcement, Draw, Signer, Transaction
 from sigmgr.telemetry import ISSUED
 
 T = TypeVar("T")
+
+#: After so many seconds a caller may try again; nobody knows how long clocks disagree.
+_CLOCKS_AGREE_IN = 5
 
 
 class Work(NamedTuple):
@@ -130,11 +134,18 @@ def announcement_of(record: Record, now: int, current: Current | None) -> Announ
 
 
 class Commit:
-    """Makes sigs real inside a transaction that the caller opened and holds the locks in."""
+    """Makes sigs real inside a transaction that the caller opened and holds the locks in.
 
-    def __init__(self, signer: Signer, draw: Draw) -> None:
+    ``ordinary`` says whether this process knows the second well enough for any sig; where it
+    does not, works that are not urgent get ClockApart.
+    """
+
+    def __init__(
+        self, signer: Signer, draw: Draw, ordinary: Callable[[], bool] = lambda: True
+    ) -> None:
         self._signer = signer
         self._draw = draw
+        self._ordinary = ordinary
 
     async def make(self, tx: Transaction, works: Sequence[Work], now: int) -> list[Made]:
         """Sign the next sig of each. Writes nothing: see :meth:`write`.
@@ -143,7 +154,13 @@ class Commit:
         where this process's keys are out of date: see :func:`with_fresh_keys`.
         """
         keys = await self._signing_keys(tx, {work.record.sdkappid for work in works})
-        planned = [self._plan(work, keys[work.record.sdkappid], now) for work in works]
+        held = not self._ordinary()
+        planned = [
+            errors.ClockApart(retry_after=_CLOCKS_AGREE_IN)
+            if held and not decision.is_urgent(work.record, work.policy, now)
+            else self._plan(work, keys[work.record.sdkappid], now)
+            for work in works
+        ]
         facts = [plan.facts for plan in planned if isinstance(plan, Record)]
         signed = zip(facts, await self._signer.sign(facts) if facts else [], strict=True)
         made = []
@@ -237,11 +254,18 @@ class Commit:
     @staticmethod
     def _count(works: Sequence[Work], made: Sequence[Made]) -> None:
         tally = Counter(
-            (work.record.sdkappid, work.reason, one.current is not None)
+            (work.record.sdkappid, work.reason, _result(one))
             for work, one in zip(works, made, strict=True)
         )
-        for (app, reason, ok), n in tally.items():
-            ISSUED.labels(str(app), reason.value, "ok" if ok else "failed").inc(n)
+        for (app, reason, result), n in tally.items():
+            ISSUED.labels(str(app), reason.value, result).inc(n)
+
+
+def _result(made: Made) -> str:
+    """What was held is no failure: it is made when the clocks agree."""
+    if made.error is None:
+        return "ok"
+    return "held" if isinstance(made.error, errors.ClockApart) else "failed"
 
 
 async def with_fresh_keys(signer: Signer, story: Callable[[], Awaitable[T]]) -> T:

@@ -3,7 +3,8 @@
 Any number of processes tick over one database at once; the row locks (others' rows are
 skipped) divide the work, and there is no leader. Fairness: the apps with due work take turns,
 each for an equal share (rule 11, ``rota``); within an app the earliest deadline goes first. A
-paused app is looked through for emergencies only (rule 6).
+paused app is looked through for emergencies only (rule 6), and so is every app while this
+machine's clock and the database's disagree (rule 21).
 
 A failure is written into the row with its backoff (rule 10); the next tick that finds it
 due tries again. Nothing here decides why: that is ``model/decision``.
@@ -14,6 +15,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from types import NoneType
 
 from sigmgr.flow.commit import (
     Commit,
@@ -38,20 +40,25 @@ from sigmgr.telemetry import REMAINING, get_logger
 
 log = get_logger("sigmgr.renew")
 
+#: No failure of the renewal itself: it was made, or waits for the clocks to agree.
+_FINE = (NoneType, errors.ClockApart)
+
 
 @dataclass(slots=True)
 class Tally:
-    """What a tick did: holders renewed, failed, put to rest, looked at again later."""
+    """What a tick did: holders renewed, failed, put to rest, looked at again later, and held
+    until the clocks agree."""
 
     renewed: int = 0
     failed: int = 0
     rested: int = 0
     kept: int = 0
+    held: int = 0
     problems: list[Exception] = field(default_factory=list)
 
     @property
     def total(self) -> int:
-        return self.renewed + self.failed + self.rested + self.kept
+        return self.renewed + self.failed + self.rested + self.kept + self.held
 
 
 class Renew:
@@ -66,6 +73,7 @@ class Renew:
         commit: Commit,
         teller: Teller,
         draw: Draw,
+        ordinary: Callable[[], bool] = lambda: True,
         limit: int = 1000,
         lanes: int = 1,
     ) -> None:
@@ -75,6 +83,7 @@ class Renew:
         self._commit = commit
         self._teller = teller
         self._draw = draw
+        self._ordinary = ordinary
         self._limit = limit
         self._lanes = lanes
 
@@ -159,7 +168,8 @@ class Renew:
 
     async def _batch(self, app: App, share: int, now: int, tally: Tally) -> tuple[int, Telling]:
         async with self._store.transaction() as tx:
-            records = await tx.claim_due(app.sdkappid, now, share, emergency_only=app.paused)
+            urgent = app.paused or not self._ordinary()
+            records = await tx.claim_due(app.sdkappid, now, share, emergency_only=urgent)
             telling = await self._handle(tx, app, records, now, tally) if records else Telling()
         return len(records), telling
 
@@ -188,11 +198,15 @@ class Renew:
                 later.append((record._replace(due_at=record.renew_at), record.issued_at))
                 tally.kept += 1
         made = await self._commit.make(tx, works, now) if works else []
-        tell = await self._commit.write(tx, list(zip(works, made, strict=True)), now)
-        failed = [pair for pair in zip(works, made, strict=True) if pair[1].error is not None]
+        pairs = list(zip(works, made, strict=True))
+        tell = await self._commit.write(tx, pairs, now)
+        # What is held stays due, as if it had not been claimed.
+        held = sum(isinstance(one.error, errors.ClockApart) for one in made)
+        failed = [pair for pair in pairs if not isinstance(pair[1].error, _FINE)]
         tell = joined([tell, await self._fail(tx, app, failed, later, now)])
         tally.failed += len(failed)
-        tally.renewed += len(works) - len(failed)
+        tally.held += held
+        tally.renewed += len(works) - len(failed) - held
         REMAINING.observe_all(
             max(0, work.record.expires_at - now) / max(1, work.record.ttl) for work in works
         )

@@ -122,6 +122,14 @@ def is_idle(i: Input) -> Decision | None:
     return None
 
 
+def is_urgent(record: Record, policy: Policy, now: int) -> bool:
+    """In the emergency lane, which nothing stops (rule 6): a sig that was not taken back, and
+    has run out or soon will. Judged by the facts, whatever else speaks for its next sig."""
+    if record.issued_at <= record.revoked_at:
+        return False
+    return timing.in_emergency(policy.spans(record.ttl), record.expires_at, now)
+
+
 REQUEST_CHAIN: tuple[Check, ...] = (
     in_revoke_pause,
     is_missing,

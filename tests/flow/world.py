@@ -64,6 +64,7 @@ class World:
         self, engine: object, redis: RedisParts, apps: Apps, ring: KeyRing, master: MasterKey
     ) -> None:
         self.clock = ManualClock(NOW)
+        self.ordinary = True
         self.plan = Switch()
         self.redis = redis
         self.apps = apps
@@ -93,6 +94,7 @@ class World:
                 store=Faulty(self.witness, self.plan, "store"),
                 looks=Faulty(self.looks, self.plan, "looks"),
                 revocations=self.revocations,
+                ordinary=lambda: self.ordinary,
                 outbox=Faulty(self.outbox, self.plan, "outbox"),
                 janitor=Faulty(self.janitor, self.plan, "janitor"),
                 cache=Faulty(self.cache, self.plan, "cache"),

@@ -15,7 +15,7 @@ SigmgrError                     code, text, advice, retryable
 │   ├── AlreadyReplaced, AppExists, KeyExists, KeyStateConflict
 ├── RevokePause                 a user was just revoked; wait ``retry_after`` seconds
 ├── UnavailableError            a part is missing now; retry later
-│   ├── NoSigningKey, KeyChanged, SigningFailed, AskedTooOften,
+│   ├── NoSigningKey, KeyChanged, SigningFailed, AskedTooOften, ClockApart,
 │   │   StoreUnavailable, CacheUnavailable, Stopping
 └── SetupError                  the operator must act before sigmgr can run
     ├── BadSettings, WrongMasterKey, NotMigrated, AddressInUse, MasterKeyMissing
@@ -81,6 +81,7 @@ from sigmgr.model.errors.state import (
 from sigmgr.model.errors.unavailable import (
     AskedTooOften,
     CacheUnavailable,
+    ClockApart,
     KeyChanged,
     NoSigningKey,
     SigningFailed,
@@ -109,6 +110,7 @@ __all__ = [
     "BadTtl",
     "BadUserId",
     "CacheUnavailable",
+    "ClockApart",
     "ConflictError",
     "DeniedError",
     "HolderUnknown",

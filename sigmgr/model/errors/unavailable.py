@@ -40,6 +40,16 @@ class AskedTooOften(UnavailableError):
     advice = "Ask for one room with one set of privileges; try again in a second."
 
 
+class ClockApart(UnavailableError):
+    """This machine's clock and the database's disagree; only sigs near expiry are signed."""
+
+    code = "clock-apart"
+    advice = (
+        "Synchronise the clocks (NTP); /readyz and 'sigmgr doctor' say which one differs. It"
+        " goes on by itself when they agree."
+    )
+
+
 class StoreUnavailable(UnavailableError):
     """The database does not answer."""
 
