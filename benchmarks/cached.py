@@ -11,14 +11,12 @@ import asyncio
 import time
 
 from benchmarks.rows import Options, Row
-from benchmarks.stage import SDKAPPID, SECRET, valkey
+from benchmarks.stage import SDKAPPID, SECRET, cache_over, valkey
 from sigmgr.cache.client import open_redis
-from sigmgr.cache.sigs import SigCache
 from sigmgr.model import keys, usersig
 from sigmgr.model.holder import Holder
 from sigmgr.model.policy import FULL_LIFE
 from sigmgr.model.sig import Current, Format, Reason, SigFacts
-from sigmgr.model.wire import Layout
 
 COUNT = 100_000
 
@@ -69,7 +67,7 @@ def made(issued_at: int, count: int) -> list[Current]:
 async def _put(sigs: list[Current], now: int) -> None:
     redis = await open_redis(valkey().url, monotonic=time.monotonic, total_timeout=30)
     try:
-        cache = SigCache(redis, Layout(), serve_until=lambda current: current.expires_at)
+        cache = cache_over(redis)
         await cache.put(sigs, now)
     finally:
         await redis.aclose()

@@ -17,8 +17,13 @@ from typing import Any
 import psycopg
 
 from sigmgr import wiring
+from sigmgr.cache.client import RedisParts
+from sigmgr.cache.sigs import SigCache
+from sigmgr.keys.cached import CachedValues
+from sigmgr.keys.sealing import MasterKey
 from sigmgr.model.policy import FULL_LIFE, Policy
 from sigmgr.model.sig import Format
+from sigmgr.model.wire import Layout
 from sigmgr.settings import Settings
 from sigmgr.store import migrate
 from tests.servers import PostgresServer, RedisServer
@@ -63,6 +68,13 @@ def valkey() -> RedisServer:
     server = RedisServer()
     server.start()
     return server
+
+
+def cache_over(redis: RedisParts) -> SigCache:
+    """The cache as the service has it: values are sealed."""
+    layout = Layout()
+    values = CachedValues(MasterKey.from_base64(MASTER_KEY).derive, layout)
+    return SigCache(redis, layout, values=values, serve_until=lambda current: current.expires_at)
 
 
 @dataclass(frozen=True, slots=True)

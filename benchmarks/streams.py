@@ -30,14 +30,13 @@ import uvloop
 from benchmarks.cached import made
 from benchmarks.children import Child
 from benchmarks.rows import Options, Row, alternate_async
-from benchmarks.stage import MASTER_KEY, SDKAPPID, House, build, valkey
+from benchmarks.stage import MASTER_KEY, SDKAPPID, House, build, cache_over, valkey
 from sigmgr.cache.client import open_redis
 from sigmgr.cache.sigs import SigCache
 from sigmgr.keys.sealing import MasterKey
 from sigmgr.model.event import Event, EventType
 from sigmgr.model.sig import Current
 from sigmgr.model.ticket import Tickets
-from sigmgr.model.wire import Layout
 from sigmgr.ports import Announcement
 
 STREAMS = 5000
@@ -109,7 +108,7 @@ async def _round(house: House) -> Found:
             valkey().url, monotonic=time.monotonic, total_timeout=30, socket_timeout=30
         )
         try:
-            cache = SigCache(redis, Layout(), serve_until=lambda current: current.expires_at)
+            cache = cache_over(redis)
             announcer = _Announcer(cache)
             found = await alternate_async(
                 WAVES, lambda: ours.wave(announcer), lambda: bare.wave(bare.post)

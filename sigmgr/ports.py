@@ -232,6 +232,16 @@ class Announcement(NamedTuple):
     current: Current | None
 
 
+class Values(Protocol):
+    """A sig as the bytes that lie in Redis and travel on its channels."""
+
+    def encode(self, current: Current) -> bytes: ...
+
+    def decode(self, holder: Holder, value: bytes) -> Current | None:
+        """None for a tombstone, and for what cannot be read or must not be believed."""
+        ...
+
+
 class Cache(Protocol):
     """Redis as a cache and as the way to gateways. Losing all of it costs CPU, not data."""
 

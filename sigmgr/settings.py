@@ -42,11 +42,13 @@ class Database(Section):
 class Redis(Section):
     """``memory://``, ``redis://``, ``rediss://``, ``redis+cluster://``, ``redis+sentinel://``.
 
-    ``shards`` is part of the key layout: every process must use the same number.
+    ``shards`` is part of the key layout: every process must use the same number. ``seal``:
+    cached sigs are encrypted under the master key.
     """
 
     url: SecretStr = SecretStr("memory://")
     shards: Annotated[int, Field(ge=1, le=16384)] = 64
+    seal: bool = True
     protocol: Literal[2, 3] = 3
     timeout: Seconds = 1.0
     pool_size: Annotated[int, Field(ge=1, le=1000)] = 50

@@ -92,6 +92,12 @@ DRIFT = Counter("sigmgr_cache_drift", "Cached sigs older than the store's", regi
 #: asked for. Anything but nothing: the database hangs, or rows are locked for long.
 LATE = Counter("sigmgr_late", "Calls left because they took too long", ["lane"], registry=REGISTRY)
 
+#: Values in Redis that were taken for none. ``unsealed`` comes after the seal was switched on
+#: and goes to nothing; ``damaged``: something with another master key writes there too.
+UNREAD = Counter(
+    "sigmgr_cache_unread", "Values in Redis that could not be read", ["why"], registry=REGISTRY
+)
+
 #: Acks of clients. Should follow the renewals of connected users within seconds.
 ACKS = Counter("sigmgr_acks", "Acks of clients, by result", ["result"], registry=REGISTRY)
 

@@ -107,6 +107,11 @@ class RedisParts:
         self.breaker.succeeded()
         return answer
 
+    async def time(self) -> float:
+        """Redis's own Unix time, to compare clocks with. Raises CacheUnavailable."""
+        seconds, micros = await self.run(lambda client: client.time())
+        return float(seconds) + float(micros) / 1e6
+
     def _enter(self) -> None:
         if not self.breaker.enter():
             raise errors.CacheUnavailable("Redis did not answer a moment ago")

@@ -1,10 +1,10 @@
-"""The two Lua scripts that run inside Redis, and how they are sent.
+"""The three Lua scripts that run inside Redis, and how they are sent.
 
 Rules:
 1. Every key of one call is of one shard, so a call never crosses slots of a cluster.
 2. Only what every Redis since 6.2, Valkey and fakeredis have: no struct, cjson, cmsgpack.
    issued_at is read from bytes 2 to 5 of a value as a number, whole seconds as bytes.
-3. Both may run twice with the same effect on sigs; an announcement told twice is told
+3. All may run twice with the same effect on sigs; an announcement told twice is told
    twice, which readers bear.
 4. A server that lost its scripts answers NOSCRIPT; only those calls are sent again, in full
    text, which also loads the script. No round trip asks beforehand.
@@ -45,6 +45,18 @@ end
 return written
 """
 )
+
+#: KEYS: sigs. ARGV, three for each: the value that was read and is of no use, one to put in
+#: its place, seconds to live. A writer may have been quicker; then nothing is done.
+REPLACE: Final = """
+for i, key in ipairs(KEYS) do
+  local at = 3 * i - 2
+  if redis.call('GET', key) == ARGV[at] then
+    redis.call('SET', key, ARGV[at + 1], 'EX', ARGV[at + 2])
+  end
+end
+return 0
+"""
 
 #: What an announcement asks of the cached sig: put if newer, bury, look, nothing.
 PUT_IF_NEWER: Final = ord("p")
@@ -113,7 +125,8 @@ return said
 )
 
 _SHA: Final = {
-    text: sha1(text.encode(), usedforsecurity=False).hexdigest() for text in (PUT, ANNOUNCE)
+    text: sha1(text.encode(), usedforsecurity=False).hexdigest()
+    for text in (PUT, REPLACE, ANNOUNCE)
 }
 
 

@@ -8,39 +8,52 @@ Rules:
 3. An entry lives until ``serve_until(current)``, as a relative time to live, so that it holds
    under any clock; one that is already past that is not written. Redis may still answer it
    late: callers check what they get.
-4. What cannot be read is a miss and is counted.
+4. What cannot be read is a miss, is counted, and makes room: by its head it would keep its
+   place against a readable one of the same second. A tombstone of the second before takes
+   it for a while, so that no slow writer puts an older one there.
 5. One script call per shard; the calls of a batch travel together.
 
-What this does not do: derive sigs, look into the store, or read a clock.
+What this does not do: derive sigs, know how a value is sealed, look into the store, or read
+a clock.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 from sigmgr.cache import scripts
 from sigmgr.cache.client import RedisParts
 from sigmgr.cache.scripts import Call
-from sigmgr.model import values, wire
+from sigmgr.model import errors, wire
 from sigmgr.model.event import Event, EventType
 from sigmgr.model.holder import Holder
 from sigmgr.model.sig import Current
-from sigmgr.ports import Announcement
+from sigmgr.model.values import VERSION, is_tombstone, tombstone
+from sigmgr.ports import Announcement, Values
+from sigmgr.telemetry import get_logger
+
+log = get_logger("sigmgr.cache")
 
 #: So many keys or events travel together; a time-out is meant for about this much work.
 _CHUNK: Final = 1000
 _FIRST: Final = 125
 
+_VERSION: Final = bytes([VERSION])
+#: So many bytes of a value the scripts read.
+_COMPARED: Final = 5
+#: Longer than anybody's way from a read to a put.
+_ROOM_SECONDS: Final = 60
 _REVOKED: Final = EventType.REVOKED.value
 _NEW_SIG: Final = frozenset({EventType.ISSUED.value, EventType.RENEWED.value})
 
 
 class SigCache:
-    """``serve_until`` answers the Unix second from which a sig may no longer be served without
-    a look into the store. ``tombstone_ttl`` outlives any writer that read before a revocation.
-    A shard's stream keeps so many entries, and none for much longer than ``stream_seconds``:
-    an entry may have a thousand events.
+    """``values`` makes and reads what lies in Redis. ``serve_until`` answers the Unix second
+    from which a sig may no longer be served without a look into the store. ``tombstone_ttl``
+    outlives any writer that read before a revocation. A shard's stream keeps so many entries,
+    and none for much longer than ``stream_seconds``: an entry may have a thousand events.
     """
 
     def __init__(
@@ -48,6 +61,7 @@ class SigCache:
         redis: RedisParts,
         layout: wire.Layout,
         *,
+        values: Values,
         serve_until: Callable[[Current], int],
         tombstone_ttl: int = 3600,
         stream_length: int = 10_000,
@@ -55,6 +69,7 @@ class SigCache:
     ) -> None:
         self._redis = redis
         self._layout = layout
+        self._values = values
         self._serve_until = serve_until
         self._tombstone_ttl = tombstone_ttl
         self._stream_length = stream_length
@@ -66,12 +81,11 @@ class SigCache:
         """In the order asked. Raises CacheUnavailable."""
         if len(holders) == 1:
             key = self._layout.sig_key(holders[0])
-            return [self._read(holders[0], await self._redis.run(lambda c: c.get(key)))]
+            return await self._read(holders, [await self._redis.run(lambda c: c.get(key))])
         found: list[Current | None] = []
         for chunk in _chunks(holders):
             fetch = self._fetch_by_shard if self._redis.cluster else self._fetch
-            raw = await fetch(chunk)
-            found.extend(map(self._read, chunk, raw))
+            found += await self._read(chunk, await fetch(chunk))
         return found
 
     async def put(self, currents: Sequence[Current], now: int) -> None:
@@ -85,7 +99,7 @@ class SigCache:
                 shard = self._layout.shard(current.holder)
                 call = calls.setdefault(shard, Call([], []))
                 call.keys.append(self._layout.sig_key_in(shard, current.holder))
-                call.args += (current.issued_at, (until - now) * 1000, values.encode(current))
+                call.args += (current.issued_at, (until - now) * 1000, self._values.encode(current))
             await self._run(scripts.PUT, list(calls.values()))
 
     async def announce(self, batch: Sequence[Announcement], now: int) -> list[bool]:
@@ -111,11 +125,6 @@ class SigCache:
     async def ping(self) -> None:
         """Raises CacheUnavailable."""
         await self._redis.run(lambda client: client.ping())
-
-    async def redis_time(self) -> float:
-        """Redis's own Unix time, to compare clocks with. Raises CacheUnavailable."""
-        seconds, micros = await self._redis.run(lambda client: client.time())
-        return float(seconds) + float(micros) / 1e6
 
     async def drop(self, holders: Sequence[Holder]) -> int:
         """Forget these holders' sigs and tombstones; answers how many there were."""
@@ -154,11 +163,11 @@ class SigCache:
         if current is not None and event.type != _REVOKED:
             seconds = self._serve_until(current) - now
             if seconds > 0:
-                return scripts.PUT_IF_NEWER, seconds, values.encode(current)
+                return scripts.PUT_IF_NEWER, seconds, self._values.encode(current)
         elif event.type == _REVOKED:
-            return scripts.BURY, self._tombstone_ttl, values.tombstone(event.issued_at)
+            return scripts.BURY, self._tombstone_ttl, tombstone(event.issued_at)
         elif event.type in _NEW_SIG and event.expires_at > now:
-            return scripts.LOOK, 0, values.tombstone(event.issued_at)
+            return scripts.LOOK, 0, tombstone(event.issued_at)
         return scripts.NOTHING, 0, b""
 
     async def _run(self, script: str, calls: Sequence[Call]) -> list[Any]:
@@ -192,13 +201,38 @@ class SigCache:
                 found[i] = value
         return found
 
-    def _read(self, holder: Holder, value: bytes | None) -> Current | None:
-        if value is None:
-            return None
-        current = values.decode(holder, value)
-        if current is None and not values.is_tombstone(value):
-            self.damaged += 1
-        return current
+    async def _read(
+        self, holders: Sequence[Holder], raw: Sequence[bytes | None]
+    ) -> list[Current | None]:
+        found: list[Current | None] = []
+        unread: list[tuple[Holder, bytes]] = []
+        for holder, value in zip(holders, raw, strict=True):
+            current = None if value is None else self._values.decode(holder, value)
+            if current is None and value is not None and not is_tombstone(value):
+                unread.append((holder, value))
+            found.append(current)
+        if unread:
+            await self._make_room(unread)
+        return found
+
+    async def _make_room(self, unread: Sequence[tuple[Holder, bytes]]) -> None:
+        """Where these could not be read, let those of the same second be put."""
+        if not self.damaged:
+            text = "cached values could not be read; sigmgr_cache_unread counts them"
+            log.warning(text, action="unread", count=len(unread))
+        self.damaged += len(unread)
+        calls: dict[int, Call] = {}
+        for holder, value in unread:
+            # What has no such head counts for nothing with the scripts, and is written over.
+            if value[:1] == _VERSION and len(value) >= _COMPARED:
+                issued_at = int.from_bytes(value[1:_COMPARED], "big")
+                before = tombstone(max(issued_at - 1, 0))
+                shard = self._layout.shard(holder)
+                call = calls.setdefault(shard, Call([], []))
+                call.keys.append(self._layout.sig_key_in(shard, holder))
+                call.args += (value, before, _ROOM_SECONDS)
+        with suppress(errors.CacheUnavailable):
+            await self._run(scripts.REPLACE, list(calls.values()))
 
 
 def _chunks(things: Sequence[Any]) -> Iterable[Sequence[Any]]:

@@ -156,8 +156,6 @@ async def _redis(settings: Settings) -> AsyncIterator[Finding]:
 
     from sigmgr import wiring
     from sigmgr.cache.client import open_redis
-    from sigmgr.cache.sigs import SigCache
-    from sigmgr.model.wire import Layout
 
     url = settings.redis.url.get_secret_value()
     if url.startswith("memory:"):
@@ -165,8 +163,7 @@ async def _redis(settings: Settings) -> AsyncIterator[Finding]:
         return
     parts = await open_redis(url, monotonic=time.monotonic, protocol=settings.redis.protocol)
     try:
-        cache = SigCache(parts, Layout(settings.redis.shards), serve_until=lambda c: c.expires_at)
-        theirs = await cache.redis_time()
+        theirs = await parts.time()
         yield Finding("redis", "ok", "answers")
         yield _clock("clock", theirs - wiring.wall_clock(), "Redis's")
     finally:

@@ -9,6 +9,9 @@ Rules:
    as it was is stored as text.
 2. A tombstone is a head alone: the holder's sigs issued in or before its issued_at are dead.
 3. An unknown version or damaged bytes are no value: ``None``, never an error.
+4. A sealed value (made by ``keys/cached``) has the same first five bytes, then the flags
+   ``SEALED``: a format that no sig has. So a reader without the seal finds no value, and the
+   scripts compare it as any other.
 
 What this does not do: judge whether the sig may still be served.
 """
@@ -26,9 +29,12 @@ from sigmgr.model.sig import Current, Format, Reason
 VERSION: Final = 1
 
 _HEAD: Final = Struct(">BIBIIIB")
+_FLAGS_AT: Final = 5
 _FORMATS: Final = ("", Format.V1.value, Format.V2.value)
 _FORMAT_CODES: Final = {name: code for code, name in enumerate(_FORMATS)}
 _FORMAT_MASK: Final = 0b0011
+#: The flags of a sealed value: the one code of a format that is none.
+SEALED: Final = 0b0011
 _TOMBSTONE: Final = 0b0100
 _TEXT: Final = 0b1000
 #: New reasons go to the end: the number is what lies in Redis.
@@ -77,11 +83,15 @@ def tombstone(issued_at: int) -> bytes:
 
 
 def is_tombstone(value: bytes) -> bool:
-    return len(value) == _HEAD.size and value[0] == VERSION and bool(value[5] & _TOMBSTONE)
+    return len(value) == _HEAD.size and value[0] == VERSION and bool(value[_FLAGS_AT] & _TOMBSTONE)
+
+
+def is_sealed(value: bytes) -> bool:
+    return len(value) > _FLAGS_AT and value[0] == VERSION and value[_FLAGS_AT] == SEALED
 
 
 def decode(holder: Holder, value: bytes) -> Current | None:
-    """The sig in a value, or None for a tombstone and for what cannot be read."""
+    """The sig in a value, or None for a tombstone, a sealed one and what cannot be read."""
     if len(value) <= _HEAD.size or value[0] != VERSION:
         return None
     _, issued_at, flags, expires_at, renew_at, key_id, reason = _HEAD.unpack_from(value)

@@ -29,7 +29,7 @@ from sigmgr.model.holder import Holder
 from sigmgr.model.policy import Policy
 from sigmgr.model.revocation import Revocation
 from sigmgr.model.ticket import Ticket, Tickets
-from sigmgr.ports import Clock, Draw, States
+from sigmgr.ports import Clock, Draw, States, Values
 from sigmgr.push.hub import Hub
 from sigmgr.push.lookup import trouble
 from sigmgr.push.problem import Header, problem
@@ -67,11 +67,12 @@ class Gateway:
         draw: Draw,
         policy_of: Callable[[int], Policy],
         *,
+        values: Values,
         max_streams: int = 100_000,
         reconnect_within: int = 10,
         **hub: Any,
     ) -> None:
-        self.hub = Hub(states, tickets, clock, draw, policy_of, **hub)
+        self.hub = Hub(states, tickets, clock, draw, policy_of, values=values, **hub)
         self._states = states
         self._tickets = tickets
         self._clock = clock

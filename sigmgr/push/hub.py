@@ -25,14 +25,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from itertools import chain, repeat
 
-from sigmgr.model import errors, values
+from sigmgr.model import errors
 from sigmgr.model.event import Event, EventType
 from sigmgr.model.holder import Holder, Kind, shard_of
 from sigmgr.model.policy import Policy, Spans
 from sigmgr.model.revocation import EVERY_APP, Revocation
 from sigmgr.model.sig import Current
 from sigmgr.model.ticket import Tickets
-from sigmgr.ports import Clock, Draw, States
+from sigmgr.ports import Clock, Draw, States, Values
 from sigmgr.push import message
 from sigmgr.push.courier import ADMIN, USER, Courier, Letter
 from sigmgr.push.lookup import log
@@ -55,11 +55,11 @@ _NEWER = frozenset({EventType.ISSUED.value, EventType.RENEWED.value})
 class Hub(Courier):
     """Fulfils :class:`sigmgr.ports.Listener`.
 
-    ``shards``: of how many; ``heartbeat``: seconds between comments on a quiet stream;
-    ``wide``: streams concerned within a second from which a wave is spread; ``patience``:
-    seconds after which a client that takes nothing is cut off; ``batch`` and
-    ``lookup_timeout``: of the lookups; ``stands``: whether a sig of that second may be
-    pushed, for all that this process knows of revocations.
+    ``values`` reads the sigs that come with events. ``shards``: of how many; ``heartbeat``:
+    seconds between comments on a quiet stream; ``wide``: streams concerned within a second
+    from which a wave is spread; ``patience``: seconds after which a client that takes nothing
+    is cut off; ``batch`` and ``lookup_timeout``: of the lookups; ``stands``: whether a sig of
+    that second may be pushed, for all that this process knows of revocations.
     """
 
     def __init__(
@@ -70,6 +70,7 @@ class Hub(Courier):
         draw: Draw,
         policy_of: Callable[[int], Policy],
         *,
+        values: Values,
         shards: int = 64,
         heartbeat: int = 20,
         wide: int = 1000,
@@ -81,6 +82,7 @@ class Hub(Courier):
         super().__init__(
             states, tickets, clock, draw, policy_of, batch=batch, lookup_timeout=lookup_timeout
         )
+        self._values = values
         self._shards = shards
         self._heartbeat = heartbeat
         self._wide = wide
@@ -214,8 +216,8 @@ class Hub(Courier):
                 continue
             seconds = self._wait_in_wave(held, now)
             brought = sig and seconds < 2 and self._stands(holder, issued_at)
-            current = values.decode(holder, sig) if brought else None
-            if current is not None and now < current.renew_at:
+            current = self._values.decode(holder, sig) if brought else None
+            if current and current.issued_at == issued_at and now < current.renew_at:
                 self.write_letter(stream, held, current, self._letters)
             else:
                 self._ask_within(stream, held, seconds, now)

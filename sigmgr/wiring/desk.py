@@ -13,6 +13,7 @@ from sigmgr.cache.null import NoCache
 from sigmgr.cache.sigs import SigCache
 from sigmgr.flow.assembly import Flows, Ports, assemble
 from sigmgr.flow.registry import Apps
+from sigmgr.keys.cached import CachedValues
 from sigmgr.model.policy import Policy
 from sigmgr.model.sig import Current
 from sigmgr.model.wire import Layout
@@ -30,6 +31,7 @@ class Desk:
     flows: Flows
     redis: RedisParts | None
     layout: Layout
+    values: CachedValues
     policy_of: Callable[[int], Policy]
 
 
@@ -43,13 +45,15 @@ async def open_desk(
         base = await stack.enter_async_context(open_base(settings, clock))
         policy_of = policies(base.apps)
         layout = Layout(settings.redis.shards)
+        values = CachedValues(base.master.derive, layout, seal=settings.redis.seal)
         redis: RedisParts | None = None
         cache: Cache = NoCache()
         url = settings.redis.url.get_secret_value()
         if serving or not url.startswith("memory:"):
             redis = await _opened(settings)
             stack.push_async_callback(redis.aclose)
-            cache = SigCache(redis, layout, serve_until=serve_until_of(policy_of))
+            serve_until = serve_until_of(policy_of)
+            cache = SigCache(redis, layout, values=values, serve_until=serve_until)
         flows = assemble(
             Ports(
                 registry=base.apps,
@@ -65,7 +69,9 @@ async def open_desk(
             batch=settings.scheduler.batch,
             lanes=settings.scheduler.lanes if _is_postgres(settings) else 1,
         )
-        yield Desk(base=base, flows=flows, redis=redis, layout=layout, policy_of=policy_of)
+        yield Desk(
+            base=base, flows=flows, redis=redis, layout=layout, values=values, policy_of=policy_of
+        )
         await flows.teller.flush()
         await flows.seen.flush(clock())
 

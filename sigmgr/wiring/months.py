@@ -6,9 +6,10 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from sigmgr.cache.client import open_redis
+from sigmgr.cache.client import RedisParts, open_redis
 from sigmgr.cache.sigs import SigCache
 from sigmgr.flow.registry import Apps
+from sigmgr.keys.cached import CachedValues
 from sigmgr.keys.generate import generate, public_pem
 from sigmgr.keys.ring import KeyRing
 from sigmgr.keys.sealing import MasterKey, key_context
@@ -65,11 +66,17 @@ async def open_months(
             looks=SqlLooks(engine),
             outbox=SqlOutbox(engine),
             janitor=SqlJanitor(engine),
-            cache=SigCache(redis, Layout(8), serve_until=serve_until_of(policies(apps))),
+            cache=_cache(redis, master, apps),
             signer=ring,
             wipe=wipe,
         )
         yield Months(backends, cloud, seed=seed, days=days, holders=holders, progress=progress)
+
+
+def _cache(redis: RedisParts, master: MasterKey, apps: Apps) -> SigCache:
+    layout = Layout(8)
+    values = CachedValues(master.derive, layout)
+    return SigCache(redis, layout, values=values, serve_until=serve_until_of(policies(apps)))
 
 
 async def _furnished(catalog: Catalog, master: MasterKey) -> Cloud:

@@ -160,6 +160,7 @@ def _gateway(desk: Desk, tickets: Tickets) -> Gateway:
         desk.base.clock,
         random.random,
         desk.policy_of,
+        values=desk.values,
         max_streams=settings.gateway.max_streams,
         heartbeat=settings.gateway.heartbeat,
         shards=settings.redis.shards,

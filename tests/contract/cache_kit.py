@@ -11,6 +11,8 @@ from typing import Any
 
 from sigmgr.cache.client import RedisParts, open_redis
 from sigmgr.cache.sigs import SigCache
+from sigmgr.keys.cached import CachedValues
+from sigmgr.keys.sealing import MasterKey
 from sigmgr.model import wire
 from sigmgr.model.event import Event, EventType
 from sigmgr.model.holder import Holder
@@ -21,6 +23,9 @@ NOW = 1_900_000_000
 DAY = 86_400
 LAYOUT = wire.Layout(shards=8)
 APP = 1_400_000_001
+MASTER = MasterKey(bytes(range(32)))
+SEALED = CachedValues(MASTER.derive, LAYOUT)
+PLAIN = CachedValues(MASTER.derive, LAYOUT, seal=False)
 
 _ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789*-"
 
@@ -91,7 +96,7 @@ async def opened(url: str, **options: Any) -> AsyncIterator[RedisParts]:
 
 
 def cache_over(redis: RedisParts, **options: Any) -> SigCache:
-    return SigCache(redis, LAYOUT, **{"serve_until": serve_until, **options})
+    return SigCache(redis, LAYOUT, **{"values": SEALED, "serve_until": serve_until, **options})
 
 
 async def raw(redis: RedisParts, *command: Any) -> Any:

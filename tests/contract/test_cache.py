@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from sigmgr.cache.client import RedisParts
 from sigmgr.cache.sigs import SigCache
-from sigmgr.model import errors, values, wire
+from sigmgr.keys.cached import CachedValues
+from sigmgr.model import errors, wire
 from sigmgr.model.event import EventType
 from sigmgr.model.holder import Holder
 from sigmgr.ports import Announcement, Cache
@@ -20,6 +21,8 @@ from tests.contract.cache_kit import (
     DAY,
     LAYOUT,
     NOW,
+    PLAIN,
+    SEALED,
     cache_over,
     current,
     event,
@@ -43,15 +46,21 @@ async def redis(request: pytest.FixtureRequest) -> AsyncIterator[RedisParts]:
         yield parts
 
 
+@pytest.fixture(params=[SEALED, PLAIN], ids=["sealed", "plain"])
+def values(request: pytest.FixtureRequest) -> CachedValues:
+    made: CachedValues = request.param
+    return made
+
+
 @pytest.fixture
-def cache(redis: RedisParts) -> SigCache:
-    return cache_over(redis)
+def cache(redis: RedisParts, values: CachedValues) -> SigCache:
+    return cache_over(redis, values=values)
 
 
-async def test_it_is_a_cache(cache: SigCache) -> None:
+async def test_it_is_a_cache(cache: SigCache, redis: RedisParts) -> None:
     port: Cache = cache
     await port.ping()
-    assert abs(await cache.redis_time() - await cache.redis_time()) < 60
+    assert abs(await redis.time() - await redis.time()) < 60
 
 
 async def test_what_was_put_comes_back_in_the_order_asked(cache: SigCache) -> None:
@@ -180,7 +189,9 @@ async def test_the_stream_holds_facts_and_no_sig(cache: SigCache, redis: RedisPa
     assert sig.usersig not in repr(entries)
 
 
-async def test_a_message_brings_only_sigs_that_were_put(cache: SigCache, redis: RedisParts) -> None:
+async def test_a_message_brings_only_sigs_that_were_put(
+    cache: SigCache, redis: RedisParts, values: CachedValues
+) -> None:
     await cache.announce([told(ALICE, NOW, current(ALICE)), revoked(BOB, NOW)], NOW)
     pubsub = await redis.pubsub()
     await pubsub.subscribe(LAYOUT.channel(LAYOUT.shard(ALICE)))
@@ -224,7 +235,9 @@ async def test_the_stream_forgets_what_is_old(redis: RedisParts) -> None:
     assert await raw(redis, "XLEN", stream) < 250
 
 
-async def test_a_message_says_what_was_before_it(cache: SigCache, redis: RedisParts) -> None:
+async def test_a_message_says_what_was_before_it(
+    cache: SigCache, redis: RedisParts, values: CachedValues
+) -> None:
     shard = LAYOUT.shard(ALICE)
     mates = shard_mates(shard, 20)
     pubsub = await redis.pubsub()
@@ -272,7 +285,9 @@ async def test_damage_is_a_miss_and_is_counted(
     assert cache.damaged == 1
 
 
-async def test_another_versions_value_is_written_over(cache: SigCache, redis: RedisParts) -> None:
+async def test_another_versions_value_is_written_over(
+    cache: SigCache, redis: RedisParts, values: CachedValues
+) -> None:
     value = values.encode(current(ALICE, NOW + 100))
     await raw(redis, "SET", LAYOUT.sig_key(ALICE), b"\x09" + value[1:])
     await cache.put([current(ALICE)], NOW)

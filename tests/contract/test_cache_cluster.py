@@ -9,11 +9,14 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from sigmgr.cache.client import RedisParts
 from sigmgr.cache.sigs import SigCache
+from sigmgr.keys.cached import CachedValues
 from sigmgr.model import errors, wire
 from sigmgr.push.shards import ShardChannels
 from tests.conftest import started
 from tests.contract.cache_kit import (
+    MASTER,
     NOW,
     Ears,
     current,
@@ -85,8 +88,9 @@ def wait_for(condition: Callable[[], bool], seconds: float = 30.0) -> None:
     asyncio.run(wait())
 
 
-def over(redis: object) -> SigCache:
-    return SigCache(redis, LAYOUT, serve_until=serve_until)  # type: ignore[arg-type]
+def over(redis: RedisParts) -> SigCache:
+    values = CachedValues(MASTER.derive, LAYOUT)
+    return SigCache(redis, LAYOUT, values=values, serve_until=serve_until)
 
 
 async def come_back(cache: SigCache) -> None:
@@ -105,7 +109,7 @@ async def test_a_cluster(cluster: list[RedisServer], protocol: int) -> None:
     async with opened(f"redis+cluster://{hosts}", protocol=protocol) as redis:
         cache, ears = over(redis), AnyShard()
         await cache.ping()
-        assert await cache.redis_time() > 0
+        assert await redis.time() > 0
         channels = ShardChannels(redis, LAYOUT, draw=random.random)
         channels.add(ears)
         channels.start()

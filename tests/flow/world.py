@@ -18,6 +18,7 @@ from sigmgr.cache.sigs import SigCache
 from sigmgr.flow.assembly import Flows, Ports, assemble
 from sigmgr.flow.registry import Apps
 from sigmgr.flow.revocations import Revocations
+from sigmgr.keys.cached import CachedValues
 from sigmgr.keys.generate import generate
 from sigmgr.keys.ring import KeyRing
 from sigmgr.keys.sealing import MasterKey, key_context
@@ -76,7 +77,13 @@ class World:
         self.outbox = SqlOutbox(engine)  # type: ignore[arg-type]
         self.janitor = SqlJanitor(engine)  # type: ignore[arg-type]
         self.witness = Witness(self.store, self.clock)
-        self.cache = SigCache(redis, Layout(4), serve_until=lambda c: c.expires_at - DAY)
+        layout = Layout(4)
+        self.cache = SigCache(
+            redis,
+            layout,
+            values=CachedValues(master.derive, layout),
+            serve_until=lambda c: c.expires_at - DAY,
+        )
         self.draw = random.Random(7).random
         self.looks = SqlLooks(engine)  # type: ignore[arg-type]
         self.flows = self.process()

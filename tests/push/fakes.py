@@ -7,12 +7,16 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from sigmgr.model import errors, values
+from sigmgr.keys.cached import CachedValues
+from sigmgr.keys.sealing import MasterKey
+from sigmgr.model import errors
 from sigmgr.model.event import Event, EventType
 from sigmgr.model.holder import Holder
 from sigmgr.model.policy import Policy
 from sigmgr.model.sig import Current
 from sigmgr.model.ticket import Tickets
+from sigmgr.model.wire import Layout
+from sigmgr.ports import Values
 from sigmgr.push.gateway import Gateway
 from sigmgr.testing import ManualClock
 
@@ -20,6 +24,7 @@ NOW = 1_900_000_000
 APP = 1_400_000_000
 DAY = 86400
 TICKETS = Tickets(b"k" * 32)
+VALUES = CachedValues(MasterKey(b"k" * 32).derive, Layout())
 
 
 def user(name: str = "ann") -> Holder:
@@ -172,14 +177,27 @@ def parse(body: bytes) -> list[dict[str, Any]]:
 class House:
     """A gateway with its fakes. Time moves by :meth:`pass_time` only."""
 
-    def __init__(self, draw: float = 0.5, policy: Policy | None = None, **options: Any) -> None:
+    def __init__(
+        self,
+        draw: float = 0.5,
+        policy: Policy | None = None,
+        values: Values = VALUES,
+        **options: Any,
+    ) -> None:
         self.clock = ManualClock(NOW)
         self.states = FakeStates()
         self.policy = policy or Policy()
         self.draws: list[float] = []
         self.draw = draw
+        self.values = values
         self.gateway = Gateway(
-            self.states, TICKETS, self.clock, self._draw, lambda _: self.policy, **options
+            self.states,
+            TICKETS,
+            self.clock,
+            self._draw,
+            lambda _: self.policy,
+            values=values,
+            **options,
         )
 
     def _draw(self) -> float:
@@ -202,7 +220,7 @@ class House:
         made = sig(holder, issued_at, ttl, "NearingExpiry")
         self.states.put(made)
         if tell:
-            brought = [values.encode(made)] if bring else []
+            brought = [self.values.encode(made)] if bring else []
             self.gateway.heard(0, [event(EventType.RENEWED, holder, issued_at, ttl)], brought)
 
     async def open(self, name: str = "ann", last_event_id: bytes = b"") -> Client:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from sigmgr.model import values
+from sigmgr.keys.cached import CachedValues
+from sigmgr.keys.sealing import MasterKey
 from sigmgr.model.event import EventType
 from sigmgr.model.policy import Policy
+from sigmgr.model.wire import Layout
 from sigmgr.push import hub
 from tests.push.fakes import DAY, NOW, TICKETS, House, event, room, sig, user
 
@@ -69,13 +71,44 @@ async def test_what_is_due_again_or_damaged_is_looked_up():
     assert client.issued[-1] == newest
 
 
+def _unsealed() -> CachedValues:
+    return CachedValues(MasterKey(b"k" * 32).derive, Layout(), seal=False)
+
+
+async def test_without_the_seal_both_sides_agree_on_plain_values():
+    house = House(values=_unsealed())
+    client = await house.open()
+    house.renew(user(), NOW + 9, bring=True)
+    await house.settle()
+    assert client.issued == [NOW, NOW + 9]
+    assert house.states.lookups == []
+
+
+async def test_a_stranger_on_the_channel_puts_no_sig_into_a_clients_hands():
+    """Who can publish has neither the seal nor a sealed value for what the event says."""
+    house = House()
+    client = await house.open()
+    house.states.put(sig(user(), NOW + 9))
+    strangers = CachedValues(MasterKey(b"x" * 32).derive, Layout())
+    values = [
+        _unsealed().encode(sig(user(), NOW + 20)),
+        strangers.encode(sig(user(), NOW + 20)),
+        house.values.encode(sig(user("bob"), NOW + 20)),
+        house.values.encode(sig(user(), NOW - 20)),
+    ]
+    for at, value in enumerate(values, NOW + 20):
+        house.gateway.heard(0, [event(EventType.RENEWED, user(), at)], [value])
+        await house.settle()
+    assert client.issued == [NOW, NOW + 9]
+
+
 async def test_a_revocation_right_behind_it_has_the_last_word():
     house = House()
     client = await house.open()
     house.gateway.heard(
         0,
         [event(EventType.RENEWED, user(), NOW + 9), event(EventType.REVOKED, user(), NOW + 9)],
-        [values.encode(sig(user(), NOW + 9)), b""],
+        [house.values.encode(sig(user(), NOW + 9)), b""],
     )
     await house.settle()
     assert client.events[-1]["type"] == "sig.revoked"

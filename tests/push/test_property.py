@@ -12,7 +12,7 @@ import asyncio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sigmgr.model import errors, values
+from sigmgr.model import errors
 from sigmgr.model.event import EventType
 from tests.push.fakes import NOW, Client, House, event, room, sig, user
 
@@ -56,7 +56,7 @@ class World:
         said = event(EventType.RENEWED, holder, self.issued)
         self.told.append(said)
         if tell:
-            brought = [values.encode(made)] if self.issued % 2 else [b""]
+            brought = [self.house.values.encode(made)] if self.issued % 2 else [b""]
             self.house.gateway.heard(0, [said], brought)
 
     async def do(self, what: str, *args) -> None:
