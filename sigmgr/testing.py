@@ -7,7 +7,7 @@ store = Faulty(real_store, plan)      # plan decides before and after every call
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -27,8 +27,9 @@ class ManualClock:
 
 
 #: Called as plan(name, moment) with moment "before" or "after"; raises to inject a fault.
-#: A raise "after" is a lost answer: the call has had its effect.
-Plan = Callable[[str, str], None]
+#: A raise "after" is a lost answer: the call has had its effect. What can be awaited of its
+#: answer is awaited: a call hangs for as long as that takes.
+Plan = Callable[[str, str], Awaitable[object] | None]
 
 
 class Faulty:
@@ -52,9 +53,9 @@ class Faulty:
         if inspect.iscoroutinefunction(attribute):
 
             async def call(*args: Any, **kwargs: Any) -> Any:
-                self._plan(label, "before")
+                await self._follow(label, "before")
                 answer = await attribute(*args, **kwargs)
-                self._plan(label, "after")
+                await self._follow(label, "after")
                 return answer
 
             return call
@@ -69,9 +70,14 @@ class Faulty:
 
     @asynccontextmanager
     async def _block(self, label: str, block: Any) -> AsyncIterator[Any]:
-        self._plan(label, "before")
+        await self._follow(label, "before")
         async with block as inner:
             wrapped = inner if isinstance(inner, list) else Faulty(inner, self._plan, label)
             yield wrapped
-            self._plan(f"{label}.commit", "before")
-        self._plan(f"{label}.commit", "after")
+            await self._follow(f"{label}.commit", "before")
+        await self._follow(f"{label}.commit", "after")
+
+    async def _follow(self, label: str, moment: str) -> None:
+        hangs = self._plan(label, moment)
+        if hangs is not None:
+            await hangs

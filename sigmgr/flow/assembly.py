@@ -9,6 +9,7 @@ from sigmgr.flow.commit import Commit
 from sigmgr.flow.deliver import Deliver
 from sigmgr.flow.derive import Derive
 from sigmgr.flow.issue import Issue
+from sigmgr.flow.limits import PROMPT, Limits
 from sigmgr.flow.reconcile import Reconcile
 from sigmgr.flow.relay import Relay, Teller
 from sigmgr.flow.renew import Renew
@@ -56,16 +57,21 @@ class Flows:
 
 
 def assemble(
-    ports: Ports, *, batch: int = 1000, lanes: int = 1, gather_acks_for: float = 0.02
+    ports: Ports,
+    *,
+    batch: int = 1000,
+    lanes: int = 1,
+    gather_acks_for: float = 0.02,
+    limits: Limits = PROMPT,
 ) -> Flows:
     """Join them. ``batch`` and ``lanes`` bound a renewal round, ``gather_acks_for`` is in
-    seconds."""
+    seconds, ``limits`` are those of who asks and waits."""
     commit = Commit(ports.signer, ports.draw, ports.ordinary)
     relay = Relay(ports.store, ports.outbox, ports.cache, ports.signer)
     teller = Teller(relay)
     seen = Seen(ports.store, ports.registry)
     derive = _derive(ports)
-    issue = _issue(ports, derive, commit, teller, seen)
+    issue = _issue(ports, derive, commit, teller, seen, limits=limits)
     return Flows(
         issue=issue,
         room_keys=_room_keys(ports, derive, commit, teller),
@@ -124,7 +130,9 @@ def _reconcile(ports: Ports, derive: Derive) -> Reconcile:
     )
 
 
-def _issue(ports: Ports, derive: Derive, commit: Commit, teller: Teller, seen: Seen) -> Issue:
+def _issue(
+    ports: Ports, derive: Derive, commit: Commit, teller: Teller, seen: Seen, *, limits: Limits
+) -> Issue:
     return Issue(
         registry=ports.registry,
         store=ports.store,
@@ -134,6 +142,7 @@ def _issue(ports: Ports, derive: Derive, commit: Commit, teller: Teller, seen: S
         commit=commit,
         teller=teller,
         seen=seen,
+        limits=limits,
     )
 
 

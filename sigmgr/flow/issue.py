@@ -1,11 +1,13 @@
 """A request for a sig: cache, else store, else sign and commit. One flight per holder.
 
-The flight is single across processes by the row lock of the store (a second caller waits
-there and then finds the first one's sig), and within a process by sharing the answer.
+The flight is single across processes by the row lock of the store (a second caller looks
+again until the first lets go, and then finds its sig), and within a process by sharing the
+answer.
 
 Rules held here: 5 (nobody gets a sig with too little left while a better one can be made;
-if none can, the old one is served as long as it is valid), 7 (``replaces``), and that a
-dead Redis slows a get but never fails it.
+if none can, the old one is served as long as it is valid), 7 (``replaces``), that a dead
+Redis slows a get but never fails it, and that a database that hangs, or a row that others
+hold, keeps nobody waiting beyond the limits.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from collections.abc import Sequence
 
 from sigmgr.flow.commit import Commit, Made, Telling, Work, with_fresh_keys
 from sigmgr.flow.derive import Answer, Derive
+from sigmgr.flow.limits import Lane, Limits, pauses
 from sigmgr.flow.relay import Teller
 from sigmgr.flow.seen import Seen
 from sigmgr.model import decision, errors, timing
@@ -41,6 +44,7 @@ class Issue:
         commit: Commit,
         teller: Teller,
         seen: Seen,
+        limits: Limits,
     ) -> None:
         self._registry = registry
         self._store = store
@@ -50,6 +54,9 @@ class Issue:
         self._commit = commit
         self._teller = teller
         self._seen = seen
+        self._limits = limits
+        self._reads = Lane("sigs-read")
+        self._writes = Lane("sigs-written")
         self._flights: dict[Holder, asyncio.Future[Answer]] = {}
 
     async def current(self, holder: Holder, now: int) -> Current:
@@ -160,7 +167,8 @@ class Issue:
                 known.append((await self._registry.app(holder.sdkappid), holder))
             except errors.SigmgrError as error:
                 answers[holder] = error
-        found = await self._store.find([holder for _, holder in known])
+        asked = [holder for _, holder in known]
+        found = await self._reads.within(self._limits.valid, self._store.find(asked))
         keep: list[Record] = []
         stale: list[tuple[App, Holder]] = []
         for (app, holder), record in zip(known, found, strict=True):
@@ -182,26 +190,55 @@ class Issue:
     ) -> dict[Holder, Answer]:
         """The stale ones made anew; where that cannot be written, the old sig while it is
         valid, and an error for those alone that have none (rule 5)."""
+        asked = {holder: app for app, holder in stale}
+        vouched = await self._derive.vouched([r for r in old if r.holder in asked], now)
+        valid = {record.holder: record for record in vouched}
+        answers = await self._made_in_turns(asked, valid, now)
+        poor = [r for h, r in valid.items() if isinstance(answers[h], errors.UnavailableError)]
+        derived = await self._derive.many(poor, now)
+        return answers | {h: a for h, a in derived.items() if isinstance(a, Current)}
+
+    async def _made_in_turns(
+        self, asked: dict[Holder, App], valid: dict[Holder, Record], now: int
+    ) -> dict[Holder, Answer]:
+        """What can be made within the limit. Rows that others hold are tried again, and no
+        connection is kept meanwhile; not those whose old sig is good enough to be served."""
+        enough = {h for h, r in valid.items() if may_serve(asked[h], r, now)}
+        limit = self._limits.valid if len(valid) == len(asked) else self._limits.answer
+        answers: dict[Holder, Answer] = {}
+        error: errors.SigmgrError = errors.StoreUnavailable(
+            "another transaction holds this user's row", retry_after=1
+        )
         try:
-            return await with_fresh_keys(self._signer, lambda: self._reissue_stale(stale, now))
-        except errors.SigmgrError as error:
-            asked = {holder for _, holder in stale}
-            valid = await self._derive.vouched([r for r in old if r.holder in asked], now)
-            answers: dict[Holder, Answer] = dict.fromkeys(asked, error)
-            derived = await self._derive.many(valid, now)
-            return answers | {h: a for h, a in derived.items() if isinstance(a, Current)}
+            for pause in pauses(limit):
+                left = [(app, holder) for holder, app in asked.items() if holder not in answers]
+                answers |= await self._writes.within(limit, self._reissue_stale(left, now))
+                if asked.keys() - answers.keys() <= enough:
+                    break
+                await asyncio.sleep(pause)
+        except errors.SigmgrError as failed:
+            error = failed
+        return dict.fromkeys(asked, error) | answers
 
     async def _reissue_stale(
         self, stale: list[tuple[App, Holder]], now: int
     ) -> dict[Holder, Answer]:
-        """Under the locks: look again, wake, sign what still needs it, commit."""
+        return await with_fresh_keys(self._signer, lambda: self._reissued_if_free(stale, now))
+
+    async def _reissued_if_free(
+        self, stale: list[tuple[App, Holder]], now: int
+    ) -> dict[Holder, Answer]:
+        """Under the locks: look again, wake, sign what still needs it, commit. Nothing is
+        answered for rows that another transaction holds."""
         answers: dict[Holder, Answer] = {}
         tell = Telling()
         async with self._store.transaction() as tx:
-            records = await tx.lock([holder for _, holder in stale])
+            records = await tx.try_lock([holder for _, holder in stale])
             works: list[Work] = []
             keep: list[Record] = []
             for (app, holder), record in zip(stale, records, strict=True):
+                if record is None:
+                    continue
                 verdict = await self._derive.decide(app, record, now)
                 if verdict.verdict is Verdict.WAIT:
                     answers[holder] = _pause(app, record, now)
@@ -249,6 +286,11 @@ class Issue:
 def awake(record: Record, now: int) -> Record:
     """A dormant holder that was asked for: due again at its renewal time."""
     return record._replace(due_at=record.renew_at, seen_at=max(record.seen_at, now))
+
+
+def may_serve(app: App, record: Record, now: int) -> bool:
+    """Enough is left of a living sig to hand it out though it is due."""
+    return timing.may_serve(app.policy.spans(record.ttl), record.expires_at, now)
 
 
 def pause_left(policy: Policy, record: Record, now: int) -> int:

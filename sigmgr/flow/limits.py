@@ -17,7 +17,7 @@ What this module does not do: know what is asked, or limit Redis (``cache`` does
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from typing import Any, NamedTuple, TypeVar
 
 from sigmgr.model import errors
@@ -36,11 +36,22 @@ class Limits(NamedTuple):
     any answer at all, before a 503."""
 
     valid: float = 0.7
-    answer: float = 1.7
+    answer: float = 1.5
 
 
+#: For requests.
+PROMPT = Limits()
 #: For commands, whose user rather waits.
-PATIENT = Limits(3600.0, 3600.0)
+PATIENT = Limits(30.0, 30.0)
+
+
+def pauses(budget: float) -> Iterator[float]:
+    """Seconds to wait between tries, longer and longer, until the budget is spent."""
+    pause = 0.01
+    while budget > 0:
+        yield min(pause, budget)
+        budget -= pause
+        pause = min(2 * pause, 0.2)
 
 
 class Lane:

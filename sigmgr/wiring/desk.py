@@ -12,6 +12,7 @@ from sigmgr.cache.client import RedisParts, open_redis
 from sigmgr.cache.null import NoCache
 from sigmgr.cache.sigs import SigCache
 from sigmgr.flow.assembly import Flows, Ports, assemble
+from sigmgr.flow.limits import PATIENT, PROMPT
 from sigmgr.flow.registry import Apps
 from sigmgr.keys.cached import CachedValues
 from sigmgr.model.policy import Policy
@@ -68,6 +69,7 @@ async def open_desk(
             ),
             batch=settings.scheduler.batch,
             lanes=settings.scheduler.lanes if _is_postgres(settings) else 1,
+            limits=PROMPT if serving else PATIENT,
         )
         yield Desk(
             base=base, flows=flows, redis=redis, layout=layout, values=values, policy_of=policy_of

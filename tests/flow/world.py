@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from sigmgr.cache.client import RedisParts, open_redis
 from sigmgr.cache.sigs import SigCache
 from sigmgr.flow.assembly import Flows, Ports, assemble
+from sigmgr.flow.limits import PROMPT, Limits
 from sigmgr.flow.registry import Apps
 from sigmgr.flow.revocations import Revocations
 from sigmgr.keys.cached import CachedValues
@@ -48,11 +49,11 @@ class Switch:
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, str]] = []
-        self.fail: Callable[[str, str], None] = lambda name, moment: None
+        self.fail: Callable[[str, str], Awaitable[object] | None] = lambda name, moment: None
 
-    def __call__(self, name: str, moment: str) -> None:
+    def __call__(self, name: str, moment: str) -> Awaitable[object] | None:
         self.calls.append((name, moment))
-        self.fail(name, moment)
+        return self.fail(name, moment)
 
     def heal(self) -> None:
         self.fail = lambda name, moment: None
@@ -91,7 +92,7 @@ class World:
     def _revoked_until(self, sdkappid: int, userid: str) -> int:
         return self.revocations.until(sdkappid, userid)
 
-    def process(self) -> Flows:
+    def process(self, limits: Limits = PROMPT) -> Flows:
         """Flows with nothing in memory but what a look at start tells: nothing is revoked yet."""
         self.revocations = Revocations(time.monotonic, grace=3600)
         self.revocations.looked(time.monotonic())
@@ -110,6 +111,7 @@ class World:
             ),
             batch=50,
             gather_acks_for=0.0,
+            limits=limits,
         )
 
     async def add_app(self, sdkappid: int, policy: Policy | None = None) -> KeyInfo:
