@@ -28,8 +28,9 @@ from typing import Any, NamedTuple
 from sigmgr.flow.limits import Lane
 from sigmgr.model import errors
 from sigmgr.model.app import Token
+from sigmgr.model.shown import TOKEN_PREFIX
 
-PREFIX = "smt_"
+PREFIX = TOKEN_PREFIX
 _SECRET_BYTES = 32
 _CHARS = len(PREFIX) + 43
 _NEGATIVES = 4096

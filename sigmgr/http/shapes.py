@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from sigmgr.model.holder import ALL_PRIVILEGES, MAX_ROOM_ID, MAX_UINT32
-from sigmgr.model.policy import MAX_TTL, MIN_TTL
+from sigmgr.model.limits import MAX_TTL, MIN_TTL
 
 _AT = 1900000000
 _SIG = "eJwtzM0KgkAUBeBXkVmHXMfxD2hRK6MIKoPajpm*NFOjmKjou2e5PN*B80..."

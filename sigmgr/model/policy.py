@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from sigmgr.model import errors
+from sigmgr.model.limits import MAX_TTL, MIN_TTL
 from sigmgr.model.shown import shown
 
 MINUTE = 60
@@ -20,8 +21,6 @@ DAY = 86400
 
 #: The life that the durations of a policy are written for.
 FULL_LIFE = 90 * DAY
-MIN_TTL = 10
-MAX_TTL = 3650 * DAY
 
 
 class Spans(NamedTuple):
@@ -116,7 +115,7 @@ class Policy:
 def check_ttl(ttl: int) -> int:
     """Return it, or raise :class:`errors.BadTtl`."""
     if isinstance(ttl, bool) or not MIN_TTL <= ttl <= MAX_TTL:
-        raise errors.BadTtl(f"a lifetime of {shown(ttl)} s is outside {MIN_TTL} to {MAX_TTL}")
+        raise errors.BadTtl(f"a lifetime of {shown(ttl)} s is outside {MIN_TTL} to {MAX_TTL} s")
     return ttl
 
 

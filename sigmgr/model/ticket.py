@@ -24,8 +24,8 @@ from typing import NamedTuple
 
 from sigmgr.model import errors
 from sigmgr.model.holder import Holder
+from sigmgr.model.shown import TICKET_PREFIX
 
-_PREFIX = "t1."
 _MAC = 16
 _HEAD = struct.Struct(">III")
 _MAX_CHARS = 128
@@ -49,13 +49,13 @@ class Tickets:
     def issue(self, sdkappid: int, userid: str, issued_at: int, expires_at: int) -> str:
         body = _HEAD.pack(sdkappid, issued_at, expires_at) + userid.encode("ascii")
         text = b2a_base64(self._mac(body) + body, newline=False)
-        return _PREFIX + text.translate(_TO_URL).rstrip(b"=").decode("ascii")
+        return TICKET_PREFIX + text.translate(_TO_URL).rstrip(b"=").decode("ascii")
 
     def open(self, ticket: str, now: int) -> Ticket:
         """Raises TicketInvalid (also for a foreign ticket) or TicketExpired."""
-        if not ticket.startswith(_PREFIX) or len(ticket) > _MAX_CHARS:
+        if not ticket.startswith(TICKET_PREFIX) or len(ticket) > _MAX_CHARS:
             raise errors.TicketInvalid
-        text = ticket[len(_PREFIX) :]
+        text = ticket[len(TICKET_PREFIX) :]
         try:
             raw = urlsafe_b64decode(text + "=" * (-len(text) % 4))
         except ValueError:

@@ -38,7 +38,8 @@ from sqlalchemy import (
 )
 
 from sigmgr.model.holder import Holder
-from sigmgr.model.policy import FULL_LIFE, MAX_TTL
+from sigmgr.model.limits import MAX_TTL
+from sigmgr.model.policy import FULL_LIFE
 from sigmgr.model.sig import Record
 from sigmgr.store.dialect import TRUE, Dialect
 from sigmgr.store.tables import FORGET_AT, holders

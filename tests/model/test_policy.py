@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sigmgr.model import errors
-from sigmgr.model.policy import DAY, FULL_LIFE, HOUR, MAX_TTL, MIN_TTL, Policy
+from sigmgr.model.limits import MAX_TTL, MIN_TTL
+from sigmgr.model.policy import DAY, FULL_LIFE, HOUR, Policy
 
 
 def test_a_full_life_has_the_spans_of_the_contract() -> None:

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sigmgr.model import errors, timing
-from sigmgr.model.policy import FULL_LIFE, MAX_TTL, MIN_TTL, Policy
+from sigmgr.model.limits import MAX_TTL, MIN_TTL
+from sigmgr.model.policy import FULL_LIFE, Policy
 
 POLICY = Policy()
 ttls = st.integers(MIN_TTL, MAX_TTL)

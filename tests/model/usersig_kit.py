@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from sigmgr.model import keys
 from sigmgr.model.holder import Holder, Room
+from sigmgr.model.limits import MAX_TTL, MIN_TTL
 from sigmgr.model.sig import SigFacts
 
 APP = 1400000000
@@ -63,7 +64,7 @@ rooms = st.one_of(
     st.integers(1, 4294967294).map(lambda number: Room(id=number)),
     st.text(ROOM_NAME_ALPHABET, min_size=1, max_size=64).map(lambda text: Room(name=text)),
 )
-times = st.tuples(st.integers(1, 2**31), st.integers(1, 2**31 - 1))
+times = st.tuples(st.integers(1, 2**31), st.integers(MIN_TTL, MAX_TTL))
 
 
 @st.composite

@@ -9,10 +9,13 @@ class SigmgrError(Exception):
     """Something went wrong."""
 
     code: ClassVar[str] = "internal"
-    advice: ClassVar[str] = "Look into the log for the same time."
+    #: That of the class, unless this very error knows better.
+    advice: str = "Look into the log for the same time."
     retryable: ClassVar[bool] = False
 
-    def __init__(self, text: str = "", *, retry_after: int | None = None) -> None:
+    def __init__(self, text: str = "", *, retry_after: int | None = None, advice: str = "") -> None:
         self.text = text or (type(self).__doc__ or "").strip()
         self.retry_after = retry_after
+        if advice:
+            self.advice = advice
         super().__init__(self.text)

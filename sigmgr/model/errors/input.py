@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 from sigmgr.model.errors.base import SigmgrError
+from sigmgr.model.limits import MAX_TTL, MIN_TTL
 
 
 class InputError(SigmgrError):
@@ -53,7 +54,7 @@ class BadTtl(InputError):
     """The lifetime is not valid."""
 
     code = "bad-ttl"
-    advice = "Give whole seconds from 10 to 315360000 (ten years)."
+    advice = f"Give whole seconds from {MIN_TTL} to {MAX_TTL} (ten years)."
 
 
 class BadTime(InputError):

@@ -27,6 +27,8 @@ from sigmgr.model.holder import (
     check_sdkappid,
     check_userid,
 )
+from sigmgr.model.limits import MAX_TTL, MIN_TTL
+from sigmgr.model.policy import check_ttl
 from sigmgr.model.shown import shown
 from sigmgr.model.sig import SigFacts
 
@@ -56,7 +58,7 @@ def claims(facts: SigFacts) -> Claims:
     if b'"' in raw or b"\\" in raw:
         quoted = raw.replace(b"\\", b"\\\\").replace(b'"', b'\\"')
     whole = type(issued_at) is int and type(ttl) is int
-    if not whole or not 0 < issued_at < issued_at + ttl <= MAX_UINT32:
+    if not whole or not MIN_TTL <= ttl <= MAX_TTL or not 0 < issued_at <= MAX_UINT32 - ttl:
         raise _bad_times(issued_at, ttl)
     userbuf = None
     if kind not in _WITHOUT_ROOM:
@@ -67,8 +69,9 @@ def claims(facts: SigFacts) -> Claims:
 
 
 def _bad_times(issued_at: int, ttl: int) -> errors.InputError:
-    if type(ttl) is not int or not 1 <= ttl <= MAX_UINT32:
-        return errors.BadTtl(f"the lifetime is no whole number of 1 to {MAX_UINT32} seconds")
+    if type(ttl) is not int:
+        return errors.BadTtl("the lifetime is no whole number")
+    check_ttl(ttl)
     if type(issued_at) is not int or issued_at < 1:
         return errors.BadTime("the time of issue is no whole number of Unix seconds")
     return errors.BadTime(f"the expiry {issued_at + ttl} does not fit into 32 bits")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from sigmgr.model import errors
 from sigmgr.model.keys import HmacKey, SigningKey
+from sigmgr.model.shown import shown
 from sigmgr.model.sig import SigFacts
 from sigmgr.model.usersig import v1, v2
 from sigmgr.model.usersig.claims import claims
@@ -36,7 +37,7 @@ def sign(facts: SigFacts, key: SigningKey) -> str:
     where the holder is no room holder.
     """
     if key.format != facts.format:
-        raise errors.BadKey(f"a {key.format} key cannot make a sig of format {facts.format!r}")
+        raise errors.BadKey(f"a {key.format} key cannot make a sig of format {shown(facts.format)}")
     said = claims(facts)
     if not isinstance(key, HmacKey):
         return pack(v1.document(said, key))

@@ -1,0 +1,37 @@
+"""Limits: one range wherever it is told, and a number beyond all measure is not repeated."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from sigmgr.model import errors, usersig
+from sigmgr.model.holder import check_privileges, check_room, check_sdkappid
+from sigmgr.model.limits import MAX_TTL, MIN_TTL
+from sigmgr.model.policy import check_ttl
+from tests.model.usersig_kit import HMAC, V2
+
+
+@pytest.mark.parametrize("check", [check_ttl, check_sdkappid, check_privileges, check_room])
+@pytest.mark.parametrize("number", [-(10**100), 10**100, 10**6000], ids=["least", "most", "huge"])
+def test_numbers_beyond_all_measure_are_not_repeated(check, number) -> None:
+    with pytest.raises(errors.InputError) as caught:
+        check(number)
+    assert "a number of too many digits" in caught.value.text
+
+
+@pytest.mark.parametrize("ttl", [MIN_TTL - 1, MAX_TTL + 1])
+def test_a_lifetime_has_one_range_in_text_advice_and_code(ttl: int) -> None:
+    said = [check_ttl, lambda ttl: usersig.sign(V2._replace(ttl=ttl), HMAC)]
+    for refuse in said:
+        with pytest.raises(errors.BadTtl) as caught:
+            refuse(ttl)
+        assert re.findall(r"\d+ to \d+", caught.value.text) == [f"{MIN_TTL} to {MAX_TTL}"]
+        assert re.findall(r"\d+ to \d+", caught.value.advice) == [f"{MIN_TTL} to {MAX_TTL}"]
+
+
+@pytest.mark.parametrize("ttl", [MIN_TTL, MAX_TTL])
+def test_the_ends_of_the_range_are_in_it(ttl: int) -> None:
+    assert check_ttl(ttl) == ttl
+    assert usersig.decode(usersig.sign(V2._replace(ttl=ttl), HMAC)).ttl == ttl
