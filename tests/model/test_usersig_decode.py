@@ -191,7 +191,38 @@ def test_without_the_version_mark_it_is_v1():
     assert decode(dump(v1_members() | {"TLS.ver": "1.0"})).format == "v1"
     with pytest.raises(BadSig) as caught:
         decode(dump(v2_members() | {"TLS.ver": "2.1"}))
-    assert caught.value.reason is SigReason.MISSING_FIELD
+    assert caught.value.reason is SigReason.BAD_FIELD
+    assert "TLS.ver is another text" in caught.value.text
+
+
+@pytest.mark.parametrize(
+    ("mark", "reason", "words"),
+    [
+        (2, SigReason.BAD_FIELD, 'TLS.ver is a number; in v2 it is the text "2.0"'),
+        (2.0, SigReason.BAD_FIELD, 'TLS.ver is no text; in v2 it is the text "2.0"'),
+        (None, SigReason.MISSING_FIELD, "TLS.ver is missing"),
+    ],
+)
+def test_a_v2_sig_that_is_not_marked_as_one_is_told_so(mark, reason, words):
+    members = v2_members()
+    del members["TLS.ver"]
+    if mark is not None:
+        members["TLS.ver"] = mark
+    for extra in ({}, {"TLS.userbuf": USERBUF}):
+        with pytest.raises(BadSig) as caught:
+            decode(dump(members | extra))
+        assert caught.value.reason is reason
+        assert words in caught.value.text
+        assert '"2.0"' in caught.value.text + caught.value.advice
+
+
+@pytest.mark.parametrize("gone", ["TLS.sdk_appid", "TLS.expire_after", "TLS.account_type"])
+def test_a_v1_sig_that_misses_a_member_is_not_taken_for_v2(gone):
+    members = v1_members()
+    del members[gone]
+    with pytest.raises(BadSig) as caught:
+        decode(dump(members))
+    assert gone in caught.value.text
 
 
 # --- for people ---------------------------------------------------------------------------

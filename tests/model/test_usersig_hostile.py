@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from sigmgr.model.errors import BadSig, SigReason
 from sigmgr.model.usersig import MAX_JSON_BYTES, MAX_SIG_CHARS, decode, sign
+from sigmgr.model.usersig.reading import read
 from tests.model.usersig_kit import (
     HMAC,
     NOW,
@@ -27,9 +28,13 @@ from tests.model.usersig_kit import (
 
 
 def refused(text: str) -> SigReason:
+    """The structural reason; what is said of it instead is tested beside ``diagnosis``."""
     with pytest.raises(BadSig) as caught:
-        decode(text)
+        read(text)
     assert caught.value.text
+    with pytest.raises(BadSig) as told:
+        decode(text)
+    assert told.value.text
     return caught.value.reason
 
 

@@ -89,9 +89,31 @@ class BadKey(InputError):
 
 
 class SigReason(StrEnum):
-    """Why a sig is not valid; stable words, in the order in which they are found."""
+    """Why a sig is not valid; stable words, in the order in which they are found.
+
+    Those from ``quoted`` to ``no-sig`` name what happened to a text that cannot be read. Such
+    a sig is not valid, whatever it would be without: who has it must mend it first.
+    """
 
     TOO_LONG = "too-long"
+    #: Quotes, brackets or commas stand around it.
+    QUOTED = "quoted"
+    #: Line ends or blanks stand in it.
+    WRAPPED = "wrapped"
+    URL_ENCODED = "url-encoded"
+    #: It is base64, but in the standard alphabet or in the URL-safe one.
+    OTHER_ALPHABET = "other-alphabet"
+    #: It is the base64 of a sig.
+    ENCODED_TWICE = "encoded-twice"
+    #: Characters follow that do not belong to it.
+    HAS_TAIL = "has-tail"
+    #: There is a sig in the text, with something before it.
+    INSIDE_TEXT = "inside-text"
+    #: It is the beginning of a sig.
+    CUT_OFF = "cut-off"
+    #: It is a token, a ticket, a key or what else looks like one.
+    NO_SIG = "no-sig"
+    #: None of these, and no base64, or no stream of zlib in it.
     NOT_BASE64 = "not-base64"
     NOT_ZLIB = "not-zlib"
     TOO_LARGE = "too-large"
@@ -115,6 +137,6 @@ class BadSig(InputError):
     code = "bad-sig"
     advice = "Take the sig exactly as it was issued; the reason says what does not fit."
 
-    def __init__(self, reason: SigReason, text: str = "") -> None:
+    def __init__(self, reason: SigReason, text: str = "", advice: str = "") -> None:
         self.reason = reason
-        super().__init__(text or f"the sig is not valid: {reason.value}")
+        super().__init__(text or f"the sig is not valid: {reason.value}", advice=advice)

@@ -1,6 +1,7 @@
 """Reading a sig of any origin.
 
-What this module does: text in, :class:`Decoded` out, whichever format and generator.
+What this module does: text in, :class:`Decoded` out, whichever format and generator; and for
+a text that is none, what it is and what to do.
 What it does not do: need a key, or believe a word of it.
 
 Bounds and tolerance are in ``container`` and ``members``. Not read is the oldest form of
@@ -10,14 +11,17 @@ off (format notes, section 1.3).
 
 from __future__ import annotations
 
-from sigmgr.model.usersig import members, v1, v2
-from sigmgr.model.usersig.container import unpack
+from sigmgr.model.errors import BadSig
 from sigmgr.model.usersig.decoded import Decoded
+from sigmgr.model.usersig.diagnosis import diagnose
+from sigmgr.model.usersig.reading import read
 
 
 def decode(text: str) -> Decoded:
-    """The fields of a sig, unverified. Raises :class:`BadSig` with a structural reason:
-    too-long, not-base64, not-zlib, too-large, not-json, missing-field or bad-field."""
-    found = members.parse(unpack(text))
-    # The one mark that tells the formats apart (format notes, section 0).
-    return v2.decode(found) if found.get("TLS.ver") == v2.VERSION else v1.decode(found)
+    """The fields of a sig, unverified. Raises :class:`BadSig` with a structural reason: one
+    of those before ``wrong-format`` in :class:`SigReason`."""
+    try:
+        return read(text)
+    except BadSig as error:
+        refused = error
+    raise diagnose(text, refused)

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 from sigmgr.model.errors import BadSig, SigReason
@@ -30,8 +31,14 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _NUMBER = re.compile(r"(0|[1-9][0-9]{0,9})\Z")
 
 
-def parse(document: bytes) -> Members:
-    """The members. Raises :class:`BadSig` with ``not-json`` or ``bad-field``."""
+def odd_value(name: str) -> BadSig:
+    """The error for a member of a kind that none has."""
+    return bad_field(name, "is neither text nor a whole number")
+
+
+def parse(document: bytes, odd: Callable[[str], BadSig] = odd_value) -> Members:
+    """The members. Raises :class:`BadSig` with ``not-json`` or ``bad-field``; ``odd`` makes
+    the error for a value that is neither text nor a whole number."""
     try:
         parsed = _DECODER.decode(document.decode("utf-8"))
     except (ValueError, RecursionError):
@@ -40,7 +47,7 @@ def parse(document: bytes) -> Members:
         raise BadSig(SigReason.NOT_JSON, "the sig holds JSON that is no object")
     for name, value in parsed.items():
         if isinstance(value, bool) or not isinstance(value, str | int):
-            raise bad_field(name, "is neither text nor a whole number")
+            raise odd(name)
     return parsed
 
 

@@ -1,0 +1,179 @@
+"""What a text is that should have been a sig: the mistake by its name, and what to do.
+
+What this module does: a text that cannot be read, and why not, in; a better answer out.
+What it does not do: make anything valid. A sig that was mangled stays a sig that is not valid.
+
+Sigs pass through URLs, JSON, mail, shells and columns of databases on their way, and each of
+these has its way of damaging one. So every known damage is undone, one after the other and
+several at once, until the rest can be read; what was undone is the answer. Where nothing
+helps, the text may be the beginning of a sig, or another thing altogether.
+
+Rules:
+1. The simplest explanation wins: one step before two, and in the order of ``STEPS``.
+2. The work is bounded: at most ``MOST_TEXTS`` texts are tried, each no longer than a sig may
+   be.
+3. No answer repeats what was given, but for single characters that no sig has.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from binascii import a2b_base64
+from collections import Counter
+from typing import Final, NamedTuple
+
+from sigmgr.model.errors import BadSig, SigReason
+from sigmgr.model.shown import likeness
+from sigmgr.model.usersig.container import MAX_JSON_BYTES, MAX_SIG_CHARS
+from sigmgr.model.usersig.mangled import STEPS, Step
+from sigmgr.model.usersig.reading import read
+
+MOST_TEXTS: Final = 60
+_MOST_STEPS: Final = 4
+#: A sig that was cut within so many characters may not have any of its text yet.
+_HEAD_CHARS: Final = 120
+#: The beginning of a flat JSON object, cut anywhere.
+_JSON_BEGINNING: Final = re.compile(
+    r"""\s*(?:\{(?:\s*"[^"]*"\s*:\s*(?:"(?:[^"\\]|\\.)*"|[^",\s]+)\s*,)*"""
+    r"""\s*(?:"[^"]*(?:"\s*(?::\s*(?:"(?:[^"\\]|\\.)*\\?"?|[^",\s]*)\s*)?)?)?(?:\}\s*)?)?"""
+)
+#: With these the way into the sig ended before its members.
+_UNOPENED: Final = frozenset(
+    {SigReason.NOT_BASE64, SigReason.NOT_ZLIB, SigReason.TOO_LARGE, SigReason.NOT_JSON}
+)
+_WORTH_A_LOOK: Final = frozenset({SigReason.NOT_BASE64, SigReason.NOT_ZLIB})
+#: What a damaged sig looks like too.
+_LIKE_A_SIG: Final = frozenset({"a sig", "a key or token"})
+_ALPHABET: Final = frozenset("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz*-_")
+_WIRE_TO_STANDARD: Final = str.maketrans("*-", "+/")
+
+_COPY_WHOLE: Final = (
+    "Copy it whole. Where it was stored, look at the length of the column or field: some sigs"
+    " have more than 500 characters."
+)
+_WHAT_A_SIG_IS: Final = (
+    "A sig is one line of some 150 to 600 letters, digits and * - _ that begins with e; compare"
+    " the text with that, and take it as it was issued."
+)
+
+
+class _Tried(NamedTuple):
+    """A text, and what was undone to get it: the steps, and each in words."""
+
+    text: str
+    steps: tuple[Step, ...] = ()
+    words: tuple[str, ...] = ()
+
+    def after(self, step: Step, text: str) -> _Tried:
+        word = step.what.format(count=len(self.text) - len(text))
+        return _Tried(text, (*self.steps, step), (*self.words, word))
+
+    def sentence(self) -> str:
+        often = Counter(self.words)
+        said = (word if n == 1 else f"{word}, {n} times" for word, n in often.items())
+        return f"the sig {', and '.join(said)}"
+
+
+def diagnose(text: str, refused: BadSig) -> BadSig:
+    """What is to be said of ``text``, which was refused like this; ``refused`` itself where
+    there is nothing better to say."""
+    if refused.reason not in _WORTH_A_LOOK or len(text) > MAX_SIG_CHARS:
+        return refused
+    tried: list[_Tried] = []
+    found = _undone(text, tried)
+    return found or _cut_off(tried) or _another_thing(text) or _no_more_known(text, refused)
+
+
+def _undone(text: str, tried: list[_Tried]) -> BadSig | None:
+    """The steps after which the text can be read, if any; ``tried`` gets every text."""
+    tried.append(_Tried(text))
+    seen = {text}
+    for one in tried:  # grows meanwhile
+        if len(one.steps) == _MOST_STEPS:
+            break
+        for step in STEPS:
+            left = step.undo(one.text)
+            if not left or left in seen or len(tried) == MOST_TEXTS:
+                continue
+            seen.add(left)
+            tried.append(one.after(step, left))
+            problem = _still_wrong_with(left)
+            if problem is not None:
+                return _told(tried[-1], problem)
+    return None
+
+
+def _still_wrong_with(text: str) -> str | None:
+    """Nothing ("") or what is wrong with its members; None where it cannot be opened."""
+    try:
+        read(text)
+    except BadSig as error:
+        return None if error.reason in _UNOPENED else error.text
+    return ""
+
+
+def _told(found: _Tried, problem: str) -> BadSig:
+    said = found.sentence()
+    if problem:
+        said += f"; and with that undone, {problem}"
+    advice = " ".join(dict.fromkeys(step.advice for step in found.steps))
+    return BadSig(found.steps[0].reason, said, advice)
+
+
+def _cut_off(tried: list[_Tried]) -> BadSig | None:
+    """The beginning of a sig, perhaps mangled besides."""
+    for one in tried:
+        rest = one.text.strip()
+        if _is_beginning(rest):
+            said = f"the sig is cut off: {len(rest)} characters are there and no end"
+            if one.steps:
+                said += f"; besides, {one.sentence()}"
+            return BadSig(SigReason.CUT_OFF, said, _COPY_WHOLE)
+    return None
+
+
+def _is_beginning(text: str) -> bool:
+    """It inflates without an error, to the beginning of a JSON object, and goes on."""
+    body = text.rstrip("_")
+    padded = body != text and len(text) % 4 == 0
+    if padded or len(body) < 4 or not _ALPHABET.issuperset(body) or "_" in body:
+        return False
+    whole = body[: len(body) // 4 * 4].translate(_WIRE_TO_STANDARD)
+    inflate = zlib.decompressobj()
+    try:
+        document = inflate.decompress(a2b_base64(whole), MAX_JSON_BYTES)
+    except zlib.error:
+        return False
+    if inflate.eof:
+        return False
+    said = document.decode("utf-8", "ignore")
+    plausible = said.replace("\n", "").replace("\t", "").replace("\r", "").isprintable()
+    fits = plausible and _JSON_BEGINNING.fullmatch(said) is not None
+    return fits and (bool(said) or len(body) < _HEAD_CHARS)
+
+
+def _another_thing(text: str) -> BadSig | None:
+    if "TLS." in text:
+        said = "this is what a sig holds, not a sig: it is neither compressed nor in base64"
+        return BadSig(SigReason.NO_SIG, said, _WHAT_A_SIG_IS)
+    kind = likeness(text)
+    if not kind or kind in _LIKE_A_SIG:
+        return None
+    said = f"this is no sig: it looks like {kind}"
+    return BadSig(SigReason.NO_SIG, said, f"Give the usersig, not {kind}. {_WHAT_A_SIG_IS}")
+
+
+def _no_more_known(text: str, refused: BadSig) -> BadSig:
+    """The same reason, in as much detail as there is."""
+    if not text.strip():
+        return BadSig(refused.reason, "there is no sig: the text is empty", "Give the sig.")
+    foreign = dict.fromkeys(char for char in text.strip() if char not in _ALPHABET)
+    if foreign:
+        some = " ".join(ascii(char) for char in list(foreign)[:5])
+        said = f"{refused.text}: it has characters that no sig has ({some})"
+    elif text.strip().startswith("e"):
+        said = f"{refused.text}: it begins like one, but characters in it were changed or lost"
+    else:
+        said = refused.text
+    return BadSig(refused.reason, said, _WHAT_A_SIG_IS)

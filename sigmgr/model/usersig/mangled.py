@@ -1,0 +1,211 @@
+"""What happens to sigs on their way, and how each damage is undone.
+
+What this module does: for each known damage its name, how to say it, and a function that takes
+a text and answers what it would be without that damage, or nothing where it has not got it.
+What it does not do: decide which damage it was; see ``diagnosis``.
+
+A function answers no more characters than it was given, but those that complete a base64.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from binascii import a2b_base64
+from collections.abc import Callable
+from typing import Final, NamedTuple
+from urllib.parse import unquote
+
+from sigmgr.model.errors import SigReason
+from sigmgr.model.usersig.container import MAX_JSON_BYTES
+
+_QUOTES: Final = " \t\r\n\"'`\\,;:()[]{}<>\u00ab\u00bb\u2018\u2019\u201a\u201c\u201d\u201e"
+#: White space as people see it, what is as invisible, and line ends that a shell left as text.
+_SPACE: Final = re.compile(r"[\s\u00ad\u200b-\u200f\u2060\ufeff]+|\\[rnt]")
+_ESCAPED: Final = re.compile(r"\\+(?=[/\"'])")
+_ESCAPED_SLASH: Final = re.compile(r"\\+/")
+_STANDARD: Final = str.maketrans("+/=", "*-_")
+_URL_SAFE: Final = str.maketrans("-_=", "*-_")
+_WIRE_TO_STANDARD: Final = str.maketrans("*-_", "+/=")
+_ANY_BASE64: Final = re.compile(r"[0-9A-Za-z+/*_-]+={0,2}")
+_RUN: Final = re.compile(r"[0-9A-Za-z*_+/%-]+={0,2}")
+_OWN_RUN: Final = re.compile(r"[0-9A-Za-z*_-]+")
+_PADDED_RUN: Final = re.compile(r"([0-9A-Za-z*-]+)(_*)")
+
+
+class Step(NamedTuple):
+    """One damage. ``what`` goes on after "the sig", with the number of characters that were
+    too many in place of ``{count}``."""
+
+    reason: SigReason
+    what: str
+    advice: str
+    undo: Callable[[str], str | None]
+
+
+def _unquoted(text: str) -> str | None:
+    return text.strip(_QUOTES)
+
+
+def _unescaped(text: str) -> str | None:
+    return _ESCAPED.sub("", text)
+
+
+def _unwrapped(text: str) -> str | None:
+    return _SPACE.sub("", text)
+
+
+def _url_decoded(text: str) -> str | None:
+    return unquote(text) if "%" in text else None
+
+
+def _filled_up(text: str) -> str | None:
+    """The underscores at the end are missing, which some take for blanks to be trimmed."""
+    own = text.strip()
+    return own + "_" * (-len(own) % 4)
+
+
+def _from_standard(text: str) -> str | None:
+    """The usual alphabet; JSON may have put a backslash before each slash."""
+    plain = _ESCAPED_SLASH.sub("/", text)
+    return _full(plain.translate(_STANDARD)) if set(text) & set("+/=") else None
+
+
+def _from_form(text: str) -> str | None:
+    """The usual alphabet out of a form or query, where a plus became a blank."""
+    return _from_standard(text.strip().replace(" ", "+"))
+
+
+def _from_url_safe(text: str) -> str | None:
+    return _full(text.translate(_URL_SAFE)) if set(text) & set("-_=") else None
+
+
+def _full(text: str) -> str:
+    """Padded as sigs are, whether it was padded or not."""
+    body = text.strip().rstrip("_")
+    return body + "_" * (-len(body) % 4)
+
+
+def _decoded_once(text: str) -> str | None:
+    """base64 of ASCII has neither 62 nor 63 in it, so that all alphabets are one here."""
+    if not _ANY_BASE64.fullmatch(text.strip()):
+        return None
+    body = text.strip().rstrip("=_")
+    try:
+        inner = a2b_base64(body + "=" * (-len(body) % 4)).decode("utf-8")
+    except ValueError:
+        return None
+    return inner if _SPACE.sub("", inner).isprintable() else None
+
+
+def _up_to_a_foreign_character(text: str) -> str | None:
+    found = _OWN_RUN.match(text.lstrip())
+    return found[0] if found else None
+
+
+def _up_to_no_base64(text: str) -> str | None:
+    found = _RUN.match(text.lstrip())
+    return found[0] if found else None
+
+
+def _up_to_its_padding(text: str) -> str | None:
+    found = _PADDED_RUN.match(text.lstrip())
+    if found is None:
+        return None
+    needed = -len(found[1]) % 4
+    return found[1] + "_" * needed if needed <= len(found[2]) else None
+
+
+def _up_to_the_end_of_its_stream(text: str) -> str | None:
+    """What follows looks like more of the sig, but its stream ends before."""
+    found = _PADDED_RUN.match(text.lstrip())
+    if found is None:
+        return None
+    whole = found[1][: len(found[1]) // 4 * 4]
+    stream = a2b_base64(whole.translate(_WIRE_TO_STANDARD))
+    inflate = zlib.decompressobj()
+    try:
+        inflate.decompress(stream, MAX_JSON_BYTES)
+    except zlib.error:
+        return None
+    if not inflate.eof:
+        return None
+    return whole[: -(-(len(stream) - len(inflate.unused_data)) // 3) * 4]
+
+
+def _longest_run(text: str) -> str | None:
+    return max(_RUN.findall(text), key=len, default=None)
+
+
+def _longest_own_run(text: str) -> str | None:
+    return max(_OWN_RUN.findall(text), key=len, default=None)
+
+
+_ALONE = "Give the sig alone, from its first character, an e, to its last; nothing before or after."
+_OWN_ALPHABET = (
+    "Sigs have a base64 alphabet of their own: hand the sig on exactly as it was issued, or write"
+)
+_TAIL = (
+    SigReason.HAS_TAIL,
+    "is followed by {count} characters that do not belong to it",
+    "Give the sig alone: cut off what follows it, such as '&' and the next parameter of a URL.",
+)
+_INSIDE = (SigReason.INSIDE_TEXT, "stands inside a longer text", _ALONE)
+_ALPHABET = (
+    SigReason.OTHER_ALPHABET,
+    "is in the standard base64 alphabet, with + / and =",
+    f"{_OWN_ALPHABET} * for +, - for / and _ for =.",
+)
+
+STEPS: Final = (
+    Step(
+        SigReason.QUOTED,
+        "has quotes, brackets or commas around it",
+        "Give what stands between them.",
+        _unquoted,
+    ),
+    Step(
+        SigReason.QUOTED,
+        "has backslashes in it, as JSON and shells put them before quotes and slashes",
+        "Read the JSON with a parser, and take the text that it gives.",
+        _unescaped,
+    ),
+    Step(
+        SigReason.WRAPPED,
+        "has line ends or blanks in it, as text that was wrapped",
+        "Take them out: a sig is one line. Encode without line breaks (base64 -w 0).",
+        _unwrapped,
+    ),
+    Step(
+        SigReason.URL_ENCODED,
+        "is URL-encoded",
+        "Decode it once (%2A is *); encode a sig only when it is put into a URL.",
+        _url_decoded,
+    ),
+    Step(
+        SigReason.CUT_OFF,
+        "has lost the underscores at its end",
+        "Copy it whole: the underscores at the end belong to it, nothing may trim them.",
+        _filled_up,
+    ),
+    Step(
+        SigReason.ENCODED_TWICE,
+        "is base64-encoded once more",
+        "Decode it once, or leave that out: a sig is base64 already.",
+        _decoded_once,
+    ),
+    Step(*_ALPHABET, _from_standard),
+    Step(*_ALPHABET, _from_form),
+    Step(
+        SigReason.OTHER_ALPHABET,
+        "is in the URL-safe base64 alphabet",
+        f"{_OWN_ALPHABET} * for -, - for _, and _ for each = of the padding.",
+        _from_url_safe,
+    ),
+    Step(*_TAIL, _up_to_a_foreign_character),
+    Step(*_TAIL, _up_to_no_base64),
+    Step(*_TAIL, _up_to_its_padding),
+    Step(*_TAIL, _up_to_the_end_of_its_stream),
+    Step(*_INSIDE, _longest_run),
+    Step(*_INSIDE, _longest_own_run),
+)

@@ -1,0 +1,291 @@
+"""A sig that was mangled on its way: the damage by its name, what to do, and never valid."""
+
+from __future__ import annotations
+
+import base64
+import json
+from urllib.parse import quote
+
+import pytest
+from hypothesis import assume, example, given
+from hypothesis import strategies as st
+
+from sigmgr.keys.generate import generate
+from sigmgr.model.errors import BadSig, SigReason
+from sigmgr.model.ticket import Tickets
+from sigmgr.model.usersig import MAX_SIG_CHARS, decode, diagnosis, sign, verify
+from sigmgr.model.usersig.mangled import STEPS
+from tests.model.usersig_kit import (
+    HMAC,
+    K1,
+    NOW,
+    P256,
+    SECRET,
+    V1,
+    V1_ROOM,
+    V2,
+    V2_ROOM,
+    dump,
+    facts,
+    v1_members,
+    v2_members,
+    wrap,
+)
+
+TO_STANDARD = str.maketrans("*-_", "+/=")
+TO_URL_SAFE = str.maketrans("*-_", "-_=")
+
+
+def standard(sig: str) -> str:
+    return sig.translate(TO_STANDARD)
+
+
+def wrapped(sig: str, width: int = 76, end: str = "\r\n") -> str:
+    return end.join(sig[at : at + width] for at in range(0, len(sig), width)) + end
+
+
+def url_safe(sig: str) -> str:
+    return sig.translate(TO_URL_SAFE)
+
+
+def form(sig: str) -> str:
+    return standard(sig).replace("+", " ")
+
+
+#: What may happen to a sig, and the name it is to get. Where a sig has none of the characters
+#: that a damage changes, it comes out whole.
+DAMAGES = {
+    "a tail as in a URL": (lambda s: f"{s}&contenttype=json&apn=1", "has-tail"),
+    "a tail of its own letters": (lambda s: f"{s}abc", "has-tail"),
+    "a tail of padding": (lambda s: f"{s}_", "has-tail"),
+    "pasted twice": (lambda s: s + s, "has-tail"),
+    "pasted twice in two lines": (lambda s: f"{s}\n{s}", "has-tail"),
+    "a word behind": (lambda s: f"{s} # alice", "has-tail"),
+    "in a URL": (
+        lambda s: f"https://x.example/v4/y?sdkappid=1&usersig={s}&random=9",
+        "inside-text",
+    ),
+    "in JSON": (lambda s: json.dumps({"usersig": s, "expire": 1}), "inside-text"),
+    "an assignment": (lambda s: f"usersig={s}", "inside-text"),
+    "quotes": (lambda s: f'"{s}"', "quoted"),
+    "single quotes": (lambda s: f"'{s}'", "quoted"),
+    "escaped quotes": (lambda s: f'\\"{s}\\"', "quoted"),
+    "printers' quotes and a comma": (lambda s: f"\u201c{s}\u201d,", "quoted"),
+    "a quote lost": (lambda s: f'"{s}', "quoted"),
+    "wrapped at 76": (wrapped, "wrapped"),
+    "wrapped at 64 by LF": (lambda s: wrapped(s, 64, "\n"), "wrapped"),
+    "line ends as text": (lambda s: wrapped(s, 76, "\\n"), "wrapped"),
+    "a blank": (lambda s: f"{s[:20]} {s[20:]}", "wrapped"),
+    "a blank of no width": (lambda s: f"{s[:20]}\u200b{s[20:]}", "wrapped"),
+    "URL-encoded": (lambda s: quote(s, safe=""), "url-encoded"),
+    "URL-encoded in small letters": (lambda s: s.replace("*", "%2a"), "url-encoded"),
+    "URL-encoded twice": (lambda s: quote(quote(s)), "url-encoded"),
+    "URL-encoded, the standard alphabet": (lambda s: quote(standard(s), safe=""), "url-encoded"),
+    "standard alphabet": (standard, "other-alphabet"),
+    "standard alphabet, slashes escaped": (
+        lambda s: standard(s).replace("/", "\\/"),
+        "other-alphabet",
+    ),
+    "standard alphabet out of a form": (form, "other-alphabet"),
+    "URL-safe alphabet": (url_safe, "other-alphabet"),
+    "base64 twice": (lambda s: base64.b64encode(s.encode()).decode(), "encoded-twice"),
+    "base64 twice, unpadded": (
+        lambda s: base64.b64encode(s.encode()).decode().rstrip("="),
+        "encoded-twice",
+    ),
+    "base64 three times": (
+        lambda s: base64.b64encode(base64.b64encode(s.encode())).decode(),
+        "encoded-twice",
+    ),
+    "without its padding": (lambda s: s.rstrip("_"), "cut-off"),
+    "cut in the middle": (lambda s: s[: len(s) // 2], "cut-off"),
+    "cut by a column of 128": (lambda s: s[:128], "cut-off"),
+}
+sigs = st.one_of(
+    st.tuples(facts("v1"), st.sampled_from([P256, K1])),
+    st.tuples(facts("v2"), st.just(HMAC)),
+).map(lambda pair: sign(*pair))
+#: And those that others lay out in other ways.
+foreign = st.builds(
+    dump,
+    st.sampled_from([v1_members(), v2_members(), v2_members(identifier="用户一")]),
+    st.integers(0, 9),
+    indent=st.sampled_from([None, 3]),
+)
+
+
+def refused(text: str) -> BadSig:
+    with pytest.raises(BadSig) as caught:
+        decode(text)
+    with pytest.raises(BadSig):
+        verify(text, [P256, HMAC], now=NOW)
+    return caught.value
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@given(sig=st.one_of(sigs, foreign))
+def test_every_damage_gets_its_name(damage: str, sig: str) -> None:
+    mangle, reason = DAMAGES[damage]
+    text = mangle(sig)
+    assume(text.strip() != sig)
+    said = refused(text)
+    assert said.reason == reason, said.text
+    assert said.advice != BadSig.advice
+    assert sig[10:40] not in said.text + said.advice
+
+
+@given(sig=st.one_of(sigs, foreign), data=st.data())
+def test_a_sig_cut_anywhere_is_called_that(sig: str, data: st.DataObject) -> None:
+    size = data.draw(st.integers(4, len(sig) - 1))
+    said = refused(sig[:size])
+    assert said.reason is SigReason.CUT_OFF
+    assert str(size) in said.text or said.text == "the sig has lost the underscores at its end"
+
+
+#: After which of a first damage a second one leaves too little to tell.
+LOST = {
+    "in JSON": {"a blank of no width", "printers' quotes and a comma"},
+    "a tail of its own letters": {
+        "base64 twice",
+        "base64 twice, unpadded",
+        "base64 three times",
+        "without its padding",
+    },
+    "pasted twice": {
+        "base64 twice, unpadded",
+        "cut by a column of 128",
+        "cut in the middle",
+        "without its padding",
+    },
+    "cut in the middle": {"base64 twice", "base64 twice, unpadded", "base64 three times"},
+    "standard alphabet out of a form": {"an assignment", "in a URL"},
+    "an assignment": {"standard alphabet out of a form"},
+    "in a URL": {"standard alphabet out of a form"},
+}
+
+
+@pytest.mark.parametrize("second", DAMAGES)
+def test_two_damages_are_named_too(second: str) -> None:
+    known = {step.reason for step in STEPS}
+    for fact in (V2, V2._replace(issued_at=NOW + 1), V2_ROOM):
+        sig = sign(fact, HMAC)
+        for first, (mangle, _) in DAMAGES.items():
+            text = DAMAGES[second][0](mangle(sig))
+            if text.strip() == sig:
+                continue
+            said = refused(text)
+            assert said.reason in known or first in LOST.get(second, ()), (first, said.text)
+
+
+def test_two_damages_are_both_told() -> None:
+    said = refused(f'"{quote(standard(sign(V1_ROOM, P256)), safe="")}"')
+    assert said.reason is SigReason.QUOTED
+    for word in ("quotes", "URL-encoded", "standard base64 alphabet"):
+        assert word in said.text
+    assert "%2A" in said.advice
+    cut = refused('"' + sign(V2, HMAC)[:70])
+    assert cut.reason is SigReason.CUT_OFF
+    assert "70 characters" in cut.text
+    assert "quotes" in cut.text
+
+
+def test_what_is_wrong_besides_is_told() -> None:
+    said = refused(f'"{dump(v2_members() | {"TLS.ver": 2})}"')
+    assert said.reason is SigReason.QUOTED
+    assert "TLS.ver is a number" in said.text
+
+
+def test_how_much_does_not_belong_to_it_is_told() -> None:
+    assert "by 5 characters" in refused(sign(V2, HMAC) + "&x=yz").text
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("smt_" + "A" * 43, "an API token"),
+        (Tickets(b"k" * 32).issue(1, "alice", 1, 2), "a ticket"),
+        (generate("v1").decode(), "a key in PEM"),
+        (SECRET, "a secret"),
+        (f' "{SECRET}" ', "a secret"),
+        (json.dumps(v2_members()), "what a sig holds"),
+    ],
+)
+def test_another_thing_is_named_and_not_repeated(text: str, words: str) -> None:
+    said = refused(text)
+    assert said.reason is SigReason.NO_SIG
+    assert words in said.text
+    assert text.strip(' "')[4:24] not in said.text + said.advice
+
+
+@pytest.mark.parametrize(
+    ("text", "reason", "words"),
+    [
+        ("", "not-zlib", "empty"),
+        (" \n", "not-zlib", "empty"),
+        ("rubbish!", "not-base64", "'!'"),
+        ("\u00e9", "not-base64", "'\\xe9'"),
+        ("alice", "not-base64", "base64"),
+        (sign(V2, HMAC)[:50] + sign(V2, HMAC)[51:], "not-base64", "changed or lost"),
+    ],
+)
+def test_what_no_damage_explains_keeps_its_reason(text: str, reason: str, words: str) -> None:
+    said = refused(text)
+    assert said.reason == reason
+    assert words in said.text
+    assert "150 to 600" in said.advice or words == "empty"
+
+
+def test_a_changed_character_is_no_cut() -> None:
+    sig, whole = sign(V1, P256), 0
+    for at in range(8, len(sig) - 3, 7):
+        changed = sig[:at] + ("A" if sig[at] != "A" else "B") + sig[at + 1 :]
+        try:
+            found = decode(changed)
+        except BadSig as said:
+            # What was changed may still look like the beginning of something.
+            assert said.reason in {SigReason.NOT_ZLIB, SigReason.NOT_JSON, SigReason.CUT_OFF}
+            whole += said.reason is not SigReason.CUT_OFF
+        else:
+            # Some bits of a stream carry nothing: its checksum says that nothing was changed.
+            assert found == decode(sig)
+            whole += 1
+    assert whole > 20
+
+
+# --- what must never happen ---------------------------------------------------------------
+
+rubbish = st.one_of(
+    st.text(max_size=300),
+    st.text("eJAxyz019*-_+/=%2 \n\"'&\\", max_size=300),
+    st.binary(max_size=200).map(lambda data: "eJ" + base64.b64encode(data).decode()),
+    st.binary(max_size=200).map(wrap),
+)
+
+
+@given(text=rubbish)
+@example(text="%25" * 1300)
+@example(text=('"' + " %2525252A" * 400)[:MAX_SIG_CHARS])
+@example(text="eJ_" * 1300)
+@example(text="e " * 2000)
+def test_any_text_is_refused_with_bounded_work(text: str) -> None:
+    tried: list[str] = []
+    read = diagnosis.read
+
+    def counted(one: str):
+        tried.append(one)
+        return read(one)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(diagnosis, "read", counted)
+        said = refused(text)
+    assert said.text
+    assert said.advice
+    # Looked at by decode and by verify.
+    assert len(tried) <= 2 * diagnosis.MOST_TEXTS
+    assert all(len(one) <= len(text) + 3 for one in tried)
+
+
+def test_a_text_longer_than_any_sig_is_not_worked_on() -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(diagnosis, "read", None)
+        assert refused('"' * (MAX_SIG_CHARS + 1)).reason is SigReason.TOO_LONG
