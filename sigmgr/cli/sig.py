@@ -114,8 +114,10 @@ def verify(
 ) -> None:
     """Check a sig against keys; exit status 0 if it is valid, 1 if not.
 
-    The answer is JSON: valid, reason (null, or such as expired, wrong-user, wrong-key) and
-    what the sig says. Where it is not valid, what it says is not to be trusted.
+    The answer is JSON: valid, reason (null, or such as expired, wrong-user, url-encoded),
+    what to do, and what the sig says. Where it is not valid, that is not to be trusted.
+    issued_in_future tells by how many seconds a sig is ahead of now; beyond a day it is
+    not valid.
 
     \b
     Examples:
@@ -133,9 +135,10 @@ def verify(
         decoded = usersig.verify(text, keys, now=now, userid=userid, sdkappid=sdkappid)
     except errors.BadSig as error:
         refused = {"valid": False, "reason": error.reason.value, "detail": error.text}
-        output.say_json({**refused, **_what_it_says(text)})
+        output.say_json({**refused, "advice": error.advice, **_what_it_says(text)})
         raise typer.Exit(NEGATIVE) from None
-    output.say_json({"valid": True, "reason": None, **decoded.fields()})
+    ahead = usersig.issued_in_future(decoded.issued_at, now)
+    output.say_json({"valid": True, "reason": None, "issued_in_future": ahead, **decoded.fields()})
 
 
 @app.command("decode")
@@ -152,7 +155,10 @@ def decode(sig: Sig, at: At = None, as_json: calls.AsJson = False) -> None:
     fields = usersig.decode(keyfile.sig_text(sig)).fields()
     now = _now(at)
     if as_json:
-        output.say_json({"verified": False, **fields, "remaining": fields["expires_at"] - now})
+        ahead = usersig.issued_in_future(fields["issued_at"], now)
+        left = fields["expires_at"] - now
+        said = {"verified": False, **fields, "remaining": left, "issued_in_future": ahead}
+        output.say_json(said)
         return
     output.say_table(_rows(fields, now))
     output.say("Nothing was verified: anybody can make a sig that says this.")
@@ -222,17 +228,21 @@ def _what_it_says(text: str) -> dict[str, Any]:
 
 
 def _rows(fields: dict[str, Any], now: int) -> list[tuple[str, str]]:
-    left = fields["expires_at"] - now
+    left, ahead = fields["expires_at"] - now, fields["issued_at"] - now
     rows = [
         ("format", fields["format"]),
         ("user", _printable(fields["userid"])),
         ("app", str(fields["sdkappid"])),
-        ("issued", f"{output.iso(fields['issued_at'])} ({fields['issued_at']})"),
+        ("issued", f"{output.iso(fields['issued_at'])} ({fields['issued_at']}){_ahead(ahead)}"),
         ("expires", f"{output.iso(fields['expires_at'])} ({fields['expires_at']})"),
         ("lifetime", f"{output.span(fields['ttl'])} ({fields['ttl']} s)"),
         ("remaining", output.span(left) if left > 0 else f"expired {output.span(left)} ago"),
     ]
     return rows + _room_rows(fields["userbuf"])
+
+
+def _ahead(seconds: int) -> str:
+    return f", {output.span(seconds)} in the future" if seconds > 0 else ""
 
 
 def _room_rows(userbuf: dict[str, Any] | None) -> list[tuple[str, str]]:

@@ -8,8 +8,10 @@ import msgspec
 
 from sigmgr.flow.commit import past_of
 from sigmgr.http.doors import Doors
+from sigmgr.model import errors
 from sigmgr.model.holder import ALL_PRIVILEGES, Holder, Privilege, Room, privilege_names
 from sigmgr.model.sig import Current, Record
+from sigmgr.model.usersig import issued_in_future
 from sigmgr.push.message import current_json
 
 _encode = msgspec.json.Encoder().encode
@@ -70,6 +72,18 @@ def stream_sig(doors: Doors, current: Current) -> bytes:
     sdkappid, userid, _, _ = current.holder
     ticket = doors.tickets.issue(sdkappid, userid, current.issued_at, current.expires_at)
     return current_json(current, ticket)
+
+
+def valid(fields: dict[str, Any], now: int) -> dict[str, Any]:
+    """What is said of a sig that is valid."""
+    ahead = issued_in_future(fields["issued_at"], now)
+    return {**fields, "valid": True, "reason": None, "issued_in_future": ahead}
+
+
+def not_valid(error: errors.BadSig) -> dict[str, Any]:
+    """What is said of one that is not."""
+    reason = error.reason.value
+    return {"valid": False, "reason": reason, "detail": error.text, "advice": error.advice}
 
 
 def user_facts(user: Holder, records: list[Record], now: int) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from sigmgr.http.doors import Doors
 from sigmgr.http.places import SdkAppId, UserId, sdkappid_of
 from sigmgr.http.sig import SigRoute, batch_get
 from sigmgr.model import errors
-from sigmgr.model.holder import Holder, check_privileges, check_room, check_userid
+from sigmgr.model.holder import Holder, check_privileges, check_room
 from sigmgr.model.sig import Reason
 
 _REASONS = frozenset(
@@ -196,15 +196,16 @@ def _verify(routes: APIRouter, doors: Doors) -> None:
         summary="Is this sig valid?",
         response_model=shapes.Verdict,
         dependencies=[may(BACKEND)],
-        responses=errors_of(errors.BadUserId, errors.AppUnknown, errors.NoSigningKey),
+        responses=errors_of(errors.AppUnknown, errors.NoSigningKey),
         openapi_extra=secured("token"),
     )
     async def verify(sdkappid: SdkAppId, body: shapes.VerifyRequest) -> dict[str, Any]:
-        """Answers 200 either way; ``valid`` and ``reason`` say which."""
+        """Answers 200 either way; ``valid`` and ``reason`` say which, and ``advice`` what to do
+        where it is not valid."""
         await doors.apps.app(sdkappid)
-        userid = None if body.userid is None else check_userid(body.userid)
+        now = doors.clock()
         try:
-            decoded = await doors.verify(sdkappid, body.usersig, now=doors.clock(), userid=userid)
+            decoded = await doors.verify(sdkappid, body.usersig, now=now, userid=body.userid)
         except errors.BadSig as error:
-            return {"valid": False, "reason": error.reason.value, "detail": error.text}
-        return {**decoded.fields(), "valid": True, "reason": None}
+            return answers.not_valid(error)
+        return answers.valid(decoded.fields(), now)

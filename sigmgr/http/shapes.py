@@ -12,11 +12,20 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from sigmgr.model.errors import SigReason
 from sigmgr.model.holder import ALL_PRIVILEGES, MAX_ROOM_ID, MAX_UINT32
 from sigmgr.model.limits import MAX_TTL, MIN_TTL
+from sigmgr.model.usersig import MAX_AHEAD
 
 _AT = 1900000000
 _SIG = "eJwtzM0KgkAUBeBXkVmHXMfxD2hRK6MIKoPajpm*NFOjmKjou2e5PN*B80..."
+
+_REASONS = (
+    "Why it is not valid; null where it is. Those from `quoted` to `no-sig` name what happened to"
+    " a text that cannot be read: quotes around it, line ends in it, URL-encoding, another base64"
+    " alphabet, base64 twice, characters behind it, a text around it, its end cut off, or that"
+    " it is another thing, such as a token."
+)
 
 Seconds = Annotated[int, Field(description="Unix seconds, UTC.")]
 IssuedAt = Annotated[int, Field(ge=1, le=MAX_UINT32, description="Unix seconds, UTC.")]
@@ -284,7 +293,8 @@ class UserFacts(BaseModel):
 
 
 class VerifyRequest(Request):
-    """A sig to look at. With ``userid`` it must be that user's."""
+    """A sig to look at. With ``userid`` it must be that user's: the two are compared, and
+    any text may be given."""
 
     usersig: str = Field(max_length=16384)
     userid: str | None = None
@@ -295,14 +305,26 @@ class Verdict(BaseModel):
     """Valid or not; where it is valid, the fields of the sig stand beside."""
 
     valid: bool
-    reason: str | None = Field(default=None, description="Why it is not valid.")
-    detail: str | None = None
+    reason: str | None = Field(
+        default=None,
+        description=_REASONS,
+        json_schema_extra={"enum": [*(reason.value for reason in SigReason), None]},
+    )
+    detail: str | None = Field(default=None, description="The same in a sentence.")
+    advice: str | None = Field(default=None, description="What to do where it is not valid.")
+    issued_in_future: int = Field(
+        default=0,
+        description="By how many seconds issued_at is ahead of now: whoever made it has a clock"
+        f" that is wrong, or this service has. Beyond {MAX_AHEAD} it is not valid.",
+    )
     model_config = ConfigDict(
         extra="allow",
         json_schema_extra=_said(
             valid=True,
             reason=None,
             detail=None,
+            advice=None,
+            issued_in_future=0,
             sdkappid=1400000000,
             userid="alice",
             format="v2",

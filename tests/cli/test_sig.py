@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from base64 import b64encode
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from cryptography.hazmat.primitives import serialization
@@ -190,13 +191,14 @@ def test_wrong_input_to_sign_is_told_with_status_2(shell, files, change, code):
 
 @pytest.mark.parametrize("key", ["v1.pem", "v1.pem.pub"])
 def test_either_half_of_a_key_pair_verifies(shell, files, key):
-    assert shell("sig", "verify", sign(shell, "v1.pem", format_="v1"), "--key", key).status == 0
+    text = sign(shell, "v1.pem", format_="v1")
+    assert shell("sig", "verify", text, "--key", key, "--at", NOW).status == 0
 
 
 def test_any_of_several_keys_may_fit(shell, files):
     text = sign(shell, "v1.pem", format_="v1")
     keys = ["--key", "v2.txt", "--key", "k1.pem", "--key", "v1.pem.pub"]
-    assert shell("sig", "verify", text, *keys).status == 0
+    assert shell("sig", "verify", text, *keys, "--at", NOW).status == 0
 
 
 @pytest.mark.parametrize(
@@ -204,7 +206,9 @@ def test_any_of_several_keys_may_fit(shell, files):
     [
         (["--key", "v2.txt", "--userid", "bob"], "wrong-user"),
         (["--key", "v2.txt", "--sdkappid", APP + 1], "wrong-app"),
+        (["--key", "v2.txt", "--userid", "caf\u00e9" * 20], "wrong-user"),
         (["--key", "v2.txt", "--at", NOW + 90 * 86400], "expired"),
+        (["--key", "v2.txt", "--at", NOW - 86401], "issued-in-future"),
         (["--key", "v1.pem"], "wrong-format"),
         (["--key", "other.txt"], "wrong-key"),
     ],
@@ -215,6 +219,42 @@ def test_a_sig_that_is_not_valid_is_status_1_and_says_why(shell, files, more, re
     assert (done.status, done.err) == (1, "")
     assert (done.json["valid"], done.json["reason"]) == (False, reason)
     assert done.json["userid"] == "alice"
+
+
+def test_a_sig_of_a_second_to_come_is_valid_and_told(shell, files):
+    text = sign(shell)
+    done = shell("sig", "verify", text, "--key", "v2.txt", "--at", NOW - 3600)
+    assert (done.status, done.json["valid"], done.json["issued_in_future"]) == (0, True, 3600)
+    done = shell("sig", "verify", text, "--key", "v2.txt", "--at", NOW)
+    assert done.json["issued_in_future"] == 0
+    shown = shell("sig", "decode", text, "--at", NOW - 3600).out
+    assert f"({NOW}), 1 h in the future" in shown
+    assert "in the future" not in shell("sig", "decode", text, "--at", NOW).out
+    assert shell("sig", "decode", text, "--json", "--at", NOW - 9).json["issued_in_future"] == 9
+
+
+DAMAGED = {
+    "has-tail": lambda sig: f"{sig}&contenttype=json",
+    "url-encoded": lambda sig: quote(sig.replace("_", "%5F")),
+    "quoted": lambda sig: f'"{sig}"',
+    "wrapped": lambda sig: f"{sig[:76]}\n{sig[76:]}",
+    "other-alphabet": lambda sig: sig.replace("*", "+").replace("-", "/").replace("_", "="),
+    "encoded-twice": lambda sig: b64encode(sig.encode()).decode(),
+    "cut-off": lambda sig: sig[:100],
+}
+
+
+@pytest.mark.parametrize("reason", DAMAGED)
+def test_a_damaged_sig_is_told_what_happened_to_it(shell, files, reason):
+    text = DAMAGED[reason](sign(shell, "v2.txt", "--room", 1, "--privileges", 42))
+    done = shell("sig", "verify", "-", "--key", "v2.txt", "--at", NOW, stdin=text)
+    assert (done.status, done.json["valid"], done.json["reason"]) == (1, False, reason)
+    assert done.json["advice"]
+    shown = shell("sig", "decode", text)
+    assert (shown.status, shown.out) == (2, "")
+    said = " ".join(shown.err.split())
+    assert done.json["detail"] in said
+    assert done.json["advice"] in said
 
 
 @pytest.mark.parametrize(

@@ -215,7 +215,23 @@ async def test_verify_answers_200_either_way(house, app):
     answer = await post(house, app, VERIFY, {"usersig": f"{SECRET_SIG}-1", "userid": "bob"})
     assert (answer.status, answer.json["valid"]) == (200, False)
     assert answer.json["reason"] == "wrong-user"
+    assert answer.json["advice"]
     assert SECRET_SIG not in answer.body.decode()
+
+
+@pytest.mark.parametrize("userid", ["", "x" * 33, "caf\u00e9", "用户一", "a\nb", " alice"])
+async def test_a_user_id_to_verify_is_compared_and_not_judged(house, app, userid):
+    body = {"usersig": f"{SECRET_SIG}-1", "userid": userid}
+    answer = await post(house, app, VERIFY, body)
+    assert (answer.status, answer.json["reason"]) == (200, "wrong-user")
+
+
+async def test_a_sig_of_a_second_to_come_is_told(house, app):
+    body = {"usersig": f"{SECRET_SIG}-1"}
+    assert (await post(house, app, VERIFY, body)).json["issued_in_future"] == 0
+    house.clock.advance(-30)
+    said = (await post(house, app, VERIFY, body)).json
+    assert (said["valid"], said["issued_in_future"]) == (True, 30)
 
 
 @pytest.mark.parametrize(
@@ -224,7 +240,7 @@ async def test_verify_answers_200_either_way(house, app):
         ({"usersig": 7}, "bad-request"),
         ({"usersig": SECRET_SIG * 2000}, "bad-request"),
         ({"userid": "alice"}, "bad-request"),
-        ({"usersig": SECRET_SIG, "userid": "x" * 33}, "bad-userid"),
+        ({"usersig": SECRET_SIG, "userid": 7}, "bad-request"),
         ({"usersig": SECRET_SIG, SECRET_SIG * 9: 1}, "bad-request"),
         ({"usersig": {SECRET_SIG: 1}}, "bad-request"),
     ],

@@ -6,10 +6,12 @@ import base64
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sigmgr.model import keys
 from sigmgr.model.errors import BadSig, SigReason
-from sigmgr.model.usersig import decode, sign, verify
+from sigmgr.model.usersig import MAX_AHEAD, decode, issued_in_future, sign, verify
 from tests.model.usersig_kit import (
     APP,
     HMAC,
@@ -141,8 +143,33 @@ def test_expired(fact, key):
     assert reason(sig, key, now=fact.expires_at) is SigReason.EXPIRED
 
 
-def test_a_sig_from_the_future_is_valid():
-    assert verify(sign(V2, HMAC), [HMAC], now=1).issued_at == NOW
+@pytest.mark.parametrize(("fact", "key"), [(V1, P256), (V2, HMAC)])
+def test_a_sig_from_the_future_is_valid_for_a_day_and_told(fact, key):
+    sig = sign(fact, key)
+    for ahead in (-1, 0, 1, MAX_AHEAD):
+        found = verify(sig, [key], now=NOW - ahead)
+        assert issued_in_future(found.issued_at, NOW - ahead) == max(0, ahead)
+    with pytest.raises(BadSig) as caught:
+        verify(sig, [key], now=NOW - MAX_AHEAD - 1)
+    assert caught.value.reason is SigReason.ISSUED_IN_FUTURE
+    assert f"{MAX_AHEAD + 1} s after now" in caught.value.text
+    assert "clock" in caught.value.advice
+
+
+def test_only_a_sig_that_is_good_else_is_called_one_from_the_future():
+    sig = sign(V2, HMAC)
+    assert reason(sig, STRANGER, now=1) is SigReason.WRONG_KEY
+    assert reason(sig, HMAC, now=1, userid="bob") is SigReason.WRONG_USER
+    assert reason(sig, HMAC, now=1) is SigReason.ISSUED_IN_FUTURE
+
+
+@given(st.text(max_size=80))
+def test_a_user_id_is_compared_and_not_judged(userid):
+    sig = sign(V2, HMAC)
+    if userid == "alice":
+        assert verify(sig, [HMAC], now=NOW, userid=userid)
+    else:
+        assert reason(sig, HMAC, userid=userid) is SigReason.WRONG_USER
 
 
 def test_the_order_in_which_reasons_are_found():

@@ -127,6 +127,8 @@ class SigReason(StrEnum):
     USERBUF_UNEXPECTED = "userbuf-unexpected"
     BAD_SIGNATURE = "bad-signature"
     WRONG_KEY = "wrong-key"
+    #: By more than a day; by less it is valid.
+    ISSUED_IN_FUTURE = "issued-in-future"
     EXPIRED = "expired"
     REVOKED = "revoked"
 

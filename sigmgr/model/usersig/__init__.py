@@ -16,6 +16,16 @@ from sigmgr.model.usersig.container import MAX_JSON_BYTES, MAX_SIG_CHARS
 from sigmgr.model.usersig.decoded import Decoded
 from sigmgr.model.usersig.decoding import decode
 from sigmgr.model.usersig.signing import holds, sign
-from sigmgr.model.usersig.verifying import verify
+from sigmgr.model.usersig.verifying import MAX_AHEAD, issued_in_future, verify
 
-__all__ = ["MAX_JSON_BYTES", "MAX_SIG_CHARS", "Decoded", "decode", "holds", "sign", "verify"]
+__all__ = [
+    "MAX_AHEAD",
+    "MAX_JSON_BYTES",
+    "MAX_SIG_CHARS",
+    "Decoded",
+    "decode",
+    "holds",
+    "issued_in_future",
+    "sign",
+    "verify",
+]

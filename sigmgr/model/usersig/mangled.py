@@ -73,7 +73,7 @@ def _from_standard(text: str) -> str | None:
 
 def _from_form(text: str) -> str | None:
     """The usual alphabet out of a form or query, where a plus became a blank."""
-    return _from_standard(text.strip().replace(" ", "+"))
+    return _from_standard(text.strip("\t\r\n").replace(" ", "+"))
 
 
 def _from_url_safe(text: str) -> str | None:

@@ -5,29 +5,37 @@ What it does not do: look at revocations (facts of the store, not of the sig) or
 inside a userbuf (the room's business; sigs made here carry the same one).
 
 The order, first failure wins:
-1. structure: too-long, not-base64, not-zlib, too-large, not-json, missing-field, bad-field;
+1. structure: too-long, then what happened to a text that cannot be read (quoted ... no-sig),
+   not-base64, not-zlib, too-large, not-json, missing-field, bad-field;
 2. wrong-format: none of the keys is of the sig's format;
 3. wrong-app, wrong-user, then userbuf-missing or userbuf-unexpected, each if asked for;
 4. bad-signature: the signature is none at all - not 32 bytes for v2, not DER for v1;
 5. wrong-key: it is one, but none of the keys made it over this text. A changed field and a
    foreign key look the same from here, so they share this reason;
-6. expired, last, so that only a sig that was once valid is called that. ``now >= expires_at``
+6. issued-in-future: by more than a day. By less it is valid, and said: clocks differ, and the
+   cloud takes it (format notes, section 1.4), but such a sig outlives a revocation of today;
+7. expired, last, so that only a sig that was once valid is called that. ``now >= expires_at``
    is expired; the cloud is one second more generous (format notes, section 1.4).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
 from sigmgr.model.errors import BadSig, SigReason
 from sigmgr.model.keys import VerifyingKey
+from sigmgr.model.shown import shown
 from sigmgr.model.sig import Format
 from sigmgr.model.usersig.decoded import Decoded
 from sigmgr.model.usersig.decoding import decode
 
 _MAC_BYTES = 32
+_TAKE_ANOTHER: Final = "Ask sigmgr for the user's current sig, and use that one."
+#: A sig that is issued further ahead of now, in seconds, is refused.
+MAX_AHEAD: Final = 86400
 
 
 def verify(
@@ -39,7 +47,8 @@ def verify(
     sdkappid: int | None = None,
     userbuf: bool | None = None,
 ) -> Decoded:
-    """The fields of a valid sig. Raises :class:`BadSig` with the reason otherwise.
+    """The fields of a valid sig. Raises :class:`BadSig` with the reason otherwise. Who asks is
+    told, with the answer, what :func:`issued_in_future` says.
 
     ``keys`` are ordered oldest to newest and tried newest first; those of the other format
     are passed over. ``userid`` and ``sdkappid`` are compared where given. ``userbuf``: True,
@@ -50,30 +59,77 @@ def verify(
     sig = decode(text)
     fitting = [key for key in reversed(keys) if key.format == sig.format]
     if not fitting:
-        raise BadSig(SigReason.WRONG_FORMAT, f"the sig is {sig.format.value}, no key is")
+        wanted = "the secret of the app" if sig.format is Format.V2 else "the app's PEM"
+        said = f"the sig is {sig.format.value}, no key is"
+        raise BadSig(SigReason.WRONG_FORMAT, said, f"Verify it with {wanted}.")
     _check_claims(sig, userid, sdkappid, userbuf)
+    _check_signature(sig, fitting)
+    _check_times(sig, now)
+    return sig
+
+
+def issued_in_future(issued_at: int, now: int) -> int:
+    """By how many seconds a sig is issued ahead of now; 0 where it is not."""
+    return max(0, issued_at - now)
+
+
+def _check_signature(sig: Decoded, fitting: Sequence[VerifyingKey]) -> None:
     if not _well_formed(sig):
-        raise BadSig(SigReason.BAD_SIGNATURE, "the signature inside the sig is damaged")
+        raise BadSig(
+            SigReason.BAD_SIGNATURE, "the signature inside the sig is damaged", _TAKE_ANOTHER
+        )
     if not any(key.verify(sig.signed_text, sig.signature) for key in fitting):
         raise BadSig(
-            SigReason.WRONG_KEY, "the sig was made with another key, or changed since it was made"
+            SigReason.WRONG_KEY,
+            "the sig was made with another key, or changed since it was made",
+            f"Compare the key with the one that the console shows for app {sig.sdkappid}; after"
+            " a key change, verify with the older key too.",
+        )
+
+
+def _check_times(sig: Decoded, now: int) -> None:
+    ahead = issued_in_future(sig.issued_at, now)
+    if ahead > MAX_AHEAD:
+        raise BadSig(
+            SigReason.ISSUED_IN_FUTURE,
+            f"the sig is issued at {sig.issued_at}, {ahead} s after now",
+            "Compare the clock of whoever made it with the true time, and have it made anew.",
         )
     if now >= sig.expires_at:
-        raise BadSig(SigReason.EXPIRED, f"the sig expired at {sig.expires_at}; now is {now}")
-    return sig
+        raise BadSig(
+            SigReason.EXPIRED,
+            f"the sig expired at {sig.expires_at}, {now - sig.expires_at} s before now",
+            _TAKE_ANOTHER,
+        )
 
 
 def _check_claims(
     sig: Decoded, userid: str | None, sdkappid: int | None, userbuf: bool | None
 ) -> None:
     if sdkappid is not None and sdkappid != sig.sdkappid:
-        raise BadSig(SigReason.WRONG_APP, f"the sig is for app {sig.sdkappid}, not {sdkappid}")
+        raise BadSig(
+            SigReason.WRONG_APP,
+            f"the sig is for app {sig.sdkappid}, not {sdkappid}",
+            f"Use it with app {sig.sdkappid}, or get one for app {sdkappid}.",
+        )
     if userid is not None and userid != sig.userid:
-        raise BadSig(SigReason.WRONG_USER, "the sig is for another user")
+        raise BadSig(
+            SigReason.WRONG_USER,
+            f"the sig is for user {shown(sig.userid)}, not {shown(userid)}",
+            "Use each sig with the user it was issued for; ids differ by case and blanks too.",
+        )
     if userbuf is True and sig.userbuf is None:
-        raise BadSig(SigReason.USERBUF_MISSING, "the sig is bound to no room: it has no userbuf")
+        raise BadSig(
+            SigReason.USERBUF_MISSING,
+            "the sig is bound to no room: it has no userbuf",
+            "To enter a room give a privateMapKey; this is a UserSig.",
+        )
     if userbuf is False and sig.userbuf is not None:
-        raise BadSig(SigReason.USERBUF_UNEXPECTED, "the sig carries a userbuf, as room sigs do")
+        raise BadSig(
+            SigReason.USERBUF_UNEXPECTED,
+            "the sig carries a userbuf, as room sigs do",
+            "To sign in give a UserSig; this is a privateMapKey.",
+        )
 
 
 def _well_formed(sig: Decoded) -> bool:
