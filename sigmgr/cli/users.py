@@ -7,7 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from sigmgr.cli import calls, output
-from sigmgr.cli.frame import NEGATIVE, command_app
+from sigmgr.cli.frame import FAILURE, NEGATIVE, command_app
+from sigmgr.model.errors import HolderUnknown
 from sigmgr.model.holder import (
     ALL_PRIVILEGES,
     Holder,
@@ -131,6 +132,9 @@ def reissue(
     replaces: Annotated[
         int | None, typer.Option("--replaces", help="Only if the current one was issued then.")
     ] = None,
+    create: Annotated[
+        bool, typer.Option("--create", help="Issue the first one, if there was none.")
+    ] = False,
     config: calls.Config = None,
     as_json: calls.AsJson = False,
 ) -> None:
@@ -142,11 +146,21 @@ def reissue(
 
     async def story(desk: Any) -> Current:
         made: Current = await desk.flows.issue.reissue(
-            Holder(sdkappid, userid), desk.base.clock(), reason=why, replaces=replaces
+            Holder(sdkappid, userid),
+            desk.base.clock(),
+            reason=why,
+            replaces=replaces,
+            create=create,
         )
         return made
 
-    _current(calls.with_desk(config, story), as_json)
+    try:
+        made = calls.with_desk(config, story)
+    except HolderUnknown as error:
+        hint = "Check the user id; to issue the first sig, add --create."
+        output.complain(error.text, error.code, hint)
+        raise typer.Exit(FAILURE) from None
+    _current(made, as_json)
 
 
 @app.command("revoke")

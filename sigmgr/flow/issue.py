@@ -29,6 +29,10 @@ from sigmgr.model.sig import Current, Reason, Record
 from sigmgr.ports import Cache, Registry, Signer, Store, Transaction
 from sigmgr.telemetry import GETS
 
+_CREATE = (
+    'Check the user id. To issue the first sig, GET it, or reissue with "create": true in the body.'
+)
+
 
 class Issue:
     """Answers gets, batch-gets and reissues."""
@@ -94,22 +98,26 @@ class Issue:
         *,
         reason: Reason = Reason.CLIENT_REQUESTED,
         replaces: int | None = None,
+        create: bool = True,
     ) -> Current:
         """The holder's next sig. A second call within one second answers with the first's
         result; ``replaces`` (an issued_at) that is no longer current raises AlreadyReplaced.
+        Without ``create`` a holder that never had a sig gets none: HolderUnknown.
         """
         made = await with_fresh_keys(
-            self._signer, lambda: self._reissued(holder, now, reason, replaces)
+            self._signer, lambda: self._reissued(holder, now, reason, replaces, create)
         )
         return raised(self._derive.still(made, now))
 
     async def _reissued(
-        self, holder: Holder, now: int, reason: Reason, replaces: int | None
+        self, holder: Holder, now: int, reason: Reason, replaces: int | None, create: bool
     ) -> Current:
         app = await self._registry.app(holder.sdkappid)
         tell = Telling()
         async with self._store.transaction() as tx:
             [record] = await tx.lock([holder])
+            if record.issued_at == 0 and not create:
+                raise errors.HolderUnknown(advice=_CREATE)
             if not decision.may_replace(record, replaces):
                 raise errors.AlreadyReplaced
             given = await self._derive.judged_by(app, record, now)

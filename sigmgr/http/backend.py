@@ -100,7 +100,12 @@ def _reissue(routes: APIRouter, doors: Doors) -> None:
         response_model=shapes.Sig,
         dependencies=[may(BACKEND)],
         responses=errors_of(
-            errors.BadReason, errors.AppUnknown, errors.AlreadyReplaced, *_ISSUE_ERRORS
+            errors.BadUserId,
+            errors.BadReason,
+            errors.AppUnknown,
+            errors.HolderUnknown,
+            errors.AlreadyReplaced,
+            *_ISSUE_ERRORS,
         ),
         openapi_extra=secured("token"),
     )
@@ -108,7 +113,8 @@ def _reissue(routes: APIRouter, doors: Doors) -> None:
         sdkappid: SdkAppId, userid: UserId, body: shapes.ReissueRequest | None = None
     ) -> Response:
         """Makes the next sig and pushes it to the user's streams. The old one works on
-        until it expires. A second call within one second answers with the first's sig."""
+        until it expires. A second call within one second answers with the first's sig. For a
+        user who never had one it takes `create`, so that a mistyped id makes nobody."""
         asked = body or shapes.ReissueRequest()
         now = doors.clock()
         current = await doors.issue.reissue(
@@ -116,6 +122,7 @@ def _reissue(routes: APIRouter, doors: Doors) -> None:
             now,
             reason=reason_of(asked.reason),
             replaces=asked.replaces,
+            create=asked.create,
         )
         content = answers.sig_body(doors, current)
         answers.remember(doors, current, content, now)

@@ -40,7 +40,7 @@ class Issues(Protocol):
     async def many(self, holders: Sequence[Holder], now: int) -> list[Current | SigmgrError]: ...
 
     async def reissue(
-        self, holder: Holder, now: int, *, reason: Reason, replaces: int | None
+        self, holder: Holder, now: int, *, reason: Reason, replaces: int | None, create: bool
     ) -> Current: ...
 
 

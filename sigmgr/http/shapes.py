@@ -147,6 +147,10 @@ class ReissueRequest(Request):
         },
     )
     replaces: IssuedAt | None = None
+    create: bool = Field(
+        default=False,
+        description="Issue the first sig where the user never had one; without it that is a 404.",
+    )
     model_config = ConfigDict(json_schema_extra=_said(reason="Forced", replaces=_AT))
 
 

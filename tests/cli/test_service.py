@@ -464,6 +464,14 @@ def test_a_user_that_was_never_issued(signing):
     check_refusal(signing("show", APP, "nobody"), 3, "holder-unknown")
 
 
+def test_a_reissue_of_nobody_takes_a_word_more(signing):
+    check_refusal(signing("reissue", APP, "nobody"), 3, "holder-unknown", "--create")
+    check_refusal(signing("show", APP, "nobody"), 3, "holder-unknown")
+    made = signing("reissue", APP, "nobody", "--create", "--json")
+    assert (made.status, made.json["reason"]) == (0, "Missing")
+    check_narrow(signing("reissue", APP, "nobody"))
+
+
 def test_an_app_without_a_key(ready):
     ready("app", "add", APP)
     check_refusal(ready("issue", APP, "alice"), 3, "no-signing-key", "key add")

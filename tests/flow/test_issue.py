@@ -103,6 +103,23 @@ async def test_reissue_is_fenced_by_the_second_and_by_replaces(world: World) -> 
         await world.flows.issue.reissue(ALICE, world.clock(), replaces=first.issued_at)
 
 
+async def test_a_reissue_that_may_not_create_makes_nobody(world: World) -> None:
+    for replaces in (None, world.clock()):
+        with pytest.raises(errors.HolderUnknown) as caught:
+            await world.flows.issue.reissue(ALICE, world.clock(), replaces=replaces, create=False)
+        assert '"create": true' in caught.value.advice
+    assert await world.store.find([ALICE]) == [None]
+    await world.flows.revoke.user(APP, ALICE.userid, world.clock())
+    world.clock.advance(60)
+    # Its row is a revocation's; a sig it never had.
+    with pytest.raises(errors.HolderUnknown):
+        await world.flows.issue.reissue(ALICE, world.clock(), create=False)
+    first = await world.flows.issue.reissue(ALICE, world.clock(), create=True)
+    world.clock.advance(1)
+    second = await world.flows.issue.reissue(ALICE, world.clock(), create=False)
+    assert second.issued_at > first.issued_at
+
+
 async def test_a_clock_that_went_back_never_makes_an_older_sig(world: World) -> None:
     first = await world.flows.issue.current(ALICE, world.clock())
     world.clock.advance(-600)

@@ -106,10 +106,12 @@ class Flows:
             for holder in holders
         ]
 
-    async def reissue(self, holder, now, *, reason, replaces):
+    async def reissue(self, holder, now, *, reason, replaces, create):
         self._enter("reissue", (holder, reason, replaces))
         await self.registry.app(holder.sdkappid)
         old = self.records.get(holder)
+        if old is None and not create:
+            raise errors.HolderUnknown
         if replaces is not None and (old is None or old.issued_at != replaces):
             raise errors.AlreadyReplaced
         return self.current_of(self.make(holder, now, reason.value))

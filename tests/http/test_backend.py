@@ -26,11 +26,20 @@ async def post(house, app, path, body=None, token=None):
 
 @pytest.mark.parametrize("body", [None, {}, {"reason": "Forced"}, {"reason": "KeyRotated"}])
 async def test_reissue(house, app, body):
+    house.flows.make(ALICE, NOW - 9, "Missing")
     answer = await post(house, app, REISSUE, body)
     assert answer.status == 200
     assert answer.json["issued_at"] == NOW
     reason = Reason((body or {}).get("reason", "ClientRequested"))
     assert house.flows.calls == [("reissue", (ALICE, reason, None))]
+
+
+async def test_a_reissue_of_nobody_makes_nobody(house, app):
+    problem(await post(house, app, REISSUE), 404, "holder-unknown")
+    problem(await post(house, app, REISSUE, {"create": False}), 404, "holder-unknown")
+    assert ALICE not in house.flows.records
+    assert (await post(house, app, REISSUE, {"create": True})).status == 200
+    assert (await post(house, app, REISSUE)).status == 200
 
 
 async def test_a_reissued_sig_is_what_the_next_get_answers(house, app):
@@ -61,6 +70,8 @@ async def test_reasons_that_a_caller_may_not_give(house, app, reason):
         ({"replaces": 2**32}, "replaces"),
         ({"replaces": True}, "replaces"),
         ({"reason": 7}, "reason"),
+        ({"create": 1}, "create"),
+        ({"create": "true"}, "create"),
         ({"replace": NOW}, "replace"),
     ],
 )
