@@ -16,6 +16,10 @@ from sigmgr.push.message import current_json
 
 _encode = msgspec.json.Encoder().encode
 
+_LONGER_NOTE = (
+    "This key keeps its life of {life} s, though {ttl} s were asked for: what was handed out"
+    " cannot be made shorter. To end it, revoke the user; the next key may be shorter."
+)
 _CREATE_NOTE = (
     "This mask contains create (1), as 0xab does: its holder may open rooms. For somebody who"
     " only watches and listens use 42 (enter, receive_audio, receive_video)."
@@ -48,8 +52,9 @@ def remember(doors: Doors, current: Current, body: bytes, now: int) -> None:
         doors.near.put(current.holder, body, current.issued_at, fresh_until)
 
 
-def room_key(current: Current, room: Room, mask: int) -> dict[str, Any]:
-    """The answer to a room-key request, with a note where the mask is a known trap."""
+def room_key(current: Current, room: Room, mask: int, ttl: int | None) -> dict[str, Any]:
+    """The answer to a room-key request, with a note where the mask is a known trap, or where
+    the key lives longer than was asked."""
     said: dict[str, Any] = {
         "sdkappid": current.holder.sdkappid,
         "userid": current.holder.userid,
@@ -62,8 +67,14 @@ def room_key(current: Current, room: Room, mask: int) -> dict[str, Any]:
         "expires_at": current.expires_at,
         "renew_at": current.renew_at,
     }
+    life = current.expires_at - current.issued_at
+    notes = []
     if mask & Privilege.CREATE and mask != ALL_PRIVILEGES:
-        said["note"] = _CREATE_NOTE
+        notes.append(_CREATE_NOTE)
+    if ttl is not None and ttl < life:
+        notes.append(_LONGER_NOTE.format(ttl=ttl, life=life))
+    if notes:
+        said["note"] = " ".join(notes)
     return said
 
 

@@ -172,7 +172,7 @@ def _room_key(routes: APIRouter, doors: Doors) -> None:
         current = await doors.room_keys.current(
             sdkappid, userid, room, privileges=mask, ttl=body.ttl, now=doors.clock()
         )
-        return answers.room_key(current, room, mask)
+        return answers.room_key(current, room, mask, body.ttl)
 
 
 def _facts(routes: APIRouter, doors: Doors) -> None:

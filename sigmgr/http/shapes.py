@@ -180,7 +180,8 @@ class RoomKeyRequest(Request):
     )
     ttl: int | None = Field(
         default=None,
-        description="Seconds; the app's policy where it is left out.",
+        description="Seconds; the app's policy where it is left out. A key that was handed out"
+        " with a longer life keeps it, and a note says so.",
         json_schema_extra={"minimum": MIN_TTL, "maximum": MAX_TTL},
     )
     model_config = ConfigDict(
@@ -202,7 +203,11 @@ class RoomKey(BaseModel):
     issued_at: Seconds
     expires_at: Seconds
     renew_at: Seconds
-    note: str | None = Field(default=None, description="A warning about the privileges.")
+    note: str | None = Field(
+        default=None,
+        description="What the caller may not expect: of the privileges, or of a life that is"
+        " longer than the ttl that was asked for.",
+    )
     model_config = ConfigDict(
         json_schema_extra=_said(
             sdkappid=1400000000,

@@ -121,6 +121,9 @@ class Flows:
         await self.registry.app(sdkappid)
         life = check_ttl(ttl) if ttl is not None else 21600
         holder = Holder(sdkappid, userid, "room", room.scope)
+        old = self.records.get(holder)
+        if old is not None and old.privileges == privileges and (ttl or 0) <= old.ttl:
+            return self.current_of(old)
         return self.current_of(self.make(holder, now, "Missing", life, privileges))
 
     # -- revoke

@@ -129,6 +129,21 @@ async def test_a_mask_with_create_is_answered_with_a_note(house, app, mask, note
     assert ("note" in said) is noted
 
 
+async def test_a_key_that_lives_longer_than_was_asked_says_so(house, app):
+    await post(house, app, ROOM_KEYS, {"room_id": 1, "ttl": 3600})
+    for ttl, noted in ((3600, False), (60, True), (None, False)):
+        body = {"room_id": 1} if ttl is None else {"room_id": 1, "ttl": ttl}
+        said = (await post(house, app, ROOM_KEYS, body)).json
+        assert said["expires_at"] - said["issued_at"] == 3600
+        assert ("note" in said) is noted
+    body = {"room_id": 2, "privileges": 1}
+    await post(house, app, ROOM_KEYS, body | {"ttl": 3600})
+    note = (await post(house, app, ROOM_KEYS, body | {"ttl": 60})).json["note"]
+    assert "create" in note
+    assert "its life of 3600 s, though 60 s were asked for" in note
+    assert "note" not in (await post(house, app, ROOM_KEYS, {"room_id": 1, "ttl": 3601})).json
+
+
 @pytest.mark.parametrize(
     ("body", "code"),
     [
