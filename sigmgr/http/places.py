@@ -16,6 +16,7 @@ from pydantic import BeforeValidator, WithJsonSchema
 from sigmgr.model import errors
 from sigmgr.model.holder import MAX_UINT32, check_sdkappid, check_userid
 
+_NUMBER = re.compile(rb"[1-9][0-9]{0,9}")
 _BROKEN_PERCENT = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 
 
@@ -29,8 +30,10 @@ class Place(NamedTuple):
 def sdkappid_of(segment: str | bytes) -> int:
     """Raises BadSdkAppId."""
     text = segment.encode("latin-1", "replace") if isinstance(segment, str) else segment
-    if not text.isdigit() or len(text) > 10:
-        raise errors.BadSdkAppId("the sdkappid in the path is not a number of 32 bits")
+    if not _NUMBER.fullmatch(text):
+        raise errors.BadSdkAppId(
+            "the sdkappid in the path is to be 1 to 10 digits that do not begin with 0"
+        )
     return check_sdkappid(int(text))
 
 

@@ -24,12 +24,14 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
+from sigmgr.http import fields
 from sigmgr.model import errors
 from sigmgr.model.holder import MAX_USERID_BYTES
 
 log = logging.getLogger("sigmgr.http")
 
 MEDIA_TYPE = "application/problem+json"
+SEE_DOCS = "Correct what is named and send it again; /docs shows every route with its fields."
 
 
 class MethodDenied(errors.InputError):
@@ -138,7 +140,8 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
-        return response(errors.BadRequest(_sentence(error)), request.scope)
+        said = fields.sentence(error.errors(), request.scope.get("route"))
+        return response(errors.BadRequest(said, advice=SEE_DOCS), request.scope)
 
     @app.exception_handler(HTTPException)
     async def framework(request: Request, error: HTTPException) -> Response:
@@ -166,22 +169,7 @@ def _from_status(status: int) -> errors.SigmgrError:
         return MethodDenied()
     if status == 413:
         return BodyTooLarge()
-    return errors.BadRequest("the body cannot be read as JSON")
-
-
-def _sentence(error: RequestValidationError) -> str:
-    """One sentence that names the field; never what was sent in it."""
-    first = error.errors()[0]
-    if first["type"] == "json_invalid":
-        return "the body is not valid JSON"
-    place, *names = first["loc"]
-    field = ".".join(str(name) for name in names if isinstance(name, int) or len(name) <= 40)
-    if first["type"] == "missing":
-        return f"{field} is missing" if field else f"the {place} is missing"
-    if first["type"] == "extra_forbidden":
-        return f"{field or 'a field'} is not a field of this request"
-    what = str(first["msg"]).removeprefix("Input ")
-    return f"{field or f'the {place}'} {what}"
+    return errors.BadRequest("the body cannot be read as JSON", advice=SEE_DOCS)
 
 
 def _instance(path: str) -> str:

@@ -105,7 +105,10 @@ class ItemError(BaseModel):
 class FailedSig(BaseModel):
     """In the place of a sig that could not be given."""
 
-    userid: str
+    userid: str = Field(
+        description="As it was asked for; its first 64 characters where it is longer, and '...'"
+        " where it looks like a credential."
+    )
     error: ItemError
 
 

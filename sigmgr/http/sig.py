@@ -18,9 +18,10 @@ from sigmgr.http.answers import remember, sig_body
 from sigmgr.http.auth import BACKEND, allow, bearer
 from sigmgr.http.doors import Doors
 from sigmgr.http.places import place_of_sig
-from sigmgr.http.problems import brief
+from sigmgr.http.problems import SEE_DOCS, brief
 from sigmgr.model import errors
 from sigmgr.model.holder import Holder, check_userid
+from sigmgr.model.shown import MAX_SHOWN, likeness
 from sigmgr.model.sig import Current
 
 MAX_BATCH = 1000
@@ -116,18 +117,20 @@ def _userids(asked: bytes) -> list[str]:
     try:
         userids = _decode(asked).userids
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise errors.BadRequest(_sentence(error)) from None
+        raise errors.BadRequest(_sentence(error), advice=SEE_DOCS) from None
     if not 1 <= len(userids) <= MAX_BATCH:
-        raise errors.BadBatch(f"the batch has {len(userids)} user ids")
+        raise errors.BadBatch(f"the batch has {len(userids)} user ids; 1 to {MAX_BATCH} may be")
     return userids
 
 
 def _sentence(error: Exception) -> str:
+    takes = "the one field userids (needed), a list of strings"
     if not isinstance(error, msgspec.ValidationError):
-        return "the body is not valid JSON"
-    wanted = 'the body is to be an object with one field, "userids", a list of strings'
-    # The name of a field that nobody knows is not repeated: it may be anything.
-    return wanted if "unknown field" in str(error) else f"{wanted}: {error}"
+        return f"the body is not valid JSON; it takes {takes}"
+    if "unknown field" in str(error):
+        # Its name is not repeated: it may be anything.
+        return f"the body has another field, too; it takes {takes}"
+    return f"the body takes {takes}: {error}"
 
 
 def _item(doors: Doors, holder: Holder, answer: Current | errors.SigmgrError, now: int) -> bytes:
@@ -139,5 +142,6 @@ def _item(doors: Doors, holder: Holder, answer: Current | errors.SigmgrError, no
 
 
 def _failed(userid: str, error: errors.SigmgrError) -> bytes:
-    """An id that is far too long is cut: it may be something that is no id at all."""
-    return _encode({"userid": userid[:64], "error": brief(error)})
+    """An id that is far too long is cut, and what looks like a credential is left out."""
+    named = "..." if likeness(userid) else userid[:MAX_SHOWN]
+    return _encode({"userid": named, "error": brief(error)})

@@ -6,10 +6,13 @@ holds, and a wait ends with 304 where nothing newer came.
 
 from __future__ import annotations
 
+import re
 from contextlib import aclosing
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request, Response
+from pydantic import BeforeValidator
+from pydantic_core import PydanticCustomError
 
 from sigmgr.http import answers, shapes
 from sigmgr.http.backend import Handoff
@@ -21,10 +24,21 @@ from sigmgr.model.ticket import Ticket
 
 MAX_WAIT = 60
 
+_WHOLE = re.compile(r"0|[1-9][0-9]{0,9}")
+
 _TICKET_ERRORS = (errors.TicketInvalid, errors.TicketExpired, errors.TicketRevoked)
+
+
+def _whole(text: str) -> int:
+    """Digits and nothing else: the framework would take 1.0, +1 and 1_0 for numbers too."""
+    if not _WHOLE.fullmatch(text):
+        raise PydanticCustomError("whole", "should be a whole number in digits")
+    return int(text)
+
 
 Wait = Annotated[
     int,
+    BeforeValidator(_whole),
     Query(ge=0, le=MAX_WAIT, description="Seconds to wait for a newer sig than If-None-Match."),
 ]
 Held = Annotated[

@@ -1,0 +1,81 @@
+"""What is wrong with the fields of a request, in one sentence: which field, where it stands,
+and which fields there are.
+
+What this module does: the framework's list of complaints in, a sentence for people out.
+What it does not do: repeat a value that was sent. A name that was sent is repeated as
+``shown`` allows, for a secret may stand in its place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fastapi.routing import APIRoute
+from pydantic import BaseModel
+
+from sigmgr.model.shown import shown
+
+_WHERE = {
+    "body": "in the body",
+    "query": "in the query of the URL",
+    "header": "in the headers",
+    "path": "in the path",
+}
+
+Complaint = Mapping[str, Any]
+
+
+def sentence(complaints: Sequence[Complaint], route: object) -> str:
+    """One sentence about the first complaint and those of the same field; first of all about
+    a field that there is not, for a misspelt one is missing too. ``route`` is what the request
+    was sent to, where that is known."""
+    unknown = (one for one in complaints if one["type"] == "extra_forbidden")
+    first = next(unknown, complaints[0])
+    place, *names = first["loc"]
+    fields = _fields_of(route) if place == "body" else ""
+    if first["type"] == "json_invalid":
+        return f"the body is not valid JSON{fields and f'; it takes {fields}'}"
+    if not names:
+        what = "is missing" if first["type"] == "missing" else "is no JSON object"
+        return f"the {place} {what}{fields and f'; it takes {fields}'}"
+    where = _WHERE.get(place, "in the request")
+    takes = f"; the {place} takes {fields}" if fields else ""
+    if first["type"] == "extra_forbidden":
+        return f"{shown(str(names[0]))} is no field of the {place}{takes}"
+    field = "".join(_step(name) for name in names[:1] + [n for n in names[1:] if _is_index(n)])
+    if first["type"] == "missing":
+        return f"{field} is missing {where}{takes}"
+    same = [one for one in complaints if tuple(one["loc"][:2]) == tuple(first["loc"][:2])]
+    wanted = dict.fromkeys(str(one["msg"]).removeprefix("Input ") for one in same)
+    return f"{field} {where} {' or '.join(wanted).replace(' or should be', ' or')}"
+
+
+def _fields_of(route: object) -> str:
+    """``usersig (needed), userid``; empty where the route takes no object."""
+    model = _body_model(route)
+    if model is None:
+        return ""
+    names = [
+        f"{name} (needed)" if field.is_required() else name
+        for name, field in model.model_fields.items()
+    ]
+    return f"the fields {', '.join(names)}" if len(names) > 1 else f"the one field {names[0]}"
+
+
+def _body_model(route: object) -> type[BaseModel] | None:
+    if not isinstance(route, APIRoute) or route.body_field is None:
+        return None
+    wanted = route.body_field.field_info.annotation
+    for one in getattr(wanted, "__args__", (wanted,)):  # Model | None
+        if isinstance(one, type) and issubclass(one, BaseModel):
+            return one
+    return None
+
+
+def _is_index(name: object) -> bool:
+    return isinstance(name, int)
+
+
+def _step(name: object) -> str:
+    return f"[{name}]" if _is_index(name) else str(name)
