@@ -28,6 +28,7 @@ from typing import Any, NamedTuple
 from sigmgr.flow.limits import Lane
 from sigmgr.model import errors
 from sigmgr.model.app import Token
+from sigmgr.model.mistaken import no_token
 from sigmgr.model.shown import TOKEN_PREFIX
 
 PREFIX = TOKEN_PREFIX
@@ -140,7 +141,7 @@ class Auth:
         if found is None:
             found = await self._looked_up(text)
         if found is None:
-            raise errors.TokenUnknown
+            raise no_token(text)
         return found
 
     async def _looked_up(self, text: str) -> Token | None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from sigmgr.model import errors
+from sigmgr.model import errors, usersig
 from sigmgr.model.holder import Holder, Room
 from sigmgr.model.sig import Reason
 from tests.http.scripted import APP, LIFE, NOW, SECRET_SIG, UNKNOWN_APP, call, problem
+from tests.model.usersig_kit import HMAC, V2
 
 USER = f"/v1/apps/{APP}/users/alice"
 REISSUE = f"{USER}/sig/reissue"
@@ -306,6 +307,19 @@ async def test_who_may_not(house, app, method, path, body):
     unknown_app = path.replace(str(APP), str(UNKNOWN_APP))
     problem(await ask(house.anywhere, unknown_app), 404, "app-unknown")
     problem(await ask(house.token("backend", APP), unknown_app), 403, "app-denied")
+
+
+async def test_a_ticket_or_sig_in_the_place_of_a_token_is_told(house, app):
+    sig = usersig.sign(V2, HMAC)
+    for text, kind in ((house.ticket(), "a ticket"), (sig, "a sig")):
+        for method, path, body in EVERY:
+            said = problem(
+                await call(app, method, path, token=text, body=body), 401, "token-unknown", text
+            )
+            assert (
+                said["detail"] == f"what was sent looks like {kind}; this route takes an API token"
+            )
+            assert "sigmgr token create" in said["advice"]
 
 
 @pytest.mark.parametrize(("method", "path", "body"), EVERY)

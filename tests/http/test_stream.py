@@ -165,6 +165,9 @@ async def test_tickets_that_open_nothing(house, app, method, path):
     foreign = Tickets(b"f" * 32).issue(APP, "alice", NOW, NOW + LIFE)
     for bad in (foreign, house.backend, "t1.", "t1.!!!", house.ticket()[:-2], "t1." + "A" * 500):
         problem(await ask(bad), 401, "ticket-invalid", bad)
+    said = problem(await ask(house.backend), 401, "ticket-invalid", house.backend)
+    assert "looks like an API token" in said["detail"]
+    assert "sigmgr token revoke" in said["advice"]
     house.clock.advance(LIFE)
     problem(await ask(house.ticket()), 401, "ticket-expired")
     assert not house.flows.calls

@@ -97,6 +97,14 @@ async def test_no_good_ticket_no_stream(given, code):
         assert given not in client.body.decode()
 
 
+async def test_a_token_in_the_place_of_a_ticket_is_told():
+    house = House()
+    said = await refused(house, Client(house.gateway, "smt_" + "A" * 43))
+    assert said["code"] == "ticket-invalid"
+    assert "looks like an API token" in said["detail"]
+    assert "sigmgr token revoke" in said["advice"]
+
+
 async def test_another_scheme_is_no_ticket():
     house = House()
     client = Client(house.gateway, None)

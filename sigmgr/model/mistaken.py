@@ -1,0 +1,43 @@
+"""A credential of one kind where another belongs: told so, and never repeated.
+
+Tokens, tickets and sigs come in the same answers and go into the same header, so one is easily
+pasted for the other. The codes are those of any wrong credential; text and advice say which
+it is. A token in the place of a ticket has likely reached a client, where it must never be.
+"""
+
+from __future__ import annotations
+
+from sigmgr.model import errors
+from sigmgr.model.shown import likeness
+
+_FOR_CLIENTS = (
+    "Send the ticket that stands beside the usersig in the answer to"
+    " GET /v1/apps/{sdkappid}/users/{userid}/sig."
+)
+_FOR_NO_CLIENT = (
+    " An API token belongs on the backend only: if this one has reached a client, end it with"
+    " 'sigmgr token revoke'."
+)
+_FOR_BACKENDS = (
+    "Send a token that was made with 'sigmgr token create --role backend'; tickets open"
+    " /v1/stream and nothing else."
+)
+
+
+def no_ticket(text: str) -> errors.TicketInvalid:
+    """What to say of a text that is no ticket."""
+    kind = likeness(text)
+    if not kind or kind == "a ticket":
+        return errors.TicketInvalid()
+    said = f"what was sent looks like {kind}; this route takes a ticket"
+    more = _FOR_NO_CLIENT if kind == "an API token" else ""
+    return errors.TicketInvalid(said, advice=_FOR_CLIENTS + more)
+
+
+def no_token(text: str) -> errors.TokenUnknown:
+    """What to say of a text that is no token that is known."""
+    kind = likeness(text)
+    if not kind or kind == "an API token":
+        return errors.TokenUnknown()
+    said = f"what was sent looks like {kind}; this route takes an API token"
+    return errors.TokenUnknown(said, advice=_FOR_BACKENDS)
