@@ -29,9 +29,8 @@ from sigmgr.flow.limits import Lane
 from sigmgr.model import errors
 from sigmgr.model.app import Token
 from sigmgr.model.mistaken import no_token
-from sigmgr.model.shown import TOKEN_PREFIX
 
-PREFIX = TOKEN_PREFIX
+PREFIX = "smt_"
 _SECRET_BYTES = 32
 _CHARS = len(PREFIX) + 43
 _NEGATIVES = 4096

@@ -21,7 +21,7 @@ from sigmgr.http.places import place_of_sig
 from sigmgr.http.problems import SEE_DOCS, brief
 from sigmgr.model import errors
 from sigmgr.model.holder import Holder, check_userid
-from sigmgr.model.shown import MAX_SHOWN, likeness
+from sigmgr.model.shown import MOST_SHOWN, credential
 from sigmgr.model.sig import Current
 
 MAX_BATCH = 1000
@@ -143,5 +143,5 @@ def _item(doors: Doors, holder: Holder, answer: Current | errors.SigmgrError, no
 
 def _failed(userid: str, error: errors.SigmgrError) -> bytes:
     """An id that is far too long is cut, and what looks like a credential is left out."""
-    named = "..." if likeness(userid) else userid[:MAX_SHOWN]
+    named = "..." if credential(userid) else userid[:MOST_SHOWN]
     return _encode({"userid": named, "error": brief(error)})

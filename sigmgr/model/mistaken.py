@@ -8,7 +8,7 @@ it is. A token in the place of a ticket has likely reached a client, where it mu
 from __future__ import annotations
 
 from sigmgr.model import errors
-from sigmgr.model.shown import likeness
+from sigmgr.model.shown import credential
 
 _FOR_CLIENTS = (
     "Send the ticket that stands beside the usersig in the answer to"
@@ -26,7 +26,7 @@ _FOR_BACKENDS = (
 
 def no_ticket(text: str) -> errors.TicketInvalid:
     """What to say of a text that is no ticket."""
-    kind = likeness(text)
+    kind = credential(text)
     if not kind or kind == "a ticket":
         return errors.TicketInvalid()
     said = f"what was sent looks like {kind}; this route takes a ticket"
@@ -36,7 +36,7 @@ def no_ticket(text: str) -> errors.TicketInvalid:
 
 def no_token(text: str) -> errors.TokenUnknown:
     """What to say of a text that is no token that is known."""
-    kind = likeness(text)
+    kind = credential(text)
     if not kind or kind == "an API token":
         return errors.TokenUnknown()
     said = f"what was sent looks like {kind}; this route takes an API token"

@@ -27,8 +27,8 @@ from typing import NamedTuple
 from sigmgr.model import errors
 from sigmgr.model.holder import Holder
 from sigmgr.model.mistaken import no_ticket
-from sigmgr.model.shown import TICKET_PREFIX
 
+_PREFIX = "t1."
 _MAC = 16
 _HEAD = struct.Struct(">III")
 _MAX_CHARS = 128
@@ -55,7 +55,7 @@ class Tickets:
 
     def open(self, ticket: str, now: int) -> Ticket:
         """Raises TicketInvalid (also for a foreign ticket) or TicketExpired."""
-        if not ticket.startswith(TICKET_PREFIX) or len(ticket) > _MAX_CHARS:
+        if not ticket.startswith(_PREFIX) or len(ticket) > _MAX_CHARS:
             raise no_ticket(ticket)
         raw = _read(ticket)
         mac, body = raw[:_MAC], raw[_MAC:]
@@ -75,12 +75,12 @@ class Tickets:
 
 def _written(raw: bytes) -> str:
     text = b2a_base64(raw, newline=False)
-    return TICKET_PREFIX + text.translate(_TO_URL).rstrip(b"=").decode("ascii")
+    return _PREFIX + text.translate(_TO_URL).rstrip(b"=").decode("ascii")
 
 
 def _read(ticket: str) -> bytes:
     """Raises TicketInvalid for every text but the one that :func:`_written` writes."""
-    text = ticket[len(TICKET_PREFIX) :]
+    text = ticket[len(_PREFIX) :]
     try:
         raw = urlsafe_b64decode(text + "=" * (-len(text) % 4))
     except ValueError:

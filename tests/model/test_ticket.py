@@ -71,7 +71,11 @@ SIG = usersig.sign(V2, HMAC)
 
 @pytest.mark.parametrize(
     ("text", "kind"),
-    [("smt_" + "A" * 43, "an API token"), (SIG, "a sig"), ("0123456789abcdef" * 4, "a secret")],
+    [
+        ("smt_" + "A" * 43, "an API token"),
+        (SIG, "a sig"),
+        ("0123456789abcdef" * 4, "a key or another secret"),
+    ],
 )
 def test_another_credential_in_its_place_is_named(text: str, kind: str) -> None:
     with pytest.raises(errors.TicketInvalid) as caught:

@@ -204,7 +204,7 @@ def test_how_much_does_not_belong_to_it_is_told() -> None:
     [
         ("smt_" + "A" * 43, "an API token"),
         (Tickets(b"k" * 32).issue(1, "alice", 1, 2), "a ticket"),
-        (generate("v1").decode(), "a key in PEM"),
+        (generate("v1").decode(), "a PEM"),
         (SECRET, "a secret"),
         (f' "{SECRET}" ', "a secret"),
         (json.dumps(v2_members()), "what a sig holds"),

@@ -24,7 +24,7 @@ from collections import Counter
 from typing import Final, NamedTuple
 
 from sigmgr.model.errors import BadSig, SigReason
-from sigmgr.model.shown import likeness
+from sigmgr.model.shown import credential
 from sigmgr.model.usersig.container import MAX_JSON_BYTES, MAX_SIG_CHARS
 from sigmgr.model.usersig.mangled import STEPS, Step
 from sigmgr.model.usersig.reading import read
@@ -44,7 +44,9 @@ _UNOPENED: Final = frozenset(
 )
 _WORTH_A_LOOK: Final = frozenset({SigReason.NOT_BASE64, SigReason.NOT_ZLIB})
 #: What a damaged sig looks like too.
-_LIKE_A_SIG: Final = frozenset({"a sig", "a key or token"})
+_LIKE_A_SIG: Final = frozenset({"a sig", "a key or another secret"})
+#: As the console shows it, perhaps in quotes.
+_SECRET: Final = re.compile(r"[\s\"']*[0-9A-Fa-f]{64}[\s\"']*")
 _ALPHABET: Final = frozenset("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz*-_")
 _WIRE_TO_STANDARD: Final = str.maketrans("*-", "+/")
 
@@ -157,7 +159,7 @@ def _another_thing(text: str) -> BadSig | None:
     if "TLS." in text:
         said = "this is what a sig holds, not a sig: it is neither compressed nor in base64"
         return BadSig(SigReason.NO_SIG, said, _WHAT_A_SIG_IS)
-    kind = likeness(text)
+    kind = "a secret" if _SECRET.fullmatch(text) else credential(text)
     if not kind or kind in _LIKE_A_SIG:
         return None
     said = f"this is no sig: it looks like {kind}"
