@@ -120,10 +120,20 @@ class LocalServer(abc.ABC):
 
     def pause(self) -> None:
         """Freeze it: connections stay open and nothing answers."""
-        os.kill(self.pid, signal.SIGSTOP)
+        os.kill(self.pid, signal.SIGSTOP)  # from now on it makes no more children
+        self._signal_all(self.pid, signal.SIGSTOP)
 
     def resume(self) -> None:
-        os.kill(self.pid, signal.SIGCONT)
+        self._signal_all(self.pid, signal.SIGCONT)
+
+    def _signal_all(self, pid: int, number: signal.Signals) -> None:
+        """PostgreSQL has a process for each connection, each in a group of its own."""
+        children = ""
+        with contextlib.suppress(FileNotFoundError):
+            children = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+        for one in (pid, *map(int, children.split())):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(one, number)
 
     def close(self) -> None:
         """Stop and remove the files. A forked child leaves its parent's server alone."""
@@ -205,7 +215,8 @@ class LocalServer(abc.ABC):
             return
         if process.poll() is None:
             process.send_signal(self.signals[mode])
-            process.send_signal(signal.SIGCONT)  # a paused one would never see the first signal
+            # A paused one would never see the first signal.
+            self._signal_all(process.pid, signal.SIGCONT)
         try:
             process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:

@@ -104,13 +104,11 @@ class Catalog:
 
     async def get_app(self, sdkappid: int) -> App:
         """Raises AppUnknown."""
-        async with self._engine.read() as connection:
-            return await _app(connection, sdkappid)
+        return await self._engine.reading(lambda connection: _app(connection, sdkappid))
 
     async def list_apps(self) -> list[App]:
         """Every app whose policy can be read; one that cannot must not stop the others."""
-        async with self._engine.read() as connection:
-            rows = (await connection.execute(select(*apps.c).order_by(apps.c.sdkappid))).all()
+        rows = await self._engine.rows(select(*apps.c).order_by(apps.c.sdkappid))
         readable = []
         for row in rows:
             try:
@@ -175,18 +173,16 @@ class Catalog:
 
     async def list_keys(self, sdkappid: int) -> list[KeyInfo]:
         """Oldest first; empty where the app is not known."""
-        async with self._engine.read() as connection:
-            mine = select(*_INFO).where(keys.c.sdkappid == sdkappid).order_by(keys.c.id)
-            return [_as_key(row) for row in await connection.execute(mine)]
+        mine = select(*_INFO).where(keys.c.sdkappid == sdkappid).order_by(keys.c.id)
+        return [_as_key(row) for row in await self._engine.rows(mine)]
 
     async def sealed_keys(self, sdkappid: int | None = None) -> list[SealedKey]:
         """Every key in any state with its sealed material; of one app where it is given."""
         wanted = select(*_INFO, keys.c.sealed).order_by(keys.c.id)
         if sdkappid is not None:
             wanted = wanted.where(keys.c.sdkappid == sdkappid)
-        async with self._engine.read() as connection:
-            rows = await connection.execute(wanted)
-            return [SealedKey(_as_key(row[:-1]), bytes(row[-1])) for row in rows]
+        rows = await self._engine.rows(wanted)
+        return [SealedKey(_as_key(row[:-1]), bytes(row[-1])) for row in rows]
 
     async def set_key_state(self, sdkappid: int, key_id: int, state: KeyState, now: int) -> KeyInfo:
         """One step of a key's life; again into the same state changes nothing.
@@ -219,8 +215,8 @@ class Catalog:
             h.issued_at > h.revoked_at,
             h.expires_at > now,
         )
-        async with self._engine.read() as connection:
-            return bool(await connection.scalar(select(living)))
+        [(found,)] = await self._engine.rows(select(living))
+        return bool(found)
 
     # Tokens
 
@@ -236,9 +232,8 @@ class Catalog:
 
     async def list_tokens(self) -> list[Token]:
         """Revoked ones too, oldest first."""
-        async with self._engine.read() as connection:
-            rows = await connection.execute(select(*_TOKEN).order_by(tokens.c.id))
-            return [Token(*row) for row in rows]
+        rows = await self._engine.rows(select(*_TOKEN).order_by(tokens.c.id))
+        return [Token(*row) for row in rows]
 
     async def revoke_token(self, token_id: int, now: int) -> Token:
         """Again changes nothing. Raises TokenNotFound."""
@@ -253,17 +248,14 @@ class Catalog:
 
     async def token_by_digest(self, digest: bytes) -> Token | None:
         """A revoked one too: ``revoked_at`` tells."""
-        async with self._engine.read() as connection:
-            wanted = select(*_TOKEN).where(tokens.c.digest == digest)
-            row = (await connection.execute(wanted)).first()
-        return None if row is None else Token(*row)
+        rows = await self._engine.rows(select(*_TOKEN).where(tokens.c.digest == digest))
+        return Token(*rows[0]) if rows else None
 
     # Named values
 
     async def get_meta(self, name: str) -> bytes | None:
-        async with self._engine.read() as connection:
-            value = await connection.scalar(select(meta.c.value).where(meta.c.name == name))
-        return None if value is None else bytes(value)
+        rows = await self._engine.rows(select(meta.c.value).where(meta.c.name == name))
+        return bytes(rows[0][0]) if rows else None
 
     async def put_meta(self, name: str, value: bytes, *, replace: bool = False) -> bytes:
         """Keep the value unless there is one; answers the one that is kept. So of two

@@ -58,8 +58,7 @@ def revisions() -> list[str]:
 
 async def current(engine: Engine) -> str:
     """The revision that the database is at; empty where it has none."""
-    async with engine.read() as connection:
-        return await connection.run_sync(_current)
+    return await engine.reading(lambda connection: connection.run_sync(_current))
 
 
 async def check(engine: Engine) -> None:

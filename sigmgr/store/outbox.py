@@ -148,8 +148,7 @@ class SqlOutbox:
         values = {"limit": limit, "before": before}
         if self._engine.dialect is SQLITE:
             async with self._engine.relay_turn:
-                async with self._engine.read() as connection:
-                    rows = (await connection.execute(_look(), values)).all()
+                rows = await self._engine.rows(_look(), values)
                 events, unread = _unpacked(rows)
                 yield events
                 await self.forget([row.id for row in rows])
@@ -165,12 +164,11 @@ class SqlOutbox:
         if not ids:
             return
         dialect = self._engine.dialect
-        async with self._engine.write() as connection:
-            await connection.execute(_forget(dialect), dialect.parameters([(i,) for i in ids]))
+        values = dialect.parameters([(i,) for i in ids])
+        await self._engine.writing(lambda connection: connection.execute(_forget(dialect), values))
 
     async def depth(self, now: int) -> tuple[int, int]:
         """See the port."""
-        async with self._engine.read() as connection:
-            question = select(cast(func.sum(o.size), BigInteger), func.min(o.at))
-            count, oldest = (await connection.execute(question)).one()
+        question = select(cast(func.sum(o.size), BigInteger), func.min(o.at))
+        [(count, oldest)] = await self._engine.rows(question)
         return (count, max(0, now - oldest)) if count else (0, 0)

@@ -4,6 +4,8 @@ Rules:
 1. Writes go through :meth:`SqlStore.transaction`, but for two that carry no event: the mark
    of who was seen, and forgetting what is past.
 2. Batches of any size are cut, so that no statement holds locks for long.
+3. What is lost with a connection is done once more over another, but for a transaction of
+   the caller's: he is told that nothing was committed (ConnectionLost).
 
 What this module does not do: migrate, or manage apps and keys (``migrate``, ``catalog``).
 """
@@ -12,13 +14,16 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Iterator, Sequence
+from functools import partial
 from itertools import islice
 from typing import TypeVar
+
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sigmgr.model.holder import Holder
 from sigmgr.model.sig import Record
 from sigmgr.store import holders as statements
-from sigmgr.store.engine import Engine
+from sigmgr.store.engine import Engine, Patience
 from sigmgr.store.transaction import Memory, RevokedUntil, SqlTransaction
 
 T = TypeVar("T")
@@ -29,18 +34,27 @@ CUT = 1000
 
 class SqlStore:
     """See :class:`sigmgr.ports.Store`. ``revoked_until`` answers what this process knows of a
-    user's revocations: rows are read as they count, with those that no row of theirs tells."""
+    user's revocations: rows are read as they count, with those that no row of theirs tells.
+    ``patience``: how long its users may be kept waiting; None: as long as the engine's."""
 
-    def __init__(self, engine: Engine, revoked_until: RevokedUntil | None = None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        revoked_until: RevokedUntil | None = None,
+        *,
+        patience: Patience | None = None,
+    ) -> None:
         self._engine = engine
         self._dialect = engine.dialect
+        self._patience = patience or engine.patience
         self._memory = Memory(revoked_until)
 
     @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncIterator[SqlTransaction]:
         """See the port."""
         try:
-            async with self._engine.write() as connection:
+            limits = {"limit": self._patience.write, "lock": self._patience.lock}
+            async with self._engine.write(**limits) as connection:
                 yield SqlTransaction(connection, self._dialect, self._memory)
         except BaseException:
             # What was claimed is free again, before the place where the next claim would go on.
@@ -51,45 +65,45 @@ class SqlStore:
         """See the port."""
         rows: dict[Holder, Record] = {}
         for wanted in _cut(sorted(set(holders))):
-            async with self._engine.read() as connection:
-                found = await connection.execute(
-                    statements.named(self._dialect), self._dialect.parameters(wanted)
-                )
-                rows |= {record.holder: record for record in map(self._memory.record, found.all())}
+            found = await self._engine.rows(
+                statements.named(self._dialect),
+                self._dialect.parameters(wanted),
+                limit=self._patience.read,
+            )
+            rows |= {record.holder: record for record in map(self._memory.record, found)}
         return [rows.get(holder) for holder in holders]
 
     async def of_user(self, sdkappid: int, userid: str) -> list[Record]:
         """See the port."""
         values = {"sdkappid": sdkappid, "userid": userid}
-        async with self._engine.read() as connection:
-            return [
-                self._memory.record(row)
-                for row in await connection.execute(statements.of_user(), values)
-            ]
+        rows = await self._engine.rows(statements.of_user(), values, limit=self._patience.read)
+        return list(map(self._memory.record, rows))
 
     async def of_users(self, users: Sequence[Holder]) -> list[list[Record]]:
         """See the port."""
         rows: dict[tuple[int, str], list[Record]] = {(u.sdkappid, u.userid): [] for u in users}
         for wanted in _cut(sorted(rows)):
-            async with self._engine.read() as connection:
-                found = await connection.execute(
-                    statements.of_users(self._dialect), self._dialect.parameters(wanted)
-                )
-                for record in map(self._memory.record, found.all()):
-                    rows[record.sdkappid, record.userid].append(record)
+            found = await self._engine.rows(
+                statements.of_users(self._dialect),
+                self._dialect.parameters(wanted),
+                limit=self._patience.read,
+            )
+            for record in map(self._memory.record, found):
+                rows[record.sdkappid, record.userid].append(record)
         return [sorted(rows[u.sdkappid, u.userid]) for u in users]
 
     async def page(self, after: Holder | None, limit: int) -> list[Record]:
         """See the port."""
         values = {"limit": limit, **(after._asdict() if after is not None else {})}
-        async with self._engine.read() as connection:
-            rows = await connection.execute(statements.page(first=after is None), values)
-            return [self._memory.record(row) for row in rows]
+        statement = statements.page(first=after is None)
+        rows = await self._engine.rows(statement, values, limit=self._patience.read)
+        return list(map(self._memory.record, rows))
 
     async def apps_with_due(self, now: int) -> list[int]:
         """See the port. Nearest by a look at the first few of each app, not by all."""
-        async with self._engine.read() as connection:
-            rows = (await connection.execute(statements.apps_tracked(), {"now": now})).all()
+        rows = await self._engine.rows(
+            statements.apps_tracked(), {"now": now}, limit=self._patience.read
+        )
         nearest = [
             (min(expiry for expiry in (overdue, ahead) if expiry is not None), sdkappid)
             for sdkappid, overdue, ahead in rows
@@ -104,16 +118,24 @@ class SqlStore:
             user = (holder.sdkappid, holder.userid)
             latest[user] = max(at, latest.get(user, at))
         for users in _cut(sorted(latest.items())):
-            async with self._engine.write() as connection:
-                found = await connection.execute(
-                    statements.seen_earlier(self._dialect),
-                    self._dialect.parameters([(*user, at) for user, at in users]),
-                )
-                rows = [tuple(row) for row in found]
-                if rows:
-                    await connection.execute(
-                        statements.mark_seen(self._dialect), self._dialect.parameters(rows)
-                    )
+            await self._engine.writing(
+                partial(self._mark, [(*user, at) for user, at in users]),
+                limit=self._patience.write,
+                lock=self._patience.lock,
+            )
+
+    async def _mark(
+        self, seen: Sequence[tuple[int, str, int]], connection: AsyncConnection
+    ) -> None:
+        """(sdkappid, userid, at) of users in order."""
+        found = await connection.execute(
+            statements.seen_earlier(self._dialect), self._dialect.parameters(seen)
+        )
+        rows = [tuple(row) for row in found]
+        if rows:
+            await connection.execute(
+                statements.mark_seen(self._dialect), self._dialect.parameters(rows)
+            )
 
 
 class SqlJanitor:
@@ -124,11 +146,13 @@ class SqlJanitor:
 
     async def forget_past(self, now: int, limit: int) -> int:
         """See the port."""
-        async with self._engine.write() as connection:
-            done = await connection.execute(
-                statements.forget_past(self._engine.dialect), {"now": now, "limit": limit}
-            )
+        statement = statements.forget_past(self._engine.dialect)
+
+        async def forget(connection: AsyncConnection) -> int:
+            done = await connection.execute(statement, {"now": now, "limit": limit})
             return done.rowcount
+
+        return await self._engine.writing(forget)
 
 
 def _cut(items: Sequence[T]) -> Iterator[list[T]]:

@@ -16,7 +16,9 @@ SigmgrError                     code, text, advice, retryable
 ├── RevokePause                 a user was just revoked; wait ``retry_after`` seconds
 ├── UnavailableError            a part is missing now; retry later
 │   ├── NoSigningKey, KeyChanged, SigningFailed, AskedTooOften, ClockApart,
-│   │   StoreUnavailable, CacheUnavailable, Stopping
+│   │   CacheUnavailable, Stopping
+│   └── StoreUnavailable
+│       └── ConnectionLost, PoolFull
 └── SetupError                  the operator must act before sigmgr can run
     ├── BadSettings, WrongMasterKey, NotMigrated, AddressInUse, MasterKeyMissing
 
@@ -82,8 +84,10 @@ from sigmgr.model.errors.unavailable import (
     AskedTooOften,
     CacheUnavailable,
     ClockApart,
+    ConnectionLost,
     KeyChanged,
     NoSigningKey,
+    PoolFull,
     SigningFailed,
     Stopping,
     StoreUnavailable,
@@ -112,6 +116,7 @@ __all__ = [
     "CacheUnavailable",
     "ClockApart",
     "ConflictError",
+    "ConnectionLost",
     "DeniedError",
     "HolderUnknown",
     "InputError",
@@ -123,6 +128,7 @@ __all__ = [
     "NoSigningKey",
     "NotFoundError",
     "NotMigrated",
+    "PoolFull",
     "RevokePause",
     "RoleDenied",
     "RouteUnknown",

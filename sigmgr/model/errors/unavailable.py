@@ -56,6 +56,20 @@ class StoreUnavailable(UnavailableError):
     code = "store-unavailable"
 
 
+class ConnectionLost(StoreUnavailable):
+    """The connection to the database was lost; nothing was committed."""
+
+
+class PoolFull(StoreUnavailable):
+    """All connections of this process to the database are in use."""
+
+    code = "store-busy"
+    advice = (
+        "Try again in a moment. Where it happens often: start more processes, or raise"
+        " database.pool_size (and max_connections of PostgreSQL)."
+    )
+
+
 class CacheUnavailable(UnavailableError):
     """Redis does not answer."""
 

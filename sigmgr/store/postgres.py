@@ -1,0 +1,271 @@
+"""Connections to PostgreSQL that keep nobody waiting, and that are known to be dead when they are.
+
+Rules:
+1. Who stops waiting has gone at once: the connection is given up, and the server is asked in
+   the background to end what it was doing. The driver would first wait for the server's word
+   on that, ten seconds and more where the server hangs.
+2. A rollback waits for a moment only: to close the connection rolls back as well.
+3. A connection is looked at before it is used, without a word to the server: an idle one with
+   something to read has died, or was told something that ends it. Nothing is committed over
+   such a one either: that COMMIT was never sent.
+4. When one is lost, none that was opened before is used again: what took it away, a restart
+   or a fail-over, took the others. They are counted; the pool of SQLAlchemy would compare
+   times of the wall clock, and after a leap back replace every connection at every use.
+
+What this module does not do: decide how long somebody waits, or try again (``engine``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import select
+from collections.abc import Callable
+from typing import Any, Final
+
+import psycopg
+from psycopg import pq, waiting
+from psycopg.abc import PQGen
+from sqlalchemy import URL, Connection, event, exc
+from sqlalchemy.engine import ExceptionContext
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+#: Seconds that a server has for a rollback, and to take the request to end a statement.
+_MOMENT: Final = 1.0
+#: Statements that are being ended in the background at once; beyond them connections are
+#: closed without a word, and the server ends when it comes to answer.
+_MOST_FAREWELLS: Final = 16
+#: The server ends the connection with these: shut down, crashed, shutting down or not yet up;
+#: idle for too long, within a transaction or not. What was not committed never will be.
+_ENDED: Final = frozenset({"57P01", "57P02", "57P03", "57P05", "25P03", "25P04"})
+
+
+class TooLong(psycopg.OperationalError):
+    """The server did not answer in the time that was set."""
+
+
+class NotSent(psycopg.OperationalError):
+    """The connection was lost before the COMMIT was sent."""
+
+
+class Line:
+    """What the connections of one pool share."""
+
+    def __init__(self) -> None:
+        #: How often a connection was lost.
+        self.lost = 0
+        self._farewells: set[asyncio.Task[None]] = set()
+
+    def bid_farewell(self, connection: PgConnection) -> bool:
+        """Have the server end this connection's statement, in the background, and close it.
+        False where too many are at it already."""
+        if len(self._farewells) >= _MOST_FAREWELLS:
+            return False
+        task = asyncio.get_running_loop().create_task(connection.farewell())
+        self._farewells.add(task)
+        task.add_done_callback(self._farewells.discard)
+        return True
+
+    async def ended(self) -> None:
+        """Returns when all farewells are over; they do not take long."""
+        if self._farewells:
+            await asyncio.wait(list(self._farewells))
+
+
+class PgConnection(psycopg.AsyncConnection[Any]):
+    """See the rules above."""
+
+    #: Seconds that one answer of the server may take; None: as long as it takes.
+    patience: float | None = None
+    _line: Line
+    _opened_at_loss: int = 0
+    _unused = True
+    _leaving = False
+
+    @classmethod
+    def opener(cls, line: Line) -> Callable[..., Any]:
+        """What opens connections of this line."""
+
+        async def open_one(*arguments: Any, **options: Any) -> PgConnection:
+            lost = line.lost
+            connection = await cls.connect(*arguments, **options)
+            connection._line, connection._opened_at_loss = line, lost
+            return connection
+
+        return open_one
+
+    @property
+    def broken(self) -> bool:
+        return self._leaving or super().broken
+
+    def is_sound(self) -> bool:
+        """It may be used. Asks the operating system only."""
+        unused, self._unused = self._unused, False
+        return (
+            not self._leaving
+            and self._opened_at_loss == self._line.lost
+            and self.pgconn.transaction_status == pq.TransactionStatus.IDLE
+            # What a new one has to read is the end of its own opening.
+            and (unused or not self._has_news())
+        )
+
+    def _has_news(self) -> bool:
+        """Something came although nothing was asked: the end, most likely."""
+        ready = select.poll()
+        ready.register(self.pgconn.socket, select.POLLIN)
+        return bool(ready.poll(0))
+
+    async def wait(
+        self,
+        gen: PQGen[Any],
+        interval: float = 0.1,
+        timeout: float | None = None,  # noqa: ASYNC109  the driver's signature
+    ) -> Any:
+        """As the driver waits, but who is interrupted goes at once (rule 1)."""
+        try:
+            return await waiting.wait_async(
+                gen, self.pgconn.socket, interval=interval, timeout=timeout or self.patience
+            )
+        except psycopg.errors._WaitTimeout:
+            self._leave()
+            raise TooLong(f"no answer within {timeout or self.patience:g} s") from None
+        except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
+            self._leave()
+            raise
+
+    def _leave(self) -> None:
+        active = self.pgconn.transaction_status == pq.TransactionStatus.ACTIVE
+        # An old libpq would wait for the server in a thread, without any limit.
+        if active and psycopg.capabilities.has_cancel_safe():
+            self._leaving = self._line.bid_farewell(self)
+        if not self._leaving:
+            self.pgconn.finish()
+
+    async def farewell(self) -> None:
+        """Ask the server to end the statement; then close."""
+        try:
+            await self.cancel_safe(timeout=_MOMENT)
+        except (psycopg.Error, OSError):
+            pass  # it ends when the server comes to answer
+        finally:
+            self.pgconn.finish()
+
+    async def close(self) -> None:
+        """While the farewell is under way, that closes."""
+        if not self._leaving:
+            await super().close()
+
+    async def commit(self) -> None:
+        """Raises NotSent where the connection is known to be lost."""
+        if self.pgconn.transaction_status != pq.TransactionStatus.IDLE and self._has_news():
+            self.pgconn.finish()
+            raise NotSent("the connection was lost before the COMMIT")
+        await super().commit()
+
+    async def rollback(self) -> None:
+        """Raises TooLong, with the connection given up, where a moment is not enough."""
+        if self.pgconn.transaction_status == pq.TransactionStatus.IDLE:
+            return
+        before, self.patience = self.patience, min(_MOMENT, self.patience or _MOMENT)
+        try:
+            await super().rollback()
+        finally:
+            self.patience = before
+
+
+def open_postgres(url: URL, line: Line, pool_size: int, *, connect_timeout: float) -> AsyncEngine:
+    """A pool of so many connections, none of them opened yet."""
+    engine = create_async_engine(
+        url.set(drivername="postgresql+psycopg"),
+        pool_size=pool_size,
+        max_overflow=0,
+        # Who waits has a limit of its own.
+        pool_timeout=None,
+        pool_recycle=1800,
+        pool_use_lifo=True,
+        # Whoever began a transaction ends it; is_sound() sees to it.
+        pool_reset_on_return=None,
+        hide_parameters=True,
+        # hstore would be looked up on every first connection.
+        use_native_hstore=False,
+        connect_args={
+            "async_creator_fn": PgConnection.opener(line),
+            "autocommit": True,
+            "prepare_threshold": None,
+            "connect_timeout": max(2, int(connect_timeout)),
+            "keepalives_idle": 30,
+            "keepalives_interval": 10,
+            "keepalives_count": 3,
+            "application_name": "sigmgr",
+        },
+    )
+    event.listen(engine.sync_engine, "begin", begin)
+    event.listen(engine.sync_engine, "checkout", _look_at)
+    event.listen(engine.sync_engine, "handle_error", _judge(line))
+    return engine
+
+
+def begin(connection: Connection) -> None:
+    """Send the message of :func:`begin_message` that the connection's options carry."""
+    message = connection.get_execution_options().get("sigmgr_begin")
+    if message:
+        # Several commands in one message go only without parameters.
+        connection.exec_driver_sql(message, execution_options={"no_parameters": True})
+
+
+def begin_message(statement: float, lock: float, idle: float) -> str:
+    """What opens a write transaction, its limits in seconds and its planner settings, in one
+    message."""
+    return (
+        "BEGIN;"
+        f"SET LOCAL statement_timeout={_ms(statement)};"
+        f"SET LOCAL lock_timeout={_ms(lock)};"
+        f"SET LOCAL idle_in_transaction_session_timeout={_ms(idle)};"
+        # Compiling costs more than any statement here takes.
+        "SET LOCAL jit=off;"
+        # Every write finds its rows by an index, most in the index's order and a few of them.
+        # Figures from before a backlog came or went must not talk the planner into reading a
+        # whole table, or a whole index to sort it.
+        "SET LOCAL enable_seqscan=off;"
+        "SET LOCAL enable_bitmapscan=off"
+    )
+
+
+def _ms(seconds: float) -> int:
+    # 0 would be no limit.
+    return max(1, round(seconds * 1000))
+
+
+def driver_of(pooled: Any) -> PgConnection:
+    """The driver's connection in a connection or a pool's entry of SQLAlchemy."""
+    driver = pooled.driver_connection
+    assert isinstance(driver, PgConnection)
+    return driver
+
+
+def _look_at(_: Any, entry: Any, __: Any) -> None:
+    """Before each use. The pool replaces it where this raises."""
+    if not driver_of(entry).is_sound():
+        raise exc.DisconnectionError
+
+
+def _judge(line: Line) -> Callable[[ExceptionContext], None]:
+    def judge(context: ExceptionContext) -> None:
+        error = context.original_exception
+        if getattr(error, "sqlstate", None) in _ENDED and context.connection is not None:
+            # The driver sees the connection's end only at its next use.
+            context.is_disconnect = True
+        context.invalidate_pool_on_disconnect = False
+        if context.is_disconnect and is_loss(error):
+            line.lost += 1
+
+    return judge
+
+
+def is_loss(error: BaseException | None) -> bool:
+    """The server or the network ended the connection, not we."""
+    return isinstance(error, psycopg.Error) and not isinstance(error, TooLong)
+
+
+def may_come_back(error: exc.DBAPIError) -> bool:
+    """A connection was refused, or lost as soon as it was used."""
+    return is_loss(error.orig) and (error.connection_invalidated or error.statement is None)

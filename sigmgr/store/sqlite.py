@@ -1,0 +1,137 @@
+"""Opens a SQLite file.
+
+Rules:
+1. We say BEGIN ourselves: the driver would begin too late and lose updates, so a write begins
+   IMMEDIATE.
+2. Every connection is set up alike: a WAL, a limit on the wait for the file's lock.
+
+What this module does not do: queue the writers of a process (``engine``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import tempfile
+import threading
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import aiosqlite
+from sqlalchemy import URL, event
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.util import await_only
+
+from sigmgr.store import inline as inline_driver
+from sigmgr.store.postgres import begin
+
+#: How long a setting waits before it is tried again.
+_LOCKED_MS: Final = 20
+
+
+class Threads:
+    """The driver's threads, one a SQLite connection, so that the last can be waited for.
+
+    The driver stops a connection that does not open, or that is given up half way, without
+    waiting for its thread; that would report to a loop which is closed by then, and die with
+    a traceback.
+    """
+
+    def __init__(self) -> None:
+        self._known: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
+
+    def connect(self, *arguments: Any, **options: Any) -> aiosqlite.Connection:
+        connection = aiosqlite.connect(*arguments, **options)
+        connection._thread.daemon = True  # as SQLAlchemy does where it connects by itself
+        self._known.add(connection._thread)
+        return connection
+
+    async def ended(self, patience: float) -> None:
+        """Wait for all of them, no longer than so many seconds."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + patience
+        for thread in list(self._known):
+            if thread.is_alive():
+                # Not on the loop, which goes on for whoever shares it.
+                await asyncio.to_thread(thread.join, max(0.0, until - loop.time()))
+
+
+class Home:
+    """The file of a URL that names none: private, and gone when closed. Several connections
+    must see the same data."""
+
+    def __init__(self, url: URL) -> None:
+        self.url = url
+        self._directory: tempfile.TemporaryDirectory[str] | None = None
+        if url.database in {None, "", ":memory:"}:
+            self._directory = tempfile.TemporaryDirectory(
+                prefix="sigmgr-", ignore_cleanup_errors=True
+            )
+            self.url = url.set(database=f"{self._directory.name}/memory.db")
+
+    def close(self) -> None:
+        if self._directory is not None:
+            self._directory.cleanup()
+
+
+def open_sqlite(
+    url: URL, threads: Threads, pool_size: int, *, lock_timeout: float, inline: bool
+) -> AsyncEngine:
+    """A pool of so many connections, none of them opened yet. ``inline``: see
+    ``store.inline``; it waits for nothing."""
+    patience_ms = 0 if inline else int(lock_timeout * 1000)
+    engine = create_async_engine(
+        url.set(drivername="sqlite+aiosqlite"),
+        pool_size=pool_size,
+        max_overflow=0,
+        # Who waits has a limit of its own.
+        pool_timeout=None,
+        hide_parameters=True,
+        connect_args={
+            # The driver begins nothing by itself.
+            "isolation_level": None,
+            "timeout": patience_ms / 1000,
+            "async_creator_fn": inline_driver.connect if inline else threads.connect,
+        },
+    )
+    settings = (
+        f"busy_timeout={patience_ms}",
+        "journal_mode=WAL",
+        f"synchronous={'OFF' if inline else 'NORMAL'}",
+        "foreign_keys=ON",
+    )
+    event.listen(engine.sync_engine, "connect", _configuring(settings, patience_ms))
+    event.listen(engine.sync_engine, "begin", begin)
+    return engine
+
+
+def _configuring(settings: Sequence[str], patience_ms: int) -> Callable[[Any, Any], None]:
+    def configure(connection: Any, _: Any) -> None:
+        try:
+            for setting in settings:
+                _set(connection, setting, patience_ms)
+        except BaseException:
+            # Nobody else knows of it yet.
+            connection.close()
+            raise
+
+    return configure
+
+
+def _set(connection: Any, setting: str, patience_ms: int) -> None:
+    """SQLite does not wait where two turn a new file into a WAL at once: one is refused."""
+    waited = 0
+    while True:
+        cursor = connection.cursor()
+        try:
+            cursor.execute(f"PRAGMA {setting}")
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or waited >= patience_ms:
+                raise
+        else:
+            return
+        finally:
+            cursor.close()
+        await_only(asyncio.sleep(_LOCKED_MS / 1000))
+        waited += _LOCKED_MS
