@@ -20,6 +20,7 @@ from functools import cache
 from typing import Any, Final
 
 from sqlalchemy import BigInteger, bindparam, func, literal_column, select, text, tuple_
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sigmgr.model.revocation import Revocation
 from sigmgr.ports import Look
@@ -117,37 +118,39 @@ class SqlLooks:
 
     async def look(self, since: int) -> Look:
         """See the port."""
-        async with self._engine.read() as connection:
-            rows = (await connection.execute(_look(self._engine.dialect), {"since": since})).all()
+        statement = _look(self._engine.dialect)
+
+        async def ask(connection: AsyncConnection) -> Sequence[Any]:
+            return (await connection.execute(statement, {"since": since})).all()
+
+        rows = await self._engine.looking(ask)
         told = [Revocation(*row[2:]) for row in rows if row[2] is not None]
         return Look(float(rows[0][0]), int(rows[0][1]), told)
 
     async def revocations(self, after: Revocation | None, limit: int, now: int) -> list[Revocation]:
         """See the port."""
         place = {} if after is None else {"sdkappid": after.sdkappid, "userid": after.userid}
-        async with self._engine.read() as connection:
-            found = await connection.execute(
-                _page(first=after is None), {"limit": limit, "now": now, **place}
-            )
-            return [Revocation(*row) for row in found]
+        values = {"limit": limit, "now": now, **place}
+        rows = await self._engine.rows(_page(first=after is None), values)
+        return [Revocation(*row) for row in rows]
 
     async def revoked_until(self, sdkappid: int, userid: str) -> int:
         """See the port."""
         values = {"sdkappid": sdkappid, "userid": userid}
-        async with self._engine.read() as connection:
-            return int(await connection.scalar(_UNTIL, values) or 0)
+        [(until,)] = await self._engine.rows(_UNTIL, values)
+        return int(until or 0)
 
     async def since_written(self, revocation: Revocation) -> float:
         """See the port."""
         values = {"sdkappid": revocation.sdkappid, "userid": revocation.userid}
-        async with self._engine.read() as connection:
-            found = await connection.execute(_lag(self._engine.dialect), values)
-            return float(found.scalar_one())
+        [(lag,)] = await self._engine.rows(_lag(self._engine.dialect), values)
+        return float(lag)
 
     async def forget_revocations(self, now: int, limit: int) -> int:
         """See the port."""
-        async with self._engine.write() as connection:
-            done = await connection.execute(
-                _forget(self._engine.dialect), {"now": now, "limit": limit}
-            )
-            return int(done.rowcount)
+        statement = _forget(self._engine.dialect)
+
+        async def forget(connection: AsyncConnection) -> int:
+            return int((await connection.execute(statement, {"now": now, "limit": limit})).rowcount)
+
+        return await self._engine.writing(forget)
