@@ -151,7 +151,7 @@ class Commit:
         """Sign the next sig of each. Writes nothing: see :meth:`write`.
 
         Never raises for one bad work; its error is in its :class:`Made`. Raises KeyChanged
-        where this process's keys are out of date: see :func:`with_fresh_keys`.
+        where this process's keys are out of date: see :func:`once_more`.
         """
         keys = await self._signing_keys(tx, {work.record.sdkappid for work in works})
         held = not self._ordinary()
@@ -268,14 +268,19 @@ def _result(made: Made) -> str:
     return "held" if isinstance(made.error, errors.ClockApart) else "failed"
 
 
-async def with_fresh_keys(signer: Signer, story: Callable[[], Awaitable[T]]) -> T:
-    """Run a story that commits; once more with keys loaded anew where they had changed.
+async def once_more(story: Callable[[], Awaitable[T]], signer: Signer | None = None) -> T:
+    """Run a story that commits; once more where nothing of it was committed and the cause is
+    gone: a lost connection is replaced, keys that had changed are loaded anew.
 
     Outside the transaction, for loading needs a connection of its own.
     """
     try:
         return await story()
+    except errors.ConnectionLost:
+        return await story()
     except errors.KeyChanged:
+        if signer is None:
+            raise
         # Another app's key that does not open is not this story's trouble.
         with contextlib.suppress(errors.SigmgrError):
             await signer.refresh()
@@ -303,6 +308,6 @@ __all__ = [
     "current_key_state",
     "current_of",
     "joined",
+    "once_more",
     "past_of",
-    "with_fresh_keys",
 ]

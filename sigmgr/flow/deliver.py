@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
-from sigmgr.flow.commit import Telling, append
+from sigmgr.flow.commit import Telling, append, once_more
 from sigmgr.flow.derive import Derive, key_of
 from sigmgr.flow.issue import Issue
 from sigmgr.flow.relay import Teller
@@ -165,7 +166,7 @@ class Deliver:
         while self._acks:
             batch, self._acks = self._acks[:1000], self._acks[1000:]
             try:
-                await self._write_batch(batch, now)
+                await once_more(partial(self._write_batch, batch, now))
             except errors.SigmgrError as error:
                 _settle(batch, error)
             except BaseException:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from sigmgr.flow.commit import Commit, Made, Telling, Work, with_fresh_keys
+from sigmgr.flow.commit import Commit, Made, Telling, Work, once_more
 from sigmgr.flow.derive import Answer, Derive
 from sigmgr.flow.limits import Lane, Limits, pauses
 from sigmgr.flow.relay import Teller
@@ -104,8 +104,8 @@ class Issue:
         result; ``replaces`` (an issued_at) that is no longer current raises AlreadyReplaced.
         Without ``create`` a holder that never had a sig gets none: HolderUnknown.
         """
-        made = await with_fresh_keys(
-            self._signer, lambda: self._reissued(holder, now, reason, replaces, create)
+        made = await once_more(
+            lambda: self._reissued(holder, now, reason, replaces, create), self._signer
         )
         return raised(self._derive.still(made, now))
 
@@ -231,7 +231,7 @@ class Issue:
     async def _reissue_stale(
         self, stale: list[tuple[App, Holder]], now: int
     ) -> dict[Holder, Answer]:
-        return await with_fresh_keys(self._signer, lambda: self._reissued_if_free(stale, now))
+        return await once_more(lambda: self._reissued_if_free(stale, now), self._signer)
 
     async def _reissued_if_free(
         self, stale: list[tuple[App, Holder]], now: int

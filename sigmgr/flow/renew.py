@@ -25,7 +25,7 @@ from sigmgr.flow.commit import (
     append,
     current_key_state,
     joined,
-    with_fresh_keys,
+    once_more,
 )
 from sigmgr.flow.relay import Teller
 from sigmgr.flow.rota import Rota
@@ -59,6 +59,14 @@ class Tally:
     @property
     def total(self) -> int:
         return self.renewed + self.failed + self.rested + self.kept + self.held
+
+    def add(self, part: Tally) -> None:
+        self.renewed += part.renewed
+        self.failed += part.failed
+        self.rested += part.rested
+        self.kept += part.kept
+        self.held += part.held
+        self.problems += part.problems
 
 
 class Renew:
@@ -149,14 +157,15 @@ class Renew:
     async def _turn(self, app: App, share: int, now: int, tally: Tally) -> tuple[bool, Telling]:
         """One batch of an app; whether more may be due, and what is to be told."""
         try:
-            count, telling = await with_fresh_keys(
-                self._signer, lambda: self._batch(app, share, now, tally)
+            count, telling, done = await once_more(
+                lambda: self._batch(app, share, now), self._signer
             )
         except Exception as error:  # noqa: BLE001 - the tick raises it after all turns
             # One app's trouble, a bug even, ends this tick for that app alone. It comes first
             # in every tick to come, with the nearest deadlines.
             tally.problems.append(error)
             return False, Telling()
+        tally.add(done)
         return count == share, telling
 
     async def _tell(self, telling: Telling, now: int, tally: Tally) -> None:
@@ -166,12 +175,14 @@ class Renew:
         except Exception as error:  # noqa: BLE001 - as above
             tally.problems.append(error)
 
-    async def _batch(self, app: App, share: int, now: int, tally: Tally) -> tuple[int, Telling]:
+    async def _batch(self, app: App, share: int, now: int) -> tuple[int, Telling, Tally]:
+        """What was claimed, what is to be told of it, what was done: all of it committed."""
+        done = Tally()
         async with self._store.transaction() as tx:
             urgent = app.paused or not self._ordinary()
             records = await tx.claim_due(app.sdkappid, now, share, emergency_only=urgent)
-            telling = await self._handle(tx, app, records, now, tally) if records else Telling()
-        return len(records), telling
+            telling = await self._handle(tx, app, records, now, done) if records else Telling()
+        return len(records), telling, done
 
     async def _handle(
         self, tx: Transaction, app: App, records: Sequence[Record], now: int, tally: Tally

@@ -14,9 +14,10 @@ Rules:
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
-from sigmgr.flow.commit import append
+from sigmgr.flow.commit import append, once_more
 from sigmgr.flow.look import REVOKE_LIMIT
 from sigmgr.flow.relay import Teller
 from sigmgr.flow.revocations import Revocations
@@ -74,7 +75,8 @@ class Revoke:
         done = Revoked(0, known=False)
         while wanted:
             rows = await self._store.of_user(sdkappid, userid)
-            ended = await self._end(wanted | {row.holder for row in rows}, longest, now)
+            holders = wanted | {row.holder for row in rows}
+            ended = await once_more(partial(self._end, holders, longest, now))
             known = done.known or any(row.issued_at for row in rows)
             done = Revoked(max(done.revoked_at, ended), known)
             # A room key that was made after we looked and before we held the user's row; one
@@ -92,7 +94,8 @@ class Revoke:
         if sdkappid != EVERY_APP:
             await self._registry.app(sdkappid)
         until = now + WIDE_MARGIN
-        await self._written(Revocation(sdkappid, EVERY_USER, until, until + MAX_TTL))
+        everybody = Revocation(sdkappid, EVERY_USER, until, until + MAX_TTL)
+        await once_more(partial(self._written, everybody))
         return until
 
     async def _end(self, holders: set[Holder], longest: int, now: int) -> int:

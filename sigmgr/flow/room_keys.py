@@ -7,7 +7,7 @@ What this module does not do: renew room keys (``renew`` does, while a stream is
 
 from __future__ import annotations
 
-from sigmgr.flow.commit import Commit, Made, Telling, Work, with_fresh_keys
+from sigmgr.flow.commit import Commit, Made, Telling, Work, once_more
 from sigmgr.flow.derive import Derive
 from sigmgr.flow.issue import awake, pause_left, raised
 from sigmgr.flow.relay import Teller
@@ -47,9 +47,7 @@ class RoomKeys:
         if ttl is not None:
             check_ttl(ttl)
         holder = Holder(sdkappid, userid, Kind.ROOM.value, room.scope)
-        made = await with_fresh_keys(
-            self._signer, lambda: self._made(holder, privileges, ttl or 0, now)
-        )
+        made = await once_more(lambda: self._made(holder, privileges, ttl or 0, now), self._signer)
         return raised(self._derive.still(made, now))
 
     async def _made(self, holder: Holder, privileges: int, ttl: int, now: int) -> Current:

@@ -6,7 +6,9 @@ finds is a holder whose renewal keeps failing.
 
 from __future__ import annotations
 
-from sigmgr.flow.commit import Telling, append
+from functools import partial
+
+from sigmgr.flow.commit import Telling, append, once_more
 from sigmgr.flow.relay import Teller
 from sigmgr.model import timing
 from sigmgr.model.app import App
@@ -34,7 +36,7 @@ class Warn:
         fired = 0
         for app in self._registry.apps():
             while True:
-                rows, events = await self._batch(app, now)
+                rows, events = await once_more(partial(self._batch, app, now))
                 fired += events
                 if rows < self._limit:
                     break
