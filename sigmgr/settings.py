@@ -55,7 +55,10 @@ class Redis(Section):
 
 
 class Http(Section):
-    """Where this process listens, and the address that clients reach streams at."""
+    """Where this process listens, and the address that clients reach streams at.
+
+    ``max_connections`` 0: as many as the descriptor limit leaves.
+    """
 
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8080
@@ -63,6 +66,8 @@ class Http(Section):
     near_ttl: Annotated[int, Field(ge=0, le=3600)] = 30
     near_entries: Annotated[int, Field(ge=0)] = 100_000
     graceful: Seconds = 5.0
+    keep_alive: Annotated[int, Field(ge=1, le=3600)] = 60
+    max_connections: Annotated[int, Field(ge=0)] = 0
 
 
 class Gateway(Section):

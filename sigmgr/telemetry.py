@@ -114,6 +114,12 @@ CLOCK_APART = Gauge(
 )
 CLOCK_HELD = Gauge("sigmgr_clock_held", "Ordinary signing is held", registry=REGISTRY)
 
+#: Connections that this server closed by itself: too many of them, slow or too large requests,
+#: clients that take no answer. A rise without a rise of use: somebody tries what we bear.
+CONNECTIONS_CUT = Counter(
+    "sigmgr_connections_cut", "Connections closed by the server, by why", ["why"], registry=REGISTRY
+)
+
 
 def get_logger(name: str) -> Any:
     """A structlog logger; lines carry an ``action`` for machines and a sentence for people."""

@@ -15,6 +15,8 @@ Rules:
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import unquote
 
@@ -55,10 +57,34 @@ class BadContentType(errors.InputError):
     advice = "Send JSON with 'Content-Type: application/json'."
 
 
+class TooSlow(errors.InputError):
+    """The request did not come in time."""
+
+    code = "request-timeout"
+    advice = "Send the whole request at once; a header has 10 s, a body goes on every 30 s."
+
+
+class UriTooLong(errors.InputError):
+    """The request line is longer than 8 KiB."""
+
+    code = "uri-too-long"
+    advice = "Send data in the body; no route needs a path or query as long as this."
+
+
+class HeadersTooLarge(errors.InputError):
+    """The request's header fields are larger than 32 KiB."""
+
+    code = "headers-too-large"
+    advice = "Send fewer and shorter headers; a ticket or token takes less than 200 bytes."
+
+
 _STATUS: dict[type[errors.SigmgrError], int] = {
     MethodDenied: 405,
+    TooSlow: 408,
     BodyTooLarge: 413,
+    UriTooLong: 414,
     BadContentType: 415,
+    HeadersTooLarge: 431,
     errors.InputError: 400,
     errors.RoleDenied: 403,
     errors.AppDenied: 403,
@@ -117,6 +143,23 @@ def response(error: errors.SigmgrError, scope: Scope) -> Response:
         headers["connection"] = "close"
     body = msgspec.json.encode(document(error, path))
     return Response(body, status, headers, MEDIA_TYPE)
+
+
+def wire_answer(error: errors.SigmgrError, default_headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """The whole answer as it goes over the wire, for what is refused before there is a
+    request to answer; its connection is closed after it."""
+    status = status_of(error)
+    body = msgspec.json.encode(document(error, ""))
+    headers = [
+        *default_headers,
+        (b"content-type", MEDIA_TYPE.encode()),
+        (b"content-length", b"%d" % len(body)),
+        (b"cache-control", b"no-store"),
+        (b"connection", b"close"),
+    ]
+    lines = [b"HTTP/1.1 %d %b" % (status, HTTPStatus(status).phrase.encode())]
+    lines += [b"%b: %b" % header for header in headers]
+    return b"\r\n".join([*lines, b"", body])
 
 
 def crash(scope: Scope, error: BaseException) -> Response:

@@ -26,13 +26,13 @@ from typing import Any
 import uvicorn
 from starlette.types import ASGIApp
 
+from sigmgr.http.protocol import Connections, Limits, made_with
 from sigmgr.model import errors
 
 log = logging.getLogger("sigmgr.http")
 
 BACKLOG = 4096
 PATIENCE = 5.0  # for a name server, before anything is served
-KEEP_ALIVE = 65  # longer than the idle time of common load balancers
 
 #: In other words than the system's.
 _WHY = {
@@ -124,18 +124,22 @@ async def serve(
     uds: str | None = None,
     sock: socket.socket | None = None,
     bound: Callable[[int], None] | None = None,
+    connections: Connections | None = None,
 ) -> None:
     """Serve until ``stop`` is set; returns when everything has ended.
 
     ``bound`` is called with the port once connections are accepted (0 for a Unix socket).
-    ``sock`` is a listening socket that somebody else has bound.
+    ``sock`` is a listening socket that somebody else has bound. ``connections`` brings the
+    limits that they have here.
     """
     listener = sock or (bind_unix(uds) if uds else await bind(host, port))
     name = listener.getsockname()
     number = name[1] if isinstance(name, tuple) else 0
     listening = asyncio.Event()
-    server = _Server(_config(app), listening.set)
+    connections = connections or Connections(Limits())
+    server = _Server(_config(app, connections), listening.set)
     running = asyncio.create_task(server.serve([listener]), name="http server")
+    sweeping = asyncio.create_task(connections.run(), name="http sweep")
     try:
         await _first(running, listening)
         if bound is not None and not running.done():
@@ -143,16 +147,17 @@ async def serve(
         await _first(running, stop)
     finally:
         await _stop(server, running, drain, graceful)
+        sweeping.cancel()
         listener.close()
         if uds and sock is None:
             with contextlib.suppress(OSError):
                 os.unlink(uds)  # noqa: PTH108
 
 
-def _config(app: ASGIApp) -> uvicorn.Config:
+def _config(app: ASGIApp, connections: Connections) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http="httptools",
+        http=made_with(connections),
         ws="none",
         lifespan="off",
         interface="asgi3",
@@ -162,7 +167,6 @@ def _config(app: ASGIApp) -> uvicorn.Config:
         date_header=True,
         proxy_headers=False,
         backlog=BACKLOG,
-        timeout_keep_alive=KEEP_ALIVE,
     )
 
 

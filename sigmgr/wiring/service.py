@@ -14,6 +14,7 @@ from sigmgr.health import Health
 from sigmgr.http.app import create_app
 from sigmgr.http.doors import API, GATEWAY, WORKER, Doors
 from sigmgr.http.longpoll import Waiters
+from sigmgr.http.protocol import Connections
 from sigmgr.http.server import bind_unless, bracketed, serve
 from sigmgr.model import errors
 from sigmgr.model.ticket import Tickets
@@ -23,6 +24,7 @@ from sigmgr.push.shards import ShardChannels
 from sigmgr.scheduler import Job, Ticker
 from sigmgr.settings import Settings
 from sigmgr.wiring.clock import wall_clock
+from sigmgr.wiring.connections import room_for
 from sigmgr.wiring.desk import Desk, open_desk
 from sigmgr.wiring.doors import doors_of
 from sigmgr.wiring.jobs import jobs_of
@@ -42,6 +44,7 @@ class Service:
     gateway: Gateway | None
     waiters: Waiters
     channels: ShardChannels
+    connections: Connections
 
     async def run(self, stop: asyncio.Event, *, bound: Callable[[int], None] | None = None) -> None:
         """Serve HTTP and tick. Raises AddressInUse, BadAddress."""
@@ -68,6 +71,7 @@ class Service:
                 graceful=http.graceful,
                 sock=listener,
                 bound=bound,
+                connections=self.connections,
             )
         finally:
             await self.ticker.stop()
@@ -97,7 +101,8 @@ async def open_service(
         health = Health(time.monotonic)
         tickets = Tickets(desk.base.master.derive("tickets"))
         waiters = Waiters(time.monotonic)
-        gateway = _gateway(desk, tickets) if GATEWAY in roles else None
+        room = room_for(settings)
+        gateway = _gateway(desk, tickets, room.streams) if GATEWAY in roles else None
         channels = _channels(desk, near)
         for listener in (near, gateway, waiters if GATEWAY in roles else None):
             if listener is not None:
@@ -125,6 +130,7 @@ async def open_service(
             gateway=gateway,
             waiters=waiters,
             channels=channels,
+            connections=Connections(room.limits),
         )
 
 
@@ -152,7 +158,7 @@ def _channels(desk: Desk, near: NearCache[bytes] | None) -> ShardChannels:
     return ShardChannels(desk.redis, desk.layout, draw=random.random, on_state=on_state)
 
 
-def _gateway(desk: Desk, tickets: Tickets) -> Gateway:
+def _gateway(desk: Desk, tickets: Tickets, max_streams: int) -> Gateway:
     settings = desk.base.settings
     return Gateway(
         desk.flows.deliver,
@@ -161,7 +167,7 @@ def _gateway(desk: Desk, tickets: Tickets) -> Gateway:
         random.random,
         desk.policy_of,
         values=desk.values,
-        max_streams=settings.gateway.max_streams,
+        max_streams=max_streams,
         heartbeat=settings.gateway.heartbeat,
         shards=settings.redis.shards,
         stands=desk.base.revocations.stands,

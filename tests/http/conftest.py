@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 from typing import Any
 
 import pytest
+import uvloop
 
 from sigmgr.http.app import create_app
 from tests.http.scripted import House
+
+
+def pytest_asyncio_loop_factories(config, item):
+    """Connections are tried on the loop that the service runs on too; their ends differ."""
+    del config
+    loops = {"asyncio": asyncio.new_event_loop}
+    return loops | ({"uvloop": uvloop.new_event_loop} if "test_protocol" in item.nodeid else {})
 
 
 @functools.cache
