@@ -15,9 +15,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+from sigmgr.flow.better import Better
 from sigmgr.flow.commit import Commit, Made, Telling, Work, once_more
 from sigmgr.flow.derive import Answer, Derive
-from sigmgr.flow.limits import Lane, Limits, pauses
+from sigmgr.flow.limits import Lane, Limits
 from sigmgr.flow.relay import Teller
 from sigmgr.flow.seen import Seen
 from sigmgr.model import decision, errors, timing
@@ -60,7 +61,7 @@ class Issue:
         self._seen = seen
         self._limits = limits
         self._reads = Lane("sigs-read")
-        self._writes = Lane("sigs-written")
+        self.better = Better(self._renewed, derive, limits)
         self._flights: dict[Holder, asyncio.Future[Answer]] = {}
 
     async def current(self, holder: Holder, now: int) -> Current:
@@ -168,13 +169,7 @@ class Issue:
         return answers
 
     async def _from_store(self, holders: list[Holder], now: int) -> dict[Holder, Answer]:
-        answers: dict[Holder, Answer] = {}
-        known: list[tuple[App, Holder]] = []
-        for holder in holders:
-            try:
-                known.append((await self._registry.app(holder.sdkappid), holder))
-            except errors.SigmgrError as error:
-                answers[holder] = error
+        known, answers = await self._with_apps(holders)
         asked = [holder for _, holder in known]
         found = await self._reads.within(self._limits.valid, self._store.find(asked))
         keep: list[Record] = []
@@ -189,49 +184,29 @@ class Issue:
         answers.update(await self._derive.many(keep, now))
         if stale:
             old = [record for record in found if record is not None]
-            answers.update(await self._better(stale, old, now))
+            wanted = {holder: app for app, holder in stale}
+            answers.update(await self.better.than(old, wanted, now))
         GETS.labels("store").inc(len(answers))
         return answers
 
-    async def _better(
-        self, stale: list[tuple[App, Holder]], old: Sequence[Record], now: int
-    ) -> dict[Holder, Answer]:
-        """The stale ones made anew; where that cannot be written, the old sig while it is
-        valid, and an error for those alone that have none (rule 5)."""
-        asked = {holder: app for app, holder in stale}
-        vouched = await self._derive.vouched([r for r in old if r.holder in asked], now)
-        valid = {record.holder: record for record in vouched}
-        answers = await self._made_in_turns(asked, valid, now)
-        poor = [r for h, r in valid.items() if isinstance(answers[h], errors.UnavailableError)]
-        derived = await self._derive.many(poor, now)
-        return answers | {h: a for h, a in derived.items() if isinstance(a, Current)}
+    async def _with_apps(
+        self, holders: Sequence[Holder]
+    ) -> tuple[list[tuple[App, Holder]], dict[Holder, Answer]]:
+        """Each with its app, and errors for those whose app is not known."""
+        known: list[tuple[App, Holder]] = []
+        unknown: dict[Holder, Answer] = {}
+        for holder in holders:
+            try:
+                known.append((await self._registry.app(holder.sdkappid), holder))
+            except errors.SigmgrError as error:
+                unknown[holder] = error
+        return known, unknown
 
-    async def _made_in_turns(
-        self, asked: dict[Holder, App], valid: dict[Holder, Record], now: int
-    ) -> dict[Holder, Answer]:
-        """What can be made within the limit. Rows that others hold are tried again, and no
-        connection is kept meanwhile; not those whose old sig is good enough to be served."""
-        enough = {h for h, r in valid.items() if may_serve(asked[h], r, now)}
-        limit = self._limits.valid if len(valid) == len(asked) else self._limits.answer
-        answers: dict[Holder, Answer] = {}
-        error: errors.SigmgrError = errors.StoreUnavailable(
-            "another transaction holds this user's row", retry_after=1
-        )
-        try:
-            for pause in pauses(limit):
-                left = [(app, holder) for holder, app in asked.items() if holder not in answers]
-                answers |= await self._writes.within(limit, self._reissue_stale(left, now))
-                if asked.keys() - answers.keys() <= enough:
-                    break
-                await asyncio.sleep(pause)
-        except errors.SigmgrError as failed:
-            error = failed
-        return dict.fromkeys(asked, error) | answers
-
-    async def _reissue_stale(
-        self, stale: list[tuple[App, Holder]], now: int
-    ) -> dict[Holder, Answer]:
-        return await once_more(lambda: self._reissued_if_free(stale, now), self._signer)
+    async def _renewed(self, holders: Sequence[Holder], now: int) -> dict[Holder, Answer]:
+        """The next sigs, or what is found under the locks. See ``better.Make``."""
+        known, answers = await self._with_apps(holders)
+        made = await once_more(lambda: self._reissued_if_free(known, now), self._signer)
+        return answers | made
 
     async def _reissued_if_free(
         self, stale: list[tuple[App, Holder]], now: int
@@ -294,11 +269,6 @@ class Issue:
 def awake(record: Record, now: int) -> Record:
     """A dormant holder that was asked for: due again at its renewal time."""
     return record._replace(due_at=record.renew_at, seen_at=max(record.seen_at, now))
-
-
-def may_serve(app: App, record: Record, now: int) -> bool:
-    """Enough is left of a living sig to hand it out though it is due."""
-    return timing.may_serve(app.policy.spans(record.ttl), record.expires_at, now)
 
 
 def pause_left(policy: Policy, record: Record, now: int) -> int:

@@ -17,7 +17,7 @@ What this module does not do: know what is asked, or limit Redis (``cache`` does
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterable, Iterator
 from typing import Any, NamedTuple, TypeVar
 
 from sigmgr.model import errors
@@ -78,7 +78,7 @@ class Lane:
             )
         task = asyncio.create_task(work, name=f"limits: {self._name}")
         try:
-            await _counted(task, seconds)
+            await all_done([task], seconds)
         finally:
             if not task.done():
                 self._leave(task)
@@ -106,9 +106,12 @@ class Lane:
             log.error("late work failed", action="late-failed", error=type(error).__name__)
 
 
-async def _counted(task: asyncio.Task[Any], seconds: float) -> None:
-    """Wait for the task; a slice counts as one however late the loop comes back from it."""
+async def all_done(futures: Iterable[asyncio.Future[Any]], seconds: float) -> bool:
+    """Wait for all of them; False where that takes longer. They are left as they are, and a
+    slice of the time counts as one however late the loop comes back from it."""
+    waiting = {future for future in futures if not future.done()}
     for _ in range(_SLICES):
-        done, _ = await asyncio.wait({task}, timeout=seconds / _SLICES)
-        if done:
-            return
+        if not waiting:
+            break
+        _, waiting = await asyncio.wait(waiting, timeout=seconds / _SLICES)
+    return not waiting

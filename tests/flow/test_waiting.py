@@ -243,7 +243,8 @@ async def _comes_to_rest(world: World) -> None:
     world.plan.heal()
     lanes: list[Callable[[], int]] = [
         lambda: world.flows.issue._reads.left,
-        lambda: world.flows.issue._writes.left,
+        lambda: world.flows.issue.better._lane.left,
+        lambda: len(world.flows.issue.better._gather._runs),
     ]
     async with asyncio.timeout(10):
         while any(left() for left in lanes):

@@ -1,0 +1,115 @@
+"""Questions that come one by one, answered by the batch.
+
+Thousands of clients that come at once must not each take a connection of the database. So
+their questions are put together: the first of a rush goes at once (or after a short time in
+which others may join it), and whoever comes while it is under way goes with the next.
+
+Rules:
+1. The same question, asked again before it has left, is asked once. One that comes later
+   goes again: its answer must not be older than the question.
+2. What goes wrong with a batch is the answer of that batch and of no other. Where it is a
+   fault that nobody foresaw, the batch is halved until the bad question is alone.
+3. Nobody is cancelled by the going of another: futures are waited for, never awaited.
+
+What this module does not do: limit how long a batch takes (``limits``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Hashable, Sequence
+from itertools import islice
+from typing import Any, Generic, TypeVar
+
+from sigmgr.model import errors
+
+Q = TypeVar("Q", bound=Hashable)
+A = TypeVar("A")
+
+#: Answers in the order of the questions. Raises where none of them can be answered.
+Work = Callable[[Sequence[Q], int], Coroutine[Any, Any, Sequence[A | errors.SigmgrError]]]
+
+
+class Gather(Generic[Q, A]):
+    """``work`` answers up to ``size`` questions, ``at_once`` batches are under way, and the
+    first question of a rush waits ``gather_for`` seconds for others."""
+
+    def __init__(
+        self, work: Work[Q, A], *, size: int = 500, at_once: int = 2, gather_for: float = 0.0
+    ) -> None:
+        self._work = work
+        self._size = size
+        self._at_once = at_once
+        self._gather_for = gather_for
+        self._now = 0
+        self._waiting: dict[Q, asyncio.Future[A | Exception]] = {}
+        self._running = 0
+        self._runs: set[asyncio.Task[None]] = set()
+
+    def ask(self, question: Q, now: int) -> asyncio.Future[A | Exception]:
+        """What will hold the answer, or the error. Wait for it with :func:`answered`."""
+        self._now = now
+        future = self._waiting.get(question)
+        if future is None:
+            future = self._waiting[question] = asyncio.get_running_loop().create_future()
+            if self._running < self._at_once:
+                self._running += 1
+                run = asyncio.create_task(self._run(), name="gather")
+                self._runs.add(run)
+                run.add_done_callback(self._runs.discard)
+        return future
+
+    async def _run(self) -> None:
+        batch: dict[Q, asyncio.Future[A | Exception]] = {}
+        try:
+            if self._gather_for:
+                await asyncio.sleep(self._gather_for)
+            while self._waiting:
+                batch = dict(islice(self._waiting.items(), self._size))
+                for question in batch:
+                    del self._waiting[question]
+                await self._answer(batch)
+        except BaseException:
+            # The process ends, or a test says so.
+            left, self._waiting = self._waiting, {}
+            for lost in (batch, left):
+                _settle(lost, [errors.Stopping()] * len(lost))
+            raise
+        finally:
+            # In the step in which it found nothing more: whoever comes next begins a new run.
+            self._running -= 1
+
+    async def _answer(self, batch: dict[Q, asyncio.Future[A | Exception]]) -> None:
+        try:
+            _settle(batch, await self._work(list(batch), self._now))
+        except errors.SigmgrError as error:
+            _settle(batch, [error] * len(batch))
+        except Exception as error:  # noqa: BLE001 - one bad question must not stop the rest
+            if len(batch) == 1:
+                _settle(batch, [error])
+                return
+            middle = len(batch) // 2
+            await self._answer(dict(islice(batch.items(), middle)))
+            await self._answer(dict(islice(batch.items(), middle, None)))
+
+
+async def answered(future: asyncio.Future[A | Exception]) -> A:
+    """The answer, or its error raised."""
+    await asyncio.wait({future})
+    return told(future)
+
+
+def told(future: asyncio.Future[A | Exception]) -> A:
+    """The answer of a future that is done, or its error raised."""
+    answer = future.result()
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
+
+
+def _settle(
+    batch: dict[Q, asyncio.Future[A | Exception]], answers: Sequence[A | Exception]
+) -> None:
+    for future, answer in zip(batch.values(), answers, strict=True):
+        if not future.done():
+            future.set_result(answer)
