@@ -67,9 +67,12 @@ class Deliver:
         self, user: Holder, ticket_issued_at: int, now: int, *, rooms: bool = True
     ) -> list[Current]:
         """The user's sig first, then every live room sig. See ``ports.States``."""
+        # First of all: the ticket of a user whose rows were deleted must not make one.
+        self._refuse_revoked(user, ticket_issued_at)
         try:
             records = await self._store.of_user(user.sdkappid, user.userid)
         except errors.StoreUnavailable:
+            # Known meanwhile, perhaps.
             self._refuse_revoked(user, ticket_issued_at)
             return await self._from_cache(user, now)
         revoked_at = max((record.revoked_at for record in records), default=0)

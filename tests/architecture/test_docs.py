@@ -17,7 +17,8 @@ from tests.architecture.sources import ROOT, name
 README = ROOT / "README.md"
 EXAMPLES = sorted((ROOT / "config").glob("*.toml"))
 DECISIONS = sorted((ROOT / "docs" / "decisions").glob("*.md"))
-DOCUMENTS = [README, ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+BESIDE = [ROOT / "CHANGELOG.md", ROOT / "SECURITY.md"]
+DOCUMENTS = [README, *BESIDE, *sorted((ROOT / "docs").rglob("*.md"))]
 
 FENCE = re.compile(r"^```\w*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"`(sigmgr [^`]+)`")

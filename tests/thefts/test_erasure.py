@@ -1,0 +1,88 @@
+"""A user is erased by the steps of docs/threat-model.md: nothing comes back by itself."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from sigmgr import wiring
+from sigmgr.health import Health
+from sigmgr.model import errors, values
+from sigmgr.wiring.desk import Desk
+from sigmgr.wiring.looking import look_of
+from tests.servers import RedisServer
+from tests.thefts.scene import USERS, opened
+from tests.thefts.test_redis import memory
+
+ALICE = USERS[0]
+
+
+_OF_ALICE = "WHERE sdkappid = :sdkappid AND userid = :userid"
+_ROWS = {
+    "holders": f"SELECT count(*) FROM holders {_OF_ALICE}",
+    "revocations": f"SELECT count(*) FROM revocations {_OF_ALICE}",
+    "outbox": "SELECT count(*) FROM outbox WHERE sdkappid = :sdkappid"
+    " AND events LIKE '%' || :userid || '%'",
+}
+_WHO = {"sdkappid": ALICE.sdkappid, "userid": ALICE.userid}
+
+
+async def rows(desk: Desk, table: str) -> int:
+    """How many rows of the table tell of alice."""
+    async with desk.base.engine.read() as connection:
+        return int(await connection.scalar(text(_ROWS[table]), _WHO) or 0)
+
+
+async def erase(desk: Desk) -> None:
+    await desk.flows.revoke.user(*ALICE[:2], desk.base.clock())
+    await desk.flows.teller.flush()
+    async with desk.base.engine.write() as connection:
+        await connection.execute(text(f"DELETE FROM holders {_OF_ALICE}"), _WHO)
+
+
+@pytest.mark.parametrize("process", ["the same process", "one that starts later"])
+async def test_an_erased_user_stays_erased(
+    redis_server: RedisServer, tmp_path: Path, process: str
+) -> None:
+    redis_server.wipe()
+    async with opened(f"sqlite+aiosqlite:///{tmp_path}/sigmgr.db", redis_server.url) as scene:
+        await scene.issue()
+        [sig] = await scene.desk.flows.issue.many([ALICE], scene.clock())
+        assert not isinstance(sig, errors.SigmgrError)
+        assert await rows(scene.desk, "holders") == 2
+        scene.clock.advance(10)
+        await erase(scene.desk)
+        if process == "the same process":
+            await refused(scene.desk, sig.issued_at)
+        else:
+            settings = scene.desk.base.settings
+            async with wiring.open_desk(settings, scene.clock, serving=True) as later:
+                await look_of(later, Health(time.monotonic), None).load(scene.clock())
+                await refused(later, sig.issued_at)
+        left = [await rows(scene.desk, table) for table in ("holders", "outbox", "revocations")]
+        assert left == [0, 0, 1]
+        await check_redis(scene.desk)
+
+
+async def refused(desk: Desk, ticket_issued_at: int) -> None:
+    """The ticket that the user's client still has, at the stream, the poll and the ack."""
+    deliver, now = desk.flows.deliver, desk.base.clock()
+    for rooms in (True, False):
+        with pytest.raises(errors.TicketRevoked):
+            await deliver.opened(ALICE, ticket_issued_at, now, rooms=rooms)
+    with pytest.raises(errors.SigmgrError):
+        await deliver.ack(ALICE, ticket_issued_at, ticket_issued_at, now)
+
+
+async def check_redis(desk: Desk) -> None:
+    """Tombstones, which go by themselves, and no sig, not even a sealed one."""
+    assert desk.redis is not None
+    key = desk.layout.sig_key(ALICE)
+    value = await desk.redis.run(lambda client: client.get(key))
+    left = await desk.redis.run(lambda client: client.ttl(key))
+    assert values.is_tombstone(value)
+    assert 0 < left <= 3600
+    assert b"lobby" in await memory(desk.redis)
