@@ -77,13 +77,17 @@ def test_a_value_moved_to_another_holder_is_none(sig: Current, other: Holder) ->
     assert SEALED.decode(other, SEALED.encode(sig)) is None
 
 
-@given(currents, st.integers(1, 200), st.sampled_from(["sm", "other"]))
-def test_a_value_moved_to_another_shard_or_installation_is_none(
-    sig: Current, shards: int, prefix: str
-) -> None:
-    layout = Layout(shards, prefix)
-    assume(layout.sig_key(sig.holder) != LAYOUT.sig_key(sig.holder))
+@given(currents, st.integers(1, 200))
+def test_a_value_moved_to_another_shard_is_none(sig: Current, shards: int) -> None:
+    layout = Layout(shards)
+    assume(layout.shard(sig.holder) != LAYOUT.shard(sig.holder))
     assert CachedValues(MASTER.derive, layout).decode(sig.holder, SEALED.encode(sig)) is None
+
+
+@given(currents, st.text("abc:{}", min_size=1, max_size=4))
+def test_a_value_moved_to_another_installation_is_none(sig: Current, prefix: str) -> None:
+    others = CachedValues(MASTER.derive, Layout(prefix=prefix))
+    assert others.decode(sig.holder, SEALED.encode(sig)) is None
 
 
 @given(currents, st.binary(min_size=32, max_size=32))
