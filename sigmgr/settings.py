@@ -37,6 +37,7 @@ class Database(Section):
     url: SecretStr = SecretStr("sqlite+aiosqlite:///sigmgr.db")
     pool_size: Annotated[int, Field(ge=1, le=200)] = 10
     statement_timeout: Seconds = 30.0
+    request_timeout: Seconds = 1.0
 
 
 class Redis(Section):

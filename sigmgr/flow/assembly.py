@@ -24,11 +24,13 @@ from sigmgr.ports import Cache, Draw, Janitor, Looks, Outbox, Registry, Signer, 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ports:
-    """The outside of the flows, and what of revocations this process knows. ``ordinary``:
-    sigs may be signed now whose time has not run out yet."""
+    """The outside of the flows, and what of revocations this process knows. ``jobs_store``:
+    the store for jobs, where that is another. ``ordinary``: sigs may be signed now whose time
+    has not run out yet."""
 
     registry: Registry
     store: Store
+    jobs_store: Store | None = None
     looks: Looks
     outbox: Outbox
     janitor: Janitor
@@ -37,6 +39,11 @@ class Ports:
     draw: Draw
     revocations: Revocations
     ordinary: Callable[[], bool] = lambda: True
+
+    @property
+    def patient(self) -> Store:
+        """The store for those whom nobody waits for."""
+        return self.store if self.jobs_store is None else self.jobs_store
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,16 +74,16 @@ def assemble(
     """Join them. ``batch`` and ``lanes`` bound a renewal round, ``gather_acks_for`` is in
     seconds, ``limits`` are those of who asks and waits."""
     commit = Commit(ports.signer, ports.draw, ports.ordinary)
-    relay = Relay(ports.store, ports.outbox, ports.cache, ports.signer)
+    relay = Relay(ports.patient, ports.outbox, ports.cache, ports.signer)
     teller = Teller(relay)
-    seen = Seen(ports.store, ports.registry)
+    seen = Seen(ports.patient, ports.registry)
     derive = _derive(ports)
     issue = _issue(ports, derive, commit, teller, seen, limits=limits)
     return Flows(
         issue=issue,
         room_keys=_room_keys(ports, derive, commit, teller),
         renew=_renew(ports, commit, teller, batch=batch, lanes=lanes),
-        warn=Warn(registry=ports.registry, store=ports.store, teller=teller, limit=batch),
+        warn=Warn(registry=ports.registry, store=ports.patient, teller=teller, limit=batch),
         relay=relay,
         teller=teller,
         verify=Verify(signer=ports.signer, looks=ports.looks, revocations=ports.revocations),
@@ -123,7 +130,7 @@ def _deliver(
 def _reconcile(ports: Ports, derive: Derive) -> Reconcile:
     return Reconcile(
         derive=derive,
-        store=ports.store,
+        store=ports.patient,
         looks=ports.looks,
         cache=ports.cache,
         janitor=ports.janitor,
@@ -160,7 +167,7 @@ def _room_keys(ports: Ports, derive: Derive, commit: Commit, teller: Teller) -> 
 def _renew(ports: Ports, commit: Commit, teller: Teller, *, batch: int, lanes: int) -> Renew:
     return Renew(
         registry=ports.registry,
-        store=ports.store,
+        store=ports.patient,
         signer=ports.signer,
         commit=commit,
         teller=teller,

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -100,8 +101,17 @@ class Kind(NamedTuple):
     close: Callable[[], Awaitable[None]]
 
 
+class _State:
+    """What is known of the database, by all who use it."""
+
+    def __init__(self) -> None:
+        self.was_connected = False
+        self.silent_at: float | None = None
+
+
 class Engine:
-    """An open database. Close it with :meth:`close`."""
+    """An open database. Close it with :meth:`close`. ``patience`` is of those who give no
+    limits of their own; see :meth:`with_patience`."""
 
     def __init__(self, kind: Kind, *, size: int, patience: Patience) -> None:
         self.dialect = kind.dialect
@@ -114,8 +124,13 @@ class Engine:
         self._writers: dict[tuple[float, float], AsyncEngine] = {}
         self._turns = asyncio.Semaphore(kind.writers)
         self._relay_turn = asyncio.Lock()
-        self._was_connected = False
-        self._silent_at: float | None = None
+        self._state = _State()
+
+    def with_patience(self, patience: Patience) -> Engine:
+        """The same database, its connections and all, for who may be kept waiting otherwise."""
+        other = copy.copy(self)
+        other.patience = patience
+        return other
 
     # -- reading and writing -----------------------------------------------------------------
 
@@ -210,21 +225,21 @@ class Engine:
         except errors.PoolFull:
             raise
         except errors.StoreUnavailable:
-            self._silent_at = loop.time()
+            self._state.silent_at = loop.time()
             raise
         except errors.SigmgrError:
-            self._silent_at = None
+            self._state.silent_at = None
             raise
-        self._silent_at = None
+        self._state.silent_at = None
         return answer
 
     @property
     def answers(self) -> bool:
         """False from the moment a look came back with nothing until one succeeds: so long
         reads and writes are refused at once. Always true where nobody looks."""
-        if self._silent_at is None:
+        if self._state.silent_at is None:
             return True
-        return asyncio.get_running_loop().time() - self._silent_at > _BELIEVED
+        return asyncio.get_running_loop().time() - self._state.silent_at > _BELIEVED
 
     async def _look(self, work: Work[T], limit: float) -> T:
         async with self._using(_Use(limit)) as use:
@@ -309,12 +324,12 @@ class Engine:
                     connection = await self._opened(stack, pool, use)
                     break
                 except exc.DBAPIError as error:
-                    insist = insist and self._was_connected and self.answers
+                    insist = insist and self._state.was_connected and self.answers
                     if not (insist and postgres.may_come_back(error)):
                         raise
                     use.refused = error
                 await asyncio.sleep(_PAUSE)
-            self._was_connected = True
+            self._state.was_connected = True
             use.has_begun()
             yield connection
 

@@ -23,7 +23,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sigmgr.model.holder import Holder
 from sigmgr.model.sig import Record
 from sigmgr.store import holders as statements
-from sigmgr.store.engine import Engine, Patience
+from sigmgr.store.engine import Engine
 from sigmgr.store.transaction import Memory, RevokedUntil, SqlTransaction
 
 T = TypeVar("T")
@@ -34,27 +34,18 @@ CUT = 1000
 
 class SqlStore:
     """See :class:`sigmgr.ports.Store`. ``revoked_until`` answers what this process knows of a
-    user's revocations: rows are read as they count, with those that no row of theirs tells.
-    ``patience``: how long its users may be kept waiting; None: as long as the engine's."""
+    user's revocations: rows are read as they count, with those that no row of theirs tells."""
 
-    def __init__(
-        self,
-        engine: Engine,
-        revoked_until: RevokedUntil | None = None,
-        *,
-        patience: Patience | None = None,
-    ) -> None:
+    def __init__(self, engine: Engine, revoked_until: RevokedUntil | None = None) -> None:
         self._engine = engine
         self._dialect = engine.dialect
-        self._patience = patience or engine.patience
         self._memory = Memory(revoked_until)
 
     @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncIterator[SqlTransaction]:
         """See the port."""
         try:
-            limits = {"limit": self._patience.write, "lock": self._patience.lock}
-            async with self._engine.write(**limits) as connection:
+            async with self._engine.write() as connection:
                 yield SqlTransaction(connection, self._dialect, self._memory)
         except BaseException:
             # What was claimed is free again, before the place where the next claim would go on.
@@ -66,9 +57,7 @@ class SqlStore:
         rows: dict[Holder, Record] = {}
         for wanted in _cut(sorted(set(holders))):
             found = await self._engine.rows(
-                statements.named(self._dialect),
-                self._dialect.parameters(wanted),
-                limit=self._patience.read,
+                statements.named(self._dialect), self._dialect.parameters(wanted)
             )
             rows |= {record.holder: record for record in map(self._memory.record, found)}
         return [rows.get(holder) for holder in holders]
@@ -76,7 +65,7 @@ class SqlStore:
     async def of_user(self, sdkappid: int, userid: str) -> list[Record]:
         """See the port."""
         values = {"sdkappid": sdkappid, "userid": userid}
-        rows = await self._engine.rows(statements.of_user(), values, limit=self._patience.read)
+        rows = await self._engine.rows(statements.of_user(), values)
         return list(map(self._memory.record, rows))
 
     async def of_users(self, users: Sequence[Holder]) -> list[list[Record]]:
@@ -84,9 +73,7 @@ class SqlStore:
         rows: dict[tuple[int, str], list[Record]] = {(u.sdkappid, u.userid): [] for u in users}
         for wanted in _cut(sorted(rows)):
             found = await self._engine.rows(
-                statements.of_users(self._dialect),
-                self._dialect.parameters(wanted),
-                limit=self._patience.read,
+                statements.of_users(self._dialect), self._dialect.parameters(wanted)
             )
             for record in map(self._memory.record, found):
                 rows[record.sdkappid, record.userid].append(record)
@@ -95,15 +82,12 @@ class SqlStore:
     async def page(self, after: Holder | None, limit: int) -> list[Record]:
         """See the port."""
         values = {"limit": limit, **(after._asdict() if after is not None else {})}
-        statement = statements.page(first=after is None)
-        rows = await self._engine.rows(statement, values, limit=self._patience.read)
+        rows = await self._engine.rows(statements.page(first=after is None), values)
         return list(map(self._memory.record, rows))
 
     async def apps_with_due(self, now: int) -> list[int]:
         """See the port. Nearest by a look at the first few of each app, not by all."""
-        rows = await self._engine.rows(
-            statements.apps_tracked(), {"now": now}, limit=self._patience.read
-        )
+        rows = await self._engine.rows(statements.apps_tracked(), {"now": now})
         nearest = [
             (min(expiry for expiry in (overdue, ahead) if expiry is not None), sdkappid)
             for sdkappid, overdue, ahead in rows
@@ -118,11 +102,7 @@ class SqlStore:
             user = (holder.sdkappid, holder.userid)
             latest[user] = max(at, latest.get(user, at))
         for users in _cut(sorted(latest.items())):
-            await self._engine.writing(
-                partial(self._mark, [(*user, at) for user, at in users]),
-                limit=self._patience.write,
-                lock=self._patience.lock,
-            )
+            await self._engine.writing(partial(self._mark, [(*user, at) for user, at in users]))
 
     async def _mark(
         self, seen: Sequence[tuple[int, str, int]], connection: AsyncConnection

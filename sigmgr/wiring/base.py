@@ -20,7 +20,8 @@ from sigmgr.ports import Clock
 from sigmgr.settings import Settings
 from sigmgr.store import migrate
 from sigmgr.store.catalog import Catalog
-from sigmgr.store.engine import Engine, open_engine
+from sigmgr.store.dialect import SQLITE
+from sigmgr.store.engine import Engine, Patience, open_engine
 from sigmgr.store.outbox import SqlOutbox
 from sigmgr.store.revocations import SqlLooks
 from sigmgr.store.stores import SqlJanitor, SqlStore
@@ -40,12 +41,14 @@ def open_database(settings: Settings) -> Engine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Base:
-    """Database, keys and apps."""
+    """Database, keys and apps. ``store`` and ``looks`` are for who asks, ``jobs_store`` for
+    jobs, which may be kept waiting longer."""
 
     settings: Settings
     clock: Clock
     engine: Engine
     store: SqlStore
+    jobs_store: SqlStore
     looks: SqlLooks
     revocations: Revocations
     outbox: SqlOutbox
@@ -101,8 +104,13 @@ class Base:
 
 
 @asynccontextmanager
-async def open_base(settings: Settings, clock: Clock = wall_clock) -> AsyncIterator[Base]:
-    """Raises NotMigrated, MasterKeyMissing, WrongMasterKey, StoreUnavailable."""
+async def open_base(
+    settings: Settings, clock: Clock = wall_clock, *, serving: bool = False
+) -> AsyncIterator[Base]:
+    """``serving``: who asks is a request, and not a command whose user rather waits.
+
+    Raises NotMigrated, MasterKeyMissing, WrongMasterKey, StoreUnavailable.
+    """
     master = MasterKey.from_base64(settings.master_key_text())
     async with AsyncExitStack() as stack:
         engine = open_database(settings)
@@ -116,12 +124,14 @@ async def open_base(settings: Settings, clock: Clock = wall_clock) -> AsyncItera
         apps = Apps(catalog.list_apps, time.monotonic)
         await apps.refresh()
         revocations = Revocations(time.monotonic, grace=settings.revocation.grace)
+        prompt = _prompt(engine, settings) if serving else engine
         yield Base(
             settings=settings,
             clock=clock,
             engine=engine,
-            store=SqlStore(engine, revocations.until),
-            looks=SqlLooks(engine),
+            store=SqlStore(prompt, revocations.until),
+            jobs_store=SqlStore(engine, revocations.until),
+            looks=SqlLooks(prompt),
             revocations=revocations,
             outbox=SqlOutbox(engine),
             janitor=SqlJanitor(engine),
@@ -130,6 +140,13 @@ async def open_base(settings: Settings, clock: Clock = wall_clock) -> AsyncItera
             ring=ring,
             apps=apps,
         )
+
+
+def _prompt(engine: Engine, settings: Settings) -> Engine:
+    """As requests use it. A file does not hang: who waits there waits for his turn."""
+    if engine.dialect is SQLITE:
+        return engine
+    return engine.with_patience(Patience.of_requests(settings.database.request_timeout))
 
 
 async def _recognise(master: MasterKey, catalog: Catalog) -> None:

@@ -43,7 +43,7 @@ async def open_desk(
     """Everything that issues. ``serving`` says that this process is the service itself; only
     then a ``memory://`` Redis is the one that gateways listen to."""
     async with AsyncExitStack() as stack:
-        base = await stack.enter_async_context(open_base(settings, clock))
+        base = await stack.enter_async_context(open_base(settings, clock, serving=serving))
         policy_of = policies(base.apps)
         layout = Layout(settings.redis.shards)
         values = CachedValues(base.master.derive, layout, seal=settings.redis.seal)
@@ -59,6 +59,7 @@ async def open_desk(
             Ports(
                 registry=base.apps,
                 store=base.store,
+                jobs_store=base.jobs_store,
                 looks=base.looks,
                 revocations=base.revocations,
                 outbox=base.outbox,

@@ -78,7 +78,7 @@ async def test_reads_end_with_their_limit(db, own_server, caplog):
 
 
 async def test_transactions_end_with_their_limit_wherever_they_are(db, own_server, caplog):
-    patient = SqlStore(db.engine, patience=Patience(0.5, 0.5, 0.3))
+    patient = SqlStore(db.engine.with_patience(Patience(0.5, 0.5, 0.3)))
     reached = asyncio.Semaphore(0)
     go = asyncio.Event()
 
@@ -120,7 +120,7 @@ async def test_transactions_end_with_their_limit_wherever_they_are(db, own_serve
 
 async def test_work_beside_the_database_is_limited_too(db):
     """A signer that does not come back must not hold rows for ever."""
-    patient = SqlStore(db.engine, patience=Patience(0.1, 0.1, 0.1))
+    patient = SqlStore(db.engine.with_patience(Patience(0.1, 0.1, 0.1)))
     with pytest.raises(errors.StoreUnavailable, match=r"within 0.4 s"):
         async with patient.transaction() as tx:
             await tx.lock([holder(1)])
@@ -290,7 +290,7 @@ async def test_a_wrong_answer_is_an_answer(request, tmp_path):
 async def test_writers_who_wait_leave_connections_to_readers(postgres_url):
     async with opened(postgres_url, pool_size=4) as db:
         await db.put([record(1)])
-        patient = SqlStore(db.engine, patience=Patience(1.0, 1.0, 0.7))
+        patient = SqlStore(db.engine.with_patience(Patience(1.0, 1.0, 0.7)))
 
         async def lock():
             async with patient.transaction() as tx:
