@@ -91,9 +91,12 @@ class Transaction(Protocol):
         waits here and then sees what the first has written."""
         ...
 
-    async def try_lock(self, holders: Sequence[Holder]) -> list[Record | None]:
+    async def try_lock(
+        self, holders: Sequence[Holder], *, make: bool = True
+    ) -> list[Record | None]:
         """As :meth:`lock`, but None for a row that another transaction holds: nobody waits
-        here for whoever that is, nor holds up the others of a batch."""
+        here for whoever that is, nor holds up the others of a batch. Without ``make`` a row
+        that is missing stays so, and is None too."""
         ...
 
     async def claim_due(

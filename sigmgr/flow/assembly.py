@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from sigmgr.flow.acks import Acks
 from sigmgr.flow.commit import Commit
 from sigmgr.flow.deliver import Deliver
 from sigmgr.flow.derive import Derive
 from sigmgr.flow.issue import Issue
 from sigmgr.flow.limits import PROMPT, Limits
+from sigmgr.flow.openings import Openings
 from sigmgr.flow.reconcile import Reconcile
 from sigmgr.flow.relay import Relay, Teller
 from sigmgr.flow.renew import Renew
@@ -88,7 +90,13 @@ def assemble(
         teller=teller,
         verify=Verify(signer=ports.signer, looks=ports.looks, revocations=ports.revocations),
         revoke=_revoke(ports, teller),
-        deliver=_deliver(ports, issue, derive, teller, gather_acks_for),
+        deliver=_deliver(
+            ports,
+            derive,
+            _openings(ports, issue, derive, seen, limits=limits),
+            Acks(store=ports.store, teller=teller, limits=limits, gather_for=gather_acks_for),
+            limits=limits,
+        ),
         reconcile=_reconcile(ports, derive),
         seen=seen,
     )
@@ -114,16 +122,31 @@ def _revoke(ports: Ports, teller: Teller) -> Revoke:
 
 
 def _deliver(
-    ports: Ports, issue: Issue, derive: Derive, teller: Teller, gather_acks_for: float
+    ports: Ports, derive: Derive, openings: Openings, acks: Acks, *, limits: Limits
 ) -> Deliver:
     return Deliver(
-        issue=issue,
+        openings=openings,
+        acks=acks,
         derive=derive,
         revocations=ports.revocations,
         store=ports.store,
         cache=ports.cache,
-        teller=teller,
-        gather_for=gather_acks_for,
+        limits=limits,
+    )
+
+
+def _openings(
+    ports: Ports, issue: Issue, derive: Derive, seen: Seen, *, limits: Limits
+) -> Openings:
+    return Openings(
+        registry=ports.registry,
+        store=ports.store,
+        cache=ports.cache,
+        derive=derive,
+        better=issue.better,
+        revocations=ports.revocations,
+        seen=seen,
+        limits=limits,
     )
 
 

@@ -87,11 +87,6 @@ class Issue:
                 self._seen.note(holder.user, now)
         return [self._derive.still(answers[holder], now) for holder in holders]
 
-    async def fresh(self, holders: Sequence[Holder], now: int) -> list[Answer]:
-        """As :meth:`many`, but looking past the cache: for a stream that opens."""
-        answers = await self._shared(list(dict.fromkeys(holders)), now)
-        return [self._derive.still(answers[holder], now) for holder in holders]
-
     async def reissue(
         self,
         holder: Holder,

@@ -20,10 +20,12 @@ class Seen:
         self._waiting: dict[Holder, int] = {}
         self._written: dict[Holder, int] = {}
 
-    def note(self, user: Holder, now: int) -> None:
-        """This user was seen now."""
+    def note(self, user: Holder, now: int, *, sure: bool = False) -> None:
+        """This user was seen now. ``sure``: it is known that this is worth a write."""
         if len(self._waiting) < self._most or user in self._waiting:
             self._waiting[user] = now
+            if sure:
+                self._written.pop(user, None)
 
     async def flush(self, now: int) -> int:
         """Write what waits and was not written within the touch interval; answers how many."""

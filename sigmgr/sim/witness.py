@@ -128,8 +128,10 @@ class _WitnessedTransaction:
     async def lock(self, holders: Sequence[Holder]) -> list[Record]:
         return await self._tx.lock(holders)
 
-    async def try_lock(self, holders: Sequence[Holder]) -> list[Record | None]:
-        return await self._tx.try_lock(holders)
+    async def try_lock(
+        self, holders: Sequence[Holder], *, make: bool = True
+    ) -> list[Record | None]:
+        return await self._tx.try_lock(holders, make=make)
 
     async def claim_due(
         self, sdkappid: int, now: int, limit: int, *, emergency_only: bool = False

@@ -98,10 +98,13 @@ class SqlTransaction:
         rows = await self._all_locked(sorted(set(holders)))
         return [rows[holder] for holder in holders]
 
-    async def try_lock(self, holders: Sequence[Holder]) -> list[Record | None]:
+    async def try_lock(
+        self, holders: Sequence[Holder], *, make: bool = True
+    ) -> list[Record | None]:
         """See the port. A row that another transaction is about to make is waited for, for a
         moment: only its end tells whether there is one."""
-        rows = await self._all_locked(sorted(set(holders)), skip=True)
+        wanted = sorted(set(holders))
+        rows = await (self._all_locked if make else self._locked)(wanted, skip=True)
         return [rows.get(holder) for holder in holders]
 
     async def _all_locked(

@@ -30,8 +30,8 @@ async def test_a_due_sig_is_served_and_its_renewal_waits_without_a_failure(world
     await seen(world, ALICE)
     before = await world.row()
     world.ordinary = False
-    for get in (world.flows.issue.many, world.flows.issue.fresh):
-        [answer] = await get([ALICE], world.clock())
+    [got] = await world.flows.issue.many([ALICE], world.clock())
+    for answer in (got, await world.fresh(ALICE)):
         assert isinstance(answer, Current)
         assert answer.issued_at == old.issued_at
     tally = await world.flows.renew.tick(world.clock())
@@ -66,7 +66,7 @@ async def test_the_emergency_lane_is_stopped_by_nothing(world: World) -> None:
     world.ordinary = False
     world.clock.advance(86 * DAY)
     await seen(world, ALICE, BOB)
-    [answer] = await world.flows.issue.fresh([BOB], world.clock())
+    answer = await world.fresh(BOB)
     assert isinstance(answer, Current)
     assert (answer.reason, answer.issued_at) == (Reason.EMERGENCY, world.clock())
     assert (await world.flows.renew.tick(world.clock())).renewed == 1
@@ -90,10 +90,10 @@ async def test_what_is_urgent_is_told_by_the_facts(world: World) -> None:
     await world.catalog.set_key_state(APP, key, KeyState.TAINTED, world.clock())
     await world.ring.refresh()
     world.ordinary = False
-    [answer] = await world.flows.issue.fresh([ALICE], world.clock())
+    answer = await world.fresh(ALICE)
     assert isinstance(answer, errors.ClockApart)
     world.clock.advance(86 * DAY)
-    [answer] = await world.flows.issue.fresh([ALICE], world.clock())
+    answer = await world.fresh(ALICE)
     assert isinstance(answer, Current)
     assert answer.reason == Reason.KEY_TAINTED
 

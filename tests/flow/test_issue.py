@@ -136,7 +136,7 @@ async def test_a_tainted_key_signs_nothing_and_its_sigs_are_replaced(world: Worl
         await world.flows.issue.current(Holder(APP, "bob"), world.clock())
     new = await world.add_key(APP)
     world.clock.advance(1)
-    [answer] = await world.flows.issue.fresh([ALICE], world.clock())
+    answer = await world.fresh(ALICE)
     assert isinstance(answer, Current)
     assert (answer.key_id, answer.issued_at) == (new.key_id, first.issued_at + 1)
     assert (await world.row()).reason == Reason.KEY_TAINTED

@@ -1,13 +1,22 @@
-"""Streams that open: the full state, nothing to whom it is no longer due."""
+"""Streams that open: the full state, by the batch, and nothing to whom it is no longer due."""
 
 from __future__ import annotations
 
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable
+from pathlib import Path
+
 import pytest
 
+from sigmgr.flow.limits import Limits
 from sigmgr.model import errors
-from sigmgr.model.holder import Room
-from sigmgr.model.sig import Current
-from tests.flow.world import ALICE, APP, World
+from sigmgr.model.holder import Holder, Room
+from sigmgr.model.sig import Current, KeyState, Reason
+from tests.flow.waiting_kit import SHORT, Hangs, comes_to_rest, timed
+from tests.flow.world import ALICE, APP, DAY, OTHER, World, open_world
+
+RUSH = 1200
 
 
 async def room_key(world: World, number: int) -> Current:
@@ -16,24 +25,225 @@ async def room_key(world: World, number: int) -> Current:
     )
 
 
+async def opened(world: World, sig: Current, *, rooms: bool = True) -> list[Current]:
+    return await world.flows.deliver.opened(sig.holder, sig.issued_at, world.clock(), rooms=rooms)
+
+
+def calls(world: World) -> Counter[str]:
+    return Counter(name for name, moment in world.plan.calls if moment == "before")
+
+
 async def test_a_stream_gets_the_users_sig_first_and_then_the_rooms(world: World) -> None:
     sig = await world.flows.issue.current(ALICE, world.clock())
     keys = [await room_key(world, number) for number in (1, 2)]
-    opened = await world.flows.deliver.opened(ALICE, sig.issued_at, world.clock())
-    assert opened == [sig, *keys]
+    assert await opened(world, sig) == [sig, *keys]
 
 
 async def test_a_poll_asks_for_no_rooms(world: World) -> None:
     sig = await world.flows.issue.current(ALICE, world.clock())
     await room_key(world, 1)
-    opened = await world.flows.deliver.opened(ALICE, sig.issued_at, world.clock(), rooms=False)
-    assert opened == [sig]
+    assert await opened(world, sig, rooms=False) == [sig]
 
 
-async def test_a_ticket_from_before_a_revocation_opens_nothing(world: World) -> None:
+@pytest.mark.parametrize("rooms", [True, False])
+async def test_a_ticket_from_before_a_revocation_opens_nothing(world: World, rooms: bool) -> None:
     sig = await world.flows.issue.current(ALICE, world.clock())
     await world.flows.revoke.user(APP, "alice", world.clock())
     world.clock.advance(5)
-    for rooms in (True, False):
-        with pytest.raises(errors.TicketRevoked):
-            await world.flows.deliver.opened(ALICE, sig.issued_at, world.clock(), rooms=rooms)
+    world.flows = world.process()  # that knows of it from the rows alone
+    with pytest.raises(errors.TicketRevoked):
+        await opened(world, sig, rooms=rooms)
+
+
+@pytest.mark.parametrize("pause", [0, 10])
+@pytest.mark.parametrize("moment", ["store.transaction", "store.transaction.commit"])
+async def test_a_revocation_in_between_closes_the_door_to_its_ticket(
+    world: World, moment: str, pause: int
+) -> None:
+    """The ticket is looked at again where a sig was made after the rows were read."""
+    sig = await world.flows.issue.current(ALICE, world.clock())
+    await world.flows.teller.flush()
+    world.clock.advance(70 * DAY)
+    other, done = world.process(), []
+    world.flows = world.process()
+
+    async def revoke() -> None:
+        world.plan.heal()
+        # Long enough ago for the next sig to be made.
+        await other.revoke.user(APP, "alice", world.clock() - pause)
+        done.append(True)
+
+    def between(name: str, when: str) -> Awaitable[object] | None:
+        wanted = "before" if moment == "store.transaction" else "after"
+        return revoke() if (name, when) == (moment, wanted) else None
+
+    world.plan.fail = between
+    with pytest.raises(errors.TicketRevoked):
+        await opened(world, sig)
+    assert done
+
+
+async def test_a_rush_takes_a_few_reads_and_no_writes(world: World) -> None:
+    users = [Holder(APP, f"user{n}") for n in range(RUSH)]
+    sigs = [a for a in await world.flows.issue.many(users, world.clock()) if isinstance(a, Current)]
+    await world.flows.teller.flush()
+    await world.flows.seen.flush(world.clock())
+    world.clock.advance(2 * DAY)
+    world.plan.calls.clear()
+    told = await asyncio.gather(*(opened(world, sig) for sig in sigs))
+    assert told == [[sig] for sig in sigs]
+    made = calls(world)
+    assert made["store.of_users"] <= 1 + RUSH // 500 + 1
+    assert made["store.find"] == made["store.mark"] == made["store.transaction"] == 0
+    assert made["signer.sign"] == 0, "what Redis holds of the same facts is not made again"
+    assert await world.flows.seen.flush(world.clock()) == RUSH
+    assert (await world.row(users[7])).seen_at == world.clock()
+
+
+async def test_a_rush_of_whom_all_are_due_takes_a_few_transactions(world: World) -> None:
+    users = [Holder(APP, f"user{n}") for n in range(RUSH)]
+    sigs = [a for a in await world.flows.issue.many(users, world.clock()) if isinstance(a, Current)]
+    await world.flows.teller.flush()
+    world.clock.advance(80 * DAY)
+    world.flows = world.process(Limits(60, 60))
+    world.plan.calls.clear()
+    told = await asyncio.gather(*(opened(world, sig) for sig in sigs))
+    assert all(new.issued_at == world.clock() for [new] in told)
+    assert [new.holder for [new] in told] == users
+    assert calls(world)["store.transaction"] <= 2 * (1 + RUSH // 500)
+    await world.settle()
+    await world.check()
+
+
+async def test_what_redis_holds_of_other_facts_is_not_told(world: World) -> None:
+    old = await world.flows.issue.current(ALICE, world.clock())
+    await world.flows.teller.flush()
+    world.clock.advance(1)
+    new = await world.flows.issue.reissue(ALICE, world.clock())  # untold
+    world.flows = world.process()
+    assert await world.cache.get([ALICE]) == [old]
+    assert await opened(world, new) == [new]
+
+
+async def test_one_who_cannot_be_served_holds_up_no_other_of_the_batch(world: World) -> None:
+    sig = await world.flows.issue.current(ALICE, world.clock())
+    stranger, late = Holder(OTHER, "bob"), Holder(APP, "carol")
+    told = await asyncio.gather(
+        opened(world, sig),
+        world.flows.deliver.opened(stranger, world.clock(), world.clock()),
+        world.flows.deliver.opened(late, world.clock(), world.clock()),
+        return_exceptions=True,
+    )
+    assert told[0] == [sig]
+    assert isinstance(told[1], errors.AppUnknown)
+    assert isinstance(told[2], list), "a ticket without a row: after a restore, say"
+
+
+async def test_who_was_dormant_is_woken_and_a_room_is_kept_alive(world: World) -> None:
+    sig = await world.flows.issue.current(ALICE, world.clock())
+    key = await room_key(world, 1)
+    await world.flows.seen.flush(world.clock())
+    async with world.store.transaction() as tx:
+        [row] = await tx.lock([ALICE])
+        await tx.save([(row._replace(due_at=None), row.issued_at)])
+    world.clock.advance(3600)
+    world.plan.calls.clear()
+    assert await opened(world, sig) == [sig, key]
+    assert calls(world)["store.transaction"] == 0
+    await world.flows.seen.flush(world.clock())
+    assert (await world.row()).due_at == sig.renew_at
+    assert (await world.row(key.holder)).seen_at == world.clock()
+
+
+async def test_where_signing_fails_the_old_sig_is_told_while_it_is_valid(world: World) -> None:
+    sig = await world.flows.issue.current(ALICE, world.clock())
+    await world.flows.teller.flush()
+    world.clock.advance(80 * DAY)
+
+    def no_new(name: str, moment: str) -> None:
+        if name == "store.transaction.signing_states":
+            raise errors.SigningFailed
+
+    world.plan.fail = no_new
+    assert await opened(world, sig) == [sig]
+
+
+# -- a database that is away or hangs ----------------------------------------------------------
+
+
+async def test_without_a_database_a_stream_opens_from_the_cache(world: World) -> None:
+    sig = await world.flows.issue.current(ALICE, world.clock())
+    await world.flows.teller.flush()
+
+    def away(name: str, moment: str) -> None:
+        if name.startswith("store."):
+            raise errors.StoreUnavailable
+
+    world.plan.fail = away
+    assert await opened(world, sig) == [sig]
+    await world.cache.drop([ALICE])
+    with pytest.raises(errors.StoreUnavailable) as refused:
+        await opened(world, sig)
+    assert refused.value.retry_after == 1
+
+
+@pytest.mark.parametrize("cached", [True, False])
+@pytest.mark.parametrize("due", [True, False])
+async def test_a_stream_opens_from_what_is_at_hand_whatever_call_hangs(
+    cached: bool, due: bool, tmp_path: Path
+) -> None:
+    hung: list[str] = []
+    for at in range(99):
+        home = tmp_path / str(at)
+        home.mkdir()
+        async with open_world(home) as world:
+            sig = await world.flows.issue.current(ALICE, world.clock())
+            await world.flows.teller.flush()
+            world.clock.advance(80 * DAY if due else 60)
+            if not cached:
+                await world.cache.drop([ALICE])
+            world.flows = world.process(SHORT)
+            hangs = Hangs(world, at)
+            told = await timed(opened(world, sig))
+            if not hangs.name:
+                assert (told[0].issued_at > sig.issued_at) == due
+                break
+            hung.append(hangs.name)
+            if isinstance(told, errors.StoreUnavailable):
+                assert told.retry_after == 1
+                assert not cached or hangs.name == "store.find", hangs.name
+            else:
+                assert told == [sig]
+            hangs.released.set()
+            await comes_to_rest(world)
+    assert hung[0] == "store.of_users"
+    assert (len(hung) >= 6) == due
+
+
+async def test_a_rush_while_it_hangs_is_answered_from_redis_by_few_calls(world: World) -> None:
+    users = [Holder(APP, f"user{n}") for n in range(RUSH)]
+    sigs = [a for a in await world.flows.issue.many(users, world.clock()) if isinstance(a, Current)]
+    await world.flows.teller.flush()
+    world.flows = world.process(SHORT)
+    world.plan.calls.clear()
+    released = asyncio.Event()
+    world.plan.fail = lambda name, moment: released.wait() if name.startswith("store.") else None
+    for _ in range(3):
+        told = await timed(asyncio.gather(*(opened(world, sig) for sig in sigs)))
+        assert told == [[sig] for sig in sigs]
+    made = calls(world)
+    assert made["store.of_users"] <= 3, "those hang, and no other is sent after them"
+    assert made["cache.get"] <= 3 * 6
+    released.set()
+    await comes_to_rest(world)
+
+
+async def test_a_sig_that_was_replaced_after_a_taint_is_told_with_its_reason(world: World) -> None:
+    sig = await world.flows.issue.current(ALICE, world.clock())
+    [old] = await world.catalog.list_keys(APP)
+    await world.add_key(APP)
+    await world.catalog.set_key_state(APP, old.key_id, KeyState.TAINTED, world.clock())
+    await world.ring.refresh()
+    world.clock.advance(5)
+    [told] = await opened(world, sig)
+    assert told.reason == Reason.KEY_TAINTED

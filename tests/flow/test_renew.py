@@ -54,7 +54,7 @@ async def test_who_was_not_seen_rests_and_is_issued_anew_when_asked_for(world: W
     assert (tally.renewed, tally.rested) == (0, 3)
     user = Holder(APP, "u000")
     assert (await world.row(user)).due_at is None
-    [answer] = await world.flows.issue.fresh([user], world.clock())
+    answer = await world.fresh(user)
     assert isinstance(answer, Current)
     assert answer.issued_at == world.clock()
     assert (await world.row(user)).due_at is not None

@@ -1,61 +1,20 @@
-"""A store that hangs is as harmless as a dead one: every call in turn never answers.
-
-The clock of these tests is the real one: the limits are a tenth of the usual ones, and who
-asks must have an answer within ten times of them, which is still far from for ever.
-"""
+"""Gets from a store that hangs: as harmless as a dead one, whichever call never answers."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from sigmgr.flow.limits import Limits
 from sigmgr.model import errors
 from sigmgr.model.holder import Holder
-from sigmgr.model.sig import Current, Record
+from sigmgr.model.sig import Current
+from tests.flow.waiting_kit import SHORT, Hangs, Held, comes_to_rest, timed
 from tests.flow.world import ALICE, APP, DAY, World, open_world
-
-SHORT = Limits(0.07, 0.15)
-SLACK = 10 * SHORT.answer
-
-
-class Hangs:
-    """A plan for a world: the call number ``at`` of those that match never answers, until
-    ``released``."""
-
-    def __init__(self, world: World, at: int) -> None:
-        self._world = world
-        self._at = at
-        self._seen = -1
-        self.name = ""
-        self.released = asyncio.Event()
-        world.plan.fail = self
-
-    def __call__(self, name: str, moment: str) -> Awaitable[object] | None:
-        if not name.startswith("store.") or moment == "after":
-            return None
-        self._seen += 1
-        if self._seen != self._at:
-            return None
-        self.name = name
-        return self.released.wait()
-
-
-async def timed(work: Awaitable[Any]) -> Any:
-    """Its answer, or the error that it raised; never late."""
-    began = time.monotonic()
-    try:
-        return await asyncio.wait_for(work, 60)
-    except errors.SigmgrError as error:
-        return error
-    finally:
-        assert time.monotonic() - began < SLACK
 
 
 async def _due(world: World, *, cached: bool) -> Current:
@@ -91,7 +50,7 @@ async def test_whoever_has_a_valid_sig_gets_it_whatever_call_hangs(
             else:
                 assert answer == old
             hangs.released.set()
-            await _comes_to_rest(world)
+            await comes_to_rest(world)
     assert hung[0] == "store.find"
     assert hung[-1].endswith("commit")
     assert len(hung) >= 6
@@ -112,7 +71,7 @@ async def test_who_has_no_sig_yet_hears_503_in_time_and_has_one_afterwards(tmp_p
             assert isinstance(answer, errors.StoreUnavailable)
             assert answer.retry_after == 1
             hangs.released.set()
-            await _comes_to_rest(world)
+            await comes_to_rest(world)
             assert isinstance(await world.flows.issue.current(bob, world.clock()), Current)
             assert world.witness.made == 1, "what was left to itself was not done twice"
     assert hung >= 6
@@ -130,7 +89,7 @@ async def test_a_batch_answers_item_by_item(world: World) -> None:
     assert answers[:20] == sigs
     assert {type(answer) for answer in answers[20:]} == {errors.StoreUnavailable}
     hangs.released.set()
-    await _comes_to_rest(world)
+    await comes_to_rest(world)
 
 
 async def test_many_who_ask_while_it_hangs_wait_once_and_send_few_calls(world: World) -> None:
@@ -148,41 +107,11 @@ async def test_many_who_ask_while_it_hangs_wait_once_and_send_few_calls(world: W
     assert time.monotonic() - began < 10, "at once, not after a wait each"
     assert not any(name.startswith("store") for name, _ in world.plan.calls[calls:])
     released.set()
-    await _comes_to_rest(world)
+    await comes_to_rest(world)
     assert isinstance(await world.flows.issue.current(ALICE, world.clock()), Current)
 
 
 # -- rows that another transaction holds -------------------------------------------------------
-
-
-class Held:
-    """A store of which another transaction holds some rows, as PostgreSQL's would."""
-
-    def __init__(self, store: Any, rows: set[Holder]) -> None:
-        self._store = store
-        self._rows = rows
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._store, name)
-
-    @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Any]:
-        async with self._store.transaction() as tx:
-            yield _HeldRows(tx, self._rows)
-
-
-class _HeldRows:
-    def __init__(self, tx: Any, rows: set[Holder]) -> None:
-        self._tx = tx
-        self._rows = rows
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._tx, name)
-
-    async def try_lock(self, holders: Sequence[Holder]) -> list[Record | None]:
-        rows = await self._tx.try_lock([h for h in holders if h not in self._rows])
-        free = iter(rows)
-        return [None if holder in self._rows else next(free) for holder in holders]
 
 
 @pytest.fixture
@@ -236,19 +165,3 @@ async def test_who_needs_a_row_that_others_hold_has_it_as_soon_as_they_let_go(
     assert not asked.done()
     rows.clear()
     assert isinstance(await timed(asked), Current)
-
-
-async def _comes_to_rest(world: World) -> None:
-    """What hung goes on and ends; then every rule holds."""
-    world.plan.heal()
-    lanes: list[Callable[[], int]] = [
-        lambda: world.flows.issue._reads.left,
-        lambda: world.flows.issue.better._lane.left,
-        lambda: len(world.flows.issue.better._gather._runs),
-    ]
-    async with asyncio.timeout(10):
-        while any(left() for left in lanes):
-            await asyncio.sleep(0.001)
-    await world.flows.teller.flush()
-    await world.settle()
-    await world.check()

@@ -23,11 +23,11 @@ from sigmgr.keys.cached import CachedValues
 from sigmgr.keys.generate import generate
 from sigmgr.keys.ring import KeyRing
 from sigmgr.keys.sealing import MasterKey, key_context
-from sigmgr.model import keys
+from sigmgr.model import errors, keys
 from sigmgr.model.app import KeyInfo
 from sigmgr.model.holder import Holder
 from sigmgr.model.policy import Policy
-from sigmgr.model.sig import Format, KeyState, Record
+from sigmgr.model.sig import Current, Format, KeyState, Record
 from sigmgr.model.wire import Layout
 from sigmgr.sim.witness import Witness
 from sigmgr.store import migrate
@@ -135,6 +135,14 @@ class World:
         )
         await self.ring.refresh()
         return added
+
+    async def fresh(self, user: Holder = ALICE) -> Current | errors.SigmgrError:
+        """What a stream that opens is told of the user's sig, or why nothing."""
+        try:
+            told = await self.flows.deliver.opened(user, 2**31, self.clock(), rooms=False)
+        except errors.SigmgrError as error:
+            return error
+        return told[0]
 
     async def row(self, holder: Holder = ALICE) -> Record:
         [record] = await self.store.find([holder])

@@ -1,0 +1,193 @@
+"""Streams that open, and polls: what a user is told first, and whether the ticket still holds.
+
+Thousands of clients come back at once when a gateway or a network dies. Their users are put
+together: one read brings all rows of hundreds of them, and what is told is judged and
+derived from those very rows. ``issued_at`` and ``revoked_at`` of one row, read in one
+moment, cannot disagree; so nothing is read a second time but for those whose sig had to be
+made anew, whose ticket may be from before a revocation that came in between.
+
+Sightings are noted and written by a job (``seen``), not here.
+
+Rules held here: 16 (the full state, authorised or refused), 19 (nothing known to be revoked
+is told, whatever the rows said), and that a database that hangs keeps nobody waiting beyond
+the limits: a valid cached sig is better than a closed door.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from sigmgr.flow.better import Better
+from sigmgr.flow.derive import Answer, Derive
+from sigmgr.flow.gather import Gather, answered
+from sigmgr.flow.limits import Lane, Limits
+from sigmgr.flow.revocations import Revocations
+from sigmgr.flow.seen import Seen
+from sigmgr.model import errors
+from sigmgr.model.app import App
+from sigmgr.model.decision import Verdict
+from sigmgr.model.holder import Holder, Kind
+from sigmgr.model.sig import Current, Record
+from sigmgr.ports import Cache, Registry, Store
+
+ROOM = Kind.ROOM.value
+
+
+class _State(NamedTuple):
+    """What the rows of a user say. ``wanted``: the user and the rooms that live; of these
+    ``good`` stand as they are, and the others are to be made anew."""
+
+    app: App
+    records: list[Record]
+    wanted: list[Holder]
+    good: Mapping[Holder, Answer]
+    revoked_at: int
+
+
+class Openings:
+    """Answers what a stream that opens is told. ``gather_for``: seconds that the first of a
+    rush waits for others."""
+
+    def __init__(
+        self,
+        *,
+        registry: Registry,
+        store: Store,
+        cache: Cache,
+        derive: Derive,
+        better: Better,
+        revocations: Revocations,
+        seen: Seen,
+        limits: Limits,
+        gather_for: float = 0.002,
+    ) -> None:
+        self._registry = registry
+        self._store = store
+        self._cache = cache
+        self._derive = derive
+        self._better = better
+        self._revocations = revocations
+        self._seen = seen
+        self._limits = limits
+        self._lane = Lane("openings", most=2)
+        self._streams: Gather[Holder, _State] = Gather(self._read_all, gather_for=gather_for)
+        self._polls: Gather[Holder, _State] = Gather(self._read_own, gather_for=gather_for)
+        self._cached: Gather[Holder, Current] = Gather(self._from_cache)
+
+    async def opened(
+        self, user: Holder, ticket_issued_at: int, now: int, *, rooms: bool
+    ) -> list[Current]:
+        """The user's sig first, then every live room sig. See ``ports.States``."""
+        self._refuse_revoked(user, ticket_issued_at)
+        try:
+            state = await answered((self._streams if rooms else self._polls).ask(user, now))
+        except errors.StoreUnavailable:
+            found = [await answered(self._cached.ask(user, now))]
+        else:
+            found = await self._told(user, ticket_issued_at, state, now)
+        self._refuse_revoked(user, ticket_issued_at)
+        return [current for current in found if not self._revocations.killed(current)]
+
+    async def _told(
+        self, user: Holder, ticket_issued_at: int, state: _State, now: int
+    ) -> list[Current]:
+        if ticket_issued_at <= state.revoked_at:
+            raise errors.TicketRevoked
+        answers = dict(state.good)
+        due = {holder: state.app for holder in state.wanted if holder not in answers}
+        if due:
+            made = await self._better.than(state.records, due, now)
+            if _is_news(made, state.records):
+                again = await answered(self._polls.ask(user, now))
+                if ticket_issued_at <= again.revoked_at:
+                    raise errors.TicketRevoked
+            answers |= made
+        self._note(user, state, now)
+        own = answers[user]
+        if isinstance(own, errors.SigmgrError):
+            raise own
+        return [a for a in map(answers.__getitem__, state.wanted) if isinstance(a, Current)]
+
+    def _refuse_revoked(self, user: Holder, ticket_issued_at: int) -> None:
+        """Raises TicketRevoked for what this process knows, whatever the rows said."""
+        if ticket_issued_at <= self._revocations.until(user.sdkappid, user.userid):
+            raise errors.TicketRevoked
+
+    def _note(self, user: Holder, state: _State, now: int) -> None:
+        """The user is here. Worth a write at once where one was not seen for long: a room's
+        key is renewed only while its holder is here, and who rests is to be woken."""
+        spans = state.app.policy.spans
+        late = any(
+            record.due_at is None or now - record.seen_at >= spans(record.ttl).touch_every
+            for record in state.records
+        )
+        self._seen.note(user, now, sure=late)
+
+    # -- batches ---------------------------------------------------------------------------
+
+    async def _read_all(
+        self, users: Sequence[Holder], now: int
+    ) -> list[_State | errors.SigmgrError]:
+        rows = await self._lane.within(self._limits.valid, self._store.of_users(users))
+        return await self._judged(users, rows, now)
+
+    async def _read_own(
+        self, users: Sequence[Holder], now: int
+    ) -> list[_State | errors.SigmgrError]:
+        """Without the rooms: a revocation of the user is in the user's own row, too."""
+        found = await self._lane.within(self._limits.valid, self._store.find(users))
+        rows = [[] if record is None else [record] for record in found]
+        return await self._judged(users, rows, now)
+
+    async def _judged(
+        self, users: Sequence[Holder], rows: Sequence[Sequence[Record]], now: int
+    ) -> list[_State | errors.SigmgrError]:
+        states: list[_State | errors.SigmgrError] = []
+        keep: list[Record] = []
+        for user, mine in zip(users, rows, strict=True):
+            try:
+                app = await self._registry.app(user.sdkappid)
+            except errors.SigmgrError as error:
+                states.append(error)
+                continue
+            living = [r for r in mine if r.holder == user or (r.kind == ROOM and r.alive(now))]
+            keep += [r for r in living if await self._stands(app, r, now)]
+            revoked_at = max((record.revoked_at for record in mine), default=0)
+            rooms = [record.holder for record in living if record.kind == ROOM]
+            states.append(_State(app, living, [user, *rooms], {}, revoked_at))
+        good = await self._derive.again(keep, now)
+        return [_with_good(state, good) for state in states]
+
+    async def _stands(self, app: App, record: Record, now: int) -> bool:
+        return (await self._derive.decide(app, record, now)).verdict is Verdict.KEEP
+
+    async def _from_cache(
+        self, users: Sequence[Holder], now: int
+    ) -> list[Current | errors.SigmgrError]:
+        hits = await self._cache.get(users)
+        return [
+            hit
+            if hit is not None and await self._derive.valid(hit, now)
+            else errors.StoreUnavailable(retry_after=1)
+            for hit in hits
+        ]
+
+
+def _is_news(made: Mapping[Holder, Answer], records: Sequence[Record]) -> bool:
+    """Something is not what was read with the rows."""
+    read = {record.holder: record.issued_at for record in records}
+    return any(
+        a.issued_at != read.get(holder)
+        if isinstance(a, Current)
+        else isinstance(a, errors.RevokePause)
+        for holder, a in made.items()
+    )
+
+
+def _with_good(
+    state: _State | errors.SigmgrError, good: Mapping[Holder, Answer]
+) -> _State | errors.SigmgrError:
+    if isinstance(state, errors.SigmgrError):
+        return state
+    return state._replace(good={h: good[h] for h in state.wanted if h in good})

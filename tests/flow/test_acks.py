@@ -1,0 +1,176 @@
+"""Acks: durable by the batch, each judged by its own row, and none failed by another."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from sigmgr.model import errors
+from sigmgr.model.event import EventType
+from sigmgr.model.holder import Holder
+from sigmgr.model.sig import Current
+from tests.flow.waiting_kit import SHORT, Hangs, Held, comes_to_rest, timed
+from tests.flow.world import ALICE, APP, World, open_world
+
+BURST = 2500
+
+
+async def issued(world: World, *users: Holder) -> list[Current]:
+    answers = await world.flows.issue.many(users, world.clock())
+    await world.flows.teller.flush()
+    while await world.flows.relay.sweep(world.clock(), grace=0):
+        pass
+    return [answer for answer in answers if isinstance(answer, Current)]
+
+
+async def ack(world: World, sig: Current, issued_at: int | None = None) -> None:
+    at = sig.issued_at if issued_at is None else issued_at
+    await world.flows.deliver.ack(sig.holder, sig.issued_at, at, world.clock())
+
+
+async def test_an_ack_is_durable_when_it_is_answered_and_told_once(world: World) -> None:
+    [sig] = await issued(world, ALICE)
+    world.clock.advance(7)
+    await ack(world, sig)
+    row = await world.row()
+    assert (row.acked, row.acked_at) == (sig.issued_at, world.clock())
+    await ack(world, sig)
+    async with world.outbox.take(10, world.clock()) as told:
+        assert [(e.type, e.holder, e.issued_at) for e in told] == [
+            (EventType.DELIVERED.value, ALICE, sig.issued_at)
+        ]
+    await world.settle()
+    await world.check()
+
+
+async def test_a_burst_takes_a_few_transactions(world: World) -> None:
+    sigs = await issued(world, *(Holder(APP, f"user{n}") for n in range(BURST)))
+    world.plan.calls.clear()
+    await asyncio.gather(*(ack(world, sig) for sig in sigs for _ in range(2)))
+    made = Counter(name for name, moment in world.plan.calls if moment == "before")
+    assert made["store.transaction"] <= 1 + BURST // 1000 + 1
+    assert made["store.find"] == 0
+    rows = await world.store.find([sig.holder for sig in sigs])
+    assert all(row is not None and row.acked == row.issued_at for row in rows)
+    pending, _ = await world.outbox.depth(world.clock())
+    assert pending == BURST, "an event each, not two"
+    await world.settle()
+    await world.check()
+
+
+async def test_each_is_judged_by_its_own_row_and_none_is_made(world: World) -> None:
+    good, revoked, ahead = await issued(world, *(Holder(APP, f"u{n}") for n in range(3)))
+    await world.flows.revoke.user(APP, revoked.holder.userid, world.clock())
+    stranger = good._replace(holder=Holder(APP, "stranger"))
+    answers = await asyncio.gather(
+        ack(world, good),
+        ack(world, revoked),
+        ack(world, ahead, ahead.issued_at + 100),
+        ack(world, stranger),
+        ack(world, good, good.issued_at - 5),
+        return_exceptions=True,
+    )
+    assert [type(answer) for answer in answers] == [
+        type(None), errors.TicketRevoked, errors.BadRequest, errors.HolderUnknown, type(None),
+    ]  # fmt: skip
+    assert (await world.row(good.holder)).acked == good.issued_at
+    assert (await world.row(ahead.holder)).acked == 0
+    assert await world.store.find([stranger.holder]) == [None]
+
+
+async def test_an_older_ack_changes_nothing(world: World) -> None:
+    [sig] = await issued(world, ALICE)
+    world.clock.advance(10)
+    newer = await world.flows.issue.reissue(ALICE, world.clock())
+    await ack(world, newer)
+    row = await world.row()
+    world.clock.advance(10)
+    await ack(world, sig)
+    assert await world.row() == row
+
+
+async def test_a_batch_that_fails_fails_no_other(world: World) -> None:
+    sigs = await issued(world, *(Holder(APP, f"user{n}") for n in range(1500)))
+    begun = 0
+
+    def first(name: str, moment: str) -> None:
+        nonlocal begun
+        if (name, moment) == ("store.transaction", "before"):
+            begun += 1
+            if begun == 1:
+                raise errors.StoreUnavailable
+
+    world.plan.fail = first
+    answers = await asyncio.gather(*(ack(world, sig) for sig in sigs), return_exceptions=True)
+    assert Counter(type(answer) for answer in answers) == {
+        errors.StoreUnavailable: 1000,
+        type(None): 500,
+    }
+    world.plan.heal()
+    await asyncio.gather(*(ack(world, sig) for sig in sigs))
+    await world.settle()
+    await world.check()
+
+
+async def test_whatever_call_hangs_an_ack_is_refused_in_time_and_good_at_the_next_try(
+    tmp_path: Path,
+) -> None:
+    hung: list[str] = []
+    for at in range(99):
+        home = tmp_path / str(at)
+        home.mkdir()
+        async with open_world(home) as world:
+            [sig] = await issued(world, ALICE)
+            world.flows = world.process(SHORT)
+            hangs = Hangs(world, at)
+            said = await timed(ack(world, sig))
+            if not hangs.name:
+                assert said is None
+                break
+            hung.append(hangs.name)
+            assert isinstance(said, errors.StoreUnavailable)
+            assert said.retry_after == 1
+            hangs.released.set()
+            await comes_to_rest(world)
+            await ack(world, sig)
+            assert (await world.row()).acked == sig.issued_at
+    assert hung[0] == "store.transaction"
+    assert hung[-1] == "store.transaction.commit"
+
+
+async def test_acks_of_rows_that_others_hold_hold_up_no_other(world_held: World) -> None:
+    world, rows = world_held, world_held.held  # type: ignore[attr-defined]
+    sigs = await issued(world, *(Holder(APP, f"u{n}") for n in range(100)))
+    rows.update(sig.holder for sig in sigs[::2])
+    world.flows = world.process(SHORT)
+    said = await timed(asyncio.gather(*(ack(world, s) for s in sigs), return_exceptions=True))
+    assert [type(answer) for answer in said] == [errors.StoreUnavailable, type(None)] * 50
+    rows.clear()
+    waiting = asyncio.gather(*(ack(world, sig) for sig in sigs))
+    await timed(waiting)
+    found = await world.store.find([sig.holder for sig in sigs])
+    assert all(row is not None and row.acked == row.issued_at for row in found)
+
+
+async def test_an_ack_waits_for_a_row_that_is_held_for_a_moment(world_held: World) -> None:
+    world, rows = world_held, world_held.held  # type: ignore[attr-defined]
+    [sig] = await issued(world, ALICE)
+    rows.add(ALICE)
+    waiting = asyncio.create_task(ack(world, sig))
+    await asyncio.sleep(0.05)
+    assert not waiting.done()
+    rows.clear()
+    await timed(waiting)
+
+
+@pytest.fixture
+async def world_held(tmp_path: Path) -> AsyncIterator[World]:
+    """A world in which somebody holds the rows ``held``."""
+    async with open_world(tmp_path) as world:
+        world.held = set()  # type: ignore[attr-defined]
+        world.witness._store = Held(world.witness._store, world.held)  # type: ignore[attr-defined]
+        yield world
