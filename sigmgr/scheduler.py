@@ -4,21 +4,44 @@ One interval job per task, in one process; due times lie in our own tables, so a
 runs late finds all that is due and nothing is lost. Three defaults of APScheduler 3.11 would
 bite and are set here: a run more than one second late is dropped (``misfire_grace_time``),
 ``shutdown`` cancels coroutines that run, and its errors go to a log only.
+
+And it lives on the wall clock. Set back by a week, its jobs would stand still for a week; set
+ahead, its interval trigger would build every run in between, a minute of CPU for ten weeks. So:
+1. A next run is never asked for but as "now plus interval" (:class:`_Every`), in UTC.
+2. ``turns`` is looked at four times a second by the loop's clock, which is monotonic. When it
+   has changed, the clock has jumped or what may be done has, and every job runs at once.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, NamedTuple
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, NamedTuple
 
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
+from apscheduler.triggers.base import BaseTrigger
 
 from sigmgr.model import errors
 from sigmgr.ports import Clock
 from sigmgr.telemetry import LAST_SUCCESS, RUNS, get_logger
 
 log = get_logger("sigmgr.scheduler")
+
+
+#: Seconds between two looks for a clock that has jumped.
+GLANCE: Final = 0.25
+
+
+class _Every(BaseTrigger):  # type: ignore[misc]
+    """So many seconds from now, whenever it is asked. ``at_once``: but first now."""
+
+    def __init__(self, seconds: float, *, at_once: bool = False) -> None:
+        self._interval = timedelta(seconds=seconds)
+        self._at_once = at_once
+
+    def get_next_fire_time(self, previous: datetime | None, now: datetime) -> datetime:
+        return now if self._at_once and previous is None else now + self._interval
 
 
 class Job(NamedTuple):
@@ -30,12 +53,16 @@ class Job(NamedTuple):
 
 
 class Ticker:
-    """Calls jobs with the time of the clock it was given."""
+    """Calls jobs with the time of the clock it was given. ``turns`` answers another number when
+    this machine's clock has jumped, or when jobs may do what was held before."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, turns: Callable[[], int]) -> None:
         self._jobs: list[Job] = []
         self._clock = clock
-        self._scheduler: Any = AsyncIOScheduler()
+        self._turns = turns
+        self._guard: asyncio.Task[None] | None = None
+        # A zone of its own would bring its summer time.
+        self._scheduler: Any = AsyncIOScheduler(timezone=UTC)
         self._running: set[asyncio.Task[None]] = set()
         self.stopping = False
         self.failing: dict[str, str] = {}
@@ -48,8 +75,7 @@ class Ticker:
         for job in self._jobs:
             self._scheduler.add_job(
                 self._spawn,
-                "interval",
-                seconds=job.every,
+                _Every(job.every),
                 args=[job],
                 id=job.name,
                 coalesce=True,
@@ -57,6 +83,23 @@ class Ticker:
                 misfire_grace_time=None,
             )
         self._scheduler.start()
+        self._guard = asyncio.create_task(self._watch(), name="scheduler-guard")
+
+    async def _watch(self) -> None:
+        """Run all jobs at once where times that were planned mean nothing any more."""
+        known = self._turns()
+        while True:
+            await asyncio.sleep(GLANCE)
+            try:
+                if (turns := self._turns()) != known:
+                    known = turns
+                    self._run_all()
+            except Exception:
+                log.exception("the guard of the jobs failed", action="guard-failed")
+
+    def _run_all(self) -> None:
+        for job in self._jobs:
+            self._scheduler.reschedule_job(job.name, trigger=_Every(job.every, at_once=True))
 
     async def _spawn(self, job: Job) -> None:
         """Run in a task of our own: the scheduler's are cancelled when it shuts down."""
@@ -97,6 +140,8 @@ class Ticker:
     async def stop(self, within: float = 10.0) -> None:
         """No new runs; let what runs finish, at most ``within`` seconds, then cancel it."""
         self.stopping = True
+        if self._guard is not None:
+            self._guard.cancel()
         self._scheduler.pause()
         running = set(self._running)
         if running:

@@ -85,6 +85,14 @@ class Revocation(Section):
     grace: Seconds = 60.0
 
 
+class Clock(Section):
+    """How far this machine's clock may be from the database's while it signs, and how long a
+    clock that jumped must stand before it is believed."""
+
+    tolerance: Annotated[float, Field(ge=2)] = 5.0
+    accept: Seconds = 60.0
+
+
 class Scheduler(Section):
     """How often the ticking jobs run, in seconds, and how much one takes at a time."""
 
@@ -115,6 +123,7 @@ class Settings(Section):
     http: Http = Http()
     gateway: Gateway = Gateway()
     revocation: Revocation = Revocation()
+    clock: Clock = Clock()
     scheduler: Scheduler = Scheduler()
     log: Log = Log()
     master_key: SecretStr = SecretStr("")

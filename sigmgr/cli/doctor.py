@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import typer
 
 from sigmgr.cli import calls, output
+from sigmgr.cli.clocks import Clocks
 from sigmgr.cli.frame import NEGATIVE, command_app
 
 if TYPE_CHECKING:
@@ -17,9 +18,6 @@ if TYPE_CHECKING:
     from sigmgr.store.engine import Engine
 
 app = command_app("Check the set-up.")
-
-#: Seconds between clocks that nobody needs to mind, for the cloud counts whole seconds.
-_SKEW = 2.0
 
 #: The general advice for these is to call the doctor.
 _ADVICE = {
@@ -74,10 +72,11 @@ async def _examine(settings: Settings) -> list[Finding]:
     from sigmgr import wiring
 
     found: list[Finding] = []
+    clocks = Clocks(settings.clock.tolerance)
     engine = wiring.open_database(settings)
     try:
         chain: list[tuple[str, Callable[[], AsyncIterator[Finding]]]] = [
-            ("database", lambda: _database(engine)),
+            ("database", lambda: _database(engine, clocks)),
             ("schema", lambda: _schema(engine)),
             ("keys", lambda: _keys(settings)),
         ]
@@ -86,10 +85,10 @@ async def _examine(settings: Settings) -> list[Finding]:
             found += answer
             if answer[-1].part == part and answer[-1].verdict == "fail":
                 break  # the next would fail for the same reason
-        found += await _run("redis", lambda: _redis(settings))
+        found += await _run("redis", lambda: _redis(settings, clocks))
     finally:
         await engine.close()
-    return found
+    return [*found, *(Finding("clock", *verdict) for verdict in clocks.verdicts())]
 
 
 async def _run(part: str, check: Callable[[], AsyncIterator[Finding]]) -> list[Finding]:
@@ -105,13 +104,13 @@ async def _run(part: str, check: Callable[[], AsyncIterator[Finding]]) -> list[F
     return found
 
 
-async def _database(engine: Engine) -> AsyncIterator[Finding]:
-    from sigmgr import wiring
+async def _database(engine: Engine, clocks: Clocks) -> AsyncIterator[Finding]:
     from sigmgr.store.engine import database_time
+    from sigmgr.wiring.clock import wall_seconds
 
     theirs = await database_time(engine)
+    clocks.database = theirs - wall_seconds()
     yield Finding("database", "ok", f"answers ({type(engine.dialect).__name__})")
-    yield _clock("clock", theirs - wiring.wall_clock(), "the database's")
 
 
 async def _schema(engine: Engine) -> AsyncIterator[Finding]:
@@ -151,11 +150,11 @@ async def _keys(settings: Settings) -> AsyncIterator[Finding]:
         )
 
 
-async def _redis(settings: Settings) -> AsyncIterator[Finding]:
+async def _redis(settings: Settings, clocks: Clocks) -> AsyncIterator[Finding]:
     import time
 
-    from sigmgr import wiring
     from sigmgr.cache.client import open_redis
+    from sigmgr.wiring.clock import wall_seconds
 
     url = settings.redis.url.get_secret_value()
     if url.startswith("memory:"):
@@ -163,19 +162,7 @@ async def _redis(settings: Settings) -> AsyncIterator[Finding]:
         return
     parts = await open_redis(url, monotonic=time.monotonic, protocol=settings.redis.protocol)
     try:
-        theirs = await parts.time()
+        clocks.redis = await parts.time() - wall_seconds()
         yield Finding("redis", "ok", "answers")
-        yield _clock("clock", theirs - wiring.wall_clock(), "Redis's")
     finally:
         await parts.aclose()
-
-
-def _clock(part: str, difference: float, whose: str) -> Finding:
-    if abs(difference) <= _SKEW:
-        return Finding(part, "ok", f"{whose} clock agrees with this machine's")
-    return Finding(
-        part,
-        "fail",
-        f"{whose} clock differs by {difference:+.1f} s",
-        "Synchronise the clocks (NTP); the cloud compares whole seconds.",
-    )

@@ -20,6 +20,7 @@ from typing import Final
 from sigmgr.flow.revocations import Revocations
 from sigmgr.health import Health
 from sigmgr.model import errors
+from sigmgr.ports import Look as Seen
 from sigmgr.ports import Looks, Signer
 from sigmgr.telemetry import get_logger
 
@@ -36,8 +37,9 @@ PART: Final = "revocations"
 
 
 class Look:
-    """``heard`` is told the database's second after each look; ``keys_changed`` is called
-    when the state of any key has changed and the new states are loaded."""
+    """``answered`` is told the database's second in the moment it comes, and how long that
+    took; ``heard`` the same second when all is learned; ``keys_changed`` is called when the
+    state of any key has changed and the new states are loaded."""
 
     def __init__(
         self,
@@ -46,6 +48,7 @@ class Look:
         revocations: Revocations,
         signer: Signer,
         monotonic: Callable[[], float],
+        answered: Callable[[float, float], None] = lambda second, took: None,
         heard: Sequence[Callable[[float], None]] = (),
         keys_changed: Sequence[Callable[[], None]] = (),
         health: Health | None = None,
@@ -54,6 +57,7 @@ class Look:
         self._revocations = revocations
         self._signer = signer
         self._monotonic = monotonic
+        self._answered = answered
         self._heard = heard
         self._keys_changed = keys_changed
         self._health = health
@@ -64,7 +68,7 @@ class Look:
         """Learn all that matters now; answers how many. Raises StoreUnavailable."""
         # The first look comes before the pages: what is written meanwhile is read on.
         started = self._monotonic()
-        look = await self._looks.look(2**62)
+        look = await self._ask(2**62)
         count, after = 0, None
         while page := await self._looks.revocations(after, PAGE, now):
             self._revocations.learn(page)
@@ -89,7 +93,7 @@ class Look:
             await self.load(now)
             return
         started = self._monotonic()
-        look = await self._looks.look(self._since)
+        look = await self._ask(self._since)
         self._revocations.learn(look.revocations)
         if look.keys != self._keys:
             await self._load_keys(look.keys)
@@ -97,6 +101,12 @@ class Look:
         self._revocations.looked(started)
         self._revocations.forget(now)
         self._tell_second(look.second)
+
+    async def _ask(self, since: int) -> Seen:
+        began = self._monotonic()
+        look = await self._looks.look(since)
+        self._answered(look.second, self._monotonic() - began)
+        return look
 
     async def _load_keys(self, mark: int) -> None:
         """A taint counts from here on. One key that does not open is no news and stops none."""

@@ -264,6 +264,18 @@ class Engine:
         """Where rows cannot be locked one by one, relays of one process take turns."""
         return self._relay_turn
 
+    @property
+    def has_clock(self) -> bool:
+        """The database has a clock of its own, and not this machine's."""
+        return self.dialect is not SQLITE
+
+    def clock_jumped(self) -> None:
+        """This machine's clock was set. A pool notes by it when connections were lost: set
+        back, every connection made since would look older than that, and be made anew each
+        time it is taken."""
+        for engine in (self._engine, self._looker):
+            engine.sync_engine.pool._invalidate_time = 0.0
+
     async def close(self) -> None:
         """Close every connection. Nothing of the driver works on when this returns."""
         await self._engine.dispose()

@@ -16,7 +16,6 @@ from sigmgr.model import errors, keys
 from sigmgr.model.app import KeyInfo, SealedKey, Token
 from sigmgr.model.holder import check_sdkappid
 from sigmgr.model.sig import Format, KeyState, Record
-from sigmgr.ports import Clock
 from sigmgr.settings import Settings
 from sigmgr.store import migrate
 from sigmgr.store.catalog import Catalog
@@ -25,7 +24,7 @@ from sigmgr.store.engine import Engine, Patience, open_engine
 from sigmgr.store.outbox import SqlOutbox
 from sigmgr.store.revocations import SqlLooks
 from sigmgr.store.stores import SqlJanitor, SqlStore
-from sigmgr.wiring.clock import wall_clock
+from sigmgr.wiring.reference import ReferenceClock, open_clock
 
 CHECK = "master-key-check"
 
@@ -45,7 +44,7 @@ class Base:
     jobs, which may be kept waiting longer."""
 
     settings: Settings
-    clock: Clock
+    clock: ReferenceClock
     engine: Engine
     store: SqlStore
     jobs_store: SqlStore
@@ -104,9 +103,7 @@ class Base:
 
 
 @asynccontextmanager
-async def open_base(
-    settings: Settings, clock: Clock = wall_clock, *, serving: bool = False
-) -> AsyncIterator[Base]:
+async def open_base(settings: Settings, *, serving: bool = False) -> AsyncIterator[Base]:
     """``serving``: who asks is a request, and not a command whose user rather waits.
 
     Raises NotMigrated, MasterKeyMissing, WrongMasterKey, StoreUnavailable.
@@ -117,6 +114,7 @@ async def open_base(
         stack.push_async_callback(engine.close)
         await migrate.check(engine)
         catalog = Catalog(engine)
+        clock = await open_clock(settings, engine)
         await _recognise(master, catalog)
         ring = KeyRing(catalog.sealed_keys, master, monotonic=time.monotonic)
         stack.push_async_callback(ring.aclose)

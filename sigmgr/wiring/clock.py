@@ -1,154 +1,26 @@
-"""The only reader of the wall clock in the service, and which second it makes of it.
-
-A process asks its :class:`ReferenceClock` for every second that it acts by. Which that is
-where clocks disagree, and whether ordinary sigs may be signed by it, is decided by
-``model/reference``; here the clocks are read, and what changes is told.
-
-What this module does not do: ask the database (who has its word calls ``heard``).
-"""
+"""The only readers of this machine's clocks in the service."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Final
 
-from sigmgr.model.reference import JUMP, Reading, Reference, Rules
-from sigmgr.telemetry import CLOCK_APART, CLOCK_HELD, CLOCK_JUMPS, get_logger
-
-log = get_logger("sigmgr.clock")
-
-#: Seconds between two looks at this machine's own clocks, while anybody asks for the time.
-GLANCE: Final = 0.25
-#: So close together two clocks were read at once.
-_MOMENT: Final = 0.1
-#: What a sentence adds where ordinary signing is held.
-_HELD: Final = "only sigs near their expiry are signed"
+#: Unix seconds, UTC, as this machine says.
+wall_seconds: Callable[[], float] = time.time
 
 
 def wall_clock() -> int:
-    """Whole Unix seconds, UTC, as this machine says."""
-    return int(time.time())
+    """The same, whole."""
+    return int(wall_seconds())
 
 
-def _pick_monotonic() -> Callable[[], float]:
-    """Monotonic seconds that go on while the machine sleeps, where there are such: a laptop
-    that wakes has no clock that jumped. Python's own stand still meanwhile on Linux."""
+def monotonic_seconds() -> Callable[[], float]:
+    """What answers monotonic seconds that go on while the machine sleeps, where there are such:
+    a laptop that wakes has no clock that jumped. Python's own stand still on Linux."""
     try:
         since_boot = partial(time.clock_gettime, time.CLOCK_BOOTTIME)
         since_boot()
     except (AttributeError, OSError):
         return time.monotonic
     return since_boot
-
-
-class ReferenceClock:
-    """Fulfils ``ports.Clock``: whole Unix seconds, UTC. Cheap; asked with every request."""
-
-    def __init__(
-        self,
-        rules: Rules,
-        *,
-        wall: Callable[[], float] = time.time,
-        monotonic: Callable[[], float] | None = None,
-    ) -> None:
-        self._wall = wall
-        self._monotonic = monotonic or _pick_monotonic()
-        self._state = Reference.start(rules, self._reading())
-        self._on_jump: list[Callable[[], None]] = []
-        self._witness = ""
-        self._told = ""
-        self._told_of = self._state
-        #: Changes whenever the wall has jumped, or ordinary signing was held or let go.
-        self.turns = 0
-        self._settle(self._state)
-
-    def __call__(self) -> int:
-        wall, monotonic = self._wall(), self._monotonic()
-        if monotonic >= self._until or not self._low < wall - monotonic < self._high:
-            wall, monotonic = reading = self._reading()
-            self._see(self._state.read(reading))
-        return int(wall if self._follows else self._line + monotonic)
-
-    def glance(self) -> int:
-        """Look at the clocks now, whoever asks for the time or not; answers ``turns``."""
-        self._see(self._state.read(self._reading()))
-        return self.turns
-
-    def heard(self, database_at: float, took: float = 0.0) -> None:
-        """The database said this second, at some moment of the last ``took`` seconds."""
-        self._see(self._state.hear(database_at, self._reading(), took))
-        CLOCK_APART.set(self._state.apart)
-
-    def witnessed(self, redis_at: float | None) -> None:
-        """What Redis's clock says now (None: nothing), for the sentence of :meth:`says`: it
-        decides nothing."""
-        state, self._witness = self._state, ""
-        if redis_at is None or not state.rules.shared or not self.apart:
-            return
-        redis = redis_at - self._monotonic()
-        if abs(redis - state.wall) <= state.rules.tolerance:
-            self._witness = "Redis agrees with this machine: the database's clock differs"
-        elif abs(redis - state.wall + self.apart) <= state.rules.tolerance:
-            self._witness = "Redis agrees with the database: this machine's clock differs"
-
-    def ordinary(self) -> bool:
-        """Sigs may be signed whose time has not run out yet."""
-        self()
-        return self._state.ordinary
-
-    @property
-    def apart(self) -> float:
-        """Seconds by which this machine is ahead of the database; 0 while they agree."""
-        return 0.0 if self._state.ordinary else self._state.apart
-
-    def says(self) -> str:
-        """How it is, as parts say it to ``Health``: ok, or why ordinary signing is held."""
-        why = self._why()
-        return f"degraded: {'; '.join(filter(None, (why, self._witness, _HELD)))}" if why else "ok"
-
-    def _why(self) -> str:
-        """The sentence, the same one until the difference is another: seconds come and go."""
-        now, then = self._state, self._told_of
-        same = (now.ordinary, now.doubt is None) == (then.ordinary, then.doubt is None)
-        if not same or abs(now.apart - then.apart) > max(2.0, abs(then.apart) / 10):
-            self._told, self._told_of = now.why(), now
-        return self._told
-
-    def on_jump(self, told: Callable[[], None]) -> None:
-        """Call this when the date itself jumps, for who keeps seconds of it."""
-        self._on_jump.append(told)
-
-    # -- small parts ---------------------------------------------------------------------
-
-    def _reading(self) -> Reading:
-        """Both clocks at one moment: a process that is stopped in between saw no jump."""
-        before = self._monotonic()
-        while True:
-            wall, after = self._wall(), self._monotonic()
-            if after - before < _MOMENT:
-                return Reading(wall, after)
-            before = after
-
-    def _see(self, state: Reference) -> None:
-        before = self._state
-        self._settle(state)
-        if state.jumps != before.jumps:
-            self.turns += 1
-            CLOCK_JUMPS.inc()
-            by = round(state.wall - before.wall, 1)
-            log.warning("this machine's clock has jumped", action="clock-jumped", seconds=by)
-        if state.ordinary != before.ordinary:
-            self.turns += 1
-        if abs(state.line - before.line) > JUMP:
-            for told in self._on_jump:
-                told()
-
-    def _settle(self, state: Reference) -> None:
-        self._state = state
-        self._follows, self._line = state.follows, state.line
-        # Until then, and between these, a call need not look closer.
-        self._until = self._monotonic() + GLANCE
-        self._low, self._high = state.wall - JUMP, state.wall + JUMP
-        CLOCK_HELD.set(not state.ordinary)

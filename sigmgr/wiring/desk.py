@@ -18,10 +18,9 @@ from sigmgr.keys.cached import CachedValues
 from sigmgr.model.policy import Policy
 from sigmgr.model.sig import Current
 from sigmgr.model.wire import Layout
-from sigmgr.ports import Cache, Clock
+from sigmgr.ports import Cache
 from sigmgr.settings import Settings
 from sigmgr.wiring.base import Base, open_base
-from sigmgr.wiring.clock import wall_clock
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,13 +36,11 @@ class Desk:
 
 
 @asynccontextmanager
-async def open_desk(
-    settings: Settings, clock: Clock = wall_clock, *, serving: bool = False
-) -> AsyncIterator[Desk]:
+async def open_desk(settings: Settings, *, serving: bool = False) -> AsyncIterator[Desk]:
     """Everything that issues. ``serving`` says that this process is the service itself; only
     then a ``memory://`` Redis is the one that gateways listen to."""
     async with AsyncExitStack() as stack:
-        base = await stack.enter_async_context(open_base(settings, clock, serving=serving))
+        base = await stack.enter_async_context(open_base(settings, serving=serving))
         policy_of = policies(base.apps)
         layout = Layout(settings.redis.shards)
         values = CachedValues(base.master.derive, layout, seal=settings.redis.seal)
@@ -67,6 +64,7 @@ async def open_desk(
                 cache=cache,
                 signer=base.ring,
                 draw=random.random,
+                ordinary=base.clock.ordinary,
             ),
             batch=settings.scheduler.batch,
             lanes=settings.scheduler.lanes if _is_postgres(settings) else 1,
@@ -76,7 +74,7 @@ async def open_desk(
             base=base, flows=flows, redis=redis, layout=layout, values=values, policy_of=policy_of
         )
         await flows.teller.flush()
-        await flows.seen.flush(clock())
+        await flows.seen.flush(base.clock())
 
 
 async def _opened(settings: Settings) -> RedisParts:

@@ -30,6 +30,7 @@ def look_of(desk: Desk, health: Health, near: NearCache[bytes] | None) -> Look:
         revocations=base.revocations,
         signer=base.ring,
         monotonic=time.monotonic,
+        answered=base.clock.heard,
         heard=[trust],
         keys_changed=[forget_answers],
         health=health,

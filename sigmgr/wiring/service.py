@@ -18,12 +18,11 @@ from sigmgr.http.protocol import Connections
 from sigmgr.http.server import bind_unless, bracketed, serve
 from sigmgr.model import errors
 from sigmgr.model.ticket import Tickets
-from sigmgr.ports import Clock
 from sigmgr.push.gateway import Gateway
 from sigmgr.push.shards import ShardChannels
 from sigmgr.scheduler import Job, Ticker
 from sigmgr.settings import Settings
-from sigmgr.wiring.clock import wall_clock
+from sigmgr.wiring.clocks import clock_job
 from sigmgr.wiring.connections import room_for
 from sigmgr.wiring.desk import Desk, open_desk
 from sigmgr.wiring.doors import doors_of
@@ -90,13 +89,12 @@ class Service:
 
 
 @asynccontextmanager
-async def open_service(
-    settings: Settings, roles: frozenset[str], clock: Clock = wall_clock
-) -> AsyncIterator[Service]:
+async def open_service(settings: Settings, roles: frozenset[str]) -> AsyncIterator[Service]:
     """All parts of a process with these roles. Raises what :func:`open_base` raises."""
     _refuse_memory_of_one(settings, roles)
     async with AsyncExitStack() as stack:
-        desk = await stack.enter_async_context(open_desk(settings, clock, serving=True))
+        desk = await stack.enter_async_context(open_desk(settings, serving=True))
+        assert desk.redis is not None
         near = _near(settings) if API in roles else None
         health = Health(time.monotonic)
         tickets = Tickets(desk.base.master.derive("tickets"))
@@ -109,7 +107,7 @@ async def open_service(
                 channels.add(listener)
                 desk.base.revocations.add(listener)
         look = look_of(desk, health, near)
-        await look.load(clock())
+        await look.load(desk.base.clock())
         stack.push_async_callback(channels.aclose)
         doors = doors_of(
             desk,
@@ -120,9 +118,10 @@ async def open_service(
             gateway=gateway,
             health=health,
         )
-        ticker = Ticker(clock)
+        ticker = Ticker(desk.base.clock, desk.base.clock.glance)
         look_job = Job("look", settings.scheduler.look_every, look.once)
-        ticker.add([look_job, *jobs_of(desk, roles, lambda: ticker.stopping)])
+        ticker.add([look_job, clock_job(desk.base.clock, health, desk.redis, near)])
+        ticker.add(jobs_of(desk, roles, lambda: ticker.stopping))
         yield Service(
             desk=desk,
             doors=doors,

@@ -1,0 +1,57 @@
+"""What ``sigmgr doctor`` says of clocks: whose differs, and what that stops."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+#: Seconds between clocks that nobody needs to mind, for the cloud counts whole seconds.
+_SKEW = 2.0
+
+_NTP = "Synchronise the clocks (NTP); the cloud compares whole seconds."
+_THEIRS = "Synchronise the database server's clock (NTP): every process follows it."
+
+
+class Verdict(NamedTuple):
+    """``verdict`` is ok, warn or fail."""
+
+    verdict: str
+    text: str
+    advice: str = ""
+
+
+class Clocks:
+    """How far the clocks of the database and of Redis are ahead of this machine's, in seconds;
+    None where one was not heard."""
+
+    def __init__(self, tolerance: float) -> None:
+        self._tolerance = tolerance
+        self.database: float | None = None
+        self.redis: float | None = None
+
+    def verdicts(self) -> Iterator[Verdict]:
+        """The database's decides what is signed, Redis's says which one is wrong."""
+        if self.database is not None:
+            yield self._of_the_database(self.database)
+        if self.redis is not None:
+            yield self._plain(self.redis, "Redis's")
+
+    def _of_the_database(self, ahead: float) -> Verdict:
+        if abs(ahead) <= self._tolerance:
+            return self._plain(ahead, "the database's")
+        text = f"the database's clock differs by {ahead:+.1f} s: only what is urgent is signed"
+        if self.redis is None:
+            return Verdict("fail", text, _NTP)
+        if abs(self.redis) <= self._tolerance:
+            which = "this machine and Redis agree; the database's clock is the one that differs"
+            return Verdict("fail", f"{text}; {which}", _THEIRS)
+        if abs(self.redis - ahead) <= self._tolerance:
+            which = "the database and Redis agree; this machine's clock is the one that differs"
+            return Verdict("fail", f"{text}; {which}", _NTP)
+        return Verdict("fail", text, _NTP)
+
+    def _plain(self, ahead: float, whose: str) -> Verdict:
+        if abs(ahead) <= _SKEW:
+            return Verdict("ok", f"{whose} clock agrees with this machine's")
+        verdict = "warn" if abs(ahead) <= self._tolerance else "fail"
+        return Verdict(verdict, f"{whose} clock differs by {ahead:+.1f} s", _NTP)

@@ -1,0 +1,49 @@
+"""How the clocks are, said by a process that serves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from sigmgr.cache.client import RedisParts
+from sigmgr.cache.near import NearCache
+from sigmgr.health import Health
+from sigmgr.model import errors
+from sigmgr.scheduler import Job
+from sigmgr.wiring.reference import ReferenceClock
+
+#: The part of a process that this is, for ``Health``.
+PART: Final = "clock"
+_SAY_EVERY: Final = 1.0
+
+
+def clock_job(
+    clock: ReferenceClock, health: Health, redis: RedisParts, near: NearCache[bytes] | None
+) -> Job:
+    """Say how the clocks are, and what Redis's says where two differ."""
+    health.expect(PART, silent_after=10 * _SAY_EVERY)
+    if near is not None:
+        clock.on_new_date(_forgetting(near))
+
+    async def say(_: int) -> None:
+        clock.witnessed(await _time_of(redis) if clock.apart else None)
+        health.say(PART, clock.says())
+
+    return Job("clock", _SAY_EVERY, say)
+
+
+async def _time_of(redis: RedisParts) -> float | None:
+    try:
+        return await redis.time()
+    except errors.CacheUnavailable:
+        return None
+
+
+def _forgetting(near: NearCache[bytes]) -> Callable[[], None]:
+    """Its seconds mean something else now: nothing of before counts, nor when SQL was seen."""
+
+    def forget() -> None:
+        near.missed(0)
+        near.trust(0)
+
+    return forget

@@ -1,0 +1,46 @@
+"""What the doctor says of clocks: who differs, by how much, and what that stops."""
+
+from __future__ import annotations
+
+import pytest
+
+from sigmgr.cli.clocks import Clocks
+
+
+def told(database: float | None, redis: float | None) -> list[tuple[str, str]]:
+    clocks = Clocks(tolerance=5.0)
+    clocks.database, clocks.redis = database, redis
+    verdicts = list(clocks.verdicts())
+    assert all(one.advice for one in verdicts if one.verdict != "ok")
+    return [(one.verdict, one.text) for one in verdicts]
+
+
+def test_clocks_that_agree() -> None:
+    assert told(0.4, -1.9) == [
+        ("ok", "the database's clock agrees with this machine's"),
+        ("ok", "Redis's clock agrees with this machine's"),
+    ]
+    assert told(None, None) == []
+
+
+def test_a_difference_within_the_tolerance_is_worth_a_look() -> None:
+    assert told(-4.5, None) == [("warn", "the database's clock differs by -4.5 s")]
+
+
+@pytest.mark.parametrize(
+    ("redis", "which"),
+    [
+        (None, ""),
+        (1.0, "; this machine and Redis agree; the database's clock is the one that differs"),
+        (61.0, "; the database and Redis agree; this machine's clock is the one that differs"),
+        (-300.0, ""),
+    ],
+)
+def test_beyond_it_the_one_that_differs_is_named(redis: float | None, which: str) -> None:
+    verdict, text = told(60.0, redis)[0]
+    assert verdict == "fail"
+    assert text == f"the database's clock differs by +60.0 s: only what is urgent is signed{which}"
+
+
+def test_only_redis_differs() -> None:
+    assert told(0.0, 90.0)[1] == ("fail", "Redis's clock differs by +90.0 s")
