@@ -10,17 +10,17 @@ from sigmgr.cache.near import NearCache
 from sigmgr.health import Health
 from sigmgr.model import errors
 from sigmgr.scheduler import Job
-from sigmgr.wiring.reference import ReferenceClock
+from sigmgr.wiring.desk import Desk
 
 #: The part of a process that this is, for ``Health``.
 PART: Final = "clock"
 _SAY_EVERY: Final = 1.0
 
 
-def clock_job(
-    clock: ReferenceClock, health: Health, redis: RedisParts, near: NearCache[bytes] | None
-) -> Job:
+def clock_job(desk: Desk, health: Health, near: NearCache[bytes] | None) -> Job:
     """Say how the clocks are, and what Redis's says where two differ."""
+    clock, redis = desk.base.clock, desk.redis
+    assert redis is not None
     health.expect(PART, silent_after=10 * _SAY_EVERY)
     if near is not None:
         clock.on_new_date(_forgetting(near))

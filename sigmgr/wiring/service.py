@@ -94,7 +94,6 @@ async def open_service(settings: Settings, roles: frozenset[str]) -> AsyncIterat
     _refuse_memory_of_one(settings, roles)
     async with AsyncExitStack() as stack:
         desk = await stack.enter_async_context(open_desk(settings, serving=True))
-        assert desk.redis is not None
         near = _near(settings) if API in roles else None
         health = Health(time.monotonic)
         tickets = Tickets(desk.base.master.derive("tickets"))
@@ -119,9 +118,8 @@ async def open_service(settings: Settings, roles: frozenset[str]) -> AsyncIterat
             health=health,
         )
         ticker = Ticker(desk.base.clock, desk.base.clock.glance)
-        look_job = Job("look", settings.scheduler.look_every, look.once)
-        ticker.add([look_job, clock_job(desk.base.clock, health, desk.redis, near)])
-        ticker.add(jobs_of(desk, roles, lambda: ticker.stopping))
+        ticker.add([Job("look", settings.scheduler.look_every, look.once)])
+        ticker.add([clock_job(desk, health, near), *jobs_of(desk, roles, lambda: ticker.stopping)])
         yield Service(
             desk=desk,
             doors=doors,
