@@ -137,9 +137,8 @@ async def _keys(settings: Settings) -> AsyncIterator[Finding]:
                 continue
             key_id = active[0].info.key_id
             yield Finding("apps", "ok", f"app {app_.sdkappid} signs with key {key_id}")
-            warning = base.demo_warning(active[0])
-            if warning:
-                yield Finding("apps", "warn", f"app {app_.sdkappid}: {warning}")
+            if doubt := base.doubt(active[0]):
+                yield Finding("apps", "warn", f"app {app_.sdkappid}: {doubt.text}")
         pending, oldest = await base.outbox.depth(base.clock())
         late = oldest > 60
         yield Finding(

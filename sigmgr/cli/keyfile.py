@@ -9,7 +9,6 @@ Rules:
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,14 +16,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sigmgr.cli import output
+from sigmgr.model.shown import credential
 
 if TYPE_CHECKING:
-    from sigmgr.model.keys import SigningKey, VerifyingKey
+    from sigmgr.model.keys import VerifyingKey
+    from sigmgr.model.pasted import Pasted
+    from sigmgr.model.sig import Format
 
 STDIN = "-"
 #: More than any key or sig has; what is longer is refused further in, by its size.
 _MOST_BYTES = 65536
-_LOOKS_SECRET = re.compile(r"[0-9A-Za-z*_+=-]{48,}|-----BEGIN.*", re.DOTALL)
 
 
 def one_from_stdin(*sources: str) -> None:
@@ -36,26 +37,28 @@ def one_from_stdin(*sources: str) -> None:
         )
 
 
-def signing_key(source: str, key_format: str) -> SigningKey:
+def signing_key(source: str, key_format: Format | None, option: str = "--key") -> Pasted:
     """A private PEM for v1, the secret for v2. Raises BadKey or Misuse."""
-    from sigmgr.model import keys
+    from sigmgr.model import pasted
 
-    content = read(source)
+    content = read(source, option)
     with named(source):
-        return keys.from_material(key_format, content)
+        return pasted.read(content, key_format)
 
 
 def verifying_keys(sources: Sequence[str]) -> list[VerifyingKey]:
-    """A PEM, public or private, is for v1; anything else is a v2 secret. Raises as above."""
-    from sigmgr.model import keys
-    from sigmgr.model.sig import Format
+    """A PEM, public or private, is for v1; anything else is a v2 secret. An odd one is
+    warned of, and used. Raises as above."""
+    from sigmgr.model import pasted
 
     found = []
     for source in sources:
         content = read(source)
-        key_format = Format.V1 if b"-----BEGIN" in content else Format.V2
         with named(source):
-            found.append(keys.verifier_from_material(key_format, content))
+            key, odd = pasted.read_verifier(content)
+        if odd:
+            output.warn(f"{name(source)}: {odd}")
+        found.append(key)
     return found
 
 
@@ -74,7 +77,7 @@ def read(source: str, option: str = "--key") -> bytes:
         with Path(source).open("rb") as file:
             return file.read(_MOST_BYTES)
     except (OSError, ValueError) as error:
-        if _LOOKS_SECRET.fullmatch(source):
+        if credential(source):
             text = f"{option} takes the name of a file, and what is given looks like a key itself"
             raise output.Misuse(text, "Put the key into a file with mode 0600.") from None
         why = error.strerror if isinstance(error, OSError) else "no file has such a name"
@@ -91,5 +94,9 @@ def named(source: str) -> Iterator[None]:
     try:
         yield
     except errors.BadKey as error:
-        name = "standard input" if source == STDIN else source
-        raise errors.BadKey(f"{name}: {error.text}") from None
+        raise errors.BadKey(f"{name(source)}: {error.text}") from None
+
+
+def name(source: str) -> str:
+    """The file, as errors call it."""
+    return "standard input" if source == STDIN else source

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sigmgr.cli import calls, keyfile, output
-from sigmgr.cli.frame import NEGATIVE, command_app
-from sigmgr.model.app import KeyInfo
-from sigmgr.model.errors import KeyUnknown
+from sigmgr.cli import calls, keychange, keyfile, output
+from sigmgr.cli.frame import command_app
+from sigmgr.model.app import KeyInfo, check_step
 from sigmgr.model.sig import Format, KeyState
 
 if TYPE_CHECKING:
@@ -26,6 +24,9 @@ _UNKNOWN_TO_THE_CLOUD = (
 
 KeyId = Annotated[int, typer.Argument(metavar="KEY_ID", help="As 'key list' shows it.")]
 Activate = Annotated[bool, typer.Option("--activate", help="Sign with it from now on.")]
+Force = Annotated[
+    bool, typer.Option("--force", help="Even where no key is left that signs; with --yes.")
+]
 
 
 def _shown(key: KeyInfo) -> dict[str, Any]:
@@ -33,19 +34,15 @@ def _shown(key: KeyInfo) -> dict[str, Any]:
 
 
 def _line(key: KeyInfo) -> str:
-    kind = f"{key.format} {key.curve}".strip()
+    kind = keychange.kind(key.format, key.curve)
     since = output.iso(key.changed_at)
     return f"{key.key_id:<6} {key.state.value:<9} {kind:<14} {key.fingerprint}  since {since}"
 
 
-def _listed(sdkappid: int) -> Callable[[Base], Awaitable[list[KeyInfo]]]:
-    """The story of an application's keys. Raises AppUnknown."""
-
-    async def story(base: Base) -> list[KeyInfo]:
-        await base.catalog.get_app(sdkappid)
-        return await base.catalog.list_keys(sdkappid)
-
-    return story
+async def _keys_of(base: Base, sdkappid: int) -> list[KeyInfo]:
+    """An application's keys, oldest first. Raises AppUnknown."""
+    await base.catalog.get_app(sdkappid)
+    return await base.catalog.list_keys(sdkappid)
 
 
 def _tell(key: KeyInfo, as_json: bool) -> None:
@@ -62,18 +59,40 @@ def add(
         Format | None, typer.Option("--format", help="Told from the file where left out.")
     ] = None,
     activate: Activate = False,
+    yes: calls.Yes = False,
     config: calls.Config = None,
     as_json: calls.AsJson = False,
 ) -> None:
-    """Seal a key into the database. It signs nothing before it is activated."""
-    content = keyfile.read(file, "--file")
-    told = format or (Format.V1 if b"-----BEGIN" in content else Format.V2)
-    with keyfile.named(file):
-        key = calls.with_base(
-            config, lambda base: base.add_key(sdkappid, told, content, activate=activate)
+    """Seal a key into the database. It signs nothing before it is activated.
+
+    What is in the file is looked at first: what certainly is another thing is refused, and
+    what is merely odd, such as a secret of 60 characters, is sealed with --yes only.
+
+    \b
+    Examples:
+      sigmgr key add 1400000000 --file secret.txt
+      sigmgr key add 1400000000 --file app.pem --activate
+    """
+    found = keyfile.signing_key(file, format, "--file")
+    kind = keychange.kind(found.format, found.key.curve)
+
+    async def story(base: Base) -> tuple[KeyInfo, KeyInfo | None]:
+        keys = await _keys_of(base, sdkappid)
+        keychange.refuse_known(keys, found.key.fingerprint)
+        former = keychange.active(keys) if activate else None
+        said = [f"{keyfile.name(file)}: {found.odd}"] if found.odd else []
+        said += keychange.replaced(former, f"this key, {kind}, {found.key.fingerprint}")
+        keychange.ask(said, yes=yes)
+        added = await base.add_key(
+            sdkappid, found.format, found.material, activate=activate, sure=True
         )
+        return added, former
+
+    key, former = calls.with_base(config, story)
     _tell(key, as_json)
-    if not activate:
+    if activate:
+        keychange.taken_back_by(former)
+    else:
         output.note(f"Next: sigmgr key activate {sdkappid} {key.key_id}")
 
 
@@ -85,6 +104,7 @@ def generate(
         str | None, typer.Option("--curve", help="For v1: P-256 (default) or secp256k1.")
     ] = None,
     activate: Activate = False,
+    yes: calls.Yes = False,
     config: calls.Config = None,
     as_json: calls.AsJson = False,
 ) -> None:
@@ -99,19 +119,26 @@ def generate(
     if format is Format.V2 and curve is not None:
         raise output.Misuse("a v2 key has no curve", "Leave out --curve.")
     material = make(format, curve or DEFAULT_CURVE)
-    key = calls.with_base(
-        config, lambda base: base.add_key(sdkappid, format, material, activate=activate)
-    )
+
+    async def story(base: Base) -> tuple[KeyInfo, KeyInfo | None]:
+        keys = await _keys_of(base, sdkappid)
+        former = keychange.active(keys) if activate else None
+        kind = keychange.kind(format, (curve or DEFAULT_CURVE) if format is Format.V1 else "")
+        keychange.ask(keychange.replaced(former, f"a new key, {kind}"), yes=yes)
+        return await base.add_key(sdkappid, format, material, activate=activate), former
+
+    key, former = calls.with_base(config, story)
     public = public_pem(material).decode() if format is Format.V1 else ""
     if format is Format.V2:
         output.warn(_UNKNOWN_TO_THE_CLOUD.format(sdkappid=sdkappid))
     if as_json:
         output.say_json({**_shown(key), "public_pem": public or None})
-        return
-    output.say(_line(key))
-    if public:
+    else:
+        output.say(_line(key))
+    if public and not as_json:
         output.say(public.strip())
         output.note("Next: give this public key to the Tencent console as the application's.")
+    keychange.taken_back_by(former)
 
 
 @app.command("list")
@@ -119,7 +146,7 @@ def list_keys(
     sdkappid: calls.AppId, config: calls.Config = None, as_json: calls.AsJson = False
 ) -> None:
     """An application's keys, oldest first."""
-    keys = calls.with_base(config, _listed(sdkappid))
+    keys = calls.with_base(config, lambda base: _keys_of(base, sdkappid))
     if as_json:
         output.say_json([_shown(key) for key in keys])
         return
@@ -129,32 +156,34 @@ def list_keys(
         output.note(f"There are none yet. Next: sigmgr key add {sdkappid} --file FILE --activate")
 
 
-def _held_back(what: str, sdkappid: int, key_id: int, config: str | None, *, yes: bool) -> bool:
-    """Show what would be done to a key that there is. Raises AppUnknown, KeyUnknown."""
-    if not yes:
-        known = {key.key_id for key in calls.with_base(config, _listed(sdkappid))}
-        if key_id not in known:
-            raise KeyUnknown(f"app {sdkappid} has no key {key_id}")
-    return calls.held_back(what, yes)
-
-
-def _step(state: KeyState, sdkappid: int, key_id: int, config: str | None, as_json: bool) -> None:
-    key = calls.with_base(
-        config,
-        lambda base: base.catalog.set_key_state(sdkappid, key_id, state, base.clock()),
-    )
-    _tell(key, as_json)
-
-
 @app.command("activate")
 def activate(
     sdkappid: calls.AppId,
     key_id: KeyId,
+    yes: calls.Yes = False,
     config: calls.Config = None,
     as_json: calls.AsJson = False,
 ) -> None:
-    """Sign with this key from now on; the one before becomes old and still verifies."""
-    _step(KeyState.ACTIVE, sdkappid, key_id, config, as_json)
+    """Sign with this key from now on.
+
+    The one before becomes old and still verifies; it may be activated again.
+    """
+
+    async def story(base: Base) -> tuple[KeyInfo, KeyInfo | None]:
+        keys = await _keys_of(base, sdkappid)
+        key = keychange.found(keys, sdkappid, key_id)
+        check_step(key, KeyState.ACTIVE)
+        former = keychange.active(keys)
+        if former == key:
+            return key, None
+        kind = keychange.kind(key.format, key.curve)
+        said = keychange.replaced(former, f"key {key_id}, {kind}, {key.fingerprint}")
+        keychange.ask(said, yes=yes)
+        return await _stepped(base, key, KeyState.ACTIVE), former
+
+    key, former = calls.with_base(config, story)
+    _tell(key, as_json)
+    keychange.taken_back_by(former)
 
 
 @app.command("taint")
@@ -162,15 +191,16 @@ def taint(
     sdkappid: calls.AppId,
     key_id: KeyId,
     yes: calls.Yes = False,
+    force: Force = False,
     config: calls.Config = None,
     as_json: calls.AsJson = False,
 ) -> None:
-    """A key that somebody else may have: it signs nothing more, and its sigs are replaced
-    as they are asked for or fall due."""
+    """Stop a key that somebody else may have.
+
+    It signs nothing more, and its sigs are replaced as they are asked for or fall due.
+    """
     what = f"Key {key_id} of app {sdkappid} will sign nothing any more; this cannot be undone."
-    if _held_back(what, sdkappid, key_id, config, yes=yes):
-        raise typer.Exit(NEGATIVE)
-    _step(KeyState.TAINTED, sdkappid, key_id, config, as_json)
+    _tell(_ended(what, sdkappid, key_id, KeyState.TAINTED, config, yes, force), as_json)
 
 
 @app.command("revoke")
@@ -178,11 +208,41 @@ def revoke(
     sdkappid: calls.AppId,
     key_id: KeyId,
     yes: calls.Yes = False,
+    force: Force = False,
     config: calls.Config = None,
     as_json: calls.AsJson = False,
 ) -> None:
-    """The last step of a tainted key: none of its sigs counts as good any more."""
+    """End a tainted key: none of its sigs counts as good.
+
+    The last step; a key is tainted first, so that its sigs are replaced meanwhile.
+    """
     what = f"Sigs of key {key_id} of app {sdkappid} will count as dead; this cannot be undone."
-    if _held_back(what, sdkappid, key_id, config, yes=yes):
-        raise typer.Exit(NEGATIVE)
-    _step(KeyState.REVOKED, sdkappid, key_id, config, as_json)
+    _tell(_ended(what, sdkappid, key_id, KeyState.REVOKED, config, yes, force), as_json)
+
+
+def _ended(
+    what: str,
+    sdkappid: int,
+    key_id: int,
+    state: KeyState,
+    config: str | None,
+    yes: bool,
+    force: bool,
+) -> KeyInfo:
+    """Taint or revoke, once everything is given that it takes."""
+
+    async def story(base: Base) -> KeyInfo:
+        keys = await _keys_of(base, sdkappid)
+        key = keychange.found(keys, sdkappid, key_id)
+        check_step(key, state)
+        if key.state is state:
+            return key
+        last = await keychange.end_of(base, key, keys, state)
+        keychange.ask([what, *last], yes=yes, force=force if last else None)
+        return await _stepped(base, key, state)
+
+    return calls.with_base(config, story)
+
+
+async def _stepped(base: Base, key: KeyInfo, state: KeyState) -> KeyInfo:
+    return await base.catalog.set_key_state(key.sdkappid, key.key_id, state, base.clock())

@@ -13,7 +13,6 @@ from sigmgr.model.sig import Format
 
 if TYPE_CHECKING:
     from sigmgr.model.holder import Holder
-    from sigmgr.model.keys import SigningKey
 
 app = command_app("Make, check and read sigs with a key file; needs no service.")
 
@@ -81,11 +80,11 @@ def sign(
 
     holder = _holder(sdkappid, userid, room, room_name, privileges)
     mask = _mask(privileges) if privileges is not None else 0
-    signing_key = keyfile.signing_key(key, format)
+    found = keyfile.signing_key(key, format)
     facts = SigFacts(holder, format, 0, _now(at), calls.duration(ttl), mask)
-    text = usersig.sign(facts, signing_key)
-    acceptable(facts, text, signing_key)
-    _warn(signing_key, mask)
+    text = usersig.sign(facts, found.key)
+    acceptable(facts, text, found.key)
+    _warn(found.odd, mask)
     if as_json:
         output.say_json({"usersig": text, **usersig.decode(text).fields()})
     else:
@@ -200,16 +199,9 @@ def _mask(text: str) -> int:
     return check_privileges([name.strip() for name in plain.split(",")])
 
 
-def _warn(key: SigningKey, mask: int) -> None:
-    from sigmgr.model import keys
-
-    if published := keys.demo_key_warning(key):
-        output.warn(published)
-    elif isinstance(key, keys.HmacKey) and not key.looks_like_console_key:
-        output.warn(
-            "the secret is not 64 lower-case hex digits, as the Tencent console shows them;"
-            " was it pasted whole?"
-        )
+def _warn(odd: str, mask: int) -> None:
+    if odd:
+        output.warn(odd)
     if mask == _SO_CALLED_VIEWER:
         output.warn(
             "0xab is often called the mask of a viewer, but it lets its holder create rooms;"

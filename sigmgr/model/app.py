@@ -1,11 +1,24 @@
-"""One Tencent application as sigmgr manages it."""
+"""One Tencent application as sigmgr manages it, and the life of its keys.
+
+A key goes prepared -> active -> old, and from old to active again: an activation can be taken
+back. A tainted key signs never again; revoked is its last state. A key becomes old only by
+another's activation.
+"""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
+from sigmgr.model import errors
 from sigmgr.model.policy import Policy
 from sigmgr.model.sig import KeyState
+
+#: From which states a key may come into a state.
+_STEPS: dict[KeyState, frozenset[KeyState]] = {
+    KeyState.ACTIVE: frozenset({KeyState.PREPARED, KeyState.OLD}),
+    KeyState.TAINTED: frozenset({KeyState.PREPARED, KeyState.ACTIVE, KeyState.OLD}),
+    KeyState.REVOKED: frozenset({KeyState.TAINTED}),
+}
 
 
 class App(NamedTuple):
@@ -33,6 +46,14 @@ class KeyInfo(NamedTuple):
     fingerprint: str
     created_at: int
     changed_at: int
+
+
+def check_step(key: KeyInfo, state: KeyState) -> None:
+    """Raises :class:`errors.KeyStateConflict` where the key cannot come into that state."""
+    if key.state is not state and key.state not in _STEPS.get(state, frozenset()):
+        raise errors.KeyStateConflict(
+            f"key {key.key_id} is {key.state.value}; it cannot become {state.value}"
+        )
 
 
 class SealedKey(NamedTuple):

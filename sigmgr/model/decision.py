@@ -84,7 +84,9 @@ def has_expired(i: Input) -> Decision | None:
 
 
 def has_dead_key(i: Input) -> Decision | None:
-    if i.key_state in DEAD_KEYS and i.key is not None:
+    """Where no key signs, a tainted key's sigs are served on: they are good at the cloud. A
+    revoked key's are good nowhere."""
+    if i.key_state is KeyState.REVOKED or (i.key_state in DEAD_KEYS and i.key is not None):
         return Decision(
             Verdict.REISSUE, Reason.KEY_TAINTED, f"its key {i.record.key_id} is {i.key_state}"
         )

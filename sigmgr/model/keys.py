@@ -2,18 +2,17 @@
 
 What this module does: PEM or secret text in, an object out that signs or verifies bytes.
 Parsing a PEM costs as much as a signature, so callers keep these objects.
-What it does not do: make keys (that needs chance), store or seal them, know apps or states.
+What it does not do: find the key in what was pasted (``pem``, ``pasted``), make keys (that
+needs chance), store or seal them, know apps or states.
 
 Rules:
 1. v1 is ECDSA with SHA-256 on P-256 or secp256k1; signatures are DER and deterministic
    (RFC 6979), so the same facts give the same sig in every process.
 2. v2 is HMAC-SHA256 with the *text* of the console's secret: its 64 characters, not the 32
    bytes that they spell (format notes, section 2).
-3. An ``EC PARAMETERS`` block before a key is skipped unread: some official key files name a
-   curve there that is not the key's (format notes, section 1.5).
-4. What cannot be used is refused with :class:`errors.BadKey` and a sentence that says what
+3. What cannot be used is refused with :class:`errors.BadKey` and a sentence that says what
    it is. Neither errors nor ``repr`` show key material.
-5. A fingerprint is the first 16 hex digits of a SHA-256: over the SubjectPublicKeyInfo DER
+4. A fingerprint is the first 16 hex digits of a SHA-256: over the SubjectPublicKeyInfo DER
    for v1, over the secret for v2.
 """
 
@@ -29,6 +28,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
+    NoEncryption,
+    PrivateFormat,
     PublicFormat,
     load_pem_private_key,
     load_pem_public_key,
@@ -36,13 +37,10 @@ from cryptography.hazmat.primitives.serialization import (
 
 from sigmgr.model.errors import BadKey
 from sigmgr.model.mac import Mac
+from sigmgr.model.pem import MAX_KEY_BYTES, WANTED, key_block
 from sigmgr.model.shown import shown
 from sigmgr.model.sig import Format
 
-#: Far above any EC key, and a bound on the work that a wrong file can cause.
-MAX_KEY_BYTES = 16384
-
-_BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----\n(.*?)\n-----END \1-----", re.DOTALL)
 _CURVES = {"secp256r1": "P-256", "secp256k1": "secp256k1"}
 _CONSOLE_KEY = re.compile(r"[0-9a-f]{64}\Z")
 _ECDSA_SIGN = ec.ECDSA(hashes.SHA256(), deterministic_signing=True)
@@ -111,6 +109,10 @@ class EcdsaSigner:
     def verify(self, text: bytes, signature: bytes) -> bool:
         return self.verifier.verify(text, signature)
 
+    def pkcs8(self) -> bytes:
+        """The private key itself, as PEM: for sealing, and for nothing else."""
+        return self._key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
     def __repr__(self) -> str:
         return f"<EcdsaSigner {self.curve} {self.fingerprint}>"
 
@@ -155,33 +157,33 @@ VerifyingKey = EcdsaSigner | EcdsaVerifier | HmacKey
 
 def load_private(pem: bytes) -> EcdsaSigner:
     """A v1 key pair from SEC1 or PKCS#8 PEM. Raises :class:`BadKey`."""
-    label, block = _key_block(pem)
+    label, block = key_block(pem)
     if label.endswith("PUBLIC KEY"):
         raise BadKey("the PEM holds a public key; signing needs the private key")
     try:
         key = load_pem_private_key(block, password=None)
     except UnsupportedAlgorithm:
-        raise BadKey(f"the PEM holds a key of an unsupported kind or curve; {_WANTED}") from None
+        raise BadKey(f"the PEM holds a key of an unsupported kind or curve; {WANTED}") from None
     except (TypeError, ValueError):
         raise BadKey("the private key in the PEM is damaged or cut off") from None
     if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise BadKey(f"the PEM holds {_kind_of(key)}; {_WANTED}")
+        raise BadKey(f"the PEM holds {_kind_of(key)}; {WANTED}")
     return EcdsaSigner(key)
 
 
 def load_public(pem: bytes) -> EcdsaVerifier:
     """A v1 public key from SPKI PEM, or the public half of a private one. Raises BadKey."""
-    label, block = _key_block(pem)
+    label, block = key_block(pem)
     if label.endswith("PRIVATE KEY"):
         return load_private(pem).verifier
     try:
         key = load_pem_public_key(block)
     except UnsupportedAlgorithm:
-        raise BadKey(f"the PEM holds a key of an unsupported kind or curve; {_WANTED}") from None
+        raise BadKey(f"the PEM holds a key of an unsupported kind or curve; {WANTED}") from None
     except (TypeError, ValueError):
         raise BadKey("the public key in the PEM is damaged or cut off") from None
     if not isinstance(key, ec.EllipticCurvePublicKey):
-        raise BadKey(f"the PEM holds {_kind_of(key)}; {_WANTED}")
+        raise BadKey(f"the PEM holds {_kind_of(key)}; {WANTED}")
     return EcdsaVerifier(key)
 
 
@@ -220,39 +222,6 @@ def demo_key_warning(key: VerifyingKey) -> str | None:
     return f"this key is {name}: anybody can sign with it, so it protects nobody"
 
 
-_WANTED = "v1 needs an EC key on P-256 or secp256k1"
-
-
-def _key_block(pem: bytes) -> tuple[str, bytes]:
-    """The label and text of the one key in a PEM file, without what stands around it."""
-    if len(pem) > MAX_KEY_BYTES:
-        raise BadKey(f"the PEM has more than {MAX_KEY_BYTES} bytes; that is no EC key")
-    lines = b"\n".join(line.strip() for line in pem.splitlines())
-    blocks = [
-        (match[1].decode("ascii"), match[0] + b"\n")
-        for match in _BLOCK.finditer(lines)
-        if match[1] != b"EC PARAMETERS"
-    ]
-    if len(blocks) != 1:
-        raise BadKey(_no_single_block(lines, len(blocks)))
-    label, block = blocks[0]
-    if label == "ENCRYPTED PRIVATE KEY" or b"\nProc-Type: 4,ENCRYPTED" in block:
-        raise BadKey("the private key is encrypted; decrypt it first")
-    if not label.endswith(("PRIVATE KEY", "PUBLIC KEY")):
-        raise BadKey(f"the PEM holds a block {shown(label)}, which is no key; {_WANTED}")
-    return label, block
-
-
-def _no_single_block(pem: bytes, found: int) -> str:
-    if found:
-        return f"the PEM holds {found} keys; give exactly one"
-    if b"-----END EC PARAMETERS-----" in pem and pem.count(b"-----BEGIN") == 1:
-        return "the PEM holds curve parameters and no key"
-    if b"-----BEGIN" in pem:
-        return "the PEM is cut off or damaged: no block has both its BEGIN and its END line"
-    return "the text holds no PEM block (a line '-----BEGIN ...-----')"
-
-
 def _kind_of(key: object) -> str:
     name = type(key).__name__.removesuffix("PrivateKey").removesuffix("PublicKey")
     return f"a key of kind {name}"
@@ -261,7 +230,7 @@ def _kind_of(key: object) -> str:
 def _curve_name(curve: ec.EllipticCurve) -> str:
     name = _CURVES.get(curve.name)
     if name is None:
-        raise BadKey(f"the key is on the curve {curve.name}; {_WANTED}")
+        raise BadKey(f"the key is on the curve {curve.name}; {WANTED}")
     return name
 
 

@@ -3,8 +3,8 @@
 Rules:
 1. One key signs for an app. Who changes the keys of an app holds the app's row meanwhile,
    so two operators wait for each other.
-2. A key's state goes prepared -> active -> old -> ..., see ``_STEPS``. Becoming active makes
-   the former active key old in the same transaction. Changing a state waits for the
+2. How a key's state may change is ``model.app``'s to say. Becoming active makes the former
+   active key old in the same transaction. Changing a state waits for the
    transactions that share-lock the key (rule 13 of the design).
 3. Key material arrives and leaves sealed. It is bound to the id of its key, so the id is
    taken first and the sealing done inside the transaction.
@@ -17,11 +17,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from sqlalchemy import delete, exists, insert, select, update
+from sqlalchemy import delete, exists, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sigmgr.model import errors
-from sigmgr.model.app import App, KeyInfo, SealedKey, Token
+from sigmgr.model.app import App, KeyInfo, SealedKey, Token, check_step
 from sigmgr.model.policy import Policy
 from sigmgr.model.sig import KeyState
 from sigmgr.store import policies
@@ -48,15 +48,6 @@ _TOKEN = (
     tokens.c.created_at,
     tokens.c.revoked_at,
 )
-
-#: From which states a key may come into a state. A key becomes old only by another's
-#: activation; a tainted key comes back never.
-_STEPS: dict[KeyState, frozenset[KeyState]] = {
-    KeyState.ACTIVE: frozenset({KeyState.PREPARED}),
-    KeyState.TAINTED: frozenset({KeyState.PREPARED, KeyState.ACTIVE, KeyState.OLD}),
-    KeyState.REVOKED: frozenset({KeyState.TAINTED}),
-}
-
 
 log = get_logger("sigmgr.catalog")
 
@@ -194,10 +185,7 @@ class Catalog:
             key = await _key(connection, sdkappid, key_id)
             if key.state is state:
                 return key
-            if key.state not in _STEPS.get(state, frozenset()):
-                raise errors.KeyStateConflict(
-                    f"key {key_id} is {key.state.value}; it cannot become {state.value}"
-                )
+            check_step(key, state)
             await _queue_for_all(self._engine, connection, sdkappid)
             if state is KeyState.ACTIVE:
                 await _activate(connection, sdkappid, key_id, now)
@@ -206,17 +194,18 @@ class Catalog:
                 await connection.execute(update(keys).where(keys.c.id == key_id).values(changed))
             return await _key(connection, sdkappid, key_id)
 
-    async def key_in_use(self, sdkappid: int, key_id: int, now: int) -> bool:
-        """A sig of this key has not expired yet. Reads the app's holders; for operators."""
+    async def key_reach(self, sdkappid: int, key_id: int, now: int) -> tuple[int, int]:
+        """How many sigs of this key live, and when the last of them expires (0 for none).
+        Reads all of the app's holders; for operators."""
         h = holders.c
-        living = exists().where(
+        living = select(func.count(), func.coalesce(func.max(h.expires_at), 0)).where(
             h.sdkappid == sdkappid,
             h.key_id == key_id,
             h.issued_at > h.revoked_at,
             h.expires_at > now,
         )
-        [(found,)] = await self._engine.rows(select(living))
-        return bool(found)
+        [(count, latest)] = await self._engine.rows(living)
+        return int(count), int(latest)
 
     # Tokens
 

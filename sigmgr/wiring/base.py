@@ -12,7 +12,7 @@ from sigmgr.flow.revocations import Revocations
 from sigmgr.http import auth
 from sigmgr.keys.ring import KeyRing
 from sigmgr.keys.sealing import MasterKey, key_context
-from sigmgr.model import errors, keys
+from sigmgr.model import errors, pasted
 from sigmgr.model.app import KeyInfo, SealedKey, Token
 from sigmgr.model.holder import check_sdkappid
 from sigmgr.model.sig import Format, KeyState, Record
@@ -58,10 +58,20 @@ class Base:
     apps: Apps
 
     async def add_key(
-        self, sdkappid: int, format_: Format, material: bytes, *, activate: bool
+        self,
+        sdkappid: int,
+        format_: Format | None,
+        content: bytes,
+        *,
+        activate: bool,
+        sure: bool = False,
     ) -> KeyInfo:
-        """Seal key material into the database. Raises BadKey, KeyExists, AppUnknown."""
-        key = keys.from_material(format_, material)
+        """Seal a signing key, as it was pasted, into the database. Raises BadKey, OddKey
+        unless who adds it is ``sure``, KeyExists, AppUnknown."""
+        found = pasted.read(content, format_)
+        if found.odd and not sure:
+            raise errors.OddKey(found.odd)
+        key, material = found.key, found.material
         return await self.catalog.add_key(
             sdkappid,
             format=key.format,
@@ -72,11 +82,11 @@ class Base:
             now=self.clock(),
         )
 
-    def demo_warning(self, sealed: SealedKey) -> str | None:
-        """What to say of a key that is printed in public READMEs. Raises WrongMasterKey."""
+    def doubt(self, sealed: SealedKey) -> pasted.Doubt | None:
+        """What is to be thought of a key. Raises WrongMasterKey, BadKey."""
         info = sealed.info
         material = self.master.open(sealed.sealed, key_context(info.sdkappid, info.key_id))
-        return keys.demo_key_warning(keys.verifier_from_material(info.format, material))
+        return pasted.doubt(info.format, material)
 
     async def add_token(self, role: str, *, sdkappid: int, name: str) -> tuple[str, Token]:
         """A new token's text, which is kept nowhere, and its facts. Raises AppUnknown."""

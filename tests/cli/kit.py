@@ -10,6 +10,10 @@ from typing import NamedTuple
 
 from sigmgr.cli import frame
 
+APP = 1400000079
+#: As the console shows one.
+SECRET = "c0ffee" * 10 + "beef"
+
 
 class Done(NamedTuple):
     status: int
@@ -48,3 +52,21 @@ def process(*arguments, stdin: bytes = b"") -> Done:
         timeout=60,
     )
     return Done(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
+def check_refusal(done: Done, status: int, code: str, *words: str) -> None:
+    """Nothing on standard output; what happened, its code and what to do on the other."""
+    assert done.status == status, done
+    assert done.out == ""
+    assert done.err.startswith("error: ")
+    assert f"\n  code: {code}\n" in done.err
+    assert "\n  what to do: " in done.err
+    text = " ".join(done.err.split())
+    for word in words:
+        assert word in text, done.err
+
+
+def check_narrow(done: Done) -> None:
+    """Everything printed fits 80 columns, but a sig, which is one word."""
+    for line in (done.out + done.err).splitlines():
+        assert len(line) <= 80 or " " not in line, line

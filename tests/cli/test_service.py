@@ -6,56 +6,8 @@ import json
 
 import pytest
 
-from sigmgr.keys.generate import generate, public_pem
-from sigmgr.model.sig import Format
-from tests.cli.kit import Done, Shell
+from tests.cli.kit import APP, SECRET, check_narrow, check_refusal
 from tests.process.processes import new_master_key
-
-APP = 1400000079
-SECRET = "shell-secret-".ljust(64, "0")
-
-
-@pytest.fixture
-def bare(shell, monkeypatch, tmp_path) -> Shell:
-    """A shell with settings and no database yet."""
-    monkeypatch.setenv("SIGMGR_DATABASE__URL", f"sqlite+aiosqlite:///{tmp_path}/sigmgr.db")
-    monkeypatch.setenv("SIGMGR_MASTER_KEY", new_master_key())
-    monkeypatch.chdir(tmp_path)
-    return shell
-
-
-@pytest.fixture
-def ready(bare) -> Shell:
-    """A shell over a migrated database."""
-    assert bare("db", "upgrade").status == 0
-    return bare
-
-
-@pytest.fixture
-def signing(ready) -> Shell:
-    """A shell over a database with one app that signs."""
-    assert ready("app", "add", APP).status == 0
-    assert ready("key", "add", APP, "--file", "-", "--activate", stdin=SECRET).status == 0
-    return ready
-
-
-def check_refusal(done: Done, status: int, code: str, *words: str) -> None:
-    """Nothing on standard output; what happened, its code and what to do on the other."""
-    assert done.status == status, done
-    assert done.out == ""
-    assert done.err.startswith("error: ")
-    assert f"\n  code: {code}\n" in done.err
-    assert "\n  what to do: " in done.err
-    text = " ".join(done.err.split())
-    for word in words:
-        assert word in text, done.err
-
-
-def check_narrow(done: Done) -> None:
-    """Everything printed fits 80 columns, but a sig, which is one word."""
-    for line in (done.out + done.err).splitlines():
-        assert len(line) <= 80 or " " not in line, line
-
 
 # -- db ------------------------------------------------------------------------------------
 
@@ -213,125 +165,6 @@ def test_an_app_with_holders_is_removed_by_force_only(signing):
     assert signing("app", "remove", APP, "--yes", "--force").status == 0
 
 
-# -- key -----------------------------------------------------------------------------------
-
-
-def test_keys_go_their_way(ready, tmp_path):
-    ready("app", "add", APP)
-    done = ready("key", "list", APP)
-    assert (done.status, done.out) == (0, "")
-    assert "sigmgr key add" in done.err
-    done = ready("key", "add", APP, "--file", "-", stdin=SECRET)
-    assert done.status == 0
-    assert "prepared" in done.out
-    assert "sigmgr key activate" in done.err
-    assert SECRET not in done.out + done.err
-    check_narrow(done)
-    first = ready("key", "list", APP, "--json").json[0]
-    assert ready("key", "activate", APP, first["key_id"], "--json").json["state"] == "active"
-
-    pem = tmp_path / "key.pem"
-    pem.write_bytes(generate(Format.V1))
-    second = ready("key", "add", APP, "--file", pem, "--activate", "--json").json
-    assert (second["format"], second["curve"], second["state"]) == ("v1", "P-256", "active")
-    assert [key["state"] for key in ready("key", "list", APP, "--json").json] == ["old", "active"]
-
-    done = ready("key", "taint", APP, first["key_id"])
-    assert (done.status, done.out) == (1, "")
-    assert ready("key", "taint", APP, first["key_id"], "--yes", "--json").json["state"] == "tainted"
-    done = ready("key", "revoke", APP, first["key_id"])
-    assert (done.status, done.out) == (1, "")
-    done = ready("key", "revoke", APP, first["key_id"], "--yes", "--json")
-    assert done.json["state"] == "revoked"
-    check_refusal(ready("key", "activate", APP, first["key_id"]), 3, "key-state", "revoked")
-    for words in (["activate", APP, 999], ["taint", APP, 999], ["revoke", APP, 999]):
-        check_refusal(ready("key", *words), 3, "key-unknown", "key list")
-    check_narrow(ready("key", "list", APP))
-
-
-@pytest.mark.parametrize(
-    ("words", "public"),
-    [
-        (["--format", "v1"], True),
-        (["--format", "v1", "--curve", "secp256k1"], True),
-        (["--format", "v2"], False),
-    ],
-)
-def test_generated_keys_show_no_secret(ready, words, public):
-    ready("app", "add", APP)
-    done = ready("key", "generate", APP, *words, "--activate")
-    assert done.status == 0
-    assert "PRIVATE" not in done.out
-    assert ("BEGIN PUBLIC KEY" in done.out) is public
-    # The cloud takes a public key; a v2 secret is the cloud's own.
-    assert ("Tencent console" in done.err) is public
-    assert (f"sigmgr key add {APP} --file" in " ".join(done.err.split())) is not public
-    check_narrow(done)
-    assert ready("issue", APP, "alice").status == 0
-
-
-def test_a_secret_that_the_cloud_does_not_know_is_warned_of_in_json_too(ready):
-    ready("app", "add", APP)
-    done = ready("key", "generate", APP, "--format", "v2", "--json")
-    assert done.json["public_pem"] is None
-    assert done.err.startswith("warning: Tencent's cloud does not know ")
-
-
-def bad_keys() -> dict[str, bytes]:
-    from cryptography.hazmat.primitives.asymmetric import rsa
-    from cryptography.hazmat.primitives.serialization import (
-        Encoding,
-        NoEncryption,
-        PrivateFormat,
-    )
-
-    good = generate(Format.V1)
-    rsa_key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    return {
-        "empty": b"",
-        "blank": b"  \n",
-        "truncated PEM": good[: len(good) // 2],
-        "public PEM": public_pem(good),
-        "RSA": rsa_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
-        "binary": bytes(range(256)),
-        "two lines": b"secret\nand more\n",
-    }
-
-
-@pytest.mark.parametrize("what", bad_keys())
-def test_a_key_that_cannot_sign(ready, what, tmp_path):
-    ready("app", "add", APP)
-    file = tmp_path / "key"
-    file.write_bytes(bad_keys()[what])
-    check_refusal(ready("key", "add", APP, "--file", file), 2, "bad-key", str(file))
-    assert ready("key", "list", APP, "--json").json == []
-
-
-def test_key_files_that_cannot_be_read(ready, tmp_path):
-    ready("app", "add", APP)
-    check_refusal(
-        ready("key", "add", APP, "--file", tmp_path / "none"), 2, "usage", "cannot be read"
-    )
-    check_refusal(ready("key", "add", APP, "--file", tmp_path), 2, "usage", "cannot be read")
-    done = ready("key", "add", APP, "--file", SECRET)
-    check_refusal(done, 2, "usage", "--file takes the name of a file")
-    assert SECRET not in done.err
-
-
-def test_a_key_twice(signing):
-    done = signing("key", "add", APP, "--file", "-", stdin=SECRET)
-    check_refusal(done, 3, "key-exists", "key list")
-
-
-def test_a_bad_curve(ready):
-    ready("app", "add", APP)
-    done = ready("key", "generate", APP, "--format", "v1", "--curve", "P-521")
-    check_refusal(done, 2, "bad-key", "P-521")
-    done = ready("key", "generate", APP, "--format", "v2", "--curve", "P-256")
-    check_refusal(done, 2, "usage", "Leave out --curve")
-    assert ready("key", "list", APP, "--json").json == []
-
-
 # -- token ---------------------------------------------------------------------------------
 
 
@@ -483,7 +316,7 @@ def test_a_user_without_a_sig(signing):
 def test_a_tainted_key_signs_nothing_more(signing):
     signing("issue", APP, "alice")
     [key] = signing("key", "list", APP, "--json").json
-    assert signing("key", "taint", APP, key["key_id"], "--yes").status == 0
+    assert signing("key", "taint", APP, key["key_id"], "--yes", "--force").status == 0
     check_refusal(signing("issue", APP, "bob"), 3, "no-signing-key")
 
 

@@ -214,7 +214,7 @@ def test_any_of_several_keys_may_fit(shell, files):
     ],
 )
 def test_a_sig_that_is_not_valid_is_status_1_and_says_why(shell, files, more, reason):
-    Path("other.txt").write_text("f" * 64)
+    Path("other.txt").write_text("fedcba9876543210" * 4)
     done = shell("sig", "verify", sign(shell), "--at", NOW, *more)
     assert (done.status, done.err) == (1, "")
     assert (done.json["valid"], done.json["reason"]) == (False, reason)

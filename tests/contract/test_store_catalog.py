@@ -178,7 +178,7 @@ async def test_every_step_of_a_key(catalog):
     }
     allowed = {
         ("prepared", "active"), ("prepared", "tainted"), ("active", "tainted"),
-        ("old", "tainted"), ("tainted", "revoked"),
+        ("old", "active"), ("old", "tainted"), ("tainted", "revoked"),
     }  # fmt: skip
     mark = 0
     for start, way in ways.items():
@@ -250,12 +250,29 @@ async def test_two_signers_do_not_wait_for_each_other(db, catalog):
         await asyncio.wait_for(two.signing_states([key.key_id]), 3)
 
 
-async def test_whether_a_key_is_in_use(db, catalog):
-    await db.put([record(1, key_id=4), record(2, key_id=5, revoked_at=NOW + 1)])
-    assert await catalog.key_in_use(APP, 4, NOW)
-    assert not await catalog.key_in_use(APP, 4, NOW + 90 * DAY)
-    assert not await catalog.key_in_use(APP, 5, NOW)
-    assert not await catalog.key_in_use(APP + 1, 4, NOW)
+async def test_an_activation_can_be_taken_back(catalog):
+    first = await add_key(catalog, 1, state=KeyState.ACTIVE)
+    second = await add_key(catalog, 2, state=KeyState.ACTIVE, now=NOW + 1)
+    again = await catalog.set_key_state(APP, first.key_id, KeyState.ACTIVE, NOW + 2)
+    assert again == first._replace(changed_at=NOW + 2)
+    assert await catalog.list_keys(APP) == [
+        again,
+        second._replace(state=KeyState.OLD, changed_at=NOW + 2),
+    ]
+
+
+async def test_how_far_the_sigs_of_a_key_reach(db, catalog):
+    latest = record(3, key_id=4)._replace(expires_at=NOW + 80 * DAY)
+    await db.put([record(1, key_id=4), latest, record(2, key_id=5, revoked_at=NOW + 1)])
+    first = record(1).expires_at
+    assert await catalog.key_reach(APP, 4, NOW) == (2, max(first, NOW + 80 * DAY))
+    assert await catalog.key_reach(APP, 4, min(first, NOW + 80 * DAY)) == (
+        1,
+        max(first, NOW + 80 * DAY),
+    )
+    assert await catalog.key_reach(APP, 4, NOW + 90 * DAY) == (0, 0)
+    assert await catalog.key_reach(APP, 5, NOW) == (0, 0)
+    assert await catalog.key_reach(APP + 1, 4, NOW) == (0, 0)
 
 
 # Tokens and named values

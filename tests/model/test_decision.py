@@ -75,6 +75,15 @@ def test_a_dead_key_without_a_successor_goes_on_being_served() -> None:
     assert ask(REQUEST_CHAIN, row, key_state=KeyState.TAINTED, key=None)[0] is Verdict.KEEP
 
 
+def test_a_revoked_key_is_served_by_nobody() -> None:
+    for key in (KEY, None):
+        for chain in (REQUEST_CHAIN, TICK_CHAIN):
+            assert ask(chain, record(), key_state=KeyState.REVOKED, key=key) == (
+                Verdict.REISSUE,
+                Reason.KEY_TAINTED,
+            )
+
+
 def test_an_old_key_is_no_reason_by_itself() -> None:
     assert ask(REQUEST_CHAIN, record(), key_state=KeyState.OLD)[0] is Verdict.KEEP
     assert ask(TICK_CHAIN, record(), key_state=KeyState.OLD)[0] is Verdict.KEEP

@@ -45,7 +45,7 @@ from tests.process.processes import ServeProcess, command, environment, new_mast
 from tests.servers import PostgresServer, RedisServer
 
 APP = 1400000077
-SECRET = "the-scenario-signs-with-this-secret-".ljust(64, "0")
+SECRET = "facade" * 10 + "beef"
 BATCH = 1000
 TICK = 0.2
 #: How long the database may be away around its restart before somebody has to be told.

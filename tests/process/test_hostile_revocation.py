@@ -27,7 +27,7 @@ from tests.servers import PostgresServer, RedisServer
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 APP = 1400000079
-SECRET = "revoked-with-this-secret-".ljust(64, "0")
+SECRET = "decade" * 10 + "beef"
 #: Others follow within five seconds of a look, and each looks every second.
 OTHERS = 6.0
 STREAMS = 10.0

@@ -23,7 +23,7 @@ import pytest
 from tests.process.processes import ServeProcess, command, environment, get, new_master_key
 
 APP = 1400000078
-SECRET = "served-with-this-secret-".ljust(64, "0")
+SECRET = "5e7fed" * 10 + "beef"
 
 
 def furnished(home: Path, *, ttl: str = "90d") -> tuple[dict[str, str], str]:

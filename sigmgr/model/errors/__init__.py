@@ -4,7 +4,7 @@ SigmgrError                     code, text, advice, retryable
 ├── InputError                  the caller's input is wrong; repeating it will not help
 │   ├── BadSdkAppId, BadUserId, BadRoom, BadPrivileges, BadTtl, BadTime, BadBatch,
 │   │   BadRequest, BadReason
-│   ├── BadKey                  a PEM or secret that cannot sign or verify
+│   ├── BadKey, OddKey          a PEM or secret that cannot sign or verify, or is doubtful
 │   └── BadSig                  carries a ``SigReason``: why a sig is not valid
 ├── DeniedError                 who asks may not
 │   ├── TokenMissing, TokenUnknown, RoleDenied, AppDenied
@@ -56,6 +56,7 @@ from sigmgr.model.errors.input import (
     BadTtl,
     BadUserId,
     InputError,
+    OddKey,
     SigReason,
 )
 from sigmgr.model.errors.setup import (
@@ -128,6 +129,7 @@ __all__ = [
     "NoSigningKey",
     "NotFoundError",
     "NotMigrated",
+    "OddKey",
     "PoolFull",
     "RevokePause",
     "RoleDenied",

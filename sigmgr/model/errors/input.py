@@ -88,6 +88,13 @@ class BadKey(InputError):
     )
 
 
+class OddKey(BadKey):
+    """The key works, but probably is not the one that was meant."""
+
+    code = "odd-key"
+    advice = "Compare it with what the Tencent console shows, and say so where it is right."
+
+
 class SigReason(StrEnum):
     """Why a sig is not valid; stable words, in the order in which they are found.
 

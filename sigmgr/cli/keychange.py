@@ -1,0 +1,113 @@
+"""What a change to an application's keys will do, said before it is done.
+
+Two mistakes are silent everywhere else: another key signs from now on, and no key does. So
+the first shows both keys and the second says who will get which error, and since when.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import typer
+
+from sigmgr.cli import output
+from sigmgr.cli.frame import FAILURE, NEGATIVE
+from sigmgr.model.app import KeyInfo
+from sigmgr.model.errors import KeyExists, KeyUnknown, NoSigningKey
+from sigmgr.model.sig import KeyState
+
+if TYPE_CHECKING:
+    from sigmgr.wiring import Base
+
+
+def kind(key_format: str, curve: str) -> str:
+    """Such as ``v1 P-256``, or ``v2``."""
+    return f"{key_format} {curve}".strip()
+
+
+def active(keys: Sequence[KeyInfo]) -> KeyInfo | None:
+    """The key that signs."""
+    return next((key for key in keys if key.state is KeyState.ACTIVE), None)
+
+
+def found(keys: Sequence[KeyInfo], sdkappid: int, key_id: int) -> KeyInfo:
+    """Raises KeyUnknown."""
+    for key in keys:
+        if key.key_id == key_id:
+            return key
+    raise KeyUnknown(f"app {sdkappid} has no key {key_id}")
+
+
+def refuse_known(keys: Sequence[KeyInfo], fingerprint: str) -> None:
+    """Leave where the application has this key already, with what can be done with it."""
+    known = next((key for key in keys if key.fingerprint == fingerprint), None)
+    if known is None:
+        return
+    app, key_id = known.sdkappid, known.key_id
+    if known.state is KeyState.ACTIVE:
+        advice = "It signs already; nothing needs to be done."
+    elif known.state in {KeyState.PREPARED, KeyState.OLD}:
+        advice = f"To sign with it: sigmgr key activate {app} {key_id}."
+    else:
+        advice = "It never signs again; take a new one."
+    text = f"app {app} has this key already: it is key {key_id}, {known.state.value}"
+    output.complain(text, KeyExists.code, f"{advice} All keys: sigmgr key list {app}")
+    raise typer.Exit(FAILURE)
+
+
+def replaced(former: KeyInfo | None, following: str) -> list[str]:
+    """What an activation does to an application that signs already; nothing where none does.
+    ``following`` is the line of the key that will sign."""
+    if former is None:
+        return []
+    now = f"key {former.key_id}, {kind(former.format, former.curve)}, {former.fingerprint}"
+    return [
+        f"App {former.sdkappid} signs already. The key that signs would be another:",
+        f"  now   {now}",
+        f"  then  {following}",
+        f"Sigs of key {former.key_id} stay good, and are replaced as they fall due.",
+    ]
+
+
+def taken_back_by(former: KeyInfo | None) -> None:
+    """After an activation: how to undo it."""
+    if former is not None:
+        output.note(
+            f"Key {former.key_id} is old now; to sign with it again:"
+            f" sigmgr key activate {former.sdkappid} {former.key_id}"
+        )
+
+
+def ask(said: Sequence[str], *, yes: bool, force: bool | None = None) -> None:
+    """Go on where everything is given that it takes, or say what would be done and leave.
+    ``force`` None: --yes is enough."""
+    lacking = [option for option, given in (("--yes", yes), ("--force", force)) if given is False]
+    if not said or not lacking:
+        return
+    for line in said:
+        output.note(line)
+    output.note(f"Nothing was changed. Add {' and '.join(lacking)} to do it.")
+    raise typer.Exit(NEGATIVE)
+
+
+async def end_of(base: Base, key: KeyInfo, keys: Sequence[KeyInfo], state: KeyState) -> list[str]:
+    """What the taint or revocation of a key does where no key is left that signs."""
+    app, key_id = key.sdkappid, key.key_id
+    signing = active(keys)
+    if signing is not None and signing.key_id != key_id:
+        return []
+    count, latest = await base.catalog.key_reach(app, key_id, base.clock())
+    error = f"the error {NoSigningKey.code} (HTTP 503) until a key is active"
+    living = f"Living sigs of key {key_id}: {count}"
+    said = [f"No key will be left that signs for app {app}."]
+    if state is KeyState.TAINTED:
+        last = f", the last until {output.iso(latest)}" if count else ""
+        said.append(f"{living}. Each is served and good until it expires{last}.")
+        said.append(f"Who has none, or needs the next, gets {error}.")
+    else:
+        said.append(f"{living}. None is served any more, or verifies. All users get {error}.")
+    spare = next((one for one in keys if one.state in {KeyState.PREPARED, KeyState.OLD}), None)
+    first = f"activate {app} {spare.key_id}" if spare else f"add {app} --file FILE --activate --yes"
+    said.append(f"Do this first: sigmgr key {first}")
+    return said

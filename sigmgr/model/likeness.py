@@ -1,0 +1,228 @@
+"""What a text certainly is that was given where a key belongs, and is none.
+
+A v2 secret is any text to the mathematics, so that every wrong paste makes a key: sigs are
+made, look well, and are refused by the cloud, all of them. So what has the form of something
+else is named here, with what to do: another thing, or the right one in a clothing.
+
+Rules:
+1. A secret as the console shows it (64 lower-case hex digits, alone) is never named.
+2. What is named is certain by its form, such as base64 that decodes to a private key. What
+   is merely unlikely is for ``pasted`` to tell.
+3. No name and no advice shows any of the text.
+"""
+
+from __future__ import annotations
+
+import re
+from base64 import b64decode
+from collections.abc import Iterator
+from typing import NamedTuple
+from urllib.parse import unquote_to_bytes
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import load_der_private_key, load_der_public_key
+
+from sigmgr.model import usersig
+from sigmgr.model.errors import BadSig
+
+CONSOLE_SECRET = re.compile(r"[0-9a-f]{64}")
+
+
+class Thing(NamedTuple):
+    """``name`` has its article: ``a URL``. ``advice`` says what to give instead."""
+
+    name: str
+    advice: str
+
+
+_ALONE = "give the secret alone, the 64 hex digits that the Tencent console shows"
+_A_KEY = "the application's signing key belongs here"
+_WHOLE_PEM = "give the file as it was made, from its BEGIN line to its END line"
+_PEM = "v1 takes an EC key as PEM, v2 the secret that the Tencent console shows"
+
+_FORMS = tuple(
+    (re.compile(form, re.DOTALL), Thing(name, advice))
+    for form, name, advice in (
+        (r"smt_[\w-]{8,}", "an API token of sigmgr", _A_KEY),
+        (r"t1\.[\w-]{24,}", "a ticket of sigmgr", _A_KEY),
+        (r"eyJ[\w-]+\.[\w-]+\.[\w-]*", "a JSON web token", _A_KEY),
+        (r"AKID[0-9A-Za-z]{12,}", "the SecretId of a cloud account", _A_KEY),
+        (r"(ssh-|ecdsa-sha2-)[\w@.-]+ .*", "a public key of SSH", _PEM),
+        (r"PuTTY-User-Key-File.*", "a key of PuTTY", _PEM),
+        (r"\{.*\"kty\".*\}", "a JSON web key", _PEM),
+        (r"[{\[].*[}\]]", "JSON", _ALONE),
+        (r"<.*>", "XML, or a placeholder", _ALONE),
+        (r"[A-Za-z][\w+.-]*://.*", "a URL", _A_KEY),
+        (r"[0-9]{10}", "a number such as an application's sdkappid", _ALONE),
+        (r".*([*\u2022\u25cf]{3}|\.\.\.|\u2026).*", "a secret that is masked or cut", _ALONE),
+        (r"(~|\.{1,2})?/?[\w./~-]*[\w-]\.(pem|key|txt|crt|cer|der|p8|p12|pfx|json|env)",
+         "the name of a file", "name the file itself with the option"),
+        (r"((export|set|setx|env)\s+|\$env:)?[A-Za-z_][\w.-]*\s*:?=\s*(?!=*\Z).*",
+         "an assignment, NAME=VALUE", "give the value alone"),
+        (r"\w*(KEY|SECRET)\w*\s*=", "an assignment of nothing", _ALONE),
+        (r"[A-Za-z_][\w .-]*:\s.*", "a line 'NAME: VALUE'", "give the value alone"),
+        (r"[\"'`\u2018-\u201f\u00ab\u00bb].*|.*[\"'`\u2018-\u201f\u00ab\u00bb]",
+         "a text in quotation marks", "take the quotation marks away"),
+    )
+)  # fmt: skip
+_PART_OF_A_PEM = re.compile(r"-----END|(PRIVATE|PUBLIC) KEY|BEGIN CERTIFICATE")
+_INVISIBLE = re.compile("[\u00a0\u00ad\u200b-\u200f\u2028-\u202f\u2060-\u2064\ufeff]")
+_SECRET_INSIDE = re.compile(r"(?<![0-9A-Fa-f])[0-9a-f]{64}(?![0-9A-Fa-f])")
+_BASE64 = re.compile(r"[A-Za-z0-9+/]{20,}={0,2}")
+_WRITTEN_END = re.compile(r"\\+[rn]")
+_HEX = re.compile(r"([0-9A-Fa-f]{2}){16,}")
+_WIDE_MARKS = (b"\xff\xfe", b"\xfe\xff", b"\x00\x00\xfe\xff")
+_UTF8_MARK = b"\xef\xbb\xbf"
+#: Bytes below it are in no text: it is the tabulator.
+_FIRST_OF_A_TEXT = 9
+#: How often a text is looked into that decodes to another.
+_DEPTH = 3
+
+
+def without_mark(content: bytes) -> bytes:
+    """The content without the mark that some editors put before UTF-8."""
+    return content.removeprefix(_UTF8_MARK)
+
+
+def likeness(content: bytes) -> Thing | None:
+    """What it certainly is; None for a secret, for a PEM, and for what nobody can tell."""
+    if _is_wide(content):
+        return Thing("a text in UTF-16", "save it as UTF-8 or plain ASCII")
+    if kind := _der(content):
+        return Thing(f"{kind} in binary form (DER)", _PEM)
+    try:
+        text = without_mark(content).decode().strip()
+    except UnicodeDecodeError:
+        return Thing("binary data", _PEM) if min(content) < _FIRST_OF_A_TEXT else None
+    if not text or CONSOLE_SECRET.fullmatch(text) or "-----BEGIN" in text:
+        return None
+    return _in_clothes(text) or _by_form(text) or _disturbed(text)
+
+
+def _is_wide(content: bytes) -> bool:
+    """Two bytes a character, with the mark of it or plainly so."""
+    if content.startswith(_WIDE_MARKS):
+        return True
+    return len(content) > 3 and (not any(content[1::2]) or not any(content[::2]))
+
+
+# The right thing in clothes
+
+
+def _in_clothes(text: str) -> Thing | None:
+    """Base64, hex or URL encoding of something that is known, a key's inside above all."""
+    body = text.split("-----END", maxsplit=1)[0]
+    lacking = "BEGIN line" if body != text else "BEGIN and END lines"
+    for encoding, raw in _decoded(body):
+        kind = _der(raw)
+        if kind and encoding == "base64":
+            return Thing(f"{kind} without its {lacking}", _WHOLE_PEM)
+        if inner := kind or _known(raw, _DEPTH):
+            return Thing(f"{encoding} of {inner}", "decode it first")
+    return None
+
+
+def _known(raw: bytes, depth: int) -> str | None:
+    """The name of what belongs to keys: a PEM, a key's inside, a secret, or an encoding of it."""
+    if kind := _der(raw):
+        return kind
+    try:
+        text = without_mark(raw).decode("ascii").strip()
+    except UnicodeDecodeError:
+        return None
+    if "-----BEGIN" in text:
+        return "a PEM"
+    if CONSOLE_SECRET.fullmatch(text):
+        return "a secret"
+    if depth:
+        for encoding, inside in _decoded(text):
+            if inner := _known(inside, depth - 1):
+                return f"{encoding} of {inner}"
+    return None
+
+
+def _decoded(text: str) -> Iterator[tuple[str, bytes]]:
+    """The text decoded in each way that it can be."""
+    joined = "".join(_WRITTEN_END.sub(" ", text).split())
+    if _HEX.fullmatch(joined):
+        yield "hex", bytes.fromhex(joined)
+    standard = joined.replace("-", "+").replace("_", "/")
+    if _BASE64.fullmatch(standard):
+        bare = standard.rstrip("=")
+        if len(bare) % 4 != 1:
+            yield "base64", b64decode(bare + "=" * (-len(bare) % 4))
+    if "%" in text:
+        yield "the URL encoding", unquote_to_bytes(text)
+
+
+def _der(raw: bytes) -> str | None:
+    """What kind of key or certificate these bytes are, or a part of, in DER."""
+    head = _der_head(raw)
+    if head is None:
+        return None
+    start, end = head
+    whole, inside = raw[:end], raw[start : start + 4]
+    try:
+        load_der_private_key(whole, password=None)
+    except TypeError:
+        return "an encrypted private key"
+    except (ValueError, UnsupportedAlgorithm):
+        return _other_der(whole, inside, cut=end > len(raw))
+    return "a PKCS#8 private key" if inside == b"\x02\x01\x00\x30" else "a private key"
+
+
+def _other_der(raw: bytes, inside: bytes, *, cut: bool) -> str | None:
+    for load, name in (
+        (load_der_public_key, "a public key"),
+        (x509.load_der_x509_certificate, "a certificate"),
+    ):
+        try:
+            load(raw)
+        except (ValueError, UnsupportedAlgorithm):
+            continue
+        return name
+    if inside == b"\x02\x01\x03\x30":
+        return "a PKCS#12 file"
+    if inside[:2] == b"\x02\x01":
+        return "a part of a private key" if cut else "a damaged private key"
+    return None
+
+
+def _der_head(raw: bytes) -> tuple[int, int] | None:
+    """Where the content of a DER SEQUENCE begins and ends; None where there is none."""
+    if len(raw) < 16 or raw[0] != 0x30:
+        return None
+    if raw[1] < 0x80:
+        return 2, 2 + raw[1]
+    size = raw[1] & 0x7F
+    if size not in {1, 2}:
+        return None
+    return 2 + size, 2 + size + int.from_bytes(raw[2 : 2 + size])
+
+
+# Another thing
+
+
+def _by_form(text: str) -> Thing | None:
+    if _PART_OF_A_PEM.search(text):
+        return Thing("a PEM whose BEGIN line is missing or damaged", _WHOLE_PEM)
+    try:
+        usersig.decode(text)
+    except BadSig:
+        return next((thing for form, thing in _FORMS if form.fullmatch(text)), None)
+    return Thing("a sig", _A_KEY)
+
+
+def _disturbed(text: str) -> Thing | None:
+    """A secret with something in it or around it."""
+    if _INVISIBLE.search(text):
+        return Thing("a text with an invisible character in it", "copy or type it anew")
+    if CONSOLE_SECRET.fullmatch("".join(text.split())):
+        return Thing("a secret with white space in it", "take the white space out")
+    if text[:64] * 2 == text and CONSOLE_SECRET.fullmatch(text[:64]):
+        return Thing("a secret pasted twice", _ALONE)
+    if _SECRET_INSIDE.search(text):
+        return Thing("a secret with something around it", _ALONE)
+    lines = len(text.splitlines())
+    return Thing(f"a text of {lines} lines", _ALONE) if lines > 1 else None
