@@ -15,8 +15,12 @@ from sigmgr.model.policy import Policy
 
 app = command_app("Manage applications.")
 
-Ttl = Annotated[str | None, typer.Option("--ttl", help="Life of a UserSig, such as 90d or 30s.")]
-RoomTtl = Annotated[str | None, typer.Option("--room-ttl", help="Life of a room key: 6h.")]
+Ttl = Annotated[
+    str | None, typer.Option("--ttl", metavar="TIME", help="Life of a UserSig, such as 90d or 30s.")
+]
+RoomTtl = Annotated[
+    str | None, typer.Option("--room-ttl", metavar="TIME", help="Life of a room key, such as 6h.")
+]
 Extra = Annotated[
     list[str] | None,
     typer.Option("--policy", metavar="NAME=VALUE", help="Any policy setting; may be repeated."),
@@ -51,14 +55,14 @@ def _table(one: App) -> list[tuple[str, str]]:
 @app.command("add")
 def add(
     sdkappid: calls.AppId,
-    name: Annotated[str, typer.Option("--name", help="A name for people.")] = "",
+    name: Annotated[str, typer.Option("--name", metavar="TEXT", help="A name for people.")] = "",
     ttl: Ttl = None,
     room_ttl: RoomTtl = None,
     policy: Extra = None,
     config: calls.Config = None,
     as_json: calls.AsJson = False,
 ) -> None:
-    """Make an application known. Next: give it a key with ``sigmgr key add``."""
+    """Make an application known. Next: give it a key with 'sigmgr key add'."""
     from sigmgr.model.holder import check_sdkappid
 
     check_sdkappid(sdkappid)
@@ -98,7 +102,9 @@ def show(sdkappid: calls.AppId, config: calls.Config = None, as_json: calls.AsJs
 @app.command("set")
 def set_app(
     sdkappid: calls.AppId,
-    name: Annotated[str | None, typer.Option("--name", help="A name for people.")] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", metavar="TEXT", help="A name for people.")
+    ] = None,
     pause: Annotated[
         bool | None,
         typer.Option("--pause/--resume", help="Stop or resume ordinary renewals."),

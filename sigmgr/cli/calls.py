@@ -11,6 +11,7 @@ import typer
 
 from sigmgr.cli import output
 from sigmgr.model import errors
+from sigmgr.model.shown import shown
 
 if TYPE_CHECKING:
     from sigmgr.model.policy import Policy
@@ -28,7 +29,7 @@ Yes = Annotated[bool, typer.Option("--yes", help="Do it; without this it is only
 AppId = Annotated[int, typer.Argument(metavar="SDKAPPID", help="The application's number.")]
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-_DURATION = re.compile(r"(\d+)([smhd]?)\Z")
+_DURATION = re.compile(r"([0-9]{1,12})([smhd]?)")
 
 
 def settings_of(config: str | None) -> Settings:
@@ -66,12 +67,22 @@ def with_desk(config: str | None, story: Callable[[Desk], Awaitable[T]]) -> T:
     return asyncio.run(run())
 
 
-def duration(text: str) -> int:
-    """Whole seconds from ``90``, ``90s``, ``15m``, ``6h`` or ``90d``."""
-    found = _DURATION.match(text.strip().lower())
+def duration(text: str, *, bare: bool = False) -> int:
+    """Whole seconds from ``90s``, ``15m``, ``6h`` or ``90d``. A number without a unit is
+    refused, since people mean days and seconds by it; ``bare``: it is seconds."""
+    found = _DURATION.fullmatch(text.strip().lower())
     if not found:
-        raise output.Misuse(f"{text!r} is no duration", "Write 30s, 15m, 6h, 90d or seconds.")
-    return int(found[1]) * _UNITS[found[2] or "s"]
+        or_seconds = ", or whole seconds" if bare else ""
+        raise output.Misuse(
+            f"{shown(text)} is no duration", f"Write 30s, 15m, 6h, 90d{or_seconds}."
+        )
+    number, unit = int(found[1]), found[2]
+    if number and not unit and not bare:
+        raise output.Misuse(
+            f"{number} has no unit: is it {number} seconds or {number} days?",
+            f"Write {number}s or {number}d; m is for minutes, h for hours.",
+        )
+    return number * _UNITS[unit or "s"]
 
 
 def changed_policy(policy: Policy, ttl: str | None, room_ttl: str | None, extra: list[str]) -> Any:
@@ -88,7 +99,7 @@ def changed_policy(policy: Policy, ttl: str | None, room_ttl: str | None, extra:
         name, _, value = item.partition("=")
         if name not in names or not value:
             raise output.Misuse(
-                f"{item!r} is no policy setting",
+                f"{shown(item)} is no policy setting",
                 f"Write NAME=VALUE with NAME one of: {', '.join(sorted(names))}.",
             )
         changes[name] = _policy_value(getattr(policy, name), value)
@@ -105,7 +116,7 @@ def _policy_value(now: Any, text: str) -> Any:
             return tuple(duration(part) for part in text.split(","))
         return float(text) if isinstance(now, float) else duration(text)
     except ValueError:
-        raise output.Misuse(f"{text!r} is no number", "Write a share such as 0.6.") from None
+        raise output.Misuse(f"{shown(text)} is no number", "Write a share such as 0.6.") from None
 
 
 def held_back(what: str, yes: bool) -> bool:

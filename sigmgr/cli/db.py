@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
 from sigmgr.cli import calls, output
 from sigmgr.cli.frame import NEGATIVE, command_app
+from sigmgr.model.shown import shown
 
 app = command_app("Migrate the database.")
 
@@ -51,14 +52,20 @@ def current(config: calls.Config = None) -> None:
 
 
 @app.command("downgrade")
-def downgrade(revision: str, config: calls.Config = None, yes: calls.Yes = False) -> None:
-    """Go back to REVISION (``base`` removes all tables, and with them all that is known)."""
+def downgrade(
+    revision: Annotated[
+        str, typer.Argument(metavar="REVISION", help="Where to go back to, such as 0001, or base.")
+    ],
+    config: calls.Config = None,
+    yes: calls.Yes = False,
+) -> None:
+    """Go back to an earlier revision; base removes all tables, and with them all that is known."""
     from sigmgr.store import migrate
 
     known = [*migrate.revisions(), "base"]
     if revision not in known:
         raise output.Misuse(
-            f"there is no revision {revision!r}", f"Take one of {', '.join(known)}."
+            f"there is no revision {shown(revision)}", f"Take one of {', '.join(known)}."
         )
     way = _with_engine(config, lambda engine: migrate.way_down(engine, revision))
     if not way:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sigmgr.cli import calls, output
 from sigmgr.cli.frame import command_app
 from sigmgr.model.sig import Format
 
@@ -24,16 +25,26 @@ app = command_app("Watch sigmgr at work.")
 _APPS = ((1400000001, Format.V1), (1400000002, Format.V2))
 
 
+#: Seconds; a shorter life is over before its renewal can be seen.
+_SHORTEST = 15
+
+
 @app.command("demo")
 def demo(
     seconds: Annotated[
-        int | None, typer.Option("--seconds", min=1, help="Stop after so long; else Ctrl-C.")
+        int | None,
+        typer.Option("--seconds", metavar="N", min=1, help="Stop after so long; else Ctrl-C."),
     ] = None,
     port: Annotated[
-        int, typer.Option("--port", min=0, max=65535, help="Where the service listens.")
+        int,
+        typer.Option("--port", metavar="N", min=0, max=65535, help="Where the service listens."),
     ] = 8080,
-    clients: Annotated[int, typer.Option("--clients", min=2, help="Emulated users.")] = 200,
-    ttl: Annotated[int, typer.Option("--ttl", min=15, help="Life of a sig in seconds.")] = 30,
+    clients: Annotated[
+        int, typer.Option("--clients", metavar="N", min=2, help="Emulated users.")
+    ] = 200,
+    ttl: Annotated[
+        str, typer.Option("--ttl", metavar="TIME", help="Life of a sig, 15s or more.")
+    ] = "30s",
 ) -> None:
     """The whole service in one process, an emulated cloud, and users with short sigs.
 
@@ -44,12 +55,15 @@ def demo(
 
     from sigmgr import telemetry
 
+    life = calls.duration(ttl)
+    if life < _SHORTEST:
+        raise output.Misuse(f"--ttl {ttl} is too short to watch", f"Take {_SHORTEST}s or more.")
     telemetry.configure_logging(level="warning")
     with (
         tempfile.TemporaryDirectory(prefix="sigmgr-demo-", ignore_cleanup_errors=True) as home,
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
     ):
-        status = runner.run(_demo(_settings(Path(home), port), seconds, clients, ttl))
+        status = runner.run(_demo(_settings(Path(home), port), seconds, clients, life))
     raise typer.Exit(status)
 
 

@@ -10,6 +10,7 @@ called or help is shown, and imports heavy parts inside its functions: help stay
 
 from __future__ import annotations
 
+import re
 import sys
 import traceback
 from collections.abc import Sequence
@@ -20,8 +21,9 @@ import typer
 import typer.core
 import typer.main
 
-from sigmgr.cli import output
+from sigmgr.cli import missing, output
 from sigmgr.model.errors import InputError, SigmgrError
+from sigmgr.model.shown import MOST_SHOWN, shown
 
 OK, NEGATIVE, USAGE, FAILURE = 0, 1, 2, 3
 
@@ -55,14 +57,33 @@ _PLAINER = {
 }
 
 
+#: A value as that library repeats it.
+_QUOTED = re.compile(r"'([^']*)'")
+
+
 class Group(typer.core.TyperGroup):
-    """A group that shows its help when called bare; that is still exit status 2."""
+    """A group that shows its help when called bare; that is still exit status 2.
+
+    Its list says of each command the first sentence of its help, and the whole of it.
+    """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if not args and not ctx.resilient_parsing:
             print(ctx.get_help(), file=sys.stderr)
             raise typer.Exit(USAGE)
         return super().parse_args(ctx, args)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        found = {name: self.get_command(ctx, name) for name in self.list_commands(ctx)}
+        rows = [(name, first_sentence(command.help)) for name, command in found.items() if command]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+
+def first_sentence(text: str | None) -> str:
+    """Of a help text, on one line."""
+    paragraph = " ".join((text or "").strip().split("\n\n")[0].split())
+    return paragraph.split(". ")[0].rstrip(".") + "."
 
 
 class LazyGroup(Group):
@@ -174,9 +195,17 @@ def run(arguments: Sequence[str]) -> int:
 def _usage(error: Any) -> int:
     context = getattr(error, "ctx", None)
     path = context.command_path if context else "sigmgr"
+    # The library has no public name for the class.
+    if type(error).__name__ == "MissingParameter" and context and error.param:
+        text, advice = missing.told(error.param, context)
+        output.complain(text, "usage", f"{advice}; or see '{path} --help'.")
+        return USAGE
     text = getattr(error, "format_message", lambda: "")() or "aborted"
     for said, plain in _PLAINER.items():
         text = text.replace(said, plain)
+    text = _QUOTED.sub(
+        lambda value: shown(value[1]) if len(value[1]) > MOST_SHOWN else value[0], text
+    )
     output.complain(text, "usage", f"See '{path} --help'.")
     return USAGE
 

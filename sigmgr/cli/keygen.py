@@ -36,9 +36,12 @@ def keygen(
     format: Annotated[  # noqa: A002
         Format, typer.Option("--format", help="v1 is ECDSA, v2 is HMAC-SHA256.")
     ],
-    out: Annotated[Path, typer.Option("--out", help="Where the secret key goes (mode 0600).")],
+    out: Annotated[
+        Path, typer.Option("--out", metavar="FILE", help="Where the secret key goes (mode 0600).")
+    ],
     curve: Annotated[
-        str | None, typer.Option("--curve", help="For v1: P-256 (default) or secp256k1.")
+        str | None,
+        typer.Option("--curve", metavar="CURVE", help="For v1: P-256 (default) or secp256k1."),
     ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Replace files that exist. Lost keys stay lost.")

@@ -22,7 +22,7 @@ _UNKNOWN_TO_THE_CLOUD = (
     " SECRETFILE --activate"
 )
 
-KeyId = Annotated[int, typer.Argument(metavar="KEY_ID", help="As 'key list' shows it.")]
+KeyId = Annotated[int, typer.Argument(metavar="KEY_ID", help="Its number, as 'key list' shows it.")]
 Activate = Annotated[bool, typer.Option("--activate", help="Sign with it from now on.")]
 Force = Annotated[
     bool, typer.Option("--force", help="Even where no key is left that signs; with --yes.")
@@ -53,7 +53,8 @@ def _tell(key: KeyInfo, as_json: bool) -> None:
 def add(
     sdkappid: calls.AppId,
     file: Annotated[
-        str, typer.Option("--file", help="A private PEM (v1) or the secret (v2); - is stdin.")
+        str,
+        typer.Option("--file", metavar="FILE", help="Private PEM (v1) or secret (v2); - is stdin."),
     ],
     format: Annotated[  # noqa: A002
         Format | None, typer.Option("--format", help="Told from the file where left out.")
@@ -99,9 +100,10 @@ def add(
 @app.command("generate")
 def generate(
     sdkappid: calls.AppId,
-    format: Annotated[Format, typer.Option("--format", help="v1 or v2.")],  # noqa: A002
+    format: Annotated[Format, typer.Option("--format", help="v1 is ECDSA, v2 is HMAC-SHA256.")],  # noqa: A002
     curve: Annotated[
-        str | None, typer.Option("--curve", help="For v1: P-256 (default) or secp256k1.")
+        str | None,
+        typer.Option("--curve", metavar="CURVE", help="For v1: P-256 (default) or secp256k1."),
     ] = None,
     activate: Activate = False,
     yes: calls.Yes = False,
@@ -111,7 +113,7 @@ def generate(
     """Make a key inside sigmgr; its secret never leaves. For v1 the public PEM is shown.
 
     The Tencent console takes the public half of a v1 key. It takes no v2 secret: the cloud
-    knows the one that the console shows, which is added with ``sigmgr key add``.
+    knows the one that the console shows, which is added with 'sigmgr key add'.
     """
     from sigmgr.keys.generate import DEFAULT_CURVE, public_pem
     from sigmgr.keys.generate import generate as make

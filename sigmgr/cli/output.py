@@ -10,7 +10,6 @@ Rules:
 from __future__ import annotations
 
 import json
-import re
 import sys
 import textwrap
 from collections.abc import Sequence
@@ -18,12 +17,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sigmgr.model import errors
+from sigmgr.model.shown import masked
 
 WIDTH = 80
 _RED, _YELLOW, _PLAIN = "\x1b[31m", "\x1b[33m", "\x1b[0m"
 _DAY, _HOUR, _MINUTE = 86400, 3600, 60
-# A sig or a secret in a place where it does not belong, such as a mistyped command line.
-_SECRET = re.compile(r"[0-9A-Za-z*_+=-]{64,}")
 
 #: Advice for a shell where the general one speaks of HTTP.
 _IN_A_SHELL = {
@@ -74,7 +72,8 @@ def warn(text: str) -> None:
 def complain(text: str, code: str, advice: str) -> None:
     """An error, as rule 2 says."""
     colour = sys.stderr.isatty()
-    _prose(_SECRET.sub("***", text), colour, "error: ", _RED)
+    # A sig or a secret in a place where it does not belong, such as a mistyped command line.
+    _prose(masked(text), colour, "error: ", _RED)
     _prose(code, colour, "  code: ", "")
     _prose(advice, colour, "  what to do: ", "")
 

@@ -43,9 +43,12 @@ def roles_of(role: str) -> frozenset[str]:
 @app.command("serve")
 def serve(
     role: Annotated[Role, typer.Option("--role", help="Which part this process is.")] = Role.ALL,
-    host: Annotated[str | None, typer.Option("--host", help="Where to listen.")] = None,
+    host: Annotated[
+        str | None, typer.Option("--host", metavar="HOST", help="Where to listen.")
+    ] = None,
     port: Annotated[
-        int | None, typer.Option("--port", min=0, max=65535, help="0 takes any free one.")
+        int | None,
+        typer.Option("--port", metavar="N", min=0, max=65535, help="0 takes any free one."),
     ] = None,
     upgrade: Annotated[
         bool, typer.Option("--upgrade", help="Bring the database up to date first.")

@@ -81,7 +81,7 @@ def sign(
     holder = _holder(sdkappid, userid, room, room_name, privileges)
     mask = _mask(privileges) if privileges is not None else 0
     found = keyfile.signing_key(key, format)
-    facts = SigFacts(holder, format, 0, _now(at), calls.duration(ttl), mask)
+    facts = SigFacts(holder, format, 0, _now(at), calls.duration(ttl, bare=True), mask)
     text = usersig.sign(facts, found.key)
     acceptable(facts, text, found.key)
     _warn(found.odd, mask)

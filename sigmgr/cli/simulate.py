@@ -21,10 +21,12 @@ app = command_app("Run virtual months.")
 
 @app.command("simulate")
 def simulate(
-    days: Annotated[int, typer.Option("--days", min=5, help="Virtual days.")] = 400,
-    holders: Annotated[int, typer.Option("--holders", min=10, help="Emulated users.")] = 2000,
+    days: Annotated[int, typer.Option("--days", metavar="N", min=5, help="Virtual days.")] = 400,
+    holders: Annotated[
+        int, typer.Option("--holders", metavar="N", min=10, help="Emulated users.")
+    ] = 2000,
     seed: Annotated[
-        int | None, typer.Option("--seed", help="Replays a run; drawn where left out.")
+        int | None, typer.Option("--seed", metavar="N", help="Replays a run; drawn where left out.")
     ] = None,
     as_json: calls.AsJson = False,
 ) -> None:

@@ -30,11 +30,14 @@ def _line(token: Token) -> str:
 
 @app.command("create")
 def create(
-    role: Annotated[Role, typer.Option("--role", help="What it may reach.")],
+    role: Annotated[Role, typer.Option("--role", help="What the token may reach.")],
     sdkappid: Annotated[
-        int, typer.Option("--app", help="Bind it to one application; 0 is every one.")
+        int,
+        typer.Option(
+            "--app", metavar="SDKAPPID", help="Bind it to one application; 0 is every one."
+        ),
     ] = 0,
-    name: Annotated[str, typer.Option("--name", help="A name for people.")] = "",
+    name: Annotated[str, typer.Option("--name", metavar="TEXT", help="A name for people.")] = "",
     config: calls.Config = None,
     as_json: calls.AsJson = False,
 ) -> None:
@@ -64,7 +67,9 @@ def list_tokens(config: calls.Config = None, as_json: calls.AsJson = False) -> N
 
 @app.command("revoke")
 def revoke(
-    token_id: Annotated[int, typer.Argument(metavar="TOKEN_ID")],
+    token_id: Annotated[
+        int, typer.Argument(metavar="TOKEN_ID", help="Its number, as 'token list' shows it.")
+    ],
     config: calls.Config = None,
     as_json: calls.AsJson = False,
 ) -> None:

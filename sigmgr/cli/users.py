@@ -21,6 +21,14 @@ from sigmgr.model.sig import Current, Reason, Record
 
 app = command_app("One user's sigs.")
 
+_REASONS = "Forced, KeyRotated, KeyTainted, PolicyChanged or ClientRequested."
+
+Why = Annotated[str, typer.Option("--reason", metavar="WORD", help=_REASONS)]
+Replaces = Annotated[
+    int | None,
+    typer.Option("--replaces", metavar="T", help="Only if the current one was issued then."),
+]
+Create = Annotated[bool, typer.Option("--create", help="Issue the first one, if there was none.")]
 UserId = Annotated[str, typer.Argument(metavar="USERID", help="The user's id.")]
 
 
@@ -44,10 +52,15 @@ def issue(
     sdkappid: calls.AppId,
     userid: UserId,
     admin: Annotated[bool, typer.Option("--admin", help="A sig for REST calls.")] = False,
-    room: Annotated[int | None, typer.Option("--room", help="A room key for this room.")] = None,
-    room_name: Annotated[str | None, typer.Option("--room-name", help="Or for this one.")] = None,
+    room: Annotated[
+        int | None, typer.Option("--room", metavar="ID", help="A room key for this room.")
+    ] = None,
+    room_name: Annotated[
+        str | None, typer.Option("--room-name", metavar="NAME", help="Or for this one.")
+    ] = None,
     privileges: Annotated[
-        int | None, typer.Option("--privileges", help="For a room: mask of 1 to 255 (the default).")
+        int | None,
+        typer.Option("--privileges", metavar="MASK", help="For a room: 1 to 255 (the default)."),
     ] = None,
     config: calls.Config = None,
     as_json: calls.AsJson = False,
@@ -126,15 +139,9 @@ def _facts(record: Record, now: int) -> list[tuple[str, str]]:
 def reissue(
     sdkappid: calls.AppId,
     userid: UserId,
-    reason: Annotated[
-        str, typer.Option("--reason", help="Why: Forced, KeyRotated, KeyTainted, PolicyChanged ...")
-    ] = Reason.FORCED.value,
-    replaces: Annotated[
-        int | None, typer.Option("--replaces", help="Only if the current one was issued then.")
-    ] = None,
-    create: Annotated[
-        bool, typer.Option("--create", help="Issue the first one, if there was none.")
-    ] = False,
+    reason: Why = Reason.FORCED.value,
+    replaces: Replaces = None,
+    create: Create = False,
     config: calls.Config = None,
     as_json: calls.AsJson = False,
 ) -> None:
@@ -168,7 +175,7 @@ def revoke(
     sdkappid: Annotated[
         int, typer.Argument(metavar="SDKAPPID", help="The application; 0 with --all-users: every.")
     ],
-    userid: Annotated[str | None, typer.Argument(metavar="[USERID]", help="The user's id.")] = None,
+    userid: Annotated[str | None, typer.Argument(metavar="USERID", help="The user's id.")] = None,
     all_users: Annotated[
         bool, typer.Option("--all-users", help="Every user of the application.")
     ] = False,

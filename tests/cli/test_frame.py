@@ -3,16 +3,36 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 
 import pytest
 
-from sigmgr.cli import frame, keygen, output
+from sigmgr.cli import frame, keygen, missing, output
 from sigmgr.model import errors
 from tests.cli.kit import process
 
 NAMES = [*frame.GROUPS, *frame.COMMANDS]
+
+
+def every_command() -> dict[str, object]:
+    """Each command by the words that call it."""
+    top, found = frame.LazyGroup(name="sigmgr"), {}
+    for name in NAMES:
+        command = top.get_command(None, name)
+        below = getattr(command, "commands", {})
+        found |= {f"{name} {one}": below[one] for one in below} or {name: command}
+    return found
+
+
+COMMANDS = every_command()
+REQUIRED = [
+    (words, one.name)
+    for words, command in COMMANDS.items()
+    for one in command.params
+    if one.required
+]
 
 
 def test_help_as_a_program_shows_every_command():
@@ -27,6 +47,81 @@ def test_every_command_has_help(shell, name):
     done = shell(name, "--help")
     assert (done.status, done.err) == (0, "")
     assert done.out.startswith(f"Usage: sigmgr {name} ")
+
+
+@pytest.mark.parametrize("words", ["", *frame.GROUPS, *COMMANDS])
+def test_help_is_whole_and_fits_80_columns(shell, monkeypatch, words):
+    monkeypatch.setenv("COLUMNS", "80")
+    done = shell(*words.split(), "--help")
+    assert (done.status, done.err) == (0, "")
+    assert max(map(len, done.out.splitlines())) <= 80
+    assert "``" not in done.out
+    # Where a list of commands is cut, three dots stand at the end.
+    lines = done.out.partition("Options:")[2].splitlines()
+    assert lines
+    assert not [line for line in lines if line.endswith("...")]
+
+
+def test_a_list_of_commands_says_the_first_sentence_of_each(shell, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    said = " ".join(shell("--help").out.split())
+    assert (
+        "simulate Drive the real flows, store and cache through months with seeded faults." in said
+    )
+    assert "revoke End all sigs of a user, or of all users, and close their streams." in said
+
+
+@pytest.mark.parametrize(
+    ("text", "first"),
+    [
+        ("Do it. And more.", "Do it."),
+        ("Do it\n    now\n\n    More.", "Do it now."),
+        ("Do it", "Do it."),
+        (None, "."),
+    ],
+)
+def test_a_first_sentence(text, first):
+    assert frame.first_sentence(text) == first
+
+
+@pytest.mark.parametrize(("words", "name"), REQUIRED, ids="-".join)
+def test_what_is_missing_is_told_with_its_purpose_and_an_example(
+    shell, monkeypatch, tmp_path, words, name
+):
+    """Every option and argument that any command needs."""
+    monkeypatch.chdir(tmp_path)
+    [wanted] = [one for one in COMMANDS[words].params if one.name == name]
+    done = shell(*words.split(), *all_but(COMMANDS[words], wanted))
+    assert (done.status, done.out) == (2, "")
+    text = " ".join(done.err.split())
+    called = wanted.opts[0] if is_option(wanted) else wanted.metavar
+    purpose = wanted.help.split(";")[0].rstrip(".")
+    assert text.startswith(f"error: {called} is missing: {purpose}")
+    _, _, advice = text.partition(" what to do: For example: ")
+    example = shlex.split(advice.split("; or see '")[0])
+    assert example[: 1 + len(words.split())] == ["sigmgr", *words.split()]
+    # The example is what the command takes.
+    kept = [one.opts[0] for one in COMMANDS[words].params if one.required and is_option(one)]
+    assert [word for word in example if word.startswith("--")] == kept
+    assert "is missing" not in shell(*example[1:]).err
+
+
+def is_option(parameter) -> bool:
+    return parameter.opts[0].startswith("-")
+
+
+def all_but(command, wanted) -> list[str]:
+    """What the command needs, up to the one that is missing where that is an argument."""
+    given = []
+    for one in command.params:
+        if one.required and is_option(one) and one is not wanted:
+            given += [one.opts[0], missing._value(one)]
+    for one in command.params:
+        if one is wanted and not is_option(one):
+            break
+        if one.required and not is_option(one):
+            given.append(missing._value(one))
+    return given
 
 
 @pytest.mark.parametrize("name", ["keygen", "sig"])
@@ -74,6 +169,48 @@ def test_a_value_that_an_option_does_not_take(shell, arguments, said):
     assert said in text
     assert "code: usage" in text
     assert "Value error" not in text
+
+
+def test_a_long_value_is_not_repeated(shell):
+    done = shell("token", "create", "--role", "x y " * 30)
+    assert (
+        done.status,
+        "a value of 120 characters is not one of" in " ".join(done.err.split()),
+    ) == (
+        2,
+        True,
+    )
+
+
+@pytest.mark.parametrize("kind", ["smt_", "t1.", "eJ"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["token", "create", "--role", "{}"],
+        ["token", "create", "--role={}"],
+        ["{}"],
+        ["key", "{}"],
+        ["app", "add", "5", "--policy", "{}"],
+        ["app", "add", "5", "--ttl", "{}"],
+        ["db", "downgrade", "{}"],
+        ["sig", "sign", "--format", "v2", "--sdkappid", "5", "--userid", "a", "--key", "{}"],
+        ["sig", "sign", "--format", "v2", "--sdkappid", "5", "--userid", "{}", "--key", "k"],
+        ["sig", "decode", "{}"],
+        ["key", "generate", "5", "--format", "v1", "--curve", "{}"],
+        ["reissue", "5", "alice", "--reason", "{}"],
+        ["issue", "5", "{}"],
+        ["app", "list", "--config", "{}"],
+        ["keygen", "--format", "v2", "--out", "no/such/{}"],
+    ],
+    ids=" ".join,
+)
+def test_a_credential_in_the_wrong_place_is_never_repeated(shell, words, kind):
+    secret = kind + "Ab3dEf9aXyZ1" * 4
+    done = shell(*(word.format(secret) for word in words))
+    assert done.status in {2, 3}
+    assert done.out == ""
+    for at in range(3, len(secret) - 10):
+        assert secret[at : at + 10] not in done.err
 
 
 def test_a_secret_on_a_mistyped_command_line_is_not_repeated(shell):

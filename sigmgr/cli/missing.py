@@ -1,0 +1,59 @@
+"""What to say of an option or an argument that a command needs and did not get.
+
+Its help text says what it is for, and an example of the whole command how it is given. So a
+parameter that is required has a help text and an example here; a test sees to both.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any
+
+#: What stands for a parameter in an example; of a choice it is the first.
+_EXAMPLES = {
+    "sdkappid": "1400000001",
+    "userid": "alice",
+    "key": "app.pem",
+    "file": "app.pem",
+    "out": "app.pem",
+    "key_id": "1",
+    "token_id": "1",
+    "sig": '"$SIG"',
+    "revision": "0001",
+}
+
+
+def told(parameter: Any, context: Any) -> tuple[str, str]:
+    """What is missing and what it is for; and an example of the whole command."""
+    chosen = _choices(parameter)
+    purpose = (parameter.help or "").rstrip(".").replace("; - is stdin", "")
+    among = f" One of {', '.join(chosen)}." if chosen else ""
+    return f"{_name(parameter)} is missing: {purpose}.{among}", f"For example: {example(context)}"
+
+
+def example(context: Any) -> str:
+    """The command with all that it needs."""
+    required = [one for one in context.command.params if one.required]
+    arguments = [_value(one) for one in required if not _is_option(one)]
+    options = [f"{one.opts[0]} {_value(one)}" for one in required if _is_option(one)]
+    return " ".join([context.command_path, *arguments, *options])
+
+
+def _is_option(parameter: Any) -> bool:
+    return str(parameter.opts[0]).startswith("-")
+
+
+def _name(parameter: Any) -> str:
+    return str(parameter.opts[0] if _is_option(parameter) else parameter.metavar)
+
+
+def _value(parameter: Any) -> str:
+    return next(iter(_choices(parameter)), None) or _EXAMPLES[parameter.name]
+
+
+def _choices(parameter: Any) -> list[str]:
+    """The words that it takes, where it takes a few only."""
+    kind = parameter.type_descriptor.annotation
+    if not (isinstance(kind, type) and issubclass(kind, StrEnum)):
+        return []
+    return [one.value for one in kind]
