@@ -75,6 +75,7 @@ class Gateway(Section):
     """Streams towards clients."""
 
     max_streams: Annotated[int, Field(ge=1)] = 50_000
+    max_per_user: Annotated[int, Field(ge=1, le=1000)] = 20
     heartbeat: Annotated[int, Field(ge=1, le=300)] = 20
     drain: Seconds = 2.0
 

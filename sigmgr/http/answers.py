@@ -1,4 +1,4 @@
-"""Shapes of answers that routes share: a sig, the stream's object, a user's facts."""
+"""Shapes of answers that routes share: a sig, a room key, a user's facts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from sigmgr.model import errors
 from sigmgr.model.holder import ALL_PRIVILEGES, Holder, Privilege, Room, privilege_names
 from sigmgr.model.sig import Current, Record
 from sigmgr.model.usersig import issued_in_future
-from sigmgr.push.message import current_json
 
 _encode = msgspec.json.Encoder().encode
 
@@ -76,13 +75,6 @@ def room_key(current: Current, room: Room, mask: int, ttl: int | None) -> dict[s
     if notes:
         said["note"] = " ".join(notes)
     return said
-
-
-def stream_sig(doors: Doors, current: Current) -> bytes:
-    """The stream's ``sig.current`` object, as the long poll answers it."""
-    sdkappid, userid, _, _ = current.holder
-    ticket = doors.tickets.issue(sdkappid, userid, current.issued_at, current.expires_at)
-    return current_json(current, ticket)
 
 
 def valid(fields: dict[str, Any], now: int) -> dict[str, Any]:

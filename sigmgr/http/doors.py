@@ -14,11 +14,10 @@ from starlette.types import ASGIApp
 
 from sigmgr.health import Health
 from sigmgr.http.auth import Auth
-from sigmgr.http.longpoll import Waiters
 from sigmgr.model.errors import SigmgrError
 from sigmgr.model.holder import Holder, Room
 from sigmgr.model.sig import Current, Reason, Record
-from sigmgr.model.ticket import Tickets
+from sigmgr.model.ticket import Ticket, Tickets
 from sigmgr.ports import Clock, Registry, Verified
 
 Find = Callable[[int, str], Awaitable[list[Record]]]
@@ -80,6 +79,22 @@ class Deliveries(Protocol):
     async def ack(self, user: Holder, ticket_issued_at: int, issued_at: int, now: int) -> None: ...
 
 
+class News(Protocol):
+    """``push.poll.News``."""
+
+    @property
+    def issued_at(self) -> int: ...
+
+    @property
+    def payload(self) -> bytes: ...
+
+
+class Polls(Protocol):
+    """``push.gateway.Gateway``, as far as requests go that wait for a sig."""
+
+    async def newer(self, ticket: Ticket, held: int, wait: int) -> News | None: ...
+
+
 class Verify(Protocol):
     """``flow.verify.Verify.sig``. Raises BadSig, NoSigningKey, StoreUnavailable."""
 
@@ -102,7 +117,8 @@ class Doors:
 
     ``roles`` says what this process serves: ``api`` the backends' routes and the documents,
     ``gateway`` the clients' routes; health is always served. ``near_ttl`` bounds in seconds
-    how long an answer is given again without a look; ``gateway`` answers ``GET /v1/stream``.
+    how long an answer is given again without a look; ``gateway`` answers ``GET /v1/stream``,
+    ``polls`` the long poll.
     """
 
     clock: Clock
@@ -115,11 +131,11 @@ class Doors:
     verify: Verify
     tickets: Tickets
     tokens: Auth
-    waiters: Waiters
     stream_url: str
     ready: Sequence[ReadyCheck] = ()
     roles: frozenset[str] = EVERY_ROLE
     gateway: ASGIApp | None = None
+    polls: Polls | None = None
     near: Near | None = None
     near_ttl: int = 30
     health: Health | None = None

@@ -91,6 +91,7 @@ _STATUS: dict[type[errors.SigmgrError], int] = {
     errors.DeniedError: 401,
     errors.NotFoundError: 404,
     errors.ConflictError: 409,
+    errors.LimitedError: 429,
     errors.RevokePause: 503,
     errors.UnavailableError: 503,
     errors.SetupError: 500,
@@ -137,7 +138,7 @@ def response(error: errors.SigmgrError, scope: Scope) -> Response:
     headers = {"cache-control": "no-store"}
     if status == 401:
         headers["www-authenticate"] = 'Bearer realm="sigmgr"'
-    if status == 503 or error.retry_after is not None:
+    if status in (429, 503) or error.retry_after is not None:
         headers["retry-after"] = str(error.retry_after or _DEFAULT_RETRY_AFTER)
     if status == 413:
         headers["connection"] = "close"

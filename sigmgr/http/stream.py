@@ -7,19 +7,17 @@ holds, and a wait ends with 304 where nothing newer came.
 from __future__ import annotations
 
 import re
-from contextlib import aclosing
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request, Response
 from pydantic import BeforeValidator
 from pydantic_core import PydanticCustomError
 
-from sigmgr.http import answers, shapes
+from sigmgr.http import shapes
 from sigmgr.http.backend import Handoff
 from sigmgr.http.documents import errors_of, secured, stream_answer
-from sigmgr.http.doors import Doors
+from sigmgr.http.doors import Doors, Polls
 from sigmgr.model import errors
-from sigmgr.model.sig import Current
 from sigmgr.model.ticket import Ticket
 
 MAX_WAIT = 60
@@ -55,7 +53,8 @@ def router(doors: Doors) -> APIRouter:
     routes = APIRouter(prefix="/v1/stream", tags=["client"])
     if doors.gateway is not None:
         _stream(routes, doors.gateway)
-    _current(routes, doors)
+    if doors.polls is not None:
+        _current(routes, doors.polls)
     _ack(routes, doors)
     return routes
 
@@ -71,7 +70,8 @@ def _stream(routes: APIRouter, gateway: Any) -> None:
         "",
         summary="The client's stream (SSE)",
         response_class=Response,
-        responses=stream_answer() | errors_of(*_TICKET_ERRORS),
+        responses=stream_answer()
+        | errors_of(*_TICKET_ERRORS, errors.TooManyStreams, errors.UnavailableError),
         openapi_extra=secured("ticket"),
     )
     async def stream() -> Response:
@@ -79,12 +79,18 @@ def _stream(routes: APIRouter, gateway: Any) -> None:
         return Handoff(gateway)
 
 
-def _current(routes: APIRouter, doors: Doors) -> None:
+def _current(routes: APIRouter, polls: Polls) -> None:
     @routes.get(
         "/current",
         summary="The current sig, or wait for a newer one",
         response_model=shapes.StreamSig,
-        responses=errors_of(*_TICKET_ERRORS, errors.RevokePause, errors.StoreUnavailable)
+        responses=errors_of(
+            *_TICKET_ERRORS,
+            errors.TooManyStreams,
+            errors.RevokePause,
+            errors.StoreUnavailable,
+            errors.UnavailableError,
+        )
         | {304: {"description": "The client holds the newest sig."}},
         openapi_extra=secured("ticket"),
     )
@@ -92,11 +98,10 @@ def _current(routes: APIRouter, doors: Doors) -> None:
         """The object of the stream's ``sig.current``, with ``ETag: "<issued_at>"``. With
         If-None-Match and ``wait`` the answer comes when there is a newer sig, or as 304
         after that many seconds. For places where no stream can be held open."""
-        newer = await _newer(doors, request.state.ticket, held_of(held), wait)
+        newer = await polls.newer(request.state.ticket, held_of(held), wait)
         if newer is None:
             return Response(status_code=304, headers=_headers(held_of(held)))
-        body = answers.stream_sig(doors, newer)
-        return Response(body, 200, _headers(newer.issued_at), "application/json")
+        return Response(newer.payload, 200, _headers(newer.issued_at), "application/json")
 
 
 def _ack(routes: APIRouter, doors: Doors) -> None:
@@ -113,28 +118,6 @@ def _ack(routes: APIRouter, doors: Doors) -> None:
         """Tells sigmgr that the sig has arrived; 204 once that is durable."""
         ticket: Ticket = request.state.ticket
         await doors.deliver.ack(ticket.user, ticket.issued_at, body.issued_at, doors.clock())
-
-
-async def _newer(doors: Doors, ticket: Ticket, held: int, wait: int) -> Current | None:
-    """The newest sig if it is newer than ``held``, after at most ``wait`` seconds."""
-    first = await _opened(doors, ticket)
-    if first.issued_at > held:
-        return first
-    async with aclosing(doors.waiters.looks(ticket.user, wait)) as looks:
-        async for _ in looks:
-            [found] = await doors.deliver.latest([ticket.user], doors.clock())
-            if found is None:
-                # Revoked or expired meanwhile: a full look, which refuses a revoked ticket.
-                found = await _opened(doors, ticket)
-            if found.issued_at > held:
-                return found
-    return None
-
-
-async def _opened(doors: Doors, ticket: Ticket) -> Current:
-    """The user's sig as for a stream that opens, its rooms left aside."""
-    state = await doors.deliver.opened(ticket.user, ticket.issued_at, doors.clock(), rooms=False)
-    return state[0]
 
 
 def _headers(issued_at: int) -> dict[str, str]:

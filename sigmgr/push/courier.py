@@ -57,8 +57,9 @@ class Courier(Roster):
         *,
         batch: int = 500,
         lookup_timeout: float = 10.0,
+        max_per_user: int = 20,
     ) -> None:
-        super().__init__(clock())
+        super().__init__(clock(), max_per_user)
         self.lookups = Lookups(states, clock, self, batch=batch, timeout=lookup_timeout)
         self._tickets = tickets
         self._clock = clock
@@ -172,8 +173,8 @@ class Courier(Roster):
         ticket = self._tickets.issue(
             user.sdkappid, user.userid, current.issued_at, current.expires_at
         )
-        payload = message.sig_json(message.RENEWED, current, ticket)
-        return stream.frame(message.RENEWED, payload, current.issued_at)
+        payload = message.sig_json(stream.news, current, ticket)
+        return stream.frame(stream.news, payload, current.issued_at)
 
     def _resent(
         self, stream: Stream, current: Current, now: int, *, done: bool, rescued: bool

@@ -28,10 +28,13 @@ from sigmgr.model.event import Event
 from sigmgr.model.holder import Holder
 from sigmgr.model.policy import Policy
 from sigmgr.model.revocation import Revocation
+from sigmgr.model.sig import Current
 from sigmgr.model.ticket import Ticket, Tickets
 from sigmgr.ports import Clock, Draw, States, Values
+from sigmgr.push import message
 from sigmgr.push.hub import Hub
 from sigmgr.push.lookup import trouble
+from sigmgr.push.poll import News, Poll
 from sigmgr.push.problem import Header, problem
 from sigmgr.push.roster import Counters
 from sigmgr.push.stream import Phase, Send, Stream
@@ -48,8 +51,12 @@ _HEADERS: list[Header] = [
     (b"content-type", b"text/event-stream"),
     (b"cache-control", b"no-store"),
     (b"x-accel-buffering", b"no"),
+    (b"connection", b"close"),  # who was sent away holds no connection either
 ]
 _SLICE = 0.1
+#: Seconds, and up to twice as many, after which a stream comes back that went because its user
+#: had opened too many: soon enough for who needs it, and no merry-go-round of the same few.
+CROWDED_FOR = 60
 
 
 class Gateway:
@@ -116,6 +123,8 @@ class Gateway:
         except asyncio.CancelledError:
             if stream is None or not stream.cut_off:
                 raise
+            if stream.refusal is not None:
+                await self._refuse(stream.refusal, send)
         except Exception as error:
             if stream is not None and stream.phase is not Phase.OPENING:
                 raise
@@ -127,11 +136,6 @@ class Gateway:
     def _admit(self, scope: Scope, send: Send) -> tuple[Stream, int]:
         """Authorise and register; answers the stream and when its ticket's sig was issued."""
         self._refuse_if_draining()
-        if self.counters.open >= self._max_streams:
-            retry_after = 1 + int(self._draw() * self._reconnect_within)
-            raise errors.UnavailableError(
-                "this gateway holds as many streams as it may", retry_after=retry_after
-            )
         bearer, claim = _read_headers(scope["headers"])
         now = self._clock()
         ticket = scope.get(TICKET_KEY)
@@ -141,8 +145,20 @@ class Gateway:
             ticket = self._tickets.open(bearer, now)
         # Nobody holds a sig from the future; believing it would silence the stream for good.
         claim = claim if claim <= now else 0
+        self._make_room(ticket.user)
         stream = self.hub.enter(ticket.user, send, asyncio.current_task(), claim)
         return stream, ticket.issued_at
+
+    def _make_room(self, user: Holder) -> None:
+        """Raises UnavailableError where this process holds as much as it may."""
+        oldest = self.hub.one_too_many(user)
+        if oldest is not None:
+            self.hub.send_away(oldest, CROWDED_FOR + int(self._draw() * CROWDED_FOR))
+        if self.counters.open >= self._max_streams:
+            retry_after = 1 + int(self._draw() * self._reconnect_within)
+            raise errors.UnavailableError(
+                "this gateway holds as many streams as it may", retry_after=retry_after
+            )
 
     async def _open(self, stream: Stream, ticket_issued_at: int) -> None:
         """Ask for the state and write it. Draining may begin while we wait."""
@@ -169,6 +185,58 @@ class Gateway:
         status, headers, body = problem(error)
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
+
+    # -- the long poll ---------------------------------------------------------------------
+
+    async def newer(self, ticket: Ticket, held: int, wait: int) -> News | None:
+        """The user's sig if it is newer than ``held``, or as soon as there is such a one; None
+        after ``wait`` seconds, and when this process drains.
+
+        A wait takes a place among the streams. Raises what opening a stream raises, and
+        TooManyStreams where the user's newer ones take its place.
+        """
+        if not wait or self._draining:
+            return await self._state(ticket, held)
+        self._make_room(ticket.user)
+        poll = Poll(ticket.user, held)
+        self.hub.join(poll)
+        try:
+            [current] = await self._asked(ticket)
+            if current.issued_at > held:
+                return self._told(current)
+            if not poll.answer.done():
+                self._begin(poll, current)
+            async with asyncio.timeout(wait):
+                return await poll.answer or await self._ended(ticket, held)
+        except TimeoutError:
+            return None
+        finally:
+            self.hub.leave(poll)
+
+    def _begin(self, poll: Poll, current: Current) -> None:
+        """Let it wait; draining may have begun while its state was asked for."""
+        self.hub.wait(poll, current)
+        if self._draining:
+            self.hub.cut(poll)
+
+    async def _ended(self, ticket: Ticket, held: int) -> News | None:
+        """What to say where the wait is over without news: it may be for a revocation."""
+        return None if self._draining else await self._state(ticket, held)
+
+    async def _state(self, ticket: Ticket, held: int) -> News | None:
+        [current] = await self._asked(ticket)
+        return self._told(current) if current.issued_at > held else None
+
+    async def _asked(self, ticket: Ticket) -> list[Current]:
+        now = self._clock()
+        return await self._states.opened(ticket.user, ticket.issued_at, now, rooms=False)
+
+    def _told(self, current: Current) -> News:
+        user = current.holder
+        ticket = self._tickets.issue(
+            user.sdkappid, user.userid, current.issued_at, current.expires_at
+        )
+        return News(current.issued_at, message.current_json(current, ticket))
 
     # -- its life ------------------------------------------------------------------------
 

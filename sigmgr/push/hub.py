@@ -36,6 +36,7 @@ from sigmgr.ports import Clock, Draw, States, Values
 from sigmgr.push import message
 from sigmgr.push.courier import ADMIN, USER, Courier, Letter
 from sigmgr.push.lookup import log
+from sigmgr.push.poll import Poll
 from sigmgr.push.stream import LOOK_MAX, NEVER, OPEN, Held, Phase, Stream
 
 #: How long a room key that has expired is still looked for, in seconds.
@@ -58,7 +59,8 @@ class Hub(Courier):
     ``values`` reads the sigs that come with events. ``shards``: of how many; ``heartbeat``:
     seconds between comments on a quiet stream; ``wide``: streams concerned within a second
     from which a wave is spread; ``patience``: seconds after which a client that takes nothing
-    is cut off; ``batch`` and ``lookup_timeout``: of the lookups; ``stands``: whether a sig of
+    is cut off; ``batch`` and ``lookup_timeout``: of the lookups; ``max_per_user``: streams
+    and polls of one user in this process; ``stands``: whether a sig of
     that second may be pushed, for all that this process knows of revocations.
     """
 
@@ -77,10 +79,18 @@ class Hub(Courier):
         patience: int = 60,
         batch: int = 500,
         lookup_timeout: float = 10.0,
+        max_per_user: int = 20,
         stands: Callable[[Holder, int], bool] = lambda holder, issued_at: True,
     ) -> None:
         super().__init__(
-            states, tickets, clock, draw, policy_of, batch=batch, lookup_timeout=lookup_timeout
+            states,
+            tickets,
+            clock,
+            draw,
+            policy_of,
+            batch=batch,
+            lookup_timeout=lookup_timeout,
+            max_per_user=max_per_user,
         )
         self._values = values
         self._shards = shards
@@ -118,6 +128,13 @@ class Hub(Courier):
             frames.append(stream.frame(message.ROOM_RENEWED, message.room_json(room, ticket)))
         self.counters.sent_total += len(frames) - 1
         return frames
+
+    def wait(self, poll: Poll, current: Current) -> None:
+        """From here on the poll waits for what is newer than this. Raises TicketRevoked."""
+        if current.issued_at <= poll.revoked:
+            raise errors.TicketRevoked
+        poll.took(current)
+        self.live(poll)
 
     def live(self, stream: Stream) -> None:
         """The first frames are out: from here on the hub may write."""

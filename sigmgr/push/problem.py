@@ -22,6 +22,7 @@ _STATUS: tuple[tuple[type[errors.SigmgrError], HTTPStatus], ...] = (
     (errors.DeniedError, HTTPStatus.UNAUTHORIZED),
     (errors.NotFoundError, HTTPStatus.NOT_FOUND),
     (errors.ConflictError, HTTPStatus.CONFLICT),
+    (errors.LimitedError, HTTPStatus.TOO_MANY_REQUESTS),
     (errors.RevokePause, HTTPStatus.SERVICE_UNAVAILABLE),
     (errors.UnavailableError, HTTPStatus.SERVICE_UNAVAILABLE),
 )

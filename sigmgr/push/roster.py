@@ -16,6 +16,7 @@ import asyncio
 from collections.abc import Iterator
 from typing import Any
 
+from sigmgr.model import errors
 from sigmgr.model.holder import Holder
 from sigmgr.push import message
 from sigmgr.push.lookup import log
@@ -25,11 +26,13 @@ from sigmgr.push.wheel import Wheel
 
 class Counters:
     """What the gateway counts. ``open`` and ``behind`` go up and down, the rest only up;
-    ``expired_online`` is the number held at zero: sigs that ran out in a connected client."""
+    ``expired_online`` is the number held at zero: sigs that ran out in a connected client;
+    ``crowded``: streams and polls that went because their user opened too many."""
 
     __slots__ = (
         "acked",
         "behind",
+        "crowded",
         "dropped",
         "expired_online",
         "open",
@@ -40,14 +43,16 @@ class Counters:
 
     def __init__(self) -> None:
         self.open = self.opened_total = self.sent_total = self.resent_total = 0
-        self.behind = self.dropped = self.acked = self.expired_online = 0
+        self.behind = self.dropped = self.acked = self.expired_online = self.crowded = 0
 
 
 class Roster:
-    """The open streams by user; a user may have several devices."""
+    """The open streams by user, polls among them; a user may have several devices, and up to
+    ``max_per_user`` streams in this process."""
 
-    def __init__(self, now: int) -> None:
+    def __init__(self, now: int, max_per_user: int) -> None:
         self.counters = Counters()
+        self._max_per_user = max_per_user
         self.wheel: Wheel[Stream] = Wheel(now)
         self._streams: dict[Holder, tuple[Stream, ...]] = {}
 
@@ -58,9 +63,33 @@ class Roster:
         comes meanwhile is remembered. ``claim`` is the issued_at its client says it holds."""
         stream = Stream(user, send, task)
         stream.acked = claim
-        self._streams[user] = (*self.of(user), stream)
-        self.counters.open += 1
+        self.join(stream)
         return stream
+
+    def join(self, stream: Stream) -> None:
+        """As :meth:`enter`, for one that is there."""
+        self._streams[stream.holder] = (*self.of(stream.holder), stream)
+        self.counters.open += 1
+
+    def one_too_many(self, user: Holder) -> Stream | None:
+        """Who goes so that one more of this user's fits: the oldest that is open, for the newest
+        is the one somebody looks at; only where none is open yet, the oldest that opens."""
+        there = self.of(user)
+        if len(there) >= 2 * self._max_per_user:
+            self.cut(there[0])  # these take no last words
+        staying = [stream for stream in there if stream.phase <= Phase.OPEN]
+        if len(staying) < self._max_per_user:
+            return None
+        return next((stream for stream in staying if stream.phase is Phase.OPEN), staying[0])
+
+    def send_away(self, stream: Stream, reconnect_after: int) -> None:
+        """Its user has opened too many."""
+        self.counters.crowded += 1
+        if stream.phase is Phase.OPEN and stream.takes_bye:
+            self.bye(stream, "too-many", reconnect_after)
+        else:
+            stream.turn_away(errors.TooManyStreams(retry_after=reconnect_after))
+            self.leave(stream)
 
     def leave(self, stream: Stream) -> None:
         """Forget the stream. May be called twice."""

@@ -20,6 +20,7 @@ from collections.abc import Awaitable, Callable
 from enum import IntEnum
 from typing import Any, Protocol
 
+from sigmgr.model import errors
 from sigmgr.model.holder import Holder
 from sigmgr.model.policy import Spans
 from sigmgr.model.sig import Current
@@ -134,7 +135,12 @@ class Stream(Held):
     """An open stream; as a :class:`Held` it stands for the user's own sig.
 
     A WebSocket stream differs in :meth:`frame`, :meth:`beat` and :meth:`envelope` only.
+    ``news`` is the type of the message that brings a newer sig; ``takes_bye``: its client
+    can be told that the stream ends.
     """
+
+    news = message.RENEWED
+    takes_bye = True
 
     __slots__ = (
         "beat_at",
@@ -144,6 +150,7 @@ class Stream(Held):
         "ending",
         "owes",
         "phase",
+        "refusal",
         "resend_at",
         "revoked",
         "rooms",
@@ -169,6 +176,7 @@ class Stream(Held):
         self.revoked = 0
         self.due = 0
         self.ending: bytes | None = None
+        self.refusal: errors.SigmgrError | None = None
 
     @property
     def cut_off(self) -> bool:
@@ -255,3 +263,9 @@ class Stream(Held):
         task, self.task = self.task, None
         if task is not None:
             task.cancel()
+
+    def turn_away(self, error: errors.SigmgrError) -> None:
+        """Give up an opening; its handler says why, if nothing was said yet."""
+        if self.phase is Phase.OPENING:
+            self.refusal = error
+        self.cut()

@@ -8,7 +8,6 @@ from sigmgr.cache.near import NearCache
 from sigmgr.health import Health
 from sigmgr.http import auth
 from sigmgr.http.doors import Doors, ReadyCheck
-from sigmgr.http.longpoll import Waiters
 from sigmgr.model import errors
 from sigmgr.model.ticket import Tickets
 from sigmgr.push.gateway import Gateway
@@ -21,7 +20,6 @@ def doors_of(
     roles: frozenset[str],
     *,
     tickets: Tickets,
-    waiters: Waiters,
     near: NearCache[bytes] | None,
     gateway: Gateway | None,
     health: Health,
@@ -45,11 +43,11 @@ def doors_of(
             time.monotonic,
             grace=base.settings.revocation.grace,
         ),
-        waiters=waiters,
         stream_url=http.stream_url,
         ready=_ready(desk),
         roles=roles,
         gateway=gateway,
+        polls=gateway,
         near=near,
         near_ttl=http.near_ttl,
         health=health,

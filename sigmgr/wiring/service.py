@@ -13,7 +13,6 @@ from sigmgr.cache.near import NearCache
 from sigmgr.health import Health
 from sigmgr.http.app import create_app
 from sigmgr.http.doors import API, GATEWAY, WORKER, Doors
-from sigmgr.http.longpoll import Waiters
 from sigmgr.http.protocol import Connections
 from sigmgr.http.server import bind_unless, bracketed, serve
 from sigmgr.model import errors
@@ -41,7 +40,6 @@ class Service:
     doors: Doors
     ticker: Ticker
     gateway: Gateway | None
-    waiters: Waiters
     channels: ShardChannels
     connections: Connections
 
@@ -81,7 +79,6 @@ class Service:
             await asyncio.gather(*background, return_exceptions=True)
 
     async def _drain(self) -> None:
-        self.waiters.close()
         if self.gateway is not None:
             settings = self.desk.base.settings
             seconds = min(settings.gateway.drain, _DRAIN_SHARE * settings.http.graceful)
@@ -97,11 +94,10 @@ async def open_service(settings: Settings, roles: frozenset[str]) -> AsyncIterat
         near = _near(settings) if API in roles else None
         health = Health(time.monotonic)
         tickets = Tickets(desk.base.master.derive("tickets"))
-        waiters = Waiters(time.monotonic)
         room = room_for(settings)
         gateway = _gateway(desk, tickets, room.streams) if GATEWAY in roles else None
         channels = _channels(desk, near)
-        for listener in (near, gateway, waiters if GATEWAY in roles else None):
+        for listener in (near, gateway):
             if listener is not None:
                 channels.add(listener)
                 desk.base.revocations.add(listener)
@@ -112,7 +108,6 @@ async def open_service(settings: Settings, roles: frozenset[str]) -> AsyncIterat
             desk,
             roles,
             tickets=tickets,
-            waiters=waiters,
             near=near,
             gateway=gateway,
             health=health,
@@ -125,7 +120,6 @@ async def open_service(settings: Settings, roles: frozenset[str]) -> AsyncIterat
             doors=doors,
             ticker=ticker,
             gateway=gateway,
-            waiters=waiters,
             channels=channels,
             connections=Connections(room.limits),
         )
@@ -165,6 +159,7 @@ def _gateway(desk: Desk, tickets: Tickets, max_streams: int) -> Gateway:
         desk.policy_of,
         values=desk.values,
         max_streams=max_streams,
+        max_per_user=settings.gateway.max_per_user,
         heartbeat=settings.gateway.heartbeat,
         shards=settings.redis.shards,
         stands=desk.base.revocations.stands,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from types import SimpleNamespace
@@ -12,13 +11,16 @@ from typing import Any, NamedTuple
 from sigmgr.flow.revoke import Revoked
 from sigmgr.http.auth import Auth, new_token
 from sigmgr.http.doors import Doors
-from sigmgr.http.longpoll import Waiters
+from sigmgr.keys.cached import CachedValues
+from sigmgr.keys.sealing import MasterKey
 from sigmgr.model import errors
 from sigmgr.model.app import App, Token
 from sigmgr.model.holder import Holder, Room
 from sigmgr.model.policy import Policy, check_ttl
 from sigmgr.model.sig import Current, Reason, Record
 from sigmgr.model.ticket import Tickets
+from sigmgr.model.wire import Layout
+from sigmgr.push.gateway import Gateway
 from sigmgr.testing import ManualClock
 
 NOW = 1_900_000_000
@@ -26,6 +28,7 @@ APP = 1400000000
 OTHER_APP = 1400000001
 UNKNOWN_APP = 1499999999
 LIFE = 7_776_000
+PER_USER = 20
 SECRET_SIG = "eJwSECRETSIG"
 
 
@@ -150,6 +153,9 @@ class Flows:
         found = [self.records.get(holder) for holder in holders]
         return [self.current_of(r) if r is not None and r.alive(now) else None for r in found]
 
+    async def seen(self, users, now):
+        self._enter("seen", list(users))
+
     async def ack(self, user, ticket_issued_at, issued_at, now):
         self._enter("ack", (user, issued_at))
         record = self.records.get(user)
@@ -210,7 +216,7 @@ class House:
         self.near = Near()
         self.tickets = Tickets(b"t" * 32)
         self.auth = Auth(self._lookup, self.KEY, lambda: self.seconds)
-        self.waiters = Waiters(time.monotonic, relook=0.2)
+        self.polls = Gateway.__new__(Gateway)
         self.reset()
         self.doors = Doors(
             clock=self.clock,
@@ -223,7 +229,7 @@ class House:
             verify=self.flows.verify,
             tickets=self.tickets,
             tokens=self.auth,
-            waiters=self.waiters,
+            polls=self.polls,
             stream_url="https://sigmgr.example/v1/stream",
             near=self.near,
         )
@@ -239,7 +245,15 @@ class House:
         self.flows.__init__(self.registry)
         self.near.__init__()
         self.auth.__init__(self._lookup, self.KEY, lambda: self.seconds)
-        self.waiters.__init__(time.monotonic, relook=0.2)
+        self.polls.__init__(
+            self.flows,
+            self.tickets,
+            self.clock,
+            lambda: 0.5,
+            lambda _: Policy(),
+            values=CachedValues(MasterKey(self.KEY).derive, Layout()),
+            max_per_user=PER_USER,
+        )
         self.backend = self.token("backend", APP)
         self.anywhere = self.token("backend", 0)
         self.ops = self.token("ops", 0)

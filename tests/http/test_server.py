@@ -16,6 +16,7 @@ from sigmgr.http import server as http_server
 from sigmgr.http.app import create_app
 from sigmgr.http.server import bind, bind_unless, serve
 from sigmgr.model import errors
+from sigmgr.model.event import Event
 from sigmgr.model.holder import Holder
 from tests.http.scripted import APP, NOW, House
 
@@ -271,7 +272,7 @@ async def test_no_new_connections_while_draining_and_requests_in_flight_are_answ
             refused.append(True)
         else:
             await closed(writer)
-        house.waiters.close()
+        await house.polls.drain(0.1)
 
     server = Running(create_app(house.doors), drain=drain)
     async with server:
@@ -280,7 +281,7 @@ async def test_no_new_connections_while_draining_and_requests_in_flight_are_answ
         asked = asyncio.create_task(
             ask(reader, writer, "/v1/stream/current?wait=30", house.ticket(), held)
         )
-        while not len(house.waiters):
+        while not house.polls.counters.opened_total:
             await asyncio.sleep(0.01)
     head, _ = await asked
     assert head.startswith("http/1.1 304")
@@ -300,10 +301,12 @@ async def test_a_long_poll_over_http(house, app):
                 headers={**ticket, "If-None-Match": first.headers["etag"]},
             )
         )
-        while not len(house.waiters):
+        while not house.polls.counters.opened_total:
             await asyncio.sleep(0.01)
-        house.flows.make(Holder(APP, "alice"), NOW, "Forced")
-        house.waiters.missed(0)
+        record = house.flows.make(Holder(APP, "alice"), NOW, "Forced")
+        told = Event("sig.renewed", record.holder, NOW + 1, record.expires_at, "Forced", NOW)
+        house.polls.heard(0, [told])
+        await house.polls.settle()
         assert (await waiting).json()["issued_at"] == NOW + 1
         acked = await client.post("/v1/stream/ack", headers=ticket, json={"issued_at": NOW + 1})
         assert acked.status_code == 204

@@ -11,7 +11,7 @@ from sigmgr.http.app import create_app
 from sigmgr.model.event import Event
 from sigmgr.model.holder import Holder
 from sigmgr.model.ticket import Tickets
-from tests.http.scripted import APP, LIFE, NOW, call, problem
+from tests.http.scripted import APP, LIFE, NOW, PER_USER, call, problem
 
 ALICE = Holder(APP, "alice")
 CURRENT = "/v1/stream/current"
@@ -54,6 +54,14 @@ async def test_an_etag_that_is_not_ours_or_older_gets_the_sig(house, app, etag):
     assert answer.status == 200
 
 
+@pytest.fixture
+async def polls(house):
+    """The gateway behind the polls, at work."""
+    house.polls.start()
+    yield house.polls
+    await house.polls.aclose()
+
+
 def waiting(house, app, wait=30, **kw):
     held = {"if-none-match": f'"{NOW}"'}
     return asyncio.create_task(
@@ -61,70 +69,92 @@ def waiting(house, app, wait=30, **kw):
     )
 
 
-async def settled(house):
-    while not len(house.waiters):
+async def settled(house, number=1):
+    while house.polls.counters.opened_total < number:
         await asyncio.sleep(0.001)
 
 
-async def test_a_wait_ends_with_the_newer_sig_as_soon_as_it_is_heard_of(house, app):
+async def test_a_wait_ends_with_the_newer_sig_as_soon_as_it_is_heard_of(house, app, polls):
     task = waiting(house, app)
     await settled(house)
-    house.waiters.heard(3, [renewed(house, Holder(APP, "bob"))])
+    polls.heard(3, [renewed(house, Holder(APP, "bob"))])
     await asyncio.sleep(0.01)
     assert not task.done()
-    house.waiters.heard(3, [renewed(house)])
+    polls.heard(3, [renewed(house)])
     answer = await asyncio.wait_for(task, 0.15)
-    assert answer.json["issued_at"] == NOW + 1
-    assert len(house.waiters) == 0
+    assert (answer.json["issued_at"], answer.json["type"]) == (NOW + 1, "sig.current")
+    assert answer.headers["etag"] == f'"{NOW + 1}"'
+    assert house.tickets.open(answer.json["ticket"], NOW).issued_at == NOW + 1
+    assert polls.counters.open == 0
 
 
-async def test_a_lost_wake_costs_a_moment_only(house, app):
+async def test_a_lost_wake_costs_a_moment_where_the_sig_is_due(house, app, polls):
+    house.clock.advance(LIFE * 2 // 3)
     task = waiting(house, app)
     await settled(house)
     renewed(house)
+    # A second in the house is one of the clock's.
+    for _ in range(LIFE // 100):
+        if task.done():
+            break
+        polls.tick(house.clock.advance(1))
+        await asyncio.sleep(0)
     assert (await asyncio.wait_for(task, 3)).status == 200
 
 
-async def test_missed_events_make_everybody_look(house, app):
+async def test_missed_events_make_everybody_look(house, app, polls):
     task = waiting(house, app)
     await settled(house)
     renewed(house)
-    house.waiters.missed(0)
+    for shard in range(64):
+        polls.missed(shard)
+    polls.tick(house.clock.advance(1))
+    polls.tick(house.clock.advance(1))
     assert (await asyncio.wait_for(task, 0.15)).status == 200
 
 
-async def test_a_revocation_ends_the_wait_with_a_refusal(house, app):
+async def test_a_revocation_ends_the_wait_with_a_refusal(house, app, polls):
     task = waiting(house, app)
     await settled(house)
     await house.flows.user(APP, "alice", NOW)
-    house.waiters.heard(0, [Event("sig.revoked", ALICE, NOW, NOW, "Revoked", NOW)])
+    polls.heard(0, [Event("sig.revoked", ALICE, NOW, NOW, "Revoked", NOW)])
     problem(await asyncio.wait_for(task, 1), 401, "ticket-revoked")
 
 
-async def test_a_wait_ends_with_304_when_its_time_is_over(house, app):
+async def test_a_wait_ends_with_304_when_its_time_is_over(house, app, polls):
     answer = await asyncio.wait_for(waiting(house, app, wait=1), 3)
     assert answer.status == 304
-    assert len(house.waiters) == 0
+    assert polls.counters.open == 0
 
 
-async def test_closing_ends_all_waits_and_new_ones_at_once(house, app):
+async def test_draining_ends_all_waits_and_new_ones_at_once(house, app, polls):
     tasks = [waiting(house, app) for _ in range(5)]
-    await settled(house)
-    await asyncio.sleep(0.01)
-    house.waiters.close()
+    await settled(house, 5)
+    await polls.drain(0.01)
     answers = await asyncio.wait_for(asyncio.gather(*tasks), 0.15)
     assert {answer.status for answer in answers} == {304}
     assert (await asyncio.wait_for(waiting(house, app), 0.15)).status == 304
-    assert len(house.waiters) == 0
+    assert polls.counters.open == 0
 
 
-async def test_a_client_that_leaves_is_forgotten(house, app):
+async def test_a_client_that_leaves_is_forgotten(house, app, polls):
     task = waiting(house, app)
     await settled(house)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert len(house.waiters) == 0
+    assert polls.counters.open == 0
+
+
+async def test_the_oldest_of_too_many_waits_is_told_so(house, app, polls):
+    tasks = [waiting(house, app) for _ in range(PER_USER)]
+    await settled(house, PER_USER)
+    tasks.append(waiting(house, app))
+    answer = await asyncio.wait_for(tasks[0], 1)
+    problem(answer, 429, "too-many-streams")
+    assert int(answer.headers["retry-after"]) >= 60
+    await polls.drain(0.01)
+    assert {a.status for a in await asyncio.gather(*tasks[1:])} == {304}
 
 
 @pytest.mark.parametrize("wait", ["61", "-1", "x", "1.5"])

@@ -13,6 +13,9 @@ SigmgrError                     code, text, advice, retryable
 │   ├── AppUnknown, HolderUnknown, KeyUnknown, TokenNotFound, RouteUnknown
 ├── ConflictError
 │   ├── AlreadyReplaced, AppExists, KeyExists, KeyStateConflict
+│   └── MaxHolders, MaxRooms
+├── LimitedError                who asks has taken one's share; wait ``retry_after`` seconds
+│   ├── TooManyStreams, TooManyWrong, TooManyNewHolders
 ├── RevokePause                 a user was just revoked; wait ``retry_after`` seconds
 ├── UnavailableError            a part is missing now; retry later
 │   ├── NoSigningKey, KeyChanged, SigningFailed, AskedTooOften, ClockApart,
@@ -59,6 +62,12 @@ from sigmgr.model.errors.input import (
     OddKey,
     SigReason,
 )
+from sigmgr.model.errors.limited import (
+    LimitedError,
+    TooManyNewHolders,
+    TooManyStreams,
+    TooManyWrong,
+)
 from sigmgr.model.errors.setup import (
     AddressInUse,
     BadSettings,
@@ -76,6 +85,8 @@ from sigmgr.model.errors.state import (
     KeyExists,
     KeyStateConflict,
     KeyUnknown,
+    MaxHolders,
+    MaxRooms,
     NotFoundError,
     RevokePause,
     RouteUnknown,
@@ -125,7 +136,10 @@ __all__ = [
     "KeyExists",
     "KeyStateConflict",
     "KeyUnknown",
+    "LimitedError",
     "MasterKeyMissing",
+    "MaxHolders",
+    "MaxRooms",
     "NoSigningKey",
     "NotFoundError",
     "NotMigrated",
@@ -146,6 +160,9 @@ __all__ = [
     "TokenMissing",
     "TokenNotFound",
     "TokenUnknown",
+    "TooManyNewHolders",
+    "TooManyStreams",
+    "TooManyWrong",
     "UnavailableError",
     "WrongMasterKey",
 ]

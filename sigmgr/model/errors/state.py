@@ -82,6 +82,20 @@ class KeyStateConflict(ConflictError):
     advice = "See 'sigmgr key list SDKAPPID' for the states; they go prepared, active, old."
 
 
+class MaxHolders(ConflictError):
+    """The app has as many holders as its policy allows."""
+
+    code = "max-holders"
+    advice = "Raise max_holders with 'sigmgr app set', or look who makes so many users."
+
+
+class MaxRooms(ConflictError):
+    """The user has as many live room keys as the app's policy allows."""
+
+    code = "max-rooms"
+    advice = "Ask for keys of rooms that the user enters; see Retry-After and max_rooms."
+
+
 class RevokePause(SigmgrError):
     """The user's sigs were revoked a moment ago; the next one must carry a later second."""
 
