@@ -169,10 +169,12 @@ class Store(Protocol):
 
 class Look(NamedTuple):
     """What one look into SQL saw. ``second``: the database's clock, Unix seconds with a
-    fraction. ``keys``: a number that changes when any key changes its state."""
+    fraction. ``keys``, ``tokens``: numbers that change when any key changes its state, or any
+    API token is made or revoked."""
 
     second: float
     keys: int
+    tokens: int
     revocations: list[Revocation]
 
 

@@ -38,8 +38,9 @@ PART: Final = "revocations"
 
 class Look:
     """``answered`` is told the database's second in the moment it comes, and how long that
-    took; ``heard`` the same second when all is learned; ``keys_changed`` is called when the
-    state of any key has changed and the new states are loaded."""
+    took; ``tokens`` when the look began and whether any API token changed since the one
+    before; ``heard`` the second once more when all is learned; ``keys_changed`` is called when
+    the state of any key has changed and the new states are loaded."""
 
     def __init__(
         self,
@@ -49,6 +50,7 @@ class Look:
         signer: Signer,
         monotonic: Callable[[], float],
         answered: Callable[[float, float], None] = lambda second, took: None,
+        tokens: Callable[[float, bool], None] = lambda began, changed: None,
         heard: Sequence[Callable[[float], None]] = (),
         keys_changed: Sequence[Callable[[], None]] = (),
         health: Health | None = None,
@@ -58,10 +60,12 @@ class Look:
         self._signer = signer
         self._monotonic = monotonic
         self._answered = answered
+        self._tell_tokens = tokens
         self._heard = heard
         self._keys_changed = keys_changed
         self._health = health
         self._keys: int | None = None
+        self._tokens: int | None = None
         self._since: int | None = None
 
     async def load(self, now: int) -> int:
@@ -74,6 +78,7 @@ class Look:
             self._revocations.learn(page)
             count, after = count + len(page), page[-1]
         self._keys, self._since = look.keys, int(look.second) - LOOK_BACK
+        self._see_tokens(look.tokens, started)
         self._revocations.looked(started)
         self._tell_second(look.second)
         log.info("revocations that still matter were loaded", action="loaded", count=count)
@@ -97,6 +102,7 @@ class Look:
         self._revocations.learn(look.revocations)
         if look.keys != self._keys:
             await self._load_keys(look.keys)
+        self._see_tokens(look.tokens, started)
         self._since = int(look.second) - LOOK_BACK
         self._revocations.looked(started)
         self._revocations.forget(now)
@@ -117,6 +123,10 @@ class Look:
         self._keys = mark
         for changed in self._keys_changed:
             changed()
+
+    def _see_tokens(self, mark: int, began: float) -> None:
+        changed, self._tokens = mark != self._tokens, mark
+        self._tell_tokens(began, changed)
 
     def _tell_second(self, second: float) -> None:
         for heard in self._heard:

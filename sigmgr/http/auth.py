@@ -4,8 +4,10 @@ Rules:
 1. A token is ``smt_`` and 32 random bytes in base64url. Only a keyed digest of it is
    stored, so neither a stolen database nor a log line opens anything.
 2. The hot path is one HMAC and one dict lookup: what the store said is believed for
-   ``keep`` seconds, so a revoked token works that much longer at most. Shortly before that
-   time is over the token is looked up again, behind the requests that it opens.
+   ``keep`` seconds, so a revoked token works that much longer at most. Each second the look
+   says whether any token was made or revoked (:meth:`Auth.heard`): if none was, all that is
+   known holds as of then. Where no look comes, a token in use is looked up again shortly
+   before its time is over, behind the requests that it opens.
 3. A lookup is shared by all who wait for it. Where it fails or takes longer than ``patience``
    seconds, tokens that the store knew within the last ``grace`` seconds go on working at
    once, and one lookup a second sees whether it is back: gets are answered from caches then,
@@ -114,6 +116,20 @@ class Auth:
         self._turn = asyncio.Semaphore(_AT_ONCE)
         self._failing = False
         self._tried_at = float("-inf")
+        self._same_at = float("-inf")
+        self._changed_at = float("-inf")
+
+    def heard(self, began: float, changed: bool) -> None:
+        """A look that began then saw all tokens as the look before it did, or not. What was
+        found before a change is forgotten, and so is what a lookup brings that is older."""
+        if changed:
+            self._known.clear()
+            self._changed_at = began
+        self._same_at = began
+
+    def _age(self, known: _Known, now: float) -> float:
+        """Seconds since this was so."""
+        return now - max(known.at, self._same_at)
 
     def peek(self, text: str | None) -> Token | None:
         """The token if it needs no wait; never waits, never raises."""
@@ -124,7 +140,7 @@ class Auth:
         if known is None:
             return None
         now = self._monotonic()
-        age = now - known.at
+        age = self._age(known, now)
         if age > _AHEAD * self._keep:
             if age > (self._grace if self._failing else self._keep):
                 return None
@@ -151,7 +167,7 @@ class Auth:
         if now - self._unknown.get(digest, -self._keep - 1) <= self._keep:
             return None
         known = self._known.get(digest)
-        believed = known is not None and now - known.at <= self._grace
+        believed = known is not None and self._age(known, now) <= self._grace
         flight = self._look(digest, self._patience if believed else _FIRST_WAIT)
         await asyncio.wait({flight})
         if flight.cancelled():
@@ -199,6 +215,8 @@ class Auth:
         known = self._known.get(digest)
         if at < max(known.at if known else at, self._unknown.get(digest, at)):
             return  # an answer that was under way for long; a later question is answered
+        if found is not None and at < self._changed_at:
+            return
         if found is not None:
             # Anew at the end: what was not asked for the longest is the first to be forgotten.
             self._known.pop(digest, None)

@@ -8,7 +8,7 @@ Rules:
    readers look back (``LOOK_BACK``), and who revokes makes sure that it took no longer
    (``flow/revoke``).
 3. The look is one statement of the one connection that is kept for it: the database's second,
-   a mark that changes with the state of any key, and what was revoked.
+   marks that change with the state of any key or API token, and what was revoked.
 
 What this module does not do: decide when to look.
 """
@@ -46,6 +46,10 @@ _UNTIL: Final = text(
     "SELECT max(until) FROM revocations"
     " WHERE (sdkappid = :sdkappid AND userid IN (:userid, '')) OR (sdkappid = 0 AND userid = '')"
 )
+_TOKENS: Final = (
+    "SELECT coalesce(sum(id * CASE WHEN revoked_at > 0 THEN 3 ELSE 1 END), 0) + count(*)"
+    " FROM tokens"
+)
 
 
 @cache
@@ -54,6 +58,7 @@ def _look(dialect: Dialect) -> Any:
     kind = "float8" if dialect is not SQLITE else "REAL"
     return text(
         f"SELECT CAST({second} AS {kind}) AS second, ({_KEYS}) AS keys,"  # noqa: S608 - constants
+        f" ({_TOKENS}) AS tokens,"
         " r.sdkappid, r.userid, r.until, r.forget_at"
         " FROM (SELECT 1 AS one) AS o LEFT JOIN revocations AS r ON r.at >= :since"
     )
@@ -124,8 +129,9 @@ class SqlLooks:
             return (await connection.execute(statement, {"since": since})).all()
 
         rows = await self._engine.looking(ask)
-        told = [Revocation(*row[2:]) for row in rows if row[2] is not None]
-        return Look(float(rows[0][0]), int(rows[0][1]), told)
+        told = [Revocation(*row[3:]) for row in rows if row[3] is not None]
+        second, keys, tokens = rows[0][:3]
+        return Look(float(second), int(keys), int(tokens), told)
 
     async def revocations(self, after: Revocation | None, limit: int, now: int) -> list[Revocation]:
         """See the port."""

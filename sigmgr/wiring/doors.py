@@ -15,11 +15,19 @@ from sigmgr.wiring.base import CHECK
 from sigmgr.wiring.desk import Desk
 
 
+def tokens_of(desk: Desk) -> auth.Auth:
+    """The API tokens, as this process knows them."""
+    base = desk.base
+    key, grace = base.master.derive("tokens"), base.settings.revocation.grace
+    return auth.Auth(base.token_of, key, time.monotonic, grace=grace)
+
+
 def doors_of(
     desk: Desk,
     roles: frozenset[str],
-    *,
     tickets: Tickets,
+    tokens: auth.Auth,
+    *,
     near: NearCache[bytes] | None,
     gateway: Gateway | None,
     health: Health,
@@ -37,12 +45,7 @@ def doors_of(
         find=base.store.of_user,
         verify=desk.flows.verify.sig,
         tickets=tickets,
-        tokens=auth.Auth(
-            base.token_of,
-            base.master.derive("tokens"),
-            time.monotonic,
-            grace=base.settings.revocation.grace,
-        ),
+        tokens=tokens,
         stream_url=http.stream_url,
         ready=_ready(desk),
         roles=roles,

@@ -8,10 +8,11 @@ import time
 from sigmgr.cache.near import NearCache
 from sigmgr.flow.look import PART, Look
 from sigmgr.health import Health
+from sigmgr.http.auth import Auth
 from sigmgr.wiring.desk import Desk
 
 
-def look_of(desk: Desk, health: Health, near: NearCache[bytes] | None) -> Look:
+def look_of(desk: Desk, health: Health, near: NearCache[bytes] | None, tokens: Auth) -> Look:
     """The look, and who is told what it saw."""
     base, settings = desk.base, desk.base.settings
     grace = math.ceil(settings.revocation.grace)
@@ -31,6 +32,7 @@ def look_of(desk: Desk, health: Health, near: NearCache[bytes] | None) -> Look:
         signer=base.ring,
         monotonic=time.monotonic,
         answered=base.clock.heard,
+        tokens=tokens.heard,
         heard=[trust],
         keys_changed=[forget_answers],
         health=health,

@@ -24,7 +24,7 @@ from sigmgr.settings import Settings
 from sigmgr.wiring.clocks import clock_job
 from sigmgr.wiring.connections import room_for
 from sigmgr.wiring.desk import Desk, open_desk
-from sigmgr.wiring.doors import doors_of
+from sigmgr.wiring.doors import doors_of, tokens_of
 from sigmgr.wiring.jobs import jobs_of
 from sigmgr.wiring.looking import look_of
 
@@ -101,17 +101,11 @@ async def open_service(settings: Settings, roles: frozenset[str]) -> AsyncIterat
             if listener is not None:
                 channels.add(listener)
                 desk.base.revocations.add(listener)
-        look = look_of(desk, health, near)
+        tokens = tokens_of(desk)
+        look = look_of(desk, health, near, tokens)
         await look.load(desk.base.clock())
         stack.push_async_callback(channels.aclose)
-        doors = doors_of(
-            desk,
-            roles,
-            tickets=tickets,
-            near=near,
-            gateway=gateway,
-            health=health,
-        )
+        doors = doors_of(desk, roles, tickets, tokens, near=near, gateway=gateway, health=health)
         ticker = Ticker(desk.base.clock, desk.base.clock.glance)
         ticker.add([Job("look", settings.scheduler.look_every, look.once)])
         ticker.add([clock_job(desk, health, near), *jobs_of(desk, roles, lambda: ticker.stopping)])

@@ -150,3 +150,15 @@ async def test_rows_are_read_as_they_count(db) -> None:
         locked = await tx.lock([alice.holder, holder("new")])
         claimed = await tx.claim_due(APP, NOW + 10**9, 10)
     assert {row.revoked_at for row in (*locked, *claimed)} == {NOW + 50}
+
+
+async def test_the_mark_of_tokens_changes_with_any_token(db, looks) -> None:
+    marks = [(await looks.look(0)).tokens]
+    for i in range(3):
+        token = await db.catalog.add_token(f"t{i}", role="backend", digest=b"%d" % i, now=NOW)
+        marks.append((await looks.look(0)).tokens)
+    for token_id in (token.token_id, token.token_id - 2):
+        await db.catalog.revoke_token(token_id, NOW)
+        marks.append((await looks.look(0)).tokens)
+    assert len(set(marks)) == len(marks)
+    assert (await looks.look(0)).tokens == marks[-1]

@@ -269,3 +269,48 @@ async def test_a_fault_of_another_kind_is_not_taken_for_an_outage():
     tokens.seconds = 6.0
     with pytest.raises(errors.NotMigrated):
         await tokens.auth.token(text)
+
+
+# What the look says of tokens
+
+
+async def test_a_look_that_saw_no_change_keeps_a_token_without_a_lookup():
+    house = House()
+    await house.auth.token(house.backend)
+    for _ in range(10):
+        house.seconds += 50
+        house.auth.heard(house.seconds, changed=False)
+        assert house.auth.peek(house.backend) is not None
+    assert house.lookups == 1
+
+
+async def test_a_change_is_followed_at_once():
+    house = House()
+    await house.auth.token(house.backend)
+    house.stored.clear()
+    house.auth.heard(house.seconds, changed=True)
+    assert house.auth.peek(house.backend) is None
+    with pytest.raises(errors.TokenUnknown):
+        await house.auth.token(house.backend)
+
+
+async def test_a_lookup_from_before_the_change_is_not_kept():
+    """It brings the token as it was, and the looks after it see no further change."""
+    house = House()
+    gate = asyncio.Event()
+
+    async def lookup(digest: bytes) -> Token | None:
+        found = house.stored.get(digest)
+        await gate.wait()
+        return found
+
+    auth = Auth(lookup, House.KEY, lambda: house.seconds)
+    asking = asyncio.create_task(auth.token(house.backend))
+    await asyncio.sleep(0.01)
+    house.seconds += 1
+    auth.heard(house.seconds, changed=True)
+    gate.set()
+    assert (await asking).role == "backend"
+    house.stored.clear()
+    auth.heard(house.seconds + 1, changed=False)
+    assert auth.peek(house.backend) is None

@@ -56,6 +56,7 @@ class Service:
             MASTER_KEY=new_master_key(),
             HTTP__NEAR_TTL="3",
             REVOCATION__GRACE="8",
+            GATEWAY__HEARTBEAT="3",
         )
         command(environ, "db", "upgrade")
         command(environ, "app", "add", APP)
