@@ -269,14 +269,17 @@ def _result(made: Made) -> str:
 
 
 async def once_more(story: Callable[[], Awaitable[T]], signer: Signer | None = None) -> T:
-    """Run a story that commits; once more where nothing of it was committed and the cause is
-    gone: a lost connection is replaced, keys that had changed are loaded anew.
+    """Run a story that commits; once more where the cause of its failure is gone: a lost
+    connection is replaced, keys that had changed are loaded anew.
+
+    Where the connection was lost in the commit, that may have been done. So a story finds out
+    under the locks what is left to do, as it must for others who did the same.
 
     Outside the transaction, for loading needs a connection of its own.
     """
     try:
         return await story()
-    except errors.ConnectionLost:
+    except (errors.ConnectionLost, errors.CommitUnknown):
         return await story()
     except errors.KeyChanged:
         if signer is None:

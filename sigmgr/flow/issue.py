@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from sigmgr.flow.better import Better
 from sigmgr.flow.commit import Commit, Made, Telling, Work, once_more
@@ -33,6 +34,17 @@ from sigmgr.telemetry import GETS
 _CREATE = (
     'Check the user id. To issue the first sig, GET it, or reissue with "create": true in the body.'
 )
+
+
+class _Asked(NamedTuple):
+    """A reissue. ``tried``: what was written for it, in a commit that may have been done."""
+
+    holder: Holder
+    now: int
+    reason: Reason
+    replaces: int | None
+    create: bool
+    tried: list[Record]
 
 
 class Issue:
@@ -100,21 +112,21 @@ class Issue:
         result; ``replaces`` (an issued_at) that is no longer current raises AlreadyReplaced.
         Without ``create`` a holder that never had a sig gets none: HolderUnknown.
         """
-        made = await once_more(
-            lambda: self._reissued(holder, now, reason, replaces, create), self._signer
-        )
+        asked = _Asked(holder, now, reason, replaces, create, [])
+        made = await once_more(lambda: self._reissued(asked), self._signer)
         return raised(self._derive.still(made, now))
 
-    async def _reissued(
-        self, holder: Holder, now: int, reason: Reason, replaces: int | None, create: bool
-    ) -> Current:
-        app = await self._registry.app(holder.sdkappid)
+    async def _reissued(self, asked: _Asked) -> Current:
+        now = asked.now
+        app = await self._registry.app(asked.holder.sdkappid)
         tell = Telling()
         async with self._store.transaction() as tx:
-            [record] = await tx.lock([holder])
-            if record.issued_at == 0 and not create:
+            [record] = await tx.lock([asked.holder])
+            if any(_same(record, one) for one in asked.tried):
+                return await self._derive.one(record)
+            if record.issued_at == 0 and not asked.create:
                 raise errors.HolderUnknown(advice=_CREATE)
-            if not decision.may_replace(record, replaces):
+            if not decision.may_replace(record, asked.replaces):
                 raise errors.AlreadyReplaced
             given = await self._derive.judged_by(app, record, now)
             pause = decision.in_revoke_pause(given)
@@ -124,13 +136,13 @@ class Issue:
             if record.alive(now) and timing.same_second(now, record.issued_at) and not forced:
                 made = Made(record, await self._derive.one(record), None)
             else:
-                if record.issued_at == 0:
-                    reason = Reason.MISSING
+                reason = asked.reason if record.issued_at else Reason.MISSING
                 work = Work(record, reason, app.policy, seen=True)
                 [made] = await self._commit.make(tx, [work], now)
                 if made.error is not None:
                     raise made.error
                 tell = await self._commit.write(tx, [(work, made)], now)
+                asked.tried.append(made.record)
         self._teller.soon(tell, now)
         assert made.current is not None
         return made.current
@@ -259,6 +271,11 @@ class Issue:
             failed = isinstance(answers.get(holder), errors.UnavailableError)
             if failed and hit is not None and await self._derive.valid(hit, now):
                 answers[holder] = hit
+
+
+def _same(record: Record, made: Record) -> bool:
+    """The row holds this very sig: the renewal time of each is drawn."""
+    return (record.issued_at, record.renew_at) == (made.issued_at, made.renew_at)
 
 
 def awake(record: Record, now: int) -> Record:

@@ -20,6 +20,7 @@ from __future__ import annotations
 import asyncio
 import select
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, Final
 
 import psycopg
@@ -212,6 +213,7 @@ def begin(connection: Connection) -> None:
         connection.exec_driver_sql(message, execution_options={"no_parameters": True})
 
 
+@lru_cache
 def begin_message(statement: float, lock: float, idle: float) -> str:
     """What opens a write transaction, its limits in seconds and its planner settings, in one
     message."""

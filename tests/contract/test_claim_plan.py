@@ -68,7 +68,7 @@ class Caught:
     def __init__(self, db) -> None:
         self.db = db
         self.statements: list[tuple[str, object]] = []
-        sa_event.listen(db.engine._engine.sync_engine, "before_cursor_execute", self.note)
+        sa_event.listen(db.engine._pool.engine.sync_engine, "before_cursor_execute", self.note)
 
     def note(self, _connection, _cursor, statement, parameters, _context, _many) -> None:
         if "holders" in statement and not statement.startswith(("EXPLAIN", "INSERT")):

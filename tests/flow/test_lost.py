@@ -1,4 +1,4 @@
-"""A connection lost before the commit: the story is told once more, and nobody notices."""
+"""A connection lost before the commit or in it: the story is told once more, nobody notices."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from sigmgr.flow.commit import past_of
 from sigmgr.model import errors
 from tests.flow.test_faults import STORIES, _before
-from tests.flow.world import DAY, World, open_world
+from tests.flow.world import ALICE, DAY, World, open_world
 
 
 async def _warn(world: World) -> None:
-    assert await world.flows.warn.tick(world.clock() + 19 * DAY) > 0
+    assert await world.flows.warn.tick(world.clock.advance(19 * DAY)) > 0
 
 
 #: Those that commit; a sweep deletes what was told, and opening marks by a call of its own.
@@ -77,3 +78,56 @@ async def test_a_tick_counts_what_was_committed_once(tmp_path: Path) -> None:
         lose(world, at=4, times=1)
         tally = await world.flows.renew.tick(world.clock())
         assert (tally.renewed, tally.total, tally.problems) == (4, 4, [])
+
+
+def lose_the_answer(world: World, *, done: bool) -> None:
+    """The first commit's answer is lost; whether it was done, nobody can tell from that."""
+    left = 1
+
+    def fail(name: str, moment: str) -> None:
+        nonlocal left
+        if (
+            name == "store.transaction.commit"
+            and moment == ("after" if done else "before")
+            and left
+        ):
+            left = 0
+            raise errors.CommitUnknown
+
+    world.plan.fail = fail
+
+
+@pytest.mark.parametrize("done", [True, False])
+@pytest.mark.parametrize("story", sorted(COMMITTING))
+async def test_a_commit_whose_answer_is_lost_is_not_noticed(
+    story: str, done: bool, tmp_path: Path
+) -> None:
+    async with open_world(tmp_path) as world:
+        await _before(world, "tick" if story == "warn" else story)
+        lose_the_answer(world, done=done)
+        if story == "warn" and done:
+            # The first time fired them all.
+            assert await world.flows.warn.tick(world.clock.advance(19 * DAY)) == 0
+        else:
+            await COMMITTING[story](world)
+        await world.settle()
+        assert world.witness.violations == []
+        await world.check()
+
+
+@pytest.mark.parametrize("done", [True, False])
+@pytest.mark.parametrize("named", [True, False])
+async def test_a_reissue_is_done_once(done: bool, named: bool, tmp_path: Path) -> None:
+    """Seconds later too, and where it names what it replaces: its own sig is not another's."""
+    async with open_world(tmp_path) as world:
+        await _before(world, "reissue")
+        before = await world.row()
+        lose_the_answer(world, done=done)
+        made = await world.flows.issue.reissue(
+            ALICE, world.clock(), replaces=before.issued_at if named else None
+        )
+        after = await world.row()
+        assert (after.issued_at, after.expires_at) == (made.issued_at, made.expires_at)
+        assert [past.issued_at for past in past_of(after)] == [before.issued_at]
+        await world.settle()
+        await world.check()

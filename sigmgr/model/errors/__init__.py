@@ -21,7 +21,7 @@ SigmgrError                     code, text, advice, retryable
 │   ├── NoSigningKey, KeyChanged, SigningFailed, AskedTooOften, ClockApart,
 │   │   CacheUnavailable, Stopping
 │   └── StoreUnavailable
-│       └── ConnectionLost, PoolFull
+│       └── ConnectionLost, CommitUnknown, PoolFull
 └── SetupError                  the operator must act before sigmgr can run
     ├── BadSettings, WrongMasterKey, NotMigrated, AddressInUse, MasterKeyMissing
 
@@ -96,6 +96,7 @@ from sigmgr.model.errors.unavailable import (
     AskedTooOften,
     CacheUnavailable,
     ClockApart,
+    CommitUnknown,
     ConnectionLost,
     KeyChanged,
     NoSigningKey,
@@ -127,6 +128,7 @@ __all__ = [
     "BadUserId",
     "CacheUnavailable",
     "ClockApart",
+    "CommitUnknown",
     "ConflictError",
     "ConnectionLost",
     "DeniedError",

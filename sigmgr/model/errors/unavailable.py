@@ -60,6 +60,10 @@ class ConnectionLost(StoreUnavailable):
     """The connection to the database was lost; nothing was committed."""
 
 
+class CommitUnknown(StoreUnavailable):
+    """The connection to the database was lost in the commit, which may have been done."""
+
+
 class PoolFull(StoreUnavailable):
     """All connections of this process to the database are in use."""
 
