@@ -34,6 +34,7 @@ _KINDS = (
 #: A run without a pause in which upper case, lower case and digits meet, or of hex digits.
 _RUN = re.compile(r"[0-9A-Za-z*_+=-]{32,}")
 _HEX = re.compile(r"[0-9A-Fa-f]{32,}")
+_LONG = re.compile(rf"[^\s/]{{{MOST_SHOWN + 1},}}")
 _MIXED = (re.compile("[a-z]"), re.compile("[A-Z]"), re.compile("[0-9]"))
 
 
@@ -58,9 +59,11 @@ def shown(value: str | int) -> str:
 
 def masked(text: str) -> str:
     """A text that others wrote, about values that they were given: ``***`` for each that
-    looks like a credential."""
+    looks like a credential, and for each word that is too long to be shown. The parts of a
+    path are words."""
     for form, _ in _KINDS:
         text = form.sub("***", text)
+    text = _LONG.sub("***", text)
     return _RUN.sub(lambda run: "***" if _is_secret(run) else run[0], text)
 
 

@@ -85,6 +85,12 @@ def test_a_number_is_written_as_one():
     assert shown(10**20) == shown(-(10**5000)) == "a number of too many digits"
 
 
+def test_a_long_word_is_masked_and_a_long_path_is_not():
+    assert masked(f"the file {'n' * 65} is none") == "the file *** is none"
+    path = "/".join(["var", "lib", "sigmgr", "n" * 64] * 3)
+    assert masked(f"the file {path} is none") == f"the file {path} is none"
+
+
 @given(st.text(max_size=200))
 def test_what_is_said_is_printable_and_short(text):
     said = shown(text)
