@@ -273,12 +273,14 @@ class States(Protocol):
     """What a gateway asks about the users whose streams it holds; told by ``flow/deliver``."""
 
     async def opened(
-        self, user: Holder, ticket_issued_at: int, now: int, *, rooms: bool = True
+        self, user: Holder, ticket_issued_at: int, now: int, *, rooms: bool = True, held: int = 0
     ) -> list[Current]:
         """The full current state for a stream that opens: the user's sig first (renewed or
         issued where it must be), then every live room sig, unless without ``rooms``. Marks
-        the user as seen.
-        Raises TicketRevoked where the ticket is from before a revocation."""
+        the user as seen. ``held``: the second of the sig that the client says it holds, 0
+        where it says none; where the store has lost that sig, the answer is a newer one.
+        Raises TicketRevoked where the ticket is from before a revocation, NeverIssued where
+        no sig of the second ``held`` can ever have been."""
         ...
 
     async def latest(self, holders: Sequence[Holder], now: int) -> list[Current | None]:

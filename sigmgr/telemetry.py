@@ -98,6 +98,12 @@ UNREAD = Counter(
     "sigmgr_cache_unread", "Values in Redis that could not be read", ["why"], registry=REGISTRY
 )
 
+#: Clients that hold newer sigs than the database knows of. Anything above nothing: it was
+#: restored from a backup, or a failover lost its last writes.
+RESTORED = Counter(
+    "sigmgr_restored_claims", "Clients that hold newer sigs than the database", registry=REGISTRY
+)
+
 #: Acks of clients. Should follow the renewals of connected users within seconds.
 ACKS = Counter("sigmgr_acks", "Acks of clients, by result", ["result"], registry=REGISTRY)
 

@@ -6,7 +6,9 @@ transaction; each caller is answered after its own is durable.
 
 Rules:
 1. A batch waits for no row that others hold; the acks of such a row go with a later batch.
-2. An ack that is not durable within the limit is refused with 503; its client sends it again.
+2. What a client claims is judged by its row (``model/held``). Of a sig that the database has
+   lost nothing is written; its holder gets a newer one (``restored``).
+3. An ack that is not durable within the limit is refused with 503; its client sends it again.
    It may yet become durable: an ack twice is no more than one.
 """
 
@@ -21,8 +23,10 @@ from sigmgr.flow.commit import Telling, append, once_more
 from sigmgr.flow.gather import Gather, answered
 from sigmgr.flow.limits import Lane, Limits, pauses
 from sigmgr.flow.relay import Teller
+from sigmgr.flow.restored import Restored, meaning
 from sigmgr.model import errors
 from sigmgr.model.event import Event, EventType
+from sigmgr.model.held import Claim
 from sigmgr.model.holder import Holder
 from sigmgr.model.sig import Record
 from sigmgr.ports import Announcement, Store
@@ -37,41 +41,59 @@ class Ack(NamedTuple):
     issued_at: int
 
 
+_Meant = Claim | errors.SigmgrError
+#: After these the client holds the sig, as far as anybody knows.
+_CONFIRMS = (Claim.KNOWN, Claim.OLD)
+
+
 class Acks:
     """Takes acks. ``gather_for``: seconds that the first of a burst waits for others."""
 
-    def __init__(self, *, store: Store, teller: Teller, limits: Limits, gather_for: float) -> None:
+    def __init__(
+        self,
+        *,
+        store: Store,
+        teller: Teller,
+        restored: Restored,
+        limits: Limits,
+        gather_for: float,
+    ) -> None:
         self._store = store
         self._teller = teller
+        self._restored = restored
         self._limits = limits
         self._lane = Lane("acks", most=2)
-        self._gather: Gather[Ack, bool] = Gather(
+        self._gather: Gather[Ack, Claim | None] = Gather(
             self._durable, size=1000, at_once=2, gather_for=gather_for
         )
 
     async def take(self, ack: Ack, now: int) -> None:
         """Returns when the ack is durable; one for an older sig than was confirmed already
-        changes nothing. Raises TicketRevoked, HolderUnknown, BadRequest for a sig that was
-        never issued, and StoreUnavailable."""
+        changes nothing, one for a sig that the database has lost leads to a newer sig. Raises
+        TicketRevoked, HolderUnknown, NeverIssued, StoreUnavailable, and what keeps that newer
+        sig from being made."""
         for pause in pauses(self._limits.valid):
-            if await answered(self._gather.ask(ack, now)):
+            meaning = await answered(self._gather.ask(ack, now))
+            if meaning is Claim.RESTORED:
+                await self._restored.newer_than(ack.user, ack.issued_at, now)
+            if meaning is not None:
                 return
             await asyncio.sleep(pause)
         raise errors.StoreUnavailable("another transaction holds this user's row", retry_after=1)
 
-    async def _durable(self, acks: Sequence[Ack], now: int) -> list[bool | errors.SigmgrError]:
+    async def _durable(self, acks: Sequence[Ack], now: int) -> list[_Meant | None]:
         return await self._lane.within(
             self._limits.valid, once_more(partial(self._written, acks, now))
         )
 
-    async def _written(self, acks: Sequence[Ack], now: int) -> list[bool | errors.SigmgrError]:
-        """True for each that is durable, False for one whose row others hold."""
+    async def _written(self, acks: Sequence[Ack], now: int) -> list[_Meant | None]:
+        """What each means, durable where it is to be; None for one whose row others hold."""
         users = list(dict.fromkeys(ack.user for ack in acks))
         async with self._store.transaction() as tx:
             rows = await tx.try_lock(users, make=False)
             records = {r.holder: r for r in rows if r is not None}
-            refused = [_refusal(ack, records.get(ack.user)) for ack in acks]
-            changes = _changes(acks, refused, records, now)
+            meant = [_meant(ack, records.get(ack.user), now) for ack in acks]
+            changes = _changes(acks, meant, records, now)
             tell = Telling()
             if changes:
                 await tx.save(changes)
@@ -81,22 +103,19 @@ class Acks:
         ACKS.labels("new").inc(len(changes))
         unseen = [user for user in users if user not in records]
         held = {r.holder for r in await self._store.find(unseen) if r} if unseen else set()
-        return [
-            False if ack.user in held else True if error is None else error
-            for ack, error in zip(acks, refused, strict=True)
-        ]
+        return [None if ack.user in held else said for ack, said in zip(acks, meant, strict=True)]
 
 
 def _changes(
     acks: Sequence[Ack],
-    refused: Sequence[errors.SigmgrError | None],
+    meant: Sequence[_Meant],
     records: Mapping[Holder, Record],
     now: int,
 ) -> list[tuple[Record, int]]:
     """The rows with the newest ack of each, where that is news."""
     newest: dict[Holder, int] = {}
-    for ack, error in zip(acks, refused, strict=True):
-        if error is None:
+    for ack, said in zip(acks, meant, strict=True):
+        if said in _CONFIRMS:
             newest[ack.user] = max(ack.issued_at, newest.get(ack.user, 0))
     return [
         (records[user]._replace(acked=issued_at, acked_at=now), records[user].issued_at)
@@ -105,14 +124,15 @@ def _changes(
     ]
 
 
-def _refusal(ack: Ack, record: Record | None) -> errors.SigmgrError | None:
+def _meant(ack: Ack, record: Record | None, now: int) -> _Meant:
     if record is None:
         return errors.HolderUnknown()
     if record.revoked_at and ack.ticket_issued_at <= record.revoked_at:
         return errors.TicketRevoked()
-    if ack.issued_at > record.issued_at:
-        return errors.BadRequest(f"no sig was issued at {ack.issued_at}")
-    return None
+    try:
+        return meaning(record, ack.issued_at, ack.ticket_issued_at, now)
+    except errors.NeverIssued as error:
+        return error
 
 
 def _delivered(record: Record, now: int) -> Event:

@@ -15,6 +15,7 @@ from sigmgr.flow.openings import Openings
 from sigmgr.flow.reconcile import Reconcile
 from sigmgr.flow.relay import Relay, Teller
 from sigmgr.flow.renew import Renew
+from sigmgr.flow.restored import Restored
 from sigmgr.flow.revocations import Revocations
 from sigmgr.flow.revoke import Revoke
 from sigmgr.flow.room_keys import RoomKeys
@@ -81,6 +82,7 @@ def assemble(
     seen = Seen(ports.patient, ports.registry)
     derive = _derive(ports)
     issue = _issue(ports, derive, commit, teller, seen, limits=limits)
+    restored = _restored(ports, derive, commit, teller, limits=limits)
     return Flows(
         issue=issue,
         room_keys=_room_keys(ports, derive, commit, teller),
@@ -93,8 +95,8 @@ def assemble(
         deliver=_deliver(
             ports,
             derive,
-            _openings(ports, issue, derive, seen, limits=limits),
-            Acks(store=ports.store, teller=teller, limits=limits, gather_for=gather_acks_for),
+            _openings(ports, issue, derive, restored, seen, limits=limits),
+            _acks(ports, teller, restored, limits=limits, gather_for=gather_acks_for),
             limits=limits,
         ),
         reconcile=_reconcile(ports, derive),
@@ -135,8 +137,40 @@ def _deliver(
     )
 
 
+def _acks(
+    ports: Ports, teller: Teller, restored: Restored, *, limits: Limits, gather_for: float
+) -> Acks:
+    return Acks(
+        store=ports.store,
+        teller=teller,
+        restored=restored,
+        limits=limits,
+        gather_for=gather_for,
+    )
+
+
+def _restored(
+    ports: Ports, derive: Derive, commit: Commit, teller: Teller, *, limits: Limits
+) -> Restored:
+    return Restored(
+        registry=ports.registry,
+        store=ports.store,
+        signer=ports.signer,
+        derive=derive,
+        commit=commit,
+        teller=teller,
+        limits=limits,
+    )
+
+
 def _openings(
-    ports: Ports, issue: Issue, derive: Derive, seen: Seen, *, limits: Limits
+    ports: Ports,
+    issue: Issue,
+    derive: Derive,
+    restored: Restored,
+    seen: Seen,
+    *,
+    limits: Limits,
 ) -> Openings:
     return Openings(
         registry=ports.registry,
@@ -144,6 +178,7 @@ def _openings(
         cache=ports.cache,
         derive=derive,
         better=issue.better,
+        restored=restored,
         revocations=ports.revocations,
         seen=seen,
         limits=limits,

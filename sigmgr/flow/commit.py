@@ -48,7 +48,7 @@ _CLOCKS_AGREE_IN = 5
 
 class Work(NamedTuple):
     """One holder that is to get its next sig. ``ttl`` and ``privileges`` 0: as before or
-    as the policy says."""
+    as the policy says. ``newer_than``: a second after which it is to be issued, too."""
 
     record: Record
     reason: Reason
@@ -57,6 +57,7 @@ class Work(NamedTuple):
     privileges: int = 0
     first_generation: bool = False
     seen: bool = False
+    newer_than: int = 0
 
 
 class Made(NamedTuple):
@@ -217,7 +218,7 @@ class Commit:
         if isinstance(key, errors.SigmgrError):
             return key
         old = work.record
-        issued_at = timing.next_issued_at(now, max(old.issued_at, old.revoked_at))
+        issued_at = timing.next_issued_at(now, max(old.issued_at, old.revoked_at, work.newer_than))
         ttl = work.ttl or work.policy.ttl_of(old.kind)
         if old.issued_at > old.revoked_at:
             # Rule 3: a policy that was shortened shortens nobody's current sig.

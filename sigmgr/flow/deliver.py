@@ -46,10 +46,10 @@ class Deliver:
         self._lane = Lane("lookups", most=2)
 
     async def opened(
-        self, user: Holder, ticket_issued_at: int, now: int, *, rooms: bool = True
+        self, user: Holder, ticket_issued_at: int, now: int, *, rooms: bool = True, held: int = 0
     ) -> list[Current]:
         """The user's sig first, then every live room sig. See ``ports.States``."""
-        return await self._openings.opened(user, ticket_issued_at, now, rooms=rooms)
+        return await self._openings.opened(user, ticket_issued_at, now, rooms=rooms, held=held)
 
     async def latest(self, holders: Sequence[Holder], now: int) -> list[Current | None]:
         """The newest sig of each; a cached one is believed until its renewal time."""

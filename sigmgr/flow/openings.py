@@ -22,6 +22,7 @@ from sigmgr.flow.better import Better
 from sigmgr.flow.derive import Answer, Derive
 from sigmgr.flow.gather import Gather, answered
 from sigmgr.flow.limits import Lane, Limits
+from sigmgr.flow.restored import Restored, has_lost
 from sigmgr.flow.revocations import Revocations
 from sigmgr.flow.seen import Seen
 from sigmgr.model import errors
@@ -30,6 +31,9 @@ from sigmgr.model.decision import Verdict
 from sigmgr.model.holder import Holder, Kind
 from sigmgr.model.sig import Current, Record
 from sigmgr.ports import Cache, Registry, Store
+from sigmgr.telemetry import get_logger
+
+log = get_logger("sigmgr.openings")
 
 ROOM = Kind.ROOM.value
 
@@ -57,6 +61,7 @@ class Openings:
         cache: Cache,
         derive: Derive,
         better: Better,
+        restored: Restored,
         revocations: Revocations,
         seen: Seen,
         limits: Limits,
@@ -67,6 +72,7 @@ class Openings:
         self._cache = cache
         self._derive = derive
         self._better = better
+        self._restored = restored
         self._revocations = revocations
         self._seen = seen
         self._limits = limits
@@ -76,7 +82,7 @@ class Openings:
         self._cached: Gather[Holder, Current] = Gather(self._from_cache)
 
     async def opened(
-        self, user: Holder, ticket_issued_at: int, now: int, *, rooms: bool
+        self, user: Holder, ticket_issued_at: int, now: int, *, rooms: bool, held: int
     ) -> list[Current]:
         """The user's sig first, then every live room sig. See ``ports.States``."""
         self._refuse_revoked(user, ticket_issued_at)
@@ -85,7 +91,10 @@ class Openings:
         except errors.StoreUnavailable:
             found = [await answered(self._cached.ask(user, now))]
         else:
+            lost = has_lost(state.records, user, held, ticket_issued_at, now)
             found = await self._told(user, ticket_issued_at, state, now)
+            if lost and found[0].issued_at <= held:
+                found[0] = await self._newer(found[0], held, now)
         self._refuse_revoked(user, ticket_issued_at)
         return [current for current in found if not self._revocations.killed(current)]
 
@@ -108,6 +117,16 @@ class Openings:
         if isinstance(own, errors.SigmgrError):
             raise own
         return [a for a in map(answers.__getitem__, state.wanted) if isinstance(a, Current)]
+
+    async def _newer(self, current: Current, held: int, now: int) -> Current:
+        """Than what the client holds. Where none can be made, the client is sent nothing older
+        than that; with its next ack it is tried again."""
+        try:
+            return await self._restored.newer_than(current.holder, held, now)
+        except errors.SigmgrError as error:
+            log.warning("a sig that was lost could not be replaced", action="restored-not",
+                        error=error.code)  # fmt: skip
+            return current
 
     def _refuse_revoked(self, user: Holder, ticket_issued_at: int) -> None:
         """Raises TicketRevoked for what this process knows, whatever the rows said."""

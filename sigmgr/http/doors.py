@@ -71,7 +71,7 @@ class Deliveries(Protocol):
     """``flow.deliver.Deliver``, as far as the client's routes go."""
 
     async def opened(
-        self, user: Holder, ticket_issued_at: int, now: int, *, rooms: bool = True
+        self, user: Holder, ticket_issued_at: int, now: int, *, rooms: bool = True, held: int = 0
     ) -> list[Current]: ...
 
     async def latest(self, holders: Sequence[Holder], now: int) -> list[Current | None]: ...

@@ -71,7 +71,9 @@ def _stream(routes: APIRouter, gateway: Any) -> None:
         summary="The client's stream (SSE)",
         response_class=Response,
         responses=stream_answer()
-        | errors_of(*_TICKET_ERRORS, errors.TooManyStreams, errors.UnavailableError),
+        | errors_of(
+            *_TICKET_ERRORS, errors.NeverIssued, errors.TooManyStreams, errors.UnavailableError
+        ),
         openapi_extra=secured("ticket"),
     )
     async def stream() -> Response:
@@ -86,6 +88,7 @@ def _current(routes: APIRouter, polls: Polls) -> None:
         response_model=shapes.StreamSig,
         responses=errors_of(
             *_TICKET_ERRORS,
+            errors.NeverIssued,
             errors.TooManyStreams,
             errors.RevokePause,
             errors.StoreUnavailable,
@@ -110,12 +113,18 @@ def _ack(routes: APIRouter, doors: Doors) -> None:
         summary="The client holds this sig now",
         status_code=204,
         responses=errors_of(
-            *_TICKET_ERRORS, errors.BadRequest, errors.HolderUnknown, errors.StoreUnavailable
+            *_TICKET_ERRORS,
+            errors.BadRequest,
+            errors.HolderUnknown,
+            errors.NeverIssued,
+            errors.StoreUnavailable,
         ),
         openapi_extra=secured("ticket"),
     )
     async def ack(request: Request, body: shapes.Ack) -> None:
-        """Tells sigmgr that the sig has arrived; 204 once that is durable."""
+        """Tells sigmgr that the sig has arrived; 204 once that is durable. An ack for a newer
+        sig than the service knows of tells that its database was restored: it is taken, and a
+        newer sig follows on the stream. One for a sig that can never have been is a 409."""
         ticket: Ticket = request.state.ticket
         await doors.deliver.ack(ticket.user, ticket.issued_at, body.issued_at, doors.clock())
 

@@ -113,8 +113,8 @@ class Gateway:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         stream: Stream | None = None
         try:
-            stream, ticket_issued_at = self._admit(scope, send)
-            await self._open(stream, ticket_issued_at)
+            stream, ticket_issued_at, held = self._admit(scope, send)
+            await self._open(stream, ticket_issued_at, held)
             if CHUNKS_KEY in scope:
                 stream.chunks = scope[CHUNKS_KEY](send)
             _strip(scope)
@@ -133,8 +133,9 @@ class Gateway:
             if stream is not None:
                 self.hub.leave(stream)
 
-    def _admit(self, scope: Scope, send: Send) -> tuple[Stream, int]:
-        """Authorise and register; answers the stream and when its ticket's sig was issued."""
+    def _admit(self, scope: Scope, send: Send) -> tuple[Stream, int, int]:
+        """Authorise and register; answers the stream, when its ticket's sig was issued, and
+        when the one that its client claims to hold was."""
         self._refuse_if_draining()
         bearer, claim = _read_headers(scope["headers"])
         now = self._clock()
@@ -143,11 +144,12 @@ class Gateway:
             if not bearer:
                 raise errors.TicketInvalid("the request carries no ticket")
             ticket = self._tickets.open(bearer, now)
-        # Nobody holds a sig from the future; believing it would silence the stream for good.
-        claim = claim if claim <= now else 0
+        # Whether it can be is judged with the state. A sig from the future would silence the
+        # stream for good where that cannot be judged, and costs one message where it can.
+        believed = claim if claim <= now else 0
         self._make_room(ticket.user)
-        stream = self.hub.enter(ticket.user, send, asyncio.current_task(), claim)
-        return stream, ticket.issued_at
+        stream = self.hub.enter(ticket.user, send, asyncio.current_task(), believed)
+        return stream, ticket.issued_at, claim
 
     def _make_room(self, user: Holder) -> None:
         """Raises UnavailableError where this process holds as much as it may."""
@@ -160,9 +162,11 @@ class Gateway:
                 "this gateway holds as many streams as it may", retry_after=retry_after
             )
 
-    async def _open(self, stream: Stream, ticket_issued_at: int) -> None:
+    async def _open(self, stream: Stream, ticket_issued_at: int, held: int) -> None:
         """Ask for the state and write it. Draining may begin while we wait."""
-        currents = await self._states.opened(stream.holder, ticket_issued_at, self._clock())
+        currents = await self._states.opened(
+            stream.holder, ticket_issued_at, self._clock(), held=held
+        )
         self._refuse_if_draining()
         frames = self.hub.begin(stream, currents)
         await stream.send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
@@ -192,7 +196,8 @@ class Gateway:
         """The user's sig if it is newer than ``held``, or as soon as there is such a one; None
         after ``wait`` seconds, and when this process drains.
 
-        A wait takes a place among the streams. Raises what opening a stream raises, and
+        A wait takes a place among the streams. Raises what opening a stream raises
+        (NeverIssued for a ``held`` that can never have been), and
         TooManyStreams where the user's newer ones take its place.
         """
         if not wait or self._draining:
@@ -201,7 +206,7 @@ class Gateway:
         poll = Poll(ticket.user, held)
         self.hub.join(poll)
         try:
-            [current] = await self._asked(ticket)
+            [current] = await self._asked(ticket, held)
             if current.issued_at > held:
                 return self._told(current)
             if not poll.answer.done():
@@ -224,12 +229,12 @@ class Gateway:
         return None if self._draining else await self._state(ticket, held)
 
     async def _state(self, ticket: Ticket, held: int) -> News | None:
-        [current] = await self._asked(ticket)
+        [current] = await self._asked(ticket, held)
         return self._told(current) if current.issued_at > held else None
 
-    async def _asked(self, ticket: Ticket) -> list[Current]:
-        now = self._clock()
-        return await self._states.opened(ticket.user, ticket.issued_at, now, rooms=False)
+    async def _asked(self, ticket: Ticket, held: int) -> list[Current]:
+        user, issued_at, _ = ticket
+        return await self._states.opened(user, issued_at, self._clock(), rooms=False, held=held)
 
     def _told(self, current: Current) -> News:
         user = current.holder

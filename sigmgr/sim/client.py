@@ -7,7 +7,8 @@ Rules:
 2. Every sig it takes is acked with the freshest ticket until the service confirms.
 3. Reconnects: exponential backoff with full jitter, at the pace of the stream's ``retry``;
    ``bye`` and Retry-After are waited out in full, plus jitter, before the next try.
-4. On each reconnect one of the gateways is chosen at random.
+4. On each reconnect one of the gateways is chosen at random. Where the service says that
+   what it claims to hold was never issued, it comes once without a claim.
 
 What is done with a sig is ``hold``'s business.
 """
@@ -81,6 +82,7 @@ class SimClient:
         self._retry = world.backoff_base
         self._streams_opened = 0
         self._needs_ticket = True
+        self._claims = True
         self._reading: asyncio.Task[float] | None = None
 
     async def run(self, delay: float = 0.0) -> None:
@@ -148,11 +150,9 @@ class SimClient:
         self._stream_url = (
             world.rng.choice(world.stream_urls) if world.stream_urls else self._told_url
         )
-        headers = {
-            "Authorization": f"Bearer {self._ticket}",
-            "Accept": "text/event-stream",
-            "Last-Event-ID": str(self.hold.issued_at),
-        }
+        headers = {"Authorization": f"Bearer {self._ticket}", "Accept": "text/event-stream"}
+        if self._claims:
+            headers["Last-Event-ID"] = str(self.hold.issued_at)
         try:
             async with wire.get(self._stream_url, headers, idle=world.idle) as answer:
                 if answer.status != 200:
@@ -165,6 +165,7 @@ class SimClient:
         stats = self._world.stats
         stats.streams += 1
         stats.reconnects += self._streams_opened > 0
+        self._claims = True
         self._streams_opened += 1
         parser = SseParser()
         try:
@@ -261,6 +262,8 @@ class SimClient:
         code = _code(status, body)
         if status in _REFUSAL_STATUS and code.startswith("ticket-"):
             self._needs_ticket = True
+        # The service knows better what it has issued: come without a word, hear everything.
+        self._claims = code != "never-issued"
         pause = self._failed(code)
         after = headers.get("retry-after", "")
         return int(after) + self._world.rng.uniform(0, 1) if after.isdecimal() else pause

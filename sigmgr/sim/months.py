@@ -196,6 +196,9 @@ class Months:
         a task beside it, such as the writer of acks."""
         try:
             return await call()
+        except errors.NeverIssued as error:
+            self._witness.say(16, f"who said what it holds was told that {error.text}")
+            return None
         except (errors.SigmgrError, Crash):
             return None
         finally:
@@ -332,8 +335,9 @@ class Months:
     async def _open(self, person: Person) -> bool:
         """The stream's first message: the full state, past the cache. False where it failed."""
         now = self._clock()
+        held = 0 if person.held is None else person.held.issued_at
         state = await self._try(
-            lambda: self._flows.deliver.opened(person.user, person.ticket_at, now)
+            lambda: self._flows.deliver.opened(person.user, person.ticket_at, now, held=held)
         )
         if not state:
             return False

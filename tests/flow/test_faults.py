@@ -53,6 +53,13 @@ async def _sweep(world: World) -> None:
     await world.flows.relay.sweep(world.clock(), grace=0)
 
 
+async def _lost(world: World) -> None:
+    """A client holds, and proves with its ticket, what the database does not know."""
+    at = world.clock()
+    await world.flows.deliver.ack(ALICE, at, at, at)
+    await world.flows.teller.flush()
+
+
 async def _ack(world: World) -> None:
     record = await world.row()
     await world.flows.deliver.ack(ALICE, record.issued_at, record.issued_at, world.clock())
@@ -69,6 +76,7 @@ STORIES: dict[str, Story] = {
     "issue": _issue,
     "many": _many,
     "reissue": _reissue,
+    "lost": _lost,
     "room": _room,
     "revoke": _revoke,
     "tick": _tick,

@@ -52,6 +52,7 @@ class Flows:
         self.registry = registry
         self.records: dict[Holder, Record] = {}
         self.calls: list[tuple[str, Any]] = []
+        self.claims: list[int] = []
         self.fail: BaseException | None = None
         self.many_fail: dict[str, errors.SigmgrError] = {}
 
@@ -139,8 +140,9 @@ class Flows:
         return Revoked(self.records[holder].revoked_at, known=record.issued_at > 0)
 
     # -- deliver
-    async def opened(self, user, ticket_issued_at, now, *, rooms=True):
+    async def opened(self, user, ticket_issued_at, now, *, rooms=True, held=0):
         self._enter("opened", user)
+        self.claims.append(held)
         record = self.records.get(user)
         if record is not None and record.revoked_at >= ticket_issued_at:
             raise errors.TicketRevoked
@@ -162,7 +164,7 @@ class Flows:
         if record is None:
             raise errors.HolderUnknown
         if issued_at > record.issued_at:
-            raise errors.BadRequest(f"no sig was issued at {issued_at}")
+            raise errors.NeverIssued
         self.records[user] = record._replace(acked=issued_at, acked_at=now)
 
     # -- store

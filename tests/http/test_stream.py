@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from sigmgr.http.app import create_app
+from sigmgr.model import errors
 from sigmgr.model.event import Event
 from sigmgr.model.holder import Holder
 from sigmgr.model.ticket import Tickets
@@ -172,11 +173,30 @@ async def test_ack(house, app):
 @pytest.mark.parametrize(
     "body",
     [None, b"{", [], {}, {"issued_at": "1"}, {"issued_at": True}, {"issued_at": 0},
-     {"issued_at": 2**32}, {"issued_at": NOW, "x": 1}, {"issued_at": NOW + 9}],
+     {"issued_at": 2**32}, {"issued_at": NOW, "x": 1}],
 )  # fmt: skip
 async def test_acks_that_are_refused(house, app, body):
     answer = await call(app, "POST", ACK, token=house.ticket(), body=body)
     problem(answer, 400, "bad-request", house.ticket())
+
+
+async def test_an_ack_of_what_was_never_issued(house, app):
+    answer = await call(app, "POST", ACK, token=house.ticket(), body={"issued_at": NOW + 9})
+    said = problem(answer, 409, "never-issued", house.ticket())
+    assert "leave Last-Event-ID out" in said["advice"]
+
+
+async def test_the_sig_that_is_held_is_told_to_the_flow_once(house, app):
+    answer = await waiting(house, app, wait=0)
+    assert answer.status == 304
+    assert house.flows.claims == [NOW]
+    await call(app, "GET", CURRENT, token=house.ticket())
+    assert house.flows.claims == [NOW, 0]
+
+
+async def test_who_holds_what_was_never_issued_is_told_so(house, app):
+    house.flows.fail = errors.NeverIssued()
+    problem(await waiting(house, app, wait=0), 409, "never-issued")
 
 
 async def test_an_ack_of_somebody_unknown(house, app):

@@ -57,6 +57,7 @@ class FakeStates:
         self.lookups: list[list[Holder]] = []
         self.touched: list[Holder] = []
         self.openings: list[Holder] = []
+        self.claims: list[int] = []
         self.fail: list[BaseException] = []
         self.bad: set[Holder] = set()
         self.gate: asyncio.Event | None = None
@@ -67,9 +68,10 @@ class FakeStates:
             self.now[current.holder] = current
 
     async def opened(
-        self, user: Holder, ticket_issued_at: int, now: int, *, rooms: bool = True
+        self, user: Holder, ticket_issued_at: int, now: int, *, rooms: bool = True, held: int = 0
     ) -> list[Current]:
         self.openings.append(user)
+        self.claims.append(held)
         if self.fail:
             raise self.fail.pop(0)
         if user in self.gone:

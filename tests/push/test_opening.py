@@ -61,6 +61,22 @@ async def test_last_event_id_is_what_the_client_holds(claim, sent):
     assert client.events[0]["ticket"]
 
 
+@pytest.mark.parametrize("claim", [NOW - 9, NOW, NOW + 3, NOW + DAY])
+async def test_what_a_client_claims_to_hold_is_judged_with_the_state(claim):
+    house = House()
+    await house.open("ann", b"%d" % claim)
+    assert house.states.claims == [claim]
+
+
+async def test_a_claim_to_what_was_never_issued_is_a_conflict():
+    house = House()
+    house.states.fail = [errors.NeverIssued()]
+    client = house.connect("ann", b"%d" % (NOW - 5))
+    said = await refused(house, client)
+    assert (client.status, said["code"]) == (409, "never-issued")
+    assert "leave Last-Event-ID out" in said["advice"]
+
+
 async def test_a_client_that_holds_a_newer_sig_gets_no_older_one():
     house = House()
     client = await house.open("ann", b"%d" % NOW)

@@ -12,7 +12,7 @@ SigmgrError                     code, text, advice, retryable
 ├── NotFoundError
 │   ├── AppUnknown, HolderUnknown, KeyUnknown, TokenNotFound, RouteUnknown
 ├── ConflictError
-│   ├── AlreadyReplaced, AppExists, KeyExists, KeyStateConflict
+│   ├── AlreadyReplaced, NeverIssued, AppExists, KeyExists, KeyStateConflict
 │   └── MaxHolders, MaxRooms
 ├── LimitedError                who asks has taken one's share; wait ``retry_after`` seconds
 │   ├── TooManyStreams, TooManyWrong, TooManyNewHolders
@@ -87,6 +87,7 @@ from sigmgr.model.errors.state import (
     KeyUnknown,
     MaxHolders,
     MaxRooms,
+    NeverIssued,
     NotFoundError,
     RevokePause,
     RouteUnknown,
@@ -142,6 +143,7 @@ __all__ = [
     "MasterKeyMissing",
     "MaxHolders",
     "MaxRooms",
+    "NeverIssued",
     "NoSigningKey",
     "NotFoundError",
     "NotMigrated",

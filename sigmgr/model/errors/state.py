@@ -61,6 +61,16 @@ class AlreadyReplaced(ConflictError):
     advice = "GET the current sig; somebody has renewed it before you."
 
 
+class NeverIssued(ConflictError):
+    """No sig of that second was ever issued to this user."""
+
+    code = "never-issued"
+    advice = (
+        "Ack the issued_at of a sig that sigmgr sent to this user. To open the stream, leave"
+        " Last-Event-ID out: the full state comes at once."
+    )
+
+
 class AppExists(ConflictError):
     """The app is already known."""
 

@@ -1,0 +1,153 @@
+"""Clients that hold newer sigs than the database knows of: it was restored from a backup, or
+a failover lost its last writes.
+
+Their sigs are good at the cloud until they expire, but of two sigs the later issued wins
+everywhere: such a client takes no sig of ours that is not newer than its own. So its holder
+gets one at once, of a later second than the one claimed (``model/held`` says when a claim is
+believed). After a restore thousands say so at once; they are put together.
+
+What this module does not do: find out what else was lost. Revocations and keys may be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import NamedTuple
+
+from sigmgr.flow.commit import Commit, Telling, Work, once_more, past_of
+from sigmgr.flow.derive import Answer, Derive
+from sigmgr.flow.gather import Gather, answered
+from sigmgr.flow.limits import Lane, Limits
+from sigmgr.flow.relay import Teller
+from sigmgr.model import decision, errors
+from sigmgr.model.held import Claim, judge
+from sigmgr.model.holder import Holder
+from sigmgr.model.sig import Current, Reason, Record
+from sigmgr.ports import Registry, Signer, Store
+from sigmgr.telemetry import RESTORED, get_logger
+
+log = get_logger("sigmgr.restored")
+
+#: After a restore every connected client says so; one line a minute tells enough.
+_SAY_EVERY = 60
+
+
+def meaning(record: Record, issued_at: int, ticket_issued_at: int, now: int) -> Claim:
+    """What it means that a client with this ticket says it holds the sig of ``issued_at``.
+    Raises NeverIssued."""
+    if issued_at == record.issued_at:
+        return Claim.KNOWN
+    past = past_of(record)
+    said = judge(record, past, issued_at, ticket_issued_at=ticket_issued_at, now=now)
+    if said is Claim.NEVER:
+        raise errors.NeverIssued(f"no sig was ever issued to this user at {issued_at}")
+    return said
+
+
+def has_lost(
+    records: Sequence[Record], user: Holder, held: int, ticket_issued_at: int, now: int
+) -> bool:
+    """The client holds a sig that the user's row has lost; ``held`` 0: it claims nothing.
+    Raises NeverIssued."""
+    row = next((record for record in records if record.holder == user), None)
+    if row is None or not held:
+        return False
+    return meaning(row, held, ticket_issued_at, now) is Claim.RESTORED
+
+
+class _Lost(NamedTuple):
+    """A client of ``user`` holds a sig of ``issued_at``, which the row has not."""
+
+    user: Holder
+    issued_at: int
+
+
+class Restored:
+    """Makes sigs that are newer than what clients hold."""
+
+    def __init__(
+        self,
+        *,
+        registry: Registry,
+        store: Store,
+        signer: Signer,
+        derive: Derive,
+        commit: Commit,
+        teller: Teller,
+        limits: Limits,
+    ) -> None:
+        self._registry = registry
+        self._store = store
+        self._signer = signer
+        self._derive = derive
+        self._commit = commit
+        self._teller = teller
+        self._limits = limits
+        self._lane = Lane("restored", most=2)
+        self._gather: Gather[_Lost, Current] = Gather(self._superseded)
+        self._unsaid = 0
+        self._say_at = 0
+
+    async def newer_than(self, user: Holder, issued_at: int, now: int) -> Current:
+        """A sig of a later second than the one lost. Raises what keeps it from being made."""
+        return await answered(self._gather.ask(_Lost(user, issued_at), now))
+
+    async def _superseded(
+        self, lost: Sequence[_Lost], now: int
+    ) -> list[Current | errors.SigmgrError]:
+        self._count(len(lost), now)
+        claims: dict[Holder, int] = {}
+        for user, issued_at in lost:
+            claims[user] = max(issued_at, claims.get(user, 0))
+        story = once_more(partial(self._made, claims, now), self._signer)
+        made = await self._lane.within(self._limits.answer, story)
+        return [self._derive.still(made[user], now) for user, _ in lost]
+
+    async def _made(self, claims: Mapping[Holder, int], now: int) -> dict[Holder, Answer]:
+        answers: dict[Holder, Answer] = {}
+        stand: list[Record] = []
+        works: list[Work] = []
+        async with self._store.transaction() as tx:
+            users = sorted(claims)
+            for user, record in zip(users, await tx.try_lock(users), strict=True):
+                if record is None:
+                    held = "another transaction holds this user's row"
+                    answers[user] = errors.StoreUnavailable(held, retry_after=1)
+                elif record.issued_at > claims[user]:
+                    # Another device of the user was here before.
+                    stand.append(record)
+                else:
+                    work = await self._work(record, claims[user], now)
+                    if isinstance(work, Work):
+                        works.append(work)
+                    else:
+                        answers[user] = work
+            made = await self._commit.make(tx, works, now) if works else []
+            tell: Telling = await self._commit.write(tx, zip(works, made, strict=True), now)
+        self._teller.soon(tell, now)
+        for work, one in zip(works, made, strict=True):
+            answers[work.record.holder] = one.current or one.error or errors.SigmgrError()
+        return answers | await self._derive.many(stand, now)
+
+    async def _work(self, record: Record, claim: int, now: int) -> Work | errors.SigmgrError:
+        try:
+            app = await self._registry.app(record.sdkappid)
+        except errors.SigmgrError as error:
+            return error
+        if decision.in_revoke_pause(await self._derive.judged_by(app, record, now)) is not None:
+            return errors.RevokePause(retry_after=app.policy.revoke_pause)
+        return Work(record, Reason.FORCED, app.policy, seen=True, newer_than=claim)
+
+    def _count(self, claims: int, now: int) -> None:
+        RESTORED.inc(claims)
+        self._unsaid += claims
+        if now < self._say_at:
+            return
+        log.warning(
+            "clients hold sigs that the database does not know: it was restored from a backup,"
+            " or a failover lost writes; they get newer sigs, but look what else is missing",
+            action="restored",
+            clients=self._unsaid,
+        )
+        self._unsaid, self._say_at = 0, now + _SAY_EVERY
