@@ -263,7 +263,7 @@ class SimClient:
         if status in _REFUSAL_STATUS and code.startswith("ticket-"):
             self._needs_ticket = True
         # The service knows better what it has issued: come without a word, hear everything.
-        self._claims = code != "never-issued"
+        self._claims &= code != "never-issued"
         pause = self._failed(code)
         after = headers.get("retry-after", "")
         return int(after) + self._world.rng.uniform(0, 1) if after.isdecimal() else pause

@@ -151,8 +151,9 @@ class FakeService:
             self.acks[user].append(body["issued_at"])
             await self._answer(send, 204, None)
         else:
-            self.last_event_ids[user].append(int(headers["last-event-id"]))
-            await self._stream(user, int(headers["last-event-id"]), receive, send)
+            held = int(headers.get("last-event-id", 0))
+            self.last_event_ids[user].append(held)
+            await self._stream(user, held, receive, send)
 
     async def _answer(self, send, status, document, headers=None):
         body = b"" if document is None else json.dumps(document).encode()

@@ -117,6 +117,21 @@ async def test_a_dropped_stream_is_opened_again_with_the_sig_held():
         assert s.service.asked["sig"] == 1
 
 
+async def test_who_is_told_that_its_sig_never_was_comes_without_a_claim():
+    async with scene() as s:
+        refusal = {"code": "never-issued"}
+        s.service.refuse["stream"] = [(409, {}, refusal), (503, {}, {"code": "unavailable"})]
+        s.service.drop(ALICE)
+        await until(lambda: len(s.service.last_event_ids[ALICE]) == 2)
+        # One that fails for another reason does not bring the claim back.
+        assert s.service.last_event_ids[ALICE] == [NOW, 0]
+        await until(lambda: s.stats.streams == 1)
+        s.service.drop(ALICE)
+        await until(lambda: len(s.service.last_event_ids[ALICE]) == 3)
+        assert s.service.last_event_ids[ALICE][-1] == NOW
+        assert s.service.asked["sig"] == 1
+
+
 async def test_what_was_missed_while_away_comes_with_the_first_message():
     async with scene() as s:
         s.pass_time(3)
