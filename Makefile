@@ -1,7 +1,7 @@
 # sigmgr: everything a newcomer or a build machine runs. Start with `make` alone.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test slow bench lint pins clean
+.PHONY: help demo test slow matrix bench lint pins clean
 MAKEFLAGS += --no-print-directory
 
 VENV := .venv
@@ -35,6 +35,9 @@ test: lint  ## checks, then all tests but the slow ones; PYTEST_ARGS="-k name" p
 slow: $(VENV)/.dev  ## soak, load and many-process scenarios
 	@echo "== slow tests"
 	@$(BIN)/python -m pytest -q -m slow $(PYTEST_ARGS)
+
+matrix: $(BIN)/python  ## demo and test in a chroot of Debian 13 and of sid, not root; SUITES=trixie picks
+	@.ci/matrix $(SUITES)
 
 bench: $(VENV)/.dev  ## the budgets, each as a ratio measured here; BENCH_ARGS=--help says more
 	@$(BIN)/python -m benchmarks $(BENCH_ARGS)
