@@ -21,6 +21,7 @@ from typing import NamedTuple
 from sigmgr.flow.better import Better
 from sigmgr.flow.derive import Answer, Derive
 from sigmgr.flow.gather import Gather, answered
+from sigmgr.flow.issue import raised
 from sigmgr.flow.limits import Lane, Limits
 from sigmgr.flow.restored import Restored, has_lost
 from sigmgr.flow.revocations import Revocations
@@ -96,7 +97,9 @@ class Openings:
             if lost and found[0].issued_at <= held:
                 found[0] = await self._newer(found[0], held, now)
         self._refuse_revoked(user, ticket_issued_at)
-        return [current for current in found if not self._revocations.killed(current)]
+        own, *others = found
+        mine = raised(self._derive.still(own, now))
+        return [mine, *(other for other in others if not self._revocations.killed(other))]
 
     async def _told(
         self, user: Holder, ticket_issued_at: int, state: _State, now: int

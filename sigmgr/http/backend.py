@@ -6,6 +6,7 @@ from typing import Any
 
 from fastapi import APIRouter, Depends, Request, Response
 
+from sigmgr.flow.limits import Lane
 from sigmgr.http import answers, shapes
 from sigmgr.http.auth import BACKEND, FACTS, allow
 from sigmgr.http.documents import body_of, errors_of, secured
@@ -26,6 +27,11 @@ _REASONS = frozenset(
     }
 )
 _ISSUE_ERRORS = (errors.RevokePause, errors.NoSigningKey, errors.StoreUnavailable)
+
+
+#: Seconds after which a route whose story still waits for the database answers 503. The story
+#: goes on: a revocation that is under way is not given up.
+WITHIN = 1.8
 
 
 class Handoff(Response):
@@ -94,6 +100,8 @@ def _batch(routes: APIRouter, doors: Doors) -> None:
 
 
 def _reissue(routes: APIRouter, doors: Doors) -> None:
+    lane = Lane("reissue")
+
     @routes.post(
         "/users/{userid}/sig/reissue",
         summary="The user's next sig",
@@ -117,19 +125,22 @@ def _reissue(routes: APIRouter, doors: Doors) -> None:
         user who never had one it takes `create`, so that a mistyped id makes nobody."""
         asked = body or shapes.ReissueRequest()
         now = doors.clock()
-        current = await doors.issue.reissue(
+        story = doors.issue.reissue(
             Holder(sdkappid, userid),
             now,
             reason=reason_of(asked.reason),
             replaces=asked.replaces,
             create=asked.create,
         )
+        current = await lane.within(WITHIN, story)
         content = answers.sig_body(doors, current)
         answers.remember(doors, current, content, now)
         return Response(content, media_type="application/json")
 
 
 def _revoke(routes: APIRouter, doors: Doors) -> None:
+    lane = Lane("revoke")
+
     @routes.post(
         "/users/{userid}/sig/revoke",
         summary="End all sigs of the user",
@@ -141,13 +152,15 @@ def _revoke(routes: APIRouter, doors: Doors) -> None:
         """Ends the user's sig and all room keys and closes the user's streams. The next sig
         is issued once the pause is over."""
         now = doors.clock()
-        done = await doors.revoke.user(sdkappid, userid, now)
+        done = await lane.within(WITHIN, doors.revoke.user(sdkappid, userid, now))
         return shapes.Revoked(
             sdkappid=sdkappid, userid=userid, revoked_at=done.revoked_at, known=done.known
         )
 
 
 def _room_key(routes: APIRouter, doors: Doors) -> None:
+    lane = Lane("room-keys")
+
     @routes.post(
         "/users/{userid}/room-keys",
         summary="A privateMapKey for one room",
@@ -169,13 +182,16 @@ def _room_key(routes: APIRouter, doors: Doors) -> None:
         """The key that lets the user into one room, with these privileges in it."""
         room = check_room(body.room_id, body.room_name)
         mask = check_privileges(body.privileges)
-        current = await doors.room_keys.current(
+        story = doors.room_keys.current(
             sdkappid, userid, room, privileges=mask, ttl=body.ttl, now=doors.clock()
         )
+        current = await lane.within(WITHIN, story)
         return answers.room_key(current, room, mask, body.ttl)
 
 
 def _facts(routes: APIRouter, doors: Doors) -> None:
+    lane = Lane("facts")
+
     @routes.get(
         "/users/{userid}",
         summary="What is known of the user",
@@ -190,7 +206,7 @@ def _facts(routes: APIRouter, doors: Doors) -> None:
     async def facts(sdkappid: SdkAppId, userid: UserId) -> dict[str, Any]:
         """Times, reasons, keys, delivery and history of each of the user's sigs; no sig."""
         await doors.apps.app(sdkappid)
-        found = await doors.find(sdkappid, userid)
+        found = await lane.within(WITHIN, doors.find(sdkappid, userid))
         records = [record for record in found if answers.was_issued(record)]
         if not records:
             raise errors.HolderUnknown
@@ -198,6 +214,8 @@ def _facts(routes: APIRouter, doors: Doors) -> None:
 
 
 def _verify(routes: APIRouter, doors: Doors) -> None:
+    lane = Lane("verify")
+
     @routes.post(
         "/verify",
         summary="Is this sig valid?",
@@ -212,7 +230,8 @@ def _verify(routes: APIRouter, doors: Doors) -> None:
         await doors.apps.app(sdkappid)
         now = doors.clock()
         try:
-            decoded = await doors.verify(sdkappid, body.usersig, now=now, userid=body.userid)
+            story = doors.verify(sdkappid, body.usersig, now=now, userid=body.userid)
+            decoded = await lane.within(WITHIN, story)
         except errors.BadSig as error:
             return answers.not_valid(error)
         return answers.valid(decoded.fields(), now)

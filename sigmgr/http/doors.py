@@ -6,9 +6,9 @@ name exactly what the routes call, so that each part may be replaced by itself.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from starlette.types import ASGIApp
 
@@ -20,7 +20,7 @@ from sigmgr.model.sig import Current, Reason, Record
 from sigmgr.model.ticket import Ticket, Tickets
 from sigmgr.ports import Clock, Registry, Verified
 
-Find = Callable[[int, str], Awaitable[list[Record]]]
+Find = Callable[[int, str], Coroutine[Any, Any, list[Record]]]
 #: A check raises where the part is needed and away, or answers a word about a part that is
 #: missed but not needed, such as "degraded: ...".
 ReadyCheck = tuple[str, Callable[[], Awaitable[str | None]]]
