@@ -15,9 +15,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+)
 
 from sigmgr.model import errors
+from sigmgr.model.addresses import network_of, origin_of
 
 PREFIX = "SIGMGR_"
 
@@ -29,6 +38,26 @@ class Section(BaseModel):
 
 
 Seconds = Annotated[float, Field(gt=0)]
+
+
+def _several(given: Any) -> Any:
+    """The environment knows no lists: there they are written with commas."""
+    if isinstance(given, str):
+        return tuple(part.strip() for part in given.split(",") if part.strip())
+    return given
+
+
+Several = Annotated[tuple[str, ...], BeforeValidator(_several)]
+
+
+def _proxies(given: tuple[str, ...]) -> tuple[str, ...]:
+    for one in given:
+        network_of(one)
+    return given
+
+
+def _origins(given: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(origin_of(one) for one in given)
 
 
 class Database(Section):
@@ -58,7 +87,9 @@ class Redis(Section):
 class Http(Section):
     """Where this process listens, and the address that clients reach streams at.
 
-    ``max_connections`` 0: as many as the descriptor limit leaves.
+    ``max_connections`` 0: as many as the descriptor limit leaves. ``trusted_proxies``: the
+    addresses and networks that may name a client's address and scheme. ``allowed_origins``:
+    of pages that may use the clients' routes, or ``*``.
     """
 
     host: str = "127.0.0.1"
@@ -69,6 +100,8 @@ class Http(Section):
     graceful: Seconds = 5.0
     keep_alive: Annotated[int, Field(ge=1, le=3600)] = 60
     max_connections: Annotated[int, Field(ge=0)] = 0
+    trusted_proxies: Annotated[Several, AfterValidator(_proxies)] = ()
+    allowed_origins: Annotated[Several, AfterValidator(_origins)] = ()
 
 
 class Gateway(Section):

@@ -126,6 +126,12 @@ CONNECTIONS_CUT = Counter(
     "sigmgr_connections_cut", "Connections closed by the server, by why", ["why"], registry=REGISTRY
 )
 
+#: Tokens and tickets that open nothing, by code. A steady trickle is a client with an old
+#: configuration; a burst is somebody who guesses.
+WRONG_CREDENTIALS = Counter(
+    "sigmgr_wrong_credentials", "Tokens and tickets that open nothing", ["code"], registry=REGISTRY
+)
+
 
 def get_logger(name: str) -> Any:
     """A structlog logger; lines carry an ``action`` for machines and a sentence for people."""

@@ -67,6 +67,10 @@ def demo(
     raise typer.Exit(status)
 
 
+#: A page that is tried out on this machine may talk to the demo.
+_PAGES = ("http://localhost:*", "http://127.0.0.1:*")
+
+
 def _settings(home: Path, port: int) -> Settings:
     """Embedded parts, whatever the environment says: a demo touches nobody's data."""
     import base64
@@ -78,7 +82,7 @@ def _settings(home: Path, port: int) -> Settings:
         {
             "database": {"url": f"sqlite+aiosqlite:///{home / 'demo.db'}"},
             "redis": {"url": "memory://"},
-            "http": {"port": port},
+            "http": {"port": port, "allowed_origins": _PAGES},
             "scheduler": {"renew_every": 0.5, "warn_every": 1.0},
             "master_key": base64.b64encode(secrets.token_bytes(32)).decode(),
         }

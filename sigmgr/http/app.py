@@ -4,7 +4,9 @@ A front in raw ASGI stands before the framework and
 1. answers the two hot routes without it: the single get, and the stream;
 2. settles who asks before a byte of the body is read;
 3. bounds bodies, and hands the path on undecoded, so that ``%2F`` stays part of a user id;
-4. turns whatever is raised into a problem document.
+   a body for a route that takes none is not read;
+4. answers pages of other origins on the clients' routes, as far as they are allowed;
+5. turns whatever is raised into a problem document.
 
 Routes are chosen by role: ``api`` serves backends, ``gateway`` clients, all serve health and
 the documents of what they serve.
@@ -12,6 +14,7 @@ the documents of what they serve.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from urllib.parse import quote
 
 from fastapi import FastAPI, Request
@@ -19,14 +22,15 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sigmgr.http import backend, health, pages, problems, stream
-from sigmgr.http.auth import bearer
-from sigmgr.http.bodies import read_body, replay
+from sigmgr.http.bodies import ClientGone, read_body, replay
 from sigmgr.http.chunks import chunks_of
+from sigmgr.http.cors import Cors, with_headers
 from sigmgr.http.documents import finish
 from sigmgr.http.doors import API, GATEWAY, Doors
 from sigmgr.http.sig import SigRoute
 from sigmgr.model import errors
-from sigmgr.push.gateway import CHUNKS_KEY
+from sigmgr.model.bearer import bearer
+from sigmgr.push.gateway import CHUNKS_KEY, HEADERS_KEY
 
 
 def create_app(doors: Doors) -> ASGIApp:
@@ -74,6 +78,7 @@ class _Front:
         self._inner = inner
         self._sig = SigRoute(doors) if API in doors.roles else None
         self._gateway = doors.gateway if GATEWAY in doors.roles else None
+        self._cors = Cors(doors.allowed_origins) if doors.allowed_origins else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -81,19 +86,37 @@ class _Front:
         raw: bytes | None = scope.get("raw_path")
         if raw is None:  # a server may leave it out
             raw = scope["raw_path"] = quote(scope["path"]).encode("ascii")
-        if scope["method"] == "GET":
-            if self._sig is not None and raw.endswith(b"/sig") and raw.startswith(b"/v1/apps/"):
-                return await self._guarded(self._sig, scope, receive, send)
-            if self._gateway is not None and raw == b"/v1/stream":
-                scope[CHUNKS_KEY] = chunks_of
-                return await self._gateway(scope, receive, send)
+        if raw.startswith(b"/v1/stream") and self._gateway is not None:
+            return await self._for_client(raw, scope, receive, send)
+        hot = raw.endswith(b"/sig") and raw.startswith(b"/v1/apps/") and scope["method"] == "GET"
+        if hot and self._sig is not None:
+            return await self._guarded(self._sig, scope, receive, send)
         return await self._guarded(self._cool, scope, receive, Watched(send))
+
+    def _for_client(
+        self, raw: bytes, scope: Scope, receive: Receive, send: Send
+    ) -> Awaitable[None]:
+        """Who answers a request under ``/v1/stream``. Nothing of this frame lies in memory for
+        as long as a stream is open."""
+        if self._cors is not None:
+            scope[HEADERS_KEY] = self._cors.headers(scope)
+            preflight = self._cors.preflight(scope)
+            if preflight is not None:
+                return preflight(scope, receive, send)
+        if raw == b"/v1/stream" and scope["method"] == "GET" and self._gateway is not None:
+            scope[CHUNKS_KEY] = chunks_of
+            return self._gateway(scope, receive, send)
+        if self._cors is not None:
+            send = with_headers(send, scope[HEADERS_KEY])
+        return self._guarded(self._cool, scope, receive, Watched(send))
 
     async def _guarded(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await app(scope, receive, send)
         except errors.SigmgrError as error:
             await problems.response(error, scope)(scope, receive, send)
+        except ClientGone:
+            pass
         except Exception as error:  # noqa: BLE001  # crash() logs it
             answer = problems.crash(scope, error)
             if not (isinstance(send, Watched) and send.started):
@@ -101,19 +124,17 @@ class _Front:
 
     async def _cool(self, scope: Scope, receive: Receive, send: Send) -> None:
         raw: bytes = scope["raw_path"]
-        inner = dict(scope, path=raw.decode("latin-1"), state={})
-        if raw.startswith(b"/v1/apps/") and API in self._doors.roles:
-            inner["state"]["token"] = await self._doors.tokens.token(bearer(scope["headers"]))
-        elif raw.startswith(b"/v1/stream") and GATEWAY in self._doors.roles:
-            inner["state"]["ticket"] = self._ticket(scope)
-        body = await read_body(scope, receive)
+        doors, shown = self._doors, bearer(scope["headers"])
+        scheme = doors.credentials.peers.scheme(scope)
+        inner = dict(scope, path=raw.decode("latin-1"), state={}, scheme=scheme)
+        body = b""
+        if raw.startswith(b"/v1/apps/") and API in doors.roles:
+            inner["state"]["token"] = await doors.credentials.token(scope, shown)
+            body = await read_body(scope, receive)
+        elif raw.startswith(b"/v1/stream") and GATEWAY in doors.roles:
+            inner["state"]["ticket"] = doors.credentials.ticket(scope, shown, doors.clock())
+            body = await read_body(scope, receive)
         await self._inner(inner, replay(body, receive), send)
-
-    def _ticket(self, scope: Scope) -> object:
-        text = bearer(scope["headers"])
-        if text is None:
-            raise errors.TicketInvalid("The request has no ticket in its Authorization header.")
-        return self._doors.tickets.open(text, self._doors.clock())
 
 
 class Watched:

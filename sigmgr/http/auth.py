@@ -24,7 +24,7 @@ import asyncio
 import hmac
 import secrets
 from base64 import urlsafe_b64encode
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine
 from typing import Any, NamedTuple
 
 from sigmgr.flow.limits import Lane
@@ -61,16 +61,6 @@ def new_token(key: bytes) -> tuple[str, bytes]:
     """A new token's text, to be shown once, and its digest, to be stored."""
     text = PREFIX + urlsafe_b64encode(secrets.token_bytes(_SECRET_BYTES)).rstrip(b"=").decode()
     return text, digest_of(key, text)
-
-
-def bearer(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
-    """The credential of the Authorization header; None where there is no bearer one."""
-    for name, value in headers:
-        if name == b"authorization":
-            if value[:7].lower() != b"bearer ":
-                return None
-            return value[7:].strip().decode("latin-1") or None
-    return None
 
 
 def allow(token: Token, roles: frozenset[str], sdkappid: int | None = None) -> None:

@@ -13,9 +13,13 @@ from sigmgr.http.problems import BadContentType, BodyTooLarge
 MAX_BODY = 256 * 1024
 
 
+class ClientGone(Exception):
+    """The client hung up before its body was whole; nobody hears an answer."""
+
+
 async def read_body(scope: Scope, receive: Receive) -> bytes:
-    """The whole body. Raises BodyTooLarge, or BadContentType where there is one that is
-    not declared as JSON."""
+    """The whole body. Raises BodyTooLarge, BadContentType where there is one that is not
+    declared as JSON, or ClientGone."""
     if scope["method"] in ("GET", "HEAD", "OPTIONS"):
         return b""
     headers = dict(scope["headers"])
@@ -27,7 +31,8 @@ async def read_body(scope: Scope, receive: Receive) -> bytes:
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
-            break
+            # What has come may look like a whole request, and was not meant as one.
+            raise ClientGone
         chunk: bytes = message.get("body", b"")
         size += len(chunk)
         if size > MAX_BODY:

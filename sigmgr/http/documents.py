@@ -25,13 +25,20 @@ ABOUT = (
 )
 _WHO: dict[str, tuple[type[errors.SigmgrError], ...]] = {
     "token": (
+        errors.BadRequest,
+        errors.TooManyWrong,
         errors.TokenMissing,
         errors.TokenUnknown,
         errors.RoleDenied,
         errors.AppDenied,
         errors.BadSdkAppId,
     ),
-    "ticket": (errors.TicketInvalid, errors.TicketExpired),
+    "ticket": (
+        errors.BadRequest,
+        errors.TicketInvalid,
+        errors.TicketExpired,
+        errors.TooManyWrong,
+    ),
 }
 _SCHEMES = {
     "token": {

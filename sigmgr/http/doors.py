@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from starlette.types import ASGIApp
 
 from sigmgr.health import Health
-from sigmgr.http.auth import Auth
+from sigmgr.http.credentials import Credentials
 from sigmgr.model.errors import SigmgrError
 from sigmgr.model.holder import Holder, Room
 from sigmgr.model.sig import Current, Reason, Record
@@ -118,7 +118,8 @@ class Doors:
     ``roles`` says what this process serves: ``api`` the backends' routes and the documents,
     ``gateway`` the clients' routes; health is always served. ``near_ttl`` bounds in seconds
     how long an answer is given again without a look; ``gateway`` answers ``GET /v1/stream``,
-    ``polls`` the long poll.
+    ``polls`` the long poll. ``allowed_origins``: of pages that may use
+    the clients' routes, as :func:`sigmgr.model.addresses.origin_of` answers them.
     """
 
     clock: Clock
@@ -130,7 +131,7 @@ class Doors:
     find: Find
     verify: Verify
     tickets: Tickets
-    tokens: Auth
+    credentials: Credentials
     stream_url: str
     ready: Sequence[ReadyCheck] = ()
     roles: frozenset[str] = EVERY_ROLE
@@ -138,4 +139,5 @@ class Doors:
     polls: Polls | None = None
     near: Near | None = None
     near_ttl: int = 30
+    allowed_origins: Sequence[str] = ()
     health: Health | None = None

@@ -15,11 +15,12 @@ import msgspec
 from starlette.types import Receive, Scope, Send
 
 from sigmgr.http.answers import remember, sig_body
-from sigmgr.http.auth import BACKEND, allow, bearer
+from sigmgr.http.auth import BACKEND, allow
 from sigmgr.http.doors import Doors
 from sigmgr.http.places import place_of_sig
 from sigmgr.http.problems import SEE_DOCS, brief
 from sigmgr.model import errors
+from sigmgr.model.bearer import bearer
 from sigmgr.model.holder import Holder, check_userid
 from sigmgr.model.shown import MOST_SHOWN, credential
 from sigmgr.model.sig import Current
@@ -59,8 +60,8 @@ class SigRoute:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         text = bearer(scope["headers"])
-        tokens = self._doors.tokens
-        token = tokens.peek(text) or await tokens.token(text)
+        credentials = self._doors.credentials
+        token = credentials.peek(text) or await credentials.token(scope, text)
         sdkappid, userid = place_of_sig(scope["raw_path"])
         allow(token, BACKEND, sdkappid)
         holder = Holder(sdkappid, userid)

@@ -20,10 +20,11 @@ What this module does not do: know what to send, parse anything but its two head
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
 from typing import Any
 
 from sigmgr.model import errors
+from sigmgr.model.bearer import bearer
 from sigmgr.model.event import Event
 from sigmgr.model.holder import Holder
 from sigmgr.model.policy import Policy
@@ -41,11 +42,14 @@ from sigmgr.push.stream import Phase, Send, Stream
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+OpenTicket = Callable[[Scope, str | None, int], Ticket]
 
 #: Where a route that has opened a ticket in another way (a single-use code) leaves it.
 TICKET_KEY = "sigmgr.ticket"
 #: Where a server leaves what finds the ``Chunks`` of a send; see ``stream``.
 CHUNKS_KEY = "sigmgr.chunks"
+#: Where a server leaves headers that every answer to this request has besides.
+HEADERS_KEY = "sigmgr.headers"
 
 _HEADERS: list[Header] = [
     (b"content-type", b"text/event-stream"),
@@ -63,6 +67,7 @@ class Gateway:
     """An ASGI app, and a :class:`sigmgr.ports.Listener`. Use ``start`` and ``aclose``, or
     ``run``; or drive it with ``tick`` and ``settle``, as tests and the simulation do.
 
+    ``open_ticket`` opens the ticket of a request; it may count wrong ones by who shows them.
     Further keywords are those of :class:`sigmgr.push.hub.Hub`.
     """
 
@@ -75,6 +80,7 @@ class Gateway:
         policy_of: Callable[[int], Policy],
         *,
         values: Values,
+        open_ticket: OpenTicket | None = None,
         max_streams: int = 100_000,
         reconnect_within: int = 10,
         **hub: Any,
@@ -84,6 +90,7 @@ class Gateway:
         self._tickets = tickets
         self._clock = clock
         self._draw = draw
+        self._open_ticket = open_ticket or self._opened
         self._max_streams = max_streams
         self._reconnect_within = reconnect_within
         self._draining = False
@@ -114,7 +121,7 @@ class Gateway:
         stream: Stream | None = None
         try:
             stream, ticket_issued_at, held = self._admit(scope, send)
-            await self._open(stream, ticket_issued_at, held)
+            await self._open(stream, ticket_issued_at, held, scope.get(HEADERS_KEY, ()))
             if CHUNKS_KEY in scope:
                 stream.chunks = scope[CHUNKS_KEY](send)
             _strip(scope)
@@ -124,11 +131,11 @@ class Gateway:
             if stream is None or not stream.cut_off:
                 raise
             if stream.refusal is not None:
-                await self._refuse(stream.refusal, send)
+                await self._refuse(scope, stream.refusal, send)
         except Exception as error:
             if stream is not None and stream.phase is not Phase.OPENING:
                 raise
-            await self._refuse(error, send)
+            await self._refuse(scope, error, send)
         finally:
             if stream is not None:
                 self.hub.leave(stream)
@@ -137,19 +144,23 @@ class Gateway:
         """Authorise and register; answers the stream, when its ticket's sig was issued, and
         when the one that its client claims to hold was."""
         self._refuse_if_draining()
-        bearer, claim = _read_headers(scope["headers"])
         now = self._clock()
+        shown = bearer(scope["headers"])
         ticket = scope.get(TICKET_KEY)
         if not isinstance(ticket, Ticket):
-            if not bearer:
-                raise errors.TicketInvalid("the request carries no ticket")
-            ticket = self._tickets.open(bearer, now)
+            ticket = self._open_ticket(scope, shown, now)
+        claim = _last_event_id(scope["headers"])
         # Whether it can be is judged with the state. A sig from the future would silence the
         # stream for good where that cannot be judged, and costs one message where it can.
         believed = claim if claim <= now else 0
         self._make_room(ticket.user)
         stream = self.hub.enter(ticket.user, send, asyncio.current_task(), believed)
         return stream, ticket.issued_at, claim
+
+    def _opened(self, scope: Scope, shown: str | None, now: int) -> Ticket:
+        if not shown:
+            raise errors.TicketInvalid("the request carries no ticket")
+        return self._tickets.open(shown, now)
 
     def _make_room(self, user: Holder) -> None:
         """Raises UnavailableError where this process holds as much as it may."""
@@ -162,14 +173,17 @@ class Gateway:
                 "this gateway holds as many streams as it may", retry_after=retry_after
             )
 
-    async def _open(self, stream: Stream, ticket_issued_at: int, held: int) -> None:
+    async def _open(
+        self, stream: Stream, ticket_issued_at: int, held: int, more: Iterable[Header]
+    ) -> None:
         """Ask for the state and write it. Draining may begin while we wait."""
         currents = await self._states.opened(
             stream.holder, ticket_issued_at, self._clock(), held=held
         )
         self._refuse_if_draining()
         frames = self.hub.begin(stream, currents)
-        await stream.send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+        headers = [*_HEADERS, *more]
+        await stream.send({"type": "http.response.start", "status": 200, "headers": headers})
         await stream.send(stream.envelope(b"".join(frames), last=False))
         self.hub.live(stream)
         if self._draining:
@@ -182,11 +196,12 @@ class Gateway:
     def _bye(self, stream: Stream) -> None:
         self.hub.bye(stream, "drain", 1 + int(self._draw() * self._reconnect_within))
 
-    async def _refuse(self, error: Exception, send: Send) -> None:
+    async def _refuse(self, scope: Scope, error: Exception, send: Send) -> None:
         if not isinstance(error, errors.SigmgrError):
             trouble("open", error, "a stream could not be opened")
             error = errors.SigmgrError()
         status, headers, body = problem(error)
+        headers += scope.get(HEADERS_KEY, ())
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
@@ -311,17 +326,12 @@ class Gateway:
                 trouble("lookup", error, "a round of lookups failed")
 
 
-def _read_headers(headers: Sequence[Header]) -> tuple[str, int]:
-    """The bearer token ("" if none) and Last-Event-ID (0 if none, or not a number of ours)."""
-    bearer, claim = "", 0
+def _last_event_id(headers: Iterable[Header]) -> int:
+    """0 where there is none, or where it is not a number of ours."""
     for name, value in headers:
-        if name == b"authorization":
-            scheme, _, token = value.partition(b" ")
-            if scheme.lower() == b"bearer":
-                bearer = token.strip().decode("latin-1")
-        elif name == b"last-event-id" and len(value) <= 10 and value.isdigit():
-            claim = int(value)
-    return bearer, claim
+        if name == b"last-event-id" and len(value) <= 10 and value.isdigit():
+            return int(value)
+    return 0
 
 
 def _strip(scope: Scope) -> None:

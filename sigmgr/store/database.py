@@ -201,8 +201,8 @@ class Engine:
         """This machine's clock was set. A pool notes by it when connections were lost: set
         back, every connection made since would look older than that, and be made anew each
         time it is taken."""
-        for engine in (self._engine, self._looker):
-            engine.sync_engine.pool._invalidate_time = 0.0
+        for pool in (self._pool, self._own):
+            pool.engine.sync_engine.pool._invalidate_time = 0.0
 
     async def close(self) -> None:
         """Close every connection. Nothing of the driver works on when this returns."""

@@ -7,26 +7,29 @@ import time
 from sigmgr.cache.near import NearCache
 from sigmgr.health import Health
 from sigmgr.http import auth
+from sigmgr.http.credentials import Credentials
 from sigmgr.http.doors import Doors, ReadyCheck
+from sigmgr.http.peers import Peers
 from sigmgr.model import errors
 from sigmgr.model.ticket import Tickets
 from sigmgr.push.gateway import Gateway
-from sigmgr.wiring.base import CHECK
+from sigmgr.wiring.base import CHECK, Base
 from sigmgr.wiring.desk import Desk
 
 
-def tokens_of(desk: Desk) -> auth.Auth:
-    """The API tokens, as this process knows them."""
-    base = desk.base
+def credentials_of(base: Base) -> Credentials:
+    """What opens the tokens and tickets of requests."""
     key, grace = base.master.derive("tokens"), base.settings.revocation.grace
-    return auth.Auth(base.token_of, key, time.monotonic, grace=grace)
+    tokens = auth.Auth(base.token_of, key, time.monotonic, grace=grace)
+    tickets = Tickets(base.master.derive("tickets"))
+    peers = Peers(base.settings.http.trusted_proxies)
+    return Credentials(tokens, tickets, peers, time.monotonic)
 
 
 def doors_of(
     desk: Desk,
     roles: frozenset[str],
-    tickets: Tickets,
-    tokens: auth.Auth,
+    credentials: Credentials,
     *,
     near: NearCache[bytes] | None,
     gateway: Gateway | None,
@@ -44,8 +47,8 @@ def doors_of(
         deliver=desk.flows.deliver,
         find=base.store.of_user,
         verify=desk.flows.verify.sig,
-        tickets=tickets,
-        tokens=tokens,
+        tickets=credentials.tickets,
+        credentials=credentials,
         stream_url=http.stream_url,
         ready=_ready(desk),
         roles=roles,
@@ -53,6 +56,7 @@ def doors_of(
         polls=gateway,
         near=near,
         near_ttl=http.near_ttl,
+        allowed_origins=http.allowed_origins,
         health=health,
     )
 

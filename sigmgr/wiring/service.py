@@ -12,19 +12,19 @@ from dataclasses import dataclass, replace
 from sigmgr.cache.near import NearCache
 from sigmgr.health import Health
 from sigmgr.http.app import create_app
+from sigmgr.http.credentials import Credentials
 from sigmgr.http.doors import API, GATEWAY, WORKER, Doors
 from sigmgr.http.protocol import Connections
 from sigmgr.http.server import bind_unless, bracketed, serve
 from sigmgr.model import errors
-from sigmgr.model.ticket import Tickets
 from sigmgr.push.gateway import Gateway
 from sigmgr.push.shards import ShardChannels
 from sigmgr.scheduler import Job, Ticker
 from sigmgr.settings import Settings
 from sigmgr.wiring.clocks import clock_job
-from sigmgr.wiring.connections import room_for
+from sigmgr.wiring.connections import Room, room_for
 from sigmgr.wiring.desk import Desk, open_desk
-from sigmgr.wiring.doors import doors_of, tokens_of
+from sigmgr.wiring.doors import credentials_of, doors_of
 from sigmgr.wiring.jobs import jobs_of
 from sigmgr.wiring.looking import look_of
 
@@ -93,19 +93,18 @@ async def open_service(settings: Settings, roles: frozenset[str]) -> AsyncIterat
         desk = await stack.enter_async_context(open_desk(settings, serving=True))
         near = _near(settings) if API in roles else None
         health = Health(time.monotonic)
-        tickets = Tickets(desk.base.master.derive("tickets"))
+        credentials = credentials_of(desk.base)
         room = room_for(settings)
-        gateway = _gateway(desk, tickets, room.streams) if GATEWAY in roles else None
+        gateway = _gateway(desk, credentials, room) if GATEWAY in roles else None
         channels = _channels(desk, near)
         for listener in (near, gateway):
             if listener is not None:
                 channels.add(listener)
                 desk.base.revocations.add(listener)
-        tokens = tokens_of(desk)
-        look = look_of(desk, health, near, tokens)
+        look = look_of(desk, health, near, credentials.tokens)
         await look.load(desk.base.clock())
         stack.push_async_callback(channels.aclose)
-        doors = doors_of(desk, roles, tickets, tokens, near=near, gateway=gateway, health=health)
+        doors = doors_of(desk, roles, credentials, near=near, gateway=gateway, health=health)
         ticker = Ticker(desk.base.clock, desk.base.clock.glance)
         ticker.add([Job("look", settings.scheduler.look_every, look.once)])
         ticker.add([clock_job(desk, health, near), *jobs_of(desk, roles, lambda: ticker.stopping)])
@@ -143,16 +142,17 @@ def _channels(desk: Desk, near: NearCache[bytes] | None) -> ShardChannels:
     return ShardChannels(desk.redis, desk.layout, draw=random.random, on_state=on_state)
 
 
-def _gateway(desk: Desk, tickets: Tickets, max_streams: int) -> Gateway:
+def _gateway(desk: Desk, credentials: Credentials, room: Room) -> Gateway:
     settings = desk.base.settings
     return Gateway(
         desk.flows.deliver,
-        tickets,
+        credentials.tickets,
         desk.base.clock,
         random.random,
         desk.policy_of,
         values=desk.values,
-        max_streams=max_streams,
+        open_ticket=credentials.ticket,
+        max_streams=room.streams,
         max_per_user=settings.gateway.max_per_user,
         heartbeat=settings.gateway.heartbeat,
         shards=settings.redis.shards,

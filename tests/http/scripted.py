@@ -10,7 +10,9 @@ from typing import Any, NamedTuple
 
 from sigmgr.flow.revoke import Revoked
 from sigmgr.http.auth import Auth, new_token
+from sigmgr.http.credentials import Credentials
 from sigmgr.http.doors import Doors
+from sigmgr.http.peers import Peers
 from sigmgr.keys.cached import CachedValues
 from sigmgr.keys.sealing import MasterKey
 from sigmgr.model import errors
@@ -218,6 +220,7 @@ class House:
         self.near = Near()
         self.tickets = Tickets(b"t" * 32)
         self.auth = Auth(self._lookup, self.KEY, lambda: self.seconds)
+        self.credentials = Credentials.__new__(Credentials)
         self.polls = Gateway.__new__(Gateway)
         self.reset()
         self.doors = Doors(
@@ -230,7 +233,7 @@ class House:
             find=self.flows.of_user,
             verify=self.flows.verify,
             tickets=self.tickets,
-            tokens=self.auth,
+            credentials=self.credentials,
             polls=self.polls,
             stream_url="https://sigmgr.example/v1/stream",
             near=self.near,
@@ -247,6 +250,7 @@ class House:
         self.flows.__init__(self.registry)
         self.near.__init__()
         self.auth.__init__(self._lookup, self.KEY, lambda: self.seconds)
+        self.credentials.__init__(self.auth, self.tickets, Peers(), lambda: self.seconds)
         self.polls.__init__(
             self.flows,
             self.tickets,

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from sigmgr.http.auth import Auth, allow, bearer, digest_of, new_token
+from sigmgr.http.auth import Auth, allow, digest_of, new_token
 from sigmgr.model import errors
 from sigmgr.model.app import Token
 from tests.http.scripted import APP, House
@@ -21,18 +21,6 @@ def test_a_new_token_is_random_and_its_digest_is_keyed():
     assert len(text) == 47
     assert digest == digest_of(KEY, text) != digest_of(b"j" * 32, text)
     assert new_token(KEY)[0] != text
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [(b"Bearer abc", "abc"), (b"bearer  abc ", "abc"), (b"Basic abc", None), (b"Bearer ", None)],
-)
-def test_the_header(value, text):
-    assert bearer([(b"host", b"x"), (b"authorization", value)]) == text
-
-
-def test_no_header():
-    assert bearer([]) is None
 
 
 async def test_a_token_is_looked_up_once_in_five_seconds_and_then_again():

@@ -1,0 +1,95 @@
+"""Who is at the other end of a request, behind proxies that this service was told to trust.
+
+Rules:
+1. A header names the client's address or scheme only where the connection comes from a
+   trusted proxy. From anybody else it is what a stranger says of himself.
+2. ``X-Forwarded-For`` is read from its end, where the proxy next to us has written: the first
+   address that is not trusted is the client's. What stands before it is hearsay. Where an
+   entry is no address, the last good one counts.
+3. Clients are counted by IPv4 address and by IPv6 /64: that much of it one customer has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+
+from starlette.types import Scope
+
+from sigmgr.model.addresses import network_of
+
+Address = IPv4Address | IPv6Address
+
+_SCHEMES = frozenset({b"http", b"https"})
+
+
+class Peers:
+    """``trusted``: addresses and networks of proxies."""
+
+    def __init__(self, trusted: Sequence[str] = ()) -> None:
+        self._trusted = [network_of(text) for text in trusted]
+        self._known = lru_cache(maxsize=4096)(self._is_trusted)
+
+    def __bool__(self) -> bool:
+        """There is any proxy to be trusted."""
+        return bool(self._trusted)
+
+    def client(self, scope: Scope) -> str:
+        """The client's address; "" where the connection has none, as over a Unix socket."""
+        host = scope["client"][0] if scope.get("client") else ""
+        return str(self._client(scope, host)) if self._trusted and self._known(host) else host
+
+    def block(self, scope: Scope) -> str:
+        """What the client is counted by."""
+        host = self.client(scope)
+        address = _address(host)
+        if isinstance(address, IPv6Address):
+            return str(IPv6Network((address, 64), strict=False))
+        return host if address is None else str(address)
+
+    def scheme(self, scope: Scope) -> str:
+        """As the client asked: ``http`` or ``https``."""
+        host = scope["client"][0] if scope.get("client") else ""
+        if self._trusted and self._known(host):
+            said = [value for _, value in _named(b"x-forwarded-proto", scope["headers"])]
+            if len(said) == 1 and said[0] in _SCHEMES:
+                return said[0].decode()
+        return str(scope.get("scheme", "http"))  # ASGI lets a server leave it out
+
+    def _client(self, scope: Scope, host: str) -> Address | str:
+        nearest: Address | str = host
+        values = [value for _, value in _named(b"x-forwarded-for", scope["headers"])]
+        for entry in reversed(b",".join(values).split(b",")):
+            address = _address(_without_port(entry.decode("latin-1").strip()))
+            if address is None:
+                return nearest
+            nearest = address
+            if not self._known(str(address)):
+                return address
+        return nearest
+
+    def _is_trusted(self, host: str) -> bool:
+        address = _address(host)
+        return address is not None and any(
+            address.version == network.version and address in network for network in self._trusted
+        )
+
+
+def _named(wanted: bytes, headers: Iterable[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, bytes]]:
+    return ((name, value) for name, value in headers if name == wanted)
+
+
+def _without_port(text: str) -> str:
+    """``a.b.c.d:port`` and ``[v6]:port`` lose theirs."""
+    if text.startswith("["):
+        return text[1:].partition("]")[0]
+    return text.partition(":")[0] if text.count(":") == 1 else text
+
+
+def _address(text: str) -> Address | None:
+    try:
+        found = ip_address(text)
+    except ValueError:
+        return None
+    return (found.ipv4_mapped or found) if isinstance(found, IPv6Address) else found
