@@ -26,7 +26,8 @@ USERS = [Holder(app, f"user{i}") for app in APPS for i in range(15)]
 
 @dataclass
 class Scene:
-    """An open desk, and every secret that it gave away or was given."""
+    """An open desk, and every secret that it gave away or was given. ``clock`` says what the
+    flows are told; the desk's own goes on beside it."""
 
     desk: Desk
     clock: ManualClock
@@ -83,7 +84,7 @@ async def opened(database: str, redis: str, *, seal: bool = True) -> AsyncIterat
     finally:
         await engine.close()
     clock = ManualClock(NOW)
-    async with wiring.open_base(settings, clock) as base:
+    async with wiring.open_base(settings) as base:
         secrets = [MASTER_KEY]
         for app, form in APPS.items():
             material = generate(form)
@@ -93,5 +94,5 @@ async def opened(database: str, redis: str, *, seal: bool = True) -> AsyncIterat
             secrets += [line for line in text.splitlines() if "-----" not in line]
             token, _ = await base.add_token("backend", sdkappid=app, name="thefts")
             secrets.append(token)
-    async with wiring.open_desk(settings, clock, serving=True) as desk:
+    async with wiring.open_desk(settings, serving=True) as desk:
         yield Scene(desk, clock, secrets=secrets)

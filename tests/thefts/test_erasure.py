@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import pytest
 from sqlalchemy import text
 
 from sigmgr import wiring
-from sigmgr.health import Health
 from sigmgr.model import errors, values
 from sigmgr.wiring.desk import Desk
-from sigmgr.wiring.looking import look_of
 from tests.servers import RedisServer
 from tests.thefts.scene import USERS, opened
 from tests.thefts.test_redis import memory
@@ -36,8 +33,8 @@ async def rows(desk: Desk, table: str) -> int:
         return int(await connection.scalar(text(_ROWS[table]), _WHO) or 0)
 
 
-async def erase(desk: Desk) -> None:
-    await desk.flows.revoke.user(*ALICE[:2], desk.base.clock())
+async def erase(desk: Desk, now: int) -> None:
+    await desk.flows.revoke.user(*ALICE[:2], now)
     await desk.flows.teller.flush()
     async with desk.base.engine.write() as connection:
         await connection.execute(text(f"DELETE FROM holders {_OF_ALICE}"), _WHO)
@@ -54,22 +51,21 @@ async def test_an_erased_user_stays_erased(
         assert not isinstance(sig, errors.SigmgrError)
         assert await rows(scene.desk, "holders") == 2
         scene.clock.advance(10)
-        await erase(scene.desk)
+        await erase(scene.desk, scene.clock())
         if process == "the same process":
-            await refused(scene.desk, sig.issued_at)
+            await refused(scene.desk, sig.issued_at, scene.clock())
         else:
             settings = scene.desk.base.settings
-            async with wiring.open_desk(settings, scene.clock, serving=True) as later:
-                await look_of(later, Health(time.monotonic), None).load(scene.clock())
-                await refused(later, sig.issued_at)
+            async with wiring.open_service(settings, frozenset({"api", "gateway"})) as later:
+                await refused(later.desk, sig.issued_at, scene.clock())
         left = [await rows(scene.desk, table) for table in ("holders", "outbox", "revocations")]
         assert left == [0, 0, 1]
         await check_redis(scene.desk)
 
 
-async def refused(desk: Desk, ticket_issued_at: int) -> None:
+async def refused(desk: Desk, ticket_issued_at: int, now: int) -> None:
     """The ticket that the user's client still has, at the stream, the poll and the ack."""
-    deliver, now = desk.flows.deliver, desk.base.clock()
+    deliver = desk.flows.deliver
     for rooms in (True, False):
         with pytest.raises(errors.TicketRevoked):
             await deliver.opened(ALICE, ticket_issued_at, now, rooms=rooms)
