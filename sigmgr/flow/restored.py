@@ -124,7 +124,7 @@ class Restored:
                     else:
                         answers[user] = work
             made = await self._commit.make(tx, works, now) if works else []
-            tell: Telling = await self._commit.write(tx, zip(works, made, strict=True), now)
+            tell: Telling = await self._commit.write(tx, list(zip(works, made, strict=True)), now)
         self._teller.soon(tell, now)
         for work, one in zip(works, made, strict=True):
             answers[work.record.holder] = one.current or one.error or errors.SigmgrError()
