@@ -10,18 +10,21 @@ import typer
 
 from sigmgr.cli import calls, output
 from sigmgr.cli.frame import NEGATIVE, command_app
+from sigmgr.model.errors import NotMigrated
 from sigmgr.model.shown import shown
 
 app = command_app("Migrate the database.")
 
 
-def _with_engine(config: str | None, story: Callable[[Any], Awaitable[Any]]) -> Any:
+def _with_engine(
+    config: str | None, story: Callable[[Any], Awaitable[Any]], *, create: bool = False
+) -> Any:
     from sigmgr import wiring
 
     settings = calls.settings_of(config)
 
     async def run() -> Any:
-        engine = wiring.open_database(settings)
+        engine = wiring.open_database(settings, create=create)
         try:
             return await story(engine)
         finally:
@@ -35,7 +38,7 @@ def upgrade(config: calls.Config = None) -> None:
     """Create or update the tables. Safe to run again, and from several starts at once."""
     from sigmgr.store import migrate
 
-    done = _with_engine(config, migrate.upgrade)
+    done = _with_engine(config, migrate.upgrade, create=True)
     output.say(f"applied: {', '.join(done)}" if done else "the database is up to date")
 
 
@@ -44,7 +47,11 @@ def current(config: calls.Config = None) -> None:
     """Show the schema revision; exit status 1 where it is not the newest."""
     from sigmgr.store import migrate
 
-    revision = _with_engine(config, migrate.current)
+    try:
+        revision = _with_engine(config, migrate.current)
+    except NotMigrated as error:  # there is not even a file
+        output.note(error.text)
+        revision = ""
     newest = migrate.heads()
     output.say(f"revision {revision or 'none'}, this version wants {', '.join(newest)}")
     if revision not in newest:

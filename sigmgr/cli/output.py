@@ -80,8 +80,16 @@ def complain(text: str, code: str, advice: str) -> None:
 
 def complain_about(error: errors.SigmgrError) -> None:
     """An error of sigmgr's own tree."""
-    here = error.hint if isinstance(error, Misuse) else _IN_A_SHELL.get(error.code)
-    complain(error.text, error.code, here or error.advice)
+    complain(str(error), error.code, advice_on(error))
+
+
+def advice_on(error: errors.SigmgrError) -> str:
+    """What to do about it, for somebody who stands at a shell."""
+    if isinstance(error, Misuse):
+        return error.hint
+    if isinstance(error, errors.StoreUnavailable) and error.remedy:
+        return error.remedy
+    return _IN_A_SHELL.get(error.code) or error.advice
 
 
 def iso(seconds: int) -> str:

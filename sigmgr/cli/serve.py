@@ -124,7 +124,7 @@ async def upgraded(settings: Settings, *, quiet: bool = False) -> None:
     from sigmgr import wiring
     from sigmgr.store import migrate
 
-    engine = wiring.open_database(settings)
+    engine = wiring.open_database(settings, create=True)
     try:
         for revision in await migrate.upgrade(engine):
             if not quiet:

@@ -40,6 +40,7 @@ def open_engine(
     lock_timeout_ms: int = 5_000,
     idle_timeout_ms: int = 10_000,
     inline: bool = False,
+    create: bool = True,
 ) -> Engine:
     """Open a database by its URL; nothing is connected yet.
 
@@ -48,12 +49,13 @@ def open_engine(
     ``postgresql+psycopg://USER@HOST/NAME``. The timeouts bound a statement, the wait for a
     lock, and how long a transaction may stand still before the server ends it. ``inline``
     works a SQLite file on the loop itself and waits for nothing: see ``store.inline``.
+    ``create``: a SQLite file that is not there is made, for its owner alone.
     Raises BadSettings.
     """
     parsed = _parsed(url)
     lock = lock_timeout_ms / 1000
     if parsed.get_backend_name() == "sqlite":
-        kind = _sqlite(parsed, lock, inline=inline)
+        kind = _sqlite(parsed, lock, inline=inline, create=create)
         return Engine(kind, size=pool_size, patience=Patience(lock, lock, lock))
     kind = _postgres(parsed, pool_size, connect_timeout, idle_timeout_ms / 1000)
     statement = statement_timeout_ms / 1000
@@ -86,7 +88,7 @@ def _postgres(url: URL, size: int, connect_timeout: float, idle: float) -> Kind:
     )
 
 
-def _sqlite(url: URL, lock: float, *, inline: bool) -> Kind:
+def _sqlite(url: URL, lock: float, *, inline: bool, create: bool) -> Kind:
     home, threads = sqlite.Home(url), sqlite.Threads()
 
     async def close() -> None:
@@ -96,7 +98,14 @@ def _sqlite(url: URL, lock: float, *, inline: bool) -> Kind:
 
     return Kind(
         dialect=SQLITE,
-        open_pool=partial(sqlite.open_sqlite, home.url, threads, lock_timeout=lock, inline=inline),
+        open_pool=partial(
+            sqlite.open_sqlite,
+            home.url,
+            threads,
+            lock_timeout=lock,
+            inline=inline,
+            create=create or home.is_private,
+        ),
         begin=lambda limit, lock: "BEGIN IMMEDIATE",
         writers=1,
         be_patient=lambda connection, seconds: None,

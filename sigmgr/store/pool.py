@@ -149,8 +149,9 @@ class Pool:
         seconds = f"{use.seconds:g} s"
         if use.connected:
             return errors.StoreUnavailable(f"no answer of the database within {seconds}")
-        if use.refused is not None and (why := ours(use.refused)) is not None:
-            return errors.StoreUnavailable(why.text)
+        why = None if use.refused is None else ours(use.refused)
+        if isinstance(why, errors.StoreUnavailable):
+            return why
         waiting = use.begin and self._turns.locked()
         if waiting and self._alone:
             return errors.StoreUnavailable(

@@ -30,6 +30,8 @@ from sqlalchemy import URL, Connection, event, exc
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from sigmgr.store import told
+
 #: Seconds that a server has for a rollback, and to take the request to end a statement.
 _MOMENT: Final = 1.0
 #: Statements that are being ended in the background at once; beyond them connections are
@@ -88,7 +90,10 @@ class PgConnection(psycopg.AsyncConnection[Any]):
 
         async def open_one(*arguments: Any, **options: Any) -> PgConnection:
             lost = line.lost
-            connection = await cls.connect(*arguments, **options)
+            try:
+                connection = await cls.connect(*arguments, **options)
+            except psycopg.Error as error:
+                raise told.not_connected(error, options) from error
             connection._line, connection._opened_at_loss = line, lost
             return connection
 

@@ -23,6 +23,7 @@ from sqlalchemy import URL, event
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.util import await_only
 
+from sigmgr.store import files, told
 from sigmgr.store import inline as inline_driver
 from sigmgr.store.postgres import begin
 
@@ -70,16 +71,21 @@ class Home:
             )
             self.url = url.set(database=f"{self._directory.name}/memory.db")
 
+    @property
+    def is_private(self) -> bool:
+        """Nobody made the file before, and nobody finds it later."""
+        return self._directory is not None
+
     def close(self) -> None:
         if self._directory is not None:
             self._directory.cleanup()
 
 
 def open_sqlite(
-    url: URL, threads: Threads, pool_size: int, *, lock_timeout: float, inline: bool
+    url: URL, threads: Threads, pool_size: int, *, lock_timeout: float, inline: bool, create: bool
 ) -> AsyncEngine:
     """A pool of so many connections, none of them opened yet. ``inline``: see
-    ``store.inline``; it waits for nothing."""
+    ``store.inline``; it waits for nothing. ``create``: make the file where there is none."""
     patience_ms = 0 if inline else int(lock_timeout * 1000)
     engine = create_async_engine(
         url.set(drivername="sqlite+aiosqlite"),
@@ -92,7 +98,9 @@ def open_sqlite(
             # The driver begins nothing by itself.
             "isolation_level": None,
             "timeout": patience_ms / 1000,
-            "async_creator_fn": inline_driver.connect if inline else threads.connect,
+            "async_creator_fn": _opener(
+                inline_driver.connect if inline else threads.connect, create
+            ),
         },
     )
     settings = (
@@ -106,17 +114,40 @@ def open_sqlite(
     return engine
 
 
+def _opener(connect: Callable[..., Any], create: bool) -> Callable[..., Any]:
+    async def open_one(path: str, **options: Any) -> Any:
+        files.prepare(path, uri=options.get("uri", False), create=create)
+        try:
+            return await connect(path, **options)
+        except sqlite3.Error as error:
+            raise told.not_opened(error, path) from error
+
+    return open_one
+
+
 def _configuring(settings: Sequence[str], patience_ms: int) -> Callable[[Any, Any], None]:
     def configure(connection: Any, _: Any) -> None:
         try:
             for setting in settings:
                 _set(connection, setting, patience_ms)
+            if path := _path(connection):
+                files.narrow(path)
         except BaseException:
             # Nobody else knows of it yet.
             connection.close()
             raise
 
     return configure
+
+
+def _path(connection: Any) -> str:
+    """The file of an open connection; empty where it has none."""
+    cursor = connection.cursor()
+    try:
+        cursor.execute("PRAGMA database_list")
+        return str(cursor.fetchone()[2])
+    finally:
+        cursor.close()
 
 
 def _set(connection: Any, setting: str, patience_ms: int) -> None:

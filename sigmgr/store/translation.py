@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from sqlalchemy import exc
 
 from sigmgr.model import errors
-from sigmgr.store import postgres
+from sigmgr.store import postgres, told
 
 #: PostgreSQL: undefined table, undefined column, schema that does not exist.
 _NOT_MIGRATED_STATES = frozenset({"42P01", "42703", "3F000"})
@@ -43,6 +43,8 @@ def ours(error: exc.SQLAlchemyError) -> errors.SigmgrError | None:
     """None for an error in a statement."""
     if not isinstance(error, exc.DBAPIError):
         return None
+    if isinstance(error.orig, told.NotConnected | told.NotOpened):
+        return error.orig.why.error()
     state = getattr(error.orig, "sqlstate", None) or ""
     said = str(error.orig)
     if setup := _setup_error(state, said):

@@ -29,12 +29,14 @@ from sigmgr.wiring.reference import ReferenceClock, open_clock
 CHECK = "master-key-check"
 
 
-def open_database(settings: Settings) -> Engine:
-    """The database alone, whatever its schema; the caller closes it."""
+def open_database(settings: Settings, *, create: bool = False) -> Engine:
+    """The database alone, whatever its schema; the caller closes it. ``create``: make the
+    SQLite file where there is none."""
     return open_engine(
         settings.database.url.get_secret_value(),
         pool_size=settings.database.pool_size,
         statement_timeout_ms=int(settings.database.statement_timeout * 1000),
+        create=create,
     )
 
 

@@ -70,8 +70,23 @@ def test_the_way_down_leads_through_older_revisions_only(bare, folder, tmp_path,
     assert tables(tmp_path) == full
 
 
-def test_an_empty_database_has_no_way_down(bare):
+def test_only_an_upgrade_makes_a_database(bare, tmp_path):
     [first] = migrate.heads()
+    done = bare("db", "current")
+    assert (done.status, done.out.startswith("revision none")) == (1, True)
+    for words in (["db", "downgrade", first], ["app", "list"], ["token", "list"], ["doctor"]):
+        done = bare(*words)
+        assert done.status in {1, 3}
+        assert "there is no database file" in " ".join((done.out + done.err).split())
+        assert "sigmgr db upgrade" in " ".join((done.out + done.err).split())
+    assert list(tmp_path.iterdir()) == []
+    assert bare("db", "upgrade").status == 0
+    assert (tmp_path / "sigmgr.db").exists()
+
+
+def test_an_empty_database_has_no_way_down(bare, tmp_path):
+    [first] = migrate.heads()
+    (tmp_path / "sigmgr.db").touch(0o600)
     check_refusal(bare("db", "downgrade", first, "--yes"), 2, "bad-revision", "no revision")
     done = bare("db", "downgrade", "base", "--yes")
     assert (done.status, done.out) == (0, "nothing to take back\n")

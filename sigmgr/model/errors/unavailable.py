@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from sigmgr.model.errors.base import SigmgrError
 
 
@@ -54,6 +56,14 @@ class StoreUnavailable(UnavailableError):
     """The database does not answer."""
 
     code = "store-unavailable"
+
+    def __init__(self, text: str = "", *, where: str = "", remedy: str = "", **more: Any) -> None:
+        """``where`` it was tried and the ``remedy`` are for operators, never for HTTP."""
+        self.where, self.remedy = where, remedy
+        super().__init__(text, **more)
+
+    def __str__(self) -> str:
+        return f"{self.text} ({self.where})" if self.where else self.text
 
 
 class ConnectionLost(StoreUnavailable):

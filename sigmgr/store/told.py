@@ -1,0 +1,179 @@
+"""Why a connection to the database cannot be made, so that it can be mended.
+
+Nothing listens, the host is not known, the password is wrong: the drivers have one class for
+all of these, and a text. It is read here, once, where the connection is opened, since only
+there host and database are known.
+
+Rules:
+1. The text is for everybody and names no host. Where it was tried and what to do is for
+   operators: see :class:`errors.StoreUnavailable`.
+2. No password comes into any of it, nor does the database's URL.
+3. What is not recognised (a server may speak any language) is quoted for operators.
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import psycopg
+
+from sigmgr.model import errors
+from sigmgr.model.shown import masked
+
+_URL = "database.url (SIGMGR_DATABASE__URL)"
+
+
+class Why(NamedTuple):
+    """``setup``: no waiting helps, and no other process can do better."""
+
+    text: str
+    where: str
+    remedy: str
+    setup: bool = False
+
+    def error(self) -> errors.SigmgrError:
+        """A new one, since an error that is raised twice drags the first traceback along."""
+        if self.setup:
+            return errors.BadSettings(f"{self.text} ({self.where})", advice=self.remedy)
+        return errors.StoreUnavailable(self.text, where=self.where, remedy=self.remedy)
+
+
+class NotConnected(psycopg.OperationalError):
+    """PostgreSQL could not be reached, or did not let us in."""
+
+    def __init__(self, why: Why, sqlstate: str | None = None) -> None:
+        self.why, self.sqlstate = why, sqlstate
+        super().__init__(why.text)
+
+
+class NotOpened(sqlite3.OperationalError):
+    """The SQLite file could not be opened."""
+
+    def __init__(self, why: Why) -> None:
+        self.why = why
+        super().__init__(why.text)
+
+
+#: What the driver or the server says, what that means, and what to do about it.
+_POSTGRES = tuple(
+    (re.compile(said, re.IGNORECASE), text, remedy)
+    for said, text, remedy in (
+        (
+            r"failed to resolve host|could not translate host name|name or service not known",
+            "the database's host name is not known",
+            f"Correct the host in {_URL}, or see to the name service of this machine.",
+        ),
+        (
+            r"no route to host|network is unreachable|host is unreachable|host is down",
+            "there is no way to the database's host",
+            f"See to the network and firewalls between here and there, or correct {_URL}.",
+        ),
+        (
+            r"timeout expired|timed out",
+            "the database's host does not answer",
+            f"Is the machine up, is PostgreSQL overloaded or stopped, or is {_URL} wrong?",
+        ),
+        (
+            r"connection refused",
+            "nothing listens at the database's port",
+            f"Start PostgreSQL there, or correct host and port in {_URL}.",
+        ),
+        (
+            r"on socket .*no such file",
+            "there is no socket of a database",
+            f"Start PostgreSQL on this machine, or name its host in {_URL}.",
+        ),
+        (
+            r"database \".*\" does not exist|no such database",
+            "the server has no database of that name",
+            f"Make it (createdb NAME), or correct the name in {_URL}.",
+        ),
+        (
+            r"authentication failed|role \".*\" does not exist",
+            "the database refuses the user or the password",
+            f"Correct user and password in {_URL}.",
+        ),
+        (
+            r"no password supplied|password.* not provided",
+            "the database asks for a password, and none is set",
+            f"Put the password into {_URL}.",
+        ),
+        (
+            r"permission denied for database|pg_hba\.conf|not permitted to log in",
+            "the server does not let this user in",
+            "Allow it there: GRANT CONNECT ON DATABASE, and a line in pg_hba.conf.",
+        ),
+        (
+            r"too many (clients|connections)|remaining connection slots|no more connections",
+            "the server takes no more connections",
+            "Raise max_connections of PostgreSQL, or lower database.pool_size of the processes.",
+        ),
+        (
+            r"starting up|shutting down|not yet accepting|recovery mode|not accepting connections",
+            "the database is starting or stopping",
+            "Wait a moment; if it stays so, see the log of PostgreSQL.",
+        ),
+        (
+            r"invalid response|expected authentication request|unsupported frontend protocol",
+            "what answers at the database's port is no PostgreSQL",
+            f"Correct host and port in {_URL}.",
+        ),
+        (
+            r"\bSSL\b|certificate",
+            "this machine and the database do not agree on TLS",
+            f"Correct sslmode and sslrootcert in {_URL}.",
+        ),
+    )
+)
+
+
+def not_connected(error: psycopg.Error, options: Mapping[str, Any]) -> NotConnected:
+    """What to raise in the place of an error that opening a connection raised."""
+    return NotConnected(_why(error, options), error.sqlstate)
+
+
+def _why(error: psycopg.Error, options: Mapping[str, Any]) -> Why:
+    said = " ".join(str(error).split())
+    if isinstance(error, psycopg.ProgrammingError):
+        text = "the database URL has an option that PostgreSQL does not take"
+        return Why(text, _quoted(said, options), f"Correct {_URL}.", setup=True)
+    where = _place(options)
+    for form, text, remedy in _POSTGRES:
+        if form.search(said):
+            return Why(text, where, remedy)
+    where = f"{where}; it says: {_quoted(said, options)}"
+    return Why("no connection to the database can be made", where, f"See {_URL}.")
+
+
+def _place(options: Mapping[str, Any]) -> str:
+    host = str(options.get("host") or "")
+    at = f"{host}:{options.get('port') or 5432}" if host else "the local socket"
+    named = [f"{name} {options[key]}" for key, name in _NAMED if options.get(key)]
+    return ", ".join([f"at {at}", *named])
+
+
+_NAMED = (("dbname", "database"), ("user", "user"))
+
+
+def _quoted(said: str, options: Mapping[str, Any]) -> str:
+    """The driver's own words; it repeats no password, and if it did, not here."""
+    password = str(options.get("password") or "")
+    return masked(said.replace(password, "***") if password else said)
+
+
+def not_opened(error: sqlite3.Error, path: str) -> NotOpened:
+    """The same for a SQLite file."""
+    file = Path(path)
+    remedy = f"Correct {_URL}, or make the file one that this user may write to."
+    if not file.parent.is_dir():
+        text = "the directory of the database file does not exist"
+        remedy = f"Make the directory, or correct {_URL}."
+    elif file.is_dir():
+        text = "the database file is a directory"
+    else:
+        text = f"the database file cannot be opened ({masked(str(error))})"
+    return NotOpened(Why(text, f"file {path}", remedy))
