@@ -10,7 +10,7 @@ import time
 import traceback
 from collections.abc import Callable
 
-from benchmarks import cached, gets, renewing, signing, streams
+from benchmarks import arriving, cached, gets, latency, renewing, signing, streams
 from benchmarks.machine import Others
 from benchmarks.rows import HEAD, Options, Row
 
@@ -24,6 +24,9 @@ BENCHMARKS: dict[str, tuple[Callable[[Options], Row], str]] = {
     "stream-memory": (streams.stream_memory, "an idle stream, against a bare SSE endpoint"),
     "wave": (streams.wave, "one message to every stream, against a bare SSE endpoint"),
     "cache-bytes": (cached.cache_bytes, "length of a v2 sig, against its bytes in Redis"),
+    "opens": (arriving.opens, "streams opened a CPU second, against a bare SSE endpoint"),
+    "acks": (arriving.acks, "durable acks/s, against one bare batched UPDATE loop"),
+    "hung-get": (latency.hung_get, "p99 of known gets while PostgreSQL hangs, against before"),
 }
 
 #: From here on a row says that the machine was not ours alone.

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
+from itertools import count as iter_from
 from itertools import cycle
 from typing import Any
 
@@ -71,6 +73,56 @@ async def load(
     if bad:
         raise RuntimeError(f"{bad} requests failed")
     return {"rate": sum(one.answered for one in made) / seconds}
+
+
+class _Asking:
+    """Gets of one kind over a few connections: how long each took, and its status."""
+
+    def __init__(self, template: str, start: int, count: int, pause: float) -> None:
+        self._template = template.encode("ascii")
+        self._numbers = cycle(range(start, start + count)) if count < 10**6 else iter_from(start)
+        self._left = count
+        self._pause = pause
+        self.ms: list[float] = []
+        self.statuses: Counter[str] = Counter()
+
+    async def over(self, port: int, until: float, *, once: bool) -> None:
+        """One connection's work, opened again where the server closes it."""
+        while self._goes_on(until, once=once):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            try:
+                while self._goes_on(until, once=once):
+                    await self._one(reader, writer)
+                    await asyncio.sleep(self._pause)
+            except (asyncio.IncompleteReadError, OSError):
+                self.statuses["lost"] += 1
+            finally:
+                writer.close()
+
+    def _goes_on(self, until: float, *, once: bool) -> bool:
+        return self._left > 0 if once else time.monotonic() < until
+
+    async def _one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._left -= 1
+        began = time.monotonic()
+        writer.write(self._template % next(self._numbers))
+        head = await reader.readuntil(b"\r\n\r\n")
+        at = head.index(_LENGTH) + len(_LENGTH)
+        await reader.readexactly(int(head[at : head.index(b"\r", at)]))
+        self.ms.append(round((time.monotonic() - began) * 1e3, 3))
+        self.statuses[head[9:12].decode()] += 1
+
+
+async def ask(do: str, jobs: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Several kinds at the same time; answers the times and statuses of each."""
+    asking: dict[str, _Asking] = {}
+    async with asyncio.TaskGroup() as group:
+        for kind, job in jobs.items():
+            one = asking[kind] = _Asking(job["template"], job["start"], job["count"], job["pause"])
+            until = time.monotonic() + job["seconds"]
+            for _ in range(job["connections"]):
+                group.create_task(one.over(job["port"], until, once=job["once"]))
+    return {kind: {"ms": one.ms, "statuses": one.statuses} for kind, one in asking.items()}
 
 
 class _Stream(asyncio.Protocol):

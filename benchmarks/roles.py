@@ -20,6 +20,7 @@ from benchmarks import clients
 from benchmarks.stage import Handler
 from sigmgr import wiring
 from sigmgr.http.server import serve
+from sigmgr.model.holder import Holder
 from sigmgr.settings import Settings
 
 Role = AsyncIterator[tuple[dict[str, Any], Handler]]
@@ -57,6 +58,27 @@ async def service(settings: dict[str, Any], roles: list[str]) -> Role:
         task = asyncio.create_task(running.run(stop, bound=port.set_result))
         stack.push_async_callback(_end, stop, task)
         yield {"port": await _port(task, port)}, _nothing_to_do
+
+
+@asynccontextmanager
+async def acker(settings: dict[str, Any]) -> Role:
+    """The flows of a gateway process, without its HTTP."""
+    async with wiring.open_desk(Settings.model_validate(settings), serving=True) as desk:
+        wiring.settle()
+        teller = asyncio.create_task(desk.flows.teller.run())
+
+        async def handle(do: str, sdkappid: int, sigs: list[tuple[str, int]]) -> dict[str, Any]:
+            take, now = desk.flows.deliver.ack, desk.base.clock()
+            started = time.monotonic()
+            said = await asyncio.gather(
+                *(take(Holder(sdkappid, userid), at, at, now) for userid, at in sigs),
+                return_exceptions=True,
+            )
+            seconds = time.monotonic() - started
+            return {"seconds": seconds, "refused": sum(one is not None for one in said)}
+
+        yield {}, handle
+        teller.cancel()
 
 
 @asynccontextmanager
@@ -130,6 +152,12 @@ async def getter() -> Role:
 
 
 @asynccontextmanager
+async def asker() -> Role:
+    """Gets at an easy pace, each timed."""
+    yield {}, clients.ask
+
+
+@asynccontextmanager
 async def listener() -> Role:
     """Holds streams open and tells when all have got a message."""
     streams = clients.Streams()
@@ -175,5 +203,6 @@ async def _nothing_to_do(do: str) -> dict[str, Any]:
 
 
 ROLES: dict[str, Any] = {
-    role.__name__: role for role in (renewer, service, bare_get, bare_stream, getter, listener)
+    role.__name__: role
+    for role in (renewer, service, acker, bare_get, bare_stream, getter, asker, listener)
 }

@@ -98,7 +98,7 @@ def _measured() -> Found:
 async def _round(house: House) -> Found:
     house.seed(STREAMS, due=False)
     valkey().wipe()
-    tickets = _tickets(house)
+    tickets = tickets_of(house)
     with ExitStack() as stack:
         gateway = {"settings": house.settings, "roles": ["gateway"]}
         ours = _Side(stack, Child("service", **gateway), tickets)
@@ -185,7 +185,7 @@ def _announcement(current: Current) -> Announcement:
     return Announcement(event, current)
 
 
-def _tickets(house: House) -> list[str]:
+def tickets_of(house: House) -> list[str]:
     """As a get would hand them out, for the sigs in the database."""
     tickets = Tickets(MasterKey.from_base64(MASTER_KEY).derive("tickets"))
     with house.connect() as connection:
