@@ -11,6 +11,7 @@ from sigmgr.http import answers, shapes
 from sigmgr.http.auth import BACKEND, FACTS, allow
 from sigmgr.http.documents import body_of, errors_of, secured
 from sigmgr.http.doors import Doors
+from sigmgr.http.facts import UserFacts
 from sigmgr.http.places import SdkAppId, UserId, sdkappid_of
 from sigmgr.http.sig import SigRoute, batch_get
 from sigmgr.model import errors
@@ -196,7 +197,7 @@ def _facts(routes: APIRouter, doors: Doors) -> None:
         "/users/{userid}",
         summary="What is known of the user",
         tags=["ops"],
-        response_model=shapes.UserFacts,
+        response_model=UserFacts,
         dependencies=[may(FACTS)],
         responses=errors_of(
             errors.BadUserId, errors.AppUnknown, errors.HolderUnknown, errors.StoreUnavailable

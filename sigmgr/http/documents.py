@@ -21,7 +21,9 @@ ABOUT = (
     "Keeps every user of a Tencent Cloud IM / TRTC application signed in: issues the users'"
     " sigs, knows when each expires, and gets the next one to the client in time.\n\n"
     "Errors are RFC 9457 problem documents; branch on `code`, which is stable. Times are whole"
-    " Unix seconds, UTC. Sigs, tickets and tokens travel in headers and bodies, never in URLs."
+    " Unix seconds, UTC. Numbers in requests are whole and written in digits: where a schema says"
+    " `integer`, 1.0 and 1e3 are refused. Sigs, tickets and tokens travel in headers and bodies,"
+    " never in URLs."
 )
 _WHO: dict[str, tuple[type[errors.SigmgrError], ...]] = {
     "token": (

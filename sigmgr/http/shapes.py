@@ -11,13 +11,21 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.config import JsonDict
 
 from sigmgr.model.errors import SigReason
-from sigmgr.model.holder import ALL_PRIVILEGES, MAX_ROOM_ID, MAX_UINT32
+from sigmgr.model.holder import (
+    ALL_PRIVILEGES,
+    MAX_ROOM_ID,
+    MAX_UINT32,
+    ROOM_NAME_PATTERN,
+    privilege_names,
+)
 from sigmgr.model.limits import MAX_TTL, MIN_TTL
 from sigmgr.model.usersig import MAX_AHEAD
 
-_AT = 1900000000
+#: The time of all examples.
+AT = 1900000000
 _SIG = "eJwtzM0KgkAUBeBXkVmHXMfxD2hRK6MIKoPajpm*NFOjmKjou2e5PN*B80..."
 
 _REASONS = (
@@ -28,11 +36,26 @@ _REASONS = (
 )
 
 Seconds = Annotated[int, Field(description="Unix seconds, UTC.")]
-IssuedAt = Annotated[int, Field(ge=1, le=MAX_UINT32, description="Unix seconds, UTC.")]
+IssuedAt = Annotated[
+    int, Field(ge=1, le=MAX_UINT32, description="Unix seconds, UTC, in digits: not 1.0.")
+]
 
 
-def _said(**example: Any) -> dict[str, Any]:
-    return {"examples": [example]}
+def example(**fields: Any) -> dict[str, Any]:
+    return {"examples": [fields]}
+
+
+def _only(given: str, kind: str, other: str) -> dict[str, Any]:
+    """As JSON Schema says that one of two is given."""
+    return {"required": [given], "properties": {given: {"type": kind}, other: {"type": "null"}}}
+
+
+_MASK: JsonDict = {"type": "integer", "minimum": 1, "maximum": ALL_PRIVILEGES}
+_NAMES: JsonDict = {
+    "type": "array",
+    "minItems": 1,
+    "items": {"type": "string", "enum": list(privilege_names(ALL_PRIVILEGES))},
+}
 
 
 class Request(BaseModel):
@@ -53,7 +76,7 @@ class Problem(BaseModel):
     advice: str = Field(description="What to do next.")
     reason: str | None = Field(default=None, description="Why a sig is not valid.")
     model_config = ConfigDict(
-        json_schema_extra=_said(
+        json_schema_extra=example(
             type="urn:sigmgr:problem:bad-userid",
             title="The user id is not valid.",
             status=400,
@@ -70,9 +93,9 @@ _SIG_EXAMPLE: dict[str, Any] = {
     "userid": "alice",
     "usersig": _SIG,
     "format": "v2",
-    "issued_at": _AT,
-    "expires_at": _AT + 7776000,
-    "renew_at": _AT + 5132160,
+    "issued_at": AT,
+    "expires_at": AT + 7776000,
+    "renew_at": AT + 5132160,
     "ticket": "t1.q0J6Zr...",
     "stream_url": "https://sigmgr.example/v1/stream",
 }
@@ -90,7 +113,7 @@ class Sig(BaseModel):
     renew_at: Seconds
     ticket: str
     stream_url: str
-    model_config = ConfigDict(json_schema_extra=_said(**_SIG_EXAMPLE))
+    model_config = ConfigDict(json_schema_extra=example(**_SIG_EXAMPLE))
 
 
 class ItemError(BaseModel):
@@ -116,7 +139,7 @@ class BatchRequest(Request):
     """Up to 1,000 user ids; an invalid one gets an error in its own place."""
 
     userids: list[str] = Field(min_length=1, max_length=1000)
-    model_config = ConfigDict(json_schema_extra=_said(userids=["alice", "bob"]))
+    model_config = ConfigDict(json_schema_extra=example(userids=["alice", "bob"]))
 
 
 class Batch(BaseModel):
@@ -124,7 +147,7 @@ class Batch(BaseModel):
 
     sigs: list[Sig | FailedSig]
     model_config = ConfigDict(
-        json_schema_extra=_said(
+        json_schema_extra=example(
             sigs=[
                 _SIG_EXAMPLE,
                 {
@@ -154,7 +177,7 @@ class ReissueRequest(Request):
         default=False,
         description="Issue the first sig where the user never had one; without it that is a 404.",
     )
-    model_config = ConfigDict(json_schema_extra=_said(reason="Forced", replaces=_AT))
+    model_config = ConfigDict(json_schema_extra=example(reason="Forced", replaces=AT))
 
 
 class Revoked(BaseModel):
@@ -165,21 +188,29 @@ class Revoked(BaseModel):
     revoked_at: Seconds
     known: bool = Field(description="The user had a sig or room key at some time.")
     model_config = ConfigDict(
-        json_schema_extra=_said(sdkappid=1400000000, userid="alice", revoked_at=_AT, known=True)
+        json_schema_extra=example(sdkappid=1400000000, userid="alice", revoked_at=AT, known=True)
     )
 
 
 class RoomKeyRequest(Request):
-    """Give ``room_id`` or ``room_name``; ``privileges`` as a mask or as names."""
+    """Give ``room_id`` or ``room_name``, not both; ``privileges`` as a mask or as names."""
 
     room_id: int | None = Field(
-        default=None, json_schema_extra={"minimum": 1, "maximum": MAX_ROOM_ID}
+        default=None,
+        description="A number; the room of the same number in letters is another room.",
+        json_schema_extra={"minimum": 1, "maximum": MAX_ROOM_ID},
     )
-    room_name: str | None = Field(default=None, json_schema_extra={"minLength": 1, "maxLength": 64})
+    room_name: str | None = Field(
+        default=None,
+        description="1 to 64 letters, digits, spaces and ! # $ % & ( ) + - : ; < = . > ? @ [ ] ^ _"
+        " { } | ~ ,",
+        json_schema_extra={"pattern": ROOM_NAME_PATTERN},
+    )
     privileges: int | list[str] = Field(
         default=ALL_PRIVILEGES,
         description="A mask of 1 to 255, or names: create, enter, send_audio, receive_audio,"
         " send_video, receive_video, send_screen, receive_screen.",
+        json_schema_extra={"anyOf": [_MASK, _NAMES]},
     )
     ttl: int | None = Field(
         default=None,
@@ -188,7 +219,13 @@ class RoomKeyRequest(Request):
         json_schema_extra={"minimum": MIN_TTL, "maximum": MAX_TTL},
     )
     model_config = ConfigDict(
-        json_schema_extra=_said(room_id=10000, privileges=["enter", "receive_audio"])
+        json_schema_extra=example(room_id=10000, privileges=["enter", "receive_audio"])
+        | {
+            "oneOf": [
+                _only("room_id", "integer", "room_name"),
+                _only("room_name", "string", "room_id"),
+            ]
+        }
     )
 
 
@@ -212,7 +249,7 @@ class RoomKey(BaseModel):
         " longer than the ttl that was asked for.",
     )
     model_config = ConfigDict(
-        json_schema_extra=_said(
+        json_schema_extra=example(
             sdkappid=1400000000,
             userid="alice",
             room_id=10000,
@@ -220,87 +257,10 @@ class RoomKey(BaseModel):
             privilege_names=["enter", "receive_audio"],
             private_map_key=_SIG,
             format="v2",
-            issued_at=_AT,
-            expires_at=_AT + 21600,
-            renew_at=_AT + 14256,
+            issued_at=AT,
+            expires_at=AT + 21600,
+            renew_at=AT + 14256,
         )
-    )
-
-
-class Delivery(BaseModel):
-    """How far the newest sig has come towards the client."""
-
-    acked: Seconds = Field(description="issued_at of the newest sig that a client confirmed.")
-    acked_at: Seconds
-    seen_at: Seconds = Field(description="When the user last asked or had a stream open.")
-    confirmed: bool = Field(description="The client confirmed the current sig.")
-
-
-class PastSig(BaseModel):
-    """An earlier sig."""
-
-    issued_at: Seconds
-    expires_at: Seconds
-    key_id: int
-    reason: str
-
-
-class HolderFacts(BaseModel):
-    """One sig of the user: its own, or that of one room."""
-
-    kind: Literal["user", "admin", "room"]
-    scope: str = Field(description="The room: 'id:10000' or 'name:lobby'; else empty.")
-    state: Literal["current", "dormant", "revoked", "expired"]
-    format: str
-    key_id: int
-    reason: str
-    issued_at: Seconds
-    renew_at: Seconds
-    warn_after: Seconds
-    expires_at: Seconds
-    revoked_at: Seconds = Field(description="0: never.")
-    privileges: int = Field(description="The room privilege mask; 0 where it is no room.")
-    failures: int = Field(description="Failed renewals in a row.")
-    last_error: str
-    delivery: Delivery
-    past: list[PastSig]
-
-
-_HOLDER_EXAMPLE = {
-    "kind": "user",
-    "scope": "",
-    "state": "current",
-    "format": "v2",
-    "key_id": 1,
-    "reason": "NearingExpiry",
-    "issued_at": _AT,
-    "renew_at": _AT + 5132160,
-    "warn_after": _AT + 5304960,
-    "expires_at": _AT + 7776000,
-    "revoked_at": 0,
-    "privileges": 0,
-    "failures": 0,
-    "last_error": "",
-    "delivery": {"acked": _AT, "acked_at": _AT + 2, "seen_at": _AT + 60, "confirmed": True},
-    "past": [
-        {
-            "issued_at": _AT - 5000000,
-            "expires_at": _AT + 2776000,
-            "key_id": 1,
-            "reason": "Missing",
-        }
-    ],
-}
-
-
-class UserFacts(BaseModel):
-    """What is known of a user; never a sig."""
-
-    sdkappid: int
-    userid: str
-    holders: list[HolderFacts]
-    model_config = ConfigDict(
-        json_schema_extra=_said(sdkappid=1400000000, userid="alice", holders=[_HOLDER_EXAMPLE])
     )
 
 
@@ -310,7 +270,7 @@ class VerifyRequest(Request):
 
     usersig: str = Field(max_length=16384)
     userid: str | None = None
-    model_config = ConfigDict(json_schema_extra=_said(usersig=_SIG, userid="alice"))
+    model_config = ConfigDict(json_schema_extra=example(usersig=_SIG, userid="alice"))
 
 
 class Verdict(BaseModel):
@@ -331,7 +291,7 @@ class Verdict(BaseModel):
     )
     model_config = ConfigDict(
         extra="allow",
-        json_schema_extra=_said(
+        json_schema_extra=example(
             valid=True,
             reason=None,
             detail=None,
@@ -340,8 +300,8 @@ class Verdict(BaseModel):
             sdkappid=1400000000,
             userid="alice",
             format="v2",
-            issued_at=_AT,
-            expires_at=_AT + 7776000,
+            issued_at=AT,
+            expires_at=AT + 7776000,
         ),
     )
 
@@ -359,12 +319,12 @@ class StreamSig(BaseModel):
     reason: str
     action: Literal["keep", "relogin", "update_private_map_key"]
     model_config = ConfigDict(
-        json_schema_extra=_said(
+        json_schema_extra=example(
             type="sig.current",
             sdkappid=1400000000,
             userid="alice",
-            issued_at=_AT,
-            expires_at=_AT + 7776000,
+            issued_at=AT,
+            expires_at=AT + 7776000,
             usersig=_SIG,
             ticket="t1.q0J6Zr...",
             reason="NearingExpiry",
@@ -377,7 +337,7 @@ class Ack(Request):
     """The client holds the sig of this issued_at now."""
 
     issued_at: IssuedAt
-    model_config = ConfigDict(json_schema_extra=_said(issued_at=_AT))
+    model_config = ConfigDict(json_schema_extra=example(issued_at=AT))
 
 
 class Alive(BaseModel):
@@ -392,5 +352,5 @@ class Readiness(BaseModel):
     status: Literal["ok", "failed"]
     checks: dict[str, str]
     model_config = ConfigDict(
-        json_schema_extra=_said(status="ok", checks={"database": "ok", "redis": "ok"})
+        json_schema_extra=example(status="ok", checks={"database": "ok", "redis": "ok"})
     )

@@ -10,7 +10,7 @@ import re
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request, Response
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from sigmgr.http import shapes
@@ -37,6 +37,7 @@ def _whole(text: str) -> int:
 Wait = Annotated[
     int,
     BeforeValidator(_whole),
+    WithJsonSchema({"type": "integer", "minimum": 0, "maximum": MAX_WAIT}),
     Query(ge=0, le=MAX_WAIT, description="Seconds to wait for a newer sig than If-None-Match."),
 ]
 Held = Annotated[

@@ -29,7 +29,9 @@ MAX_ROOM_NAME_BYTES = 64
 
 _USERID = re.compile(r"[\x20-\x7e]{1,32}\Z")
 _ROOM_ID = re.compile(r"[1-9][0-9]{0,9}\Z")
-_ROOM_NAME = re.compile(r"[A-Za-z0-9 !#$%&()+\-:;<=.>?@\[\]^_{}|~,]{1,64}\Z")
+#: As a regular expression of any dialect, for documents that name the limit.
+ROOM_NAME_PATTERN = r"^[A-Za-z0-9 !#$%&()+\-:;<=.>?@\[\]^_{}|~,]{1,64}$"
+_ROOM_NAME = re.compile(ROOM_NAME_PATTERN.removesuffix("$") + r"\Z")
 
 
 class Kind(StrEnum):

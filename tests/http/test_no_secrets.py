@@ -20,6 +20,7 @@ import pytest
 from sigmgr.http.app import create_app
 from sigmgr.keys.generate import generate
 from sigmgr.model import usersig
+from sigmgr.model.ticket import Tickets
 from tests.http.scripted import APP, NOW, House, call
 from tests.model.usersig_kit import HMAC, P256, V1, V2_ROOM
 from tests.push import fakes
@@ -27,7 +28,7 @@ from tests.push import fakes
 HOUSE = House()
 SECRETS = {
     "token": HOUSE.backend,
-    "ticket": HOUSE.ticket(),
+    "ticket": Tickets(b"another house's key, 32 bytes long").issue(APP, "mallory", NOW, NOW + 9),
     "v1 sig": usersig.sign(V1, P256),
     "room sig": usersig.sign(V2_ROOM, HMAC),
     "secret": generate("v2").decode(),
