@@ -68,6 +68,11 @@ class Database(Section):
     statement_timeout: Seconds = 30.0
     request_timeout: Seconds = 1.0
 
+    @property
+    def is_sqlite(self) -> bool:
+        """One process on one machine: a laptop."""
+        return self.url.get_secret_value().startswith("sqlite")
+
 
 class Redis(Section):
     """``memory://``, ``redis://``, ``rediss://``, ``redis+cluster://``, ``redis+sentinel://``.
@@ -150,7 +155,8 @@ class Log(Section):
 
 
 class Settings(Section):
-    """The whole tree. ``master_key`` seals key material: 32 bytes in base64."""
+    """The whole tree. The master key seals key material: 32 bytes in base64, given as
+    ``master_key`` or in ``master_key_file``, in one of the two."""
 
     database: Database = Database()
     redis: Redis = Redis()
@@ -162,20 +168,6 @@ class Settings(Section):
     log: Log = Log()
     master_key: SecretStr = SecretStr("")
     master_key_file: str = ""
-
-    def master_key_text(self) -> str:
-        """The master key in base64. Raises MasterKeyMissing or BadSettings."""
-        if self.master_key.get_secret_value():
-            return self.master_key.get_secret_value()
-        if not self.master_key_file:
-            raise errors.MasterKeyMissing
-        try:
-            return Path(self.master_key_file).read_text(encoding="ascii").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            why = error.strerror if isinstance(error, OSError) else "it is no ASCII text"
-            raise errors.BadSettings(
-                f"the master key file {self.master_key_file} cannot be read: {why}"
-            ) from error
 
 
 def load(config: str | None = None, environ: Mapping[str, str] | None = None) -> Settings:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import textwrap
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import typer
@@ -12,17 +12,20 @@ import typer
 from sigmgr.cli import calls, output
 from sigmgr.cli.clocks import Clocks
 from sigmgr.cli.frame import NEGATIVE, command_app
+from sigmgr.model.app import SealedKey
+from sigmgr.model.sig import KeyState
 
 if TYPE_CHECKING:
     from sigmgr.settings import Settings
     from sigmgr.store.engine import Engine
+    from sigmgr.wiring import Base
 
 app = command_app("Check the set-up.")
 
-#: The general advice for these is to call the doctor.
+#: The general advice for this is to call the doctor.
 _ADVICE = {
-    "store-unavailable": "Does it run where database.url (SIGMGR_DATABASE__URL) says, and may"
-    " this user and machine connect?",
+    "store-unavailable": "Is the database overloaded or stopped? database.url"
+    " (SIGMGR_DATABASE__URL) says where it is.",
     "cache-unavailable": "Does it run where redis.url (SIGMGR_REDIS__URL) says? Without it the"
     " service goes on, more slowly.",
 }
@@ -71,15 +74,17 @@ def _wrapped(label: str, text: str) -> str:
 async def _examine(settings: Settings) -> list[Finding]:
     from sigmgr import wiring
 
-    found: list[Finding] = []
     clocks = Clocks(settings.clock.tolerance)
+    found = await _run("master key", lambda: _master_key(settings))
+    usable = not any(one.verdict == "fail" for one in found)
     engine = wiring.open_database(settings)
     try:
         chain: list[tuple[str, Callable[[], AsyncIterator[Finding]]]] = [
             ("database", lambda: _database(engine, clocks)),
             ("schema", lambda: _schema(engine)),
-            ("keys", lambda: _keys(settings)),
         ]
+        if usable:
+            chain += [("keys", lambda: _keys(settings))]
         for part, check in chain:
             answer = await _run(part, check)
             found += answer
@@ -99,9 +104,18 @@ async def _run(part: str, check: Callable[[], AsyncIterator[Finding]]) -> list[F
         async for finding in check():
             found.append(finding)  # noqa: PERF401  what was found before an error counts
     except SigmgrError as error:
-        advice = _ADVICE.get(error.code, error.advice)
-        found.append(Finding(part, "fail", f"{error.text} ({error.code})", advice))
+        advice = getattr(error, "remedy", "") or _ADVICE.get(error.code, error.advice)
+        found.append(Finding(part, "fail", f"{error} ({error.code})", advice))
     return found
+
+
+async def _master_key(settings: Settings) -> AsyncIterator[Finding]:
+    from sigmgr.wiring.master import find_master, narrowing
+
+    found = find_master(settings)
+    yield Finding("master key", "ok", f"32 bytes, out of {found.source}")
+    if found.concern:
+        yield Finding("master key", "warn", found.concern, narrowing(settings))
 
 
 async def _database(engine: Engine, clocks: Clocks) -> AsyncIterator[Finding]:
@@ -129,24 +143,46 @@ async def _keys(settings: Settings) -> AsyncIterator[Finding]:
         if not apps:
             yield Finding("apps", "warn", "there are none", "sigmgr app add SDKAPPID")
         for app_ in apps:
-            sealed = await base.catalog.sealed_keys(app_.sdkappid)
-            active = [key for key in sealed if key.info.state.value == "active"]
-            if not active:
-                advice = f"sigmgr key add {app_.sdkappid} --file FILE --activate"
-                yield Finding("apps", "fail", f"app {app_.sdkappid} has no active key", advice)
-                continue
-            key_id = active[0].info.key_id
-            yield Finding("apps", "ok", f"app {app_.sdkappid} signs with key {key_id}")
-            if doubt := base.doubt(active[0]):
-                yield Finding("apps", "warn", f"app {app_.sdkappid}: {doubt.text}")
+            for finding in _keys_of(
+                base, app_.sdkappid, await base.catalog.sealed_keys(app_.sdkappid)
+            ):
+                yield finding
         pending, oldest = await base.outbox.depth(base.clock())
         late = oldest > 60
+        waiting = "1 event waits" if pending == 1 else f"{pending} events wait"
         yield Finding(
             "outbox",
             "warn" if late else "ok",
-            f"{pending} events wait, the oldest for {oldest} s" if pending else "no event waits",
+            f"{waiting}, the oldest for {oldest} s" if pending else "no event waits",
             "Is a worker running, and does Redis answer it?" if late else "",
         )
+
+
+def _keys_of(base: Base, app: int, sealed: Sequence[SealedKey]) -> Iterator[Finding]:
+    """Which key signs for an app, and what is to be thought of it and of those that may follow."""
+    active = [key for key in sealed if key.info.state is KeyState.ACTIVE]
+    prepared = [key for key in sealed if key.info.state is KeyState.PREPARED]
+    if active:
+        yield Finding("apps", "ok", f"app {app} signs with key {active[0].info.key_id}")
+    else:
+        advice = f"sigmgr key add {app} --file FILE --activate"
+        if prepared:
+            advice = f"sigmgr key activate {app} {prepared[0].info.key_id}"
+        yield Finding("apps", "fail", f"app {app} has no active key", advice)
+    for key in [*active, *prepared]:
+        doubt = base.doubt(key)
+        if doubt is None:
+            continue
+        text = f"app {app}, key {key.info.key_id} ({key.info.state.value}): {doubt.text}"
+        if doubt.certain and key in active:
+            advice = (
+                "The cloud refuses sigs of it. Add the right one: sigmgr key add"
+                f" {app} --file FILE --activate --yes"
+            )
+            yield Finding("apps", "fail", text, advice)
+        else:
+            advice = "Compare it with what the Tencent console shows."
+            yield Finding("apps", "warn", text, advice)
 
 
 async def _redis(settings: Settings, clocks: Clocks) -> AsyncIterator[Finding]:

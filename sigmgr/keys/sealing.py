@@ -29,12 +29,14 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from sigmgr.model import errors
+from sigmgr.model.likeness import likeness
 
 MASTER_KEY_BYTES = 32
 _VERSION = b"\x01"
 _NONCE_BYTES = 12
 _TAG_BYTES = 16
 _BASE64 = re.compile(r"[A-Za-z0-9+/]*={0,2}")
+_HEX = re.compile(r"[0-9A-Fa-f]{64}")
 _HOW_TO_MAKE_ONE = "make one with: head -c 32 /dev/urandom | base64"
 
 
@@ -64,13 +66,10 @@ class MasterKey:
         Raises :class:`errors.BadSettings`, which tells how to make one.
         """
         standard = text.strip().replace("-", "+").replace("_", "/")
-        if not _BASE64.fullmatch(standard):
-            raise errors.BadSettings(f"the master key is not base64; {_HOW_TO_MAKE_ONE}")
-        try:
-            secret = b64decode(standard.rstrip("=") + "=" * (-len(standard.rstrip("=")) % 4))
-        except ValueError:
-            raise errors.BadSettings(f"the master key is cut off; {_HOW_TO_MAKE_ONE}") from None
-        return cls(secret)
+        bare = standard.rstrip("=")
+        if not _BASE64.fullmatch(standard) or len(bare) % 4 == 1 or _HEX.fullmatch(bare):
+            raise errors.BadSettings(_no_key(text))
+        return cls(b64decode(bare + "=" * (-len(bare) % 4)))
 
     def __repr__(self) -> str:
         return "MasterKey(...)"
@@ -108,3 +107,12 @@ class MasterKey:
 
     def _hkdf(self, info: bytes) -> bytes:
         return HKDF(SHA256(), MASTER_KEY_BYTES, salt=None, info=info).derive(self._secret)
+
+
+def _no_key(text: str) -> str:
+    """What a text is that is no base64. How to make a new key is not said where there is one."""
+    if _HEX.fullmatch(text.strip()):
+        return "the master key is in hex, and base64 is taken; turn it: xxd -r -p FILE | base64"
+    if thing := likeness(text.encode("utf-8", "surrogateescape")):
+        return f"the master key is {thing.name}; base64 alone is taken"
+    return f"the master key is no base64, or cut off; {_HOW_TO_MAKE_ONE}"

@@ -24,6 +24,7 @@ from sigmgr.store.engine import Engine, Patience, open_engine
 from sigmgr.store.outbox import SqlOutbox
 from sigmgr.store.revocations import SqlLooks
 from sigmgr.store.stores import SqlJanitor, SqlStore
+from sigmgr.wiring.master import open_master
 from sigmgr.wiring.reference import ReferenceClock, open_clock
 
 CHECK = "master-key-check"
@@ -120,7 +121,7 @@ async def open_base(settings: Settings, *, serving: bool = False) -> AsyncIterat
 
     Raises NotMigrated, MasterKeyMissing, WrongMasterKey, StoreUnavailable.
     """
-    master = MasterKey.from_base64(settings.master_key_text())
+    master = open_master(settings)
     async with AsyncExitStack() as stack:
         engine = open_database(settings)
         stack.push_async_callback(engine.close)

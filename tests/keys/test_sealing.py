@@ -117,6 +117,34 @@ def test_what_is_no_master_key_is_told_with_how_to_make_one(text):
     assert not text or text not in caught.value.text.removeprefix("the master key")
 
 
+KEY = b64encode(bytes(range(200, 232))).decode()
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (f'"{KEY}"', "a text in quotation marks"),
+        (f"SIGMGR_MASTER_KEY={KEY}", "an assignment, NAME=VALUE"),
+        (f"master_key: {KEY}", "a line 'NAME: VALUE'"),
+        (bytes(range(200, 232)).hex(), "in hex"),
+        ("/etc/sigmgr/master.key", "the name of a file"),
+        ("<your key>", "a placeholder"),
+    ],
+)
+def test_what_a_master_key_stands_in_is_named(text, says):
+    """It is not to be made anew: that would open none of the keys."""
+    with pytest.raises(errors.BadSettings, match=says) as caught:
+        MasterKey.from_base64(text)
+    assert "urandom" not in caught.value.text
+    assert KEY[4:12] not in caught.value.text
+
+
+@given(secrets)
+def test_every_master_key_is_taken(secret):
+    for text in (b64encode(secret).decode(), urlsafe_b64encode(secret).decode().rstrip("=")):
+        assert MasterKey.from_base64(text).check_value() == MasterKey(secret).check_value()
+
+
 @given(secrets)
 def test_nothing_shown_contains_the_secret(secret):
     master = MasterKey(secret)

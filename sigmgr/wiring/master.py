@@ -1,0 +1,101 @@
+"""The master key: out of the environment, or out of a file that nobody else may read.
+
+Rules:
+1. It comes from one place. Where a variable and a file are both set, nobody knows which of
+   them sealed the keys, so neither is taken.
+2. A file that others can read is refused. That is the group too, but for a file of root's,
+   since that is how secrets are mounted for a service (as libpq has it for TLS keys). On a
+   laptop, which is over SQLite, it is warned of.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import NamedTuple
+
+from sigmgr.keys.sealing import MasterKey
+from sigmgr.model import errors
+from sigmgr.model.likeness import without_mark
+from sigmgr.settings import Settings
+from sigmgr.telemetry import get_logger
+
+_VARIABLE = "SIGMGR_MASTER_KEY"
+_OTHERS = 0o077
+_OTHERS_THAN_THE_GROUP = 0o037
+_MOST_BYTES = 4096
+
+log = get_logger("sigmgr.master_key")
+
+
+class Found(NamedTuple):
+    """``source`` names the place. ``concern`` says what should not stay so, or is empty."""
+
+    key: MasterKey
+    source: str
+    concern: str = ""
+
+
+def open_master(settings: Settings) -> MasterKey:
+    """Raises MasterKeyMissing, BadSettings. What should not stay so is logged."""
+    found = find_master(settings)
+    if found.concern:
+        log.warning(found.concern, action="master-key-readable", advice=narrowing(settings))
+    return found.key
+
+
+def find_master(settings: Settings) -> Found:
+    """The same, and where it was. Raises as above."""
+    given, path = settings.master_key.get_secret_value(), settings.master_key_file
+    if given and path:
+        raise errors.BadSettings(
+            f"the master key is set twice: as master_key ({_VARIABLE}) and as master_key_file"
+            f" ({_VARIABLE}_FILE), which is {path}",
+            advice="Unset the one that did not seal the keys of this database.",
+        )
+    if path:
+        text, concern = _read(path, strict=not settings.database.is_sqlite)
+        return Found(MasterKey.from_base64(text), f"the file {path}", concern)
+    if not given:
+        raise errors.MasterKeyMissing
+    return Found(MasterKey.from_base64(given), f"master_key ({_VARIABLE})")
+
+
+def narrowing(settings: Settings) -> str:
+    """What to do about a file that others can read."""
+    return (
+        f"chmod 600 {settings.master_key_file}, and let the user that sigmgr runs as own it. A"
+        " file of root's may be read by its group, too (0640)."
+    )
+
+
+def _read(path: str, *, strict: bool) -> tuple[str, str]:
+    """The text, and what is wrong with who may read it."""
+    try:
+        with Path(path).open("rb") as file:
+            concern = _readable(path, os.fstat(file.fileno()))
+            text = without_mark(file.read(_MOST_BYTES)).decode("ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is no ASCII text"
+        raise errors.BadSettings(
+            f"the master key file {path} cannot be read: {why}",
+            advice="Name a file that the user which sigmgr runs as may read, in master_key_file"
+            f" ({_VARIABLE}_FILE).",
+        ) from None
+    if concern and strict:
+        raise errors.BadSettings(
+            concern,
+            advice=f"chmod 600 {path}; a file of root's may be read by its group, too (0640)."
+            " Who could read it meanwhile may have the key.",
+        )
+    return text, concern
+
+
+def _readable(path: str, found: os.stat_result) -> str:
+    """A sentence where others than the owner can read the file. A pipe is nobody's else."""
+    wide = _OTHERS_THAN_THE_GROUP if found.st_uid == 0 else _OTHERS
+    mode = stat.S_IMODE(found.st_mode)
+    if not stat.S_ISREG(found.st_mode) or not mode & wide:
+        return ""
+    return f"others can read the master key file {path} (mode {mode:04o})"
