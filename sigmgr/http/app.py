@@ -57,8 +57,21 @@ def _framework(doors: Doors) -> FastAPI:
     return app
 
 
+#: Where to look, for whoever comes without a path.
+_PLACES = {
+    "documents": "/docs",
+    "openapi": "/openapi.json",
+    "ready": "/readyz",
+    "alive": "/livez",
+}
+
+
 def _documents(app: FastAPI, roles: frozenset[str]) -> None:
-    """``/openapi.json`` and ``/docs``: no token, no secret, nothing from another host."""
+    """``/``, ``/openapi.json`` and ``/docs``: no token, no secret, nothing from another host."""
+
+    @app.get("/", include_in_schema=False)
+    async def start() -> JSONResponse:
+        return JSONResponse({"service": "sigmgr", "roles": sorted(roles), **_PLACES})
 
     @app.get("/openapi.json", include_in_schema=False)
     async def openapi() -> JSONResponse:

@@ -75,6 +75,19 @@ async def test_each_role_serves_its_routes_and_health(role, served, not_served):
         problem(await call(app, "GET", path, token=house.backend), 404, "route-unknown")
 
 
+@pytest.mark.parametrize("role", ["api", "gateway", "worker"])
+async def test_who_comes_without_a_path_is_told_where_to_look(role):
+    app = create_app(House(roles=frozenset({role})).doors)
+    answer = await call(app, "GET", "/")
+    assert answer.status == 200
+    told = answer.json
+    assert (told.pop("service"), told.pop("roles")) == ("sigmgr", [role])
+    assert {"/docs", "/readyz", "/livez"} <= set(told.values())
+    for place in told.values():
+        assert (await call(app, "GET", place)).status == 200, place
+    assert "/" not in (await call(app, "GET", "/openapi.json")).json["paths"]
+
+
 @pytest.mark.parametrize(
     ("role", "shown", "elsewhere"),
     [
