@@ -82,6 +82,24 @@ class Signer(Protocol):
         ...
 
 
+class Ack(NamedTuple):
+    """A client of ``user`` says, with a ticket of that second, that it holds the sig of
+    ``issued_at``."""
+
+    user: Holder
+    ticket_issued_at: int
+    issued_at: int
+
+
+class Confirmed(NamedTuple):
+    """A sig whose first ack was just written."""
+
+    user: Holder
+    issued_at: int
+    expires_at: int
+    reason: str
+
+
 class Transaction(Protocol):
     """One write transaction. Leaving it normally commits, an exception rolls back."""
 
@@ -120,6 +138,13 @@ class Transaction(Protocol):
         ``new_sigs``: each record holds a sig just made, due at its renewal time, with no
         failures and no warnings yet. Less is written: ``acked``, ``acked_at`` and
         ``revoked_at`` of the row stay as they are."""
+        ...
+
+    async def confirm(self, acks: Sequence[Ack], now: int) -> list[Confirmed]:
+        """Write the acks of current sigs: where the row's issued_at is that of the ack, nothing
+        as new was acked, and no revocation reaches the ticket. Answers those written; what is
+        not among them is to be looked at. At most one for each user. Raises StoreUnavailable,
+        and so rolls back, where another transaction holds a row for more than a moment."""
         ...
 
     async def revoke(self, revocations: Sequence[Revocation]) -> None:

@@ -17,7 +17,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import NamedTuple
 
 from sigmgr.flow.commit import Telling, append, once_more
 from sigmgr.flow.gather import Gather, answered
@@ -29,17 +28,8 @@ from sigmgr.model.event import Event, EventType
 from sigmgr.model.held import Claim
 from sigmgr.model.holder import Holder
 from sigmgr.model.sig import Record
-from sigmgr.ports import Announcement, Store
+from sigmgr.ports import Ack, Announcement, Store
 from sigmgr.telemetry import ACKS
-
-
-class Ack(NamedTuple):
-    """A client of ``user``, by a ticket of that second, holds the sig of ``issued_at``."""
-
-    user: Holder
-    ticket_issued_at: int
-    issued_at: int
-
 
 _Meant = Claim | errors.SigmgrError
 #: After these the client holds the sig, as far as anybody knows.
@@ -88,6 +78,30 @@ class Acks:
 
     async def _written(self, acks: Sequence[Ack], now: int) -> list[_Meant | None]:
         """What each means, durable where it is to be; None for one whose row others hold."""
+        try:
+            done = await self._confirmed(acks, now)
+        except errors.ConnectionLost:
+            raise
+        except errors.StoreUnavailable:
+            # Some rows are held; which ones is looked at.
+            done = set()
+        rest = [ack for ack in acks if ack not in done]
+        meant = dict(zip(rest, await self._judged(rest, now), strict=True)) if rest else {}
+        return [Claim.KNOWN if ack in done else meant[ack] for ack in acks]
+
+    async def _confirmed(self, acks: Sequence[Ack], now: int) -> set[Ack]:
+        """Those that are as nearly all are: of the user's current sig, and the first of it."""
+        first = {ack.user: ack for ack in reversed(acks)}
+        async with self._store.transaction() as tx:
+            done = await tx.confirm(list(first.values()), now)
+            told = [Announcement(_delivered(*one, now), None) for one in done]
+            tell = await append(tx, told) if told else Telling()
+        self._teller.soon(tell, now)
+        ACKS.labels("new").inc(len(done))
+        return {first[one.user] for one in done}
+
+    async def _judged(self, acks: Sequence[Ack], now: int) -> list[_Meant | None]:
+        """Under the locks of those rows that are free."""
         users = list(dict.fromkeys(ack.user for ack in acks))
         async with self._store.transaction() as tx:
             rows = await tx.try_lock(users, make=False)
@@ -97,8 +111,11 @@ class Acks:
             tell = Telling()
             if changes:
                 await tx.save(changes)
-                delivered = [Announcement(_delivered(row, now), None) for row, _ in changes]
-                tell = await append(tx, delivered)
+                told = [
+                    _delivered(row.holder, row.acked, row.expires_at, row.reason, now)
+                    for row, _ in changes
+                ]
+                tell = await append(tx, [Announcement(event, None) for event in told])
         self._teller.soon(tell, now)
         ACKS.labels("new").inc(len(changes))
         unseen = [user for user in users if user not in records]
@@ -135,12 +152,5 @@ def _meant(ack: Ack, record: Record | None, now: int) -> _Meant:
         return error
 
 
-def _delivered(record: Record, now: int) -> Event:
-    return Event(
-        EventType.DELIVERED.value,
-        record.holder,
-        record.acked,
-        record.expires_at,
-        record.reason,
-        now,
-    )
+def _delivered(user: Holder, issued_at: int, expires_at: int, reason: str, now: int) -> Event:
+    return Event(EventType.DELIVERED.value, user, issued_at, expires_at, reason, now)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sigmgr.flow.acks import Ack, Acks
+from sigmgr.flow.acks import Acks
 from sigmgr.flow.derive import Derive, key_of
 from sigmgr.flow.limits import Lane, Limits
 from sigmgr.flow.openings import Openings
@@ -16,7 +16,7 @@ from sigmgr.flow.revocations import Revocations
 from sigmgr.model import errors
 from sigmgr.model.holder import Holder
 from sigmgr.model.sig import Current
-from sigmgr.ports import Cache, Store
+from sigmgr.ports import Ack, Cache, Store
 from sigmgr.telemetry import get_logger
 
 log = get_logger("sigmgr.deliver")

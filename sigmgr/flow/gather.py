@@ -5,11 +5,11 @@ their questions are put together: the first of a rush goes at once (or after a s
 which others may join it), and whoever comes while it is under way goes with the next.
 
 Rules:
-1. The same question, asked again before it has left, is asked once. One that comes later
-   goes again: its answer must not be older than the question.
+1. The same question of several callers is asked once if it has not left yet. One that comes
+   later goes again: its answer must not be older than the question.
 2. What goes wrong with a batch is the answer of that batch and of no other. Where it is a
    fault that nobody foresaw, the batch is halved until the bad question is alone.
-3. Nobody is cancelled by the going of another: futures are waited for, never awaited.
+3. Each caller has a future of its own: nobody is cancelled by the going of another.
 
 What this module does not do: limit how long a batch takes (``limits``).
 """
@@ -26,6 +26,7 @@ from sigmgr.model import errors
 Q = TypeVar("Q", bound=Hashable)
 A = TypeVar("A")
 
+_Batch = dict[Q, list[asyncio.Future[A | Exception]]]
 #: Answers in the order of the questions. Raises where none of them can be answered.
 Work = Callable[[Sequence[Q], int], Coroutine[Any, Any, Sequence[A | errors.SigmgrError]]]
 
@@ -42,25 +43,28 @@ class Gather(Generic[Q, A]):
         self._at_once = at_once
         self._gather_for = gather_for
         self._now = 0
-        self._waiting: dict[Q, asyncio.Future[A | Exception]] = {}
+        self._waiting: dict[Q, list[asyncio.Future[A | Exception]]] = {}
         self._running = 0
         self._runs: set[asyncio.Task[None]] = set()
 
     def ask(self, question: Q, now: int) -> asyncio.Future[A | Exception]:
         """What will hold the answer, or the error. Wait for it with :func:`answered`."""
         self._now = now
-        future = self._waiting.get(question)
-        if future is None:
-            future = self._waiting[question] = asyncio.get_running_loop().create_future()
-            if self._running < self._at_once:
-                self._running += 1
-                run = asyncio.create_task(self._run(), name="gather")
-                self._runs.add(run)
-                run.add_done_callback(self._runs.discard)
+        future: asyncio.Future[A | Exception] = asyncio.get_running_loop().create_future()
+        asked = self._waiting.get(question)
+        if asked is None:
+            self._waiting[question] = [future]
+        else:
+            asked.append(future)
+        if self._running < self._at_once:
+            self._running += 1
+            run = asyncio.create_task(self._run(), name="gather")
+            self._runs.add(run)
+            run.add_done_callback(self._runs.discard)
         return future
 
     async def _run(self) -> None:
-        batch: dict[Q, asyncio.Future[A | Exception]] = {}
+        batch: _Batch[Q, A] = {}
         try:
             if self._gather_for:
                 await asyncio.sleep(self._gather_for)
@@ -79,7 +83,7 @@ class Gather(Generic[Q, A]):
             # In the step in which it found nothing more: whoever comes next begins a new run.
             self._running -= 1
 
-    async def _answer(self, batch: dict[Q, asyncio.Future[A | Exception]]) -> None:
+    async def _answer(self, batch: _Batch[Q, A]) -> None:
         try:
             _settle(batch, await self._work(list(batch), self._now))
         except errors.SigmgrError as error:
@@ -95,21 +99,14 @@ class Gather(Generic[Q, A]):
 
 async def answered(future: asyncio.Future[A | Exception]) -> A:
     """The answer, or its error raised."""
-    await asyncio.wait({future})
-    return told(future)
-
-
-def told(future: asyncio.Future[A | Exception]) -> A:
-    """The answer of a future that is done, or its error raised."""
-    answer = future.result()
+    answer = await future
     if isinstance(answer, Exception):
         raise answer
     return answer
 
 
-def _settle(
-    batch: dict[Q, asyncio.Future[A | Exception]], answers: Sequence[A | Exception]
-) -> None:
-    for future, answer in zip(batch.values(), answers, strict=True):
-        if not future.done():
-            future.set_result(answer)
+def _settle(batch: _Batch[Q, A], answers: Sequence[A | Exception]) -> None:
+    for futures, answer in zip(batch.values(), answers, strict=True):
+        for future in futures:
+            if not future.done():
+                future.set_result(answer)

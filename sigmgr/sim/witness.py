@@ -22,7 +22,7 @@ from sigmgr.model.event import Event, EventType
 from sigmgr.model.holder import Holder
 from sigmgr.model.revocation import Revocation
 from sigmgr.model.sig import KeyState, Record
-from sigmgr.ports import Store, Transaction
+from sigmgr.ports import Ack, Confirmed, Store, Transaction
 
 _SIG_EVENTS = (EventType.ISSUED.value, EventType.RENEWED.value)
 
@@ -146,6 +146,9 @@ class _WitnessedTransaction:
     async def save(self, changes: Sequence[tuple[Record, int]], *, new_sigs: bool = False) -> None:
         await self._tx.save(changes, new_sigs=new_sigs)
         self._notes.changes.extend(changes)
+
+    async def confirm(self, acks: Sequence[Ack], now: int) -> list[Confirmed]:
+        return await self._tx.confirm(acks, now)
 
     async def revoke(self, revocations: Sequence[Revocation]) -> None:
         await self._tx.revoke(revocations)

@@ -282,6 +282,29 @@ def renewed(dialect: Dialect) -> Update:
 
 
 @cache
+def confirm(dialect: Dialect) -> Update:
+    """A batch of acks (sdkappid, userid, ticket, claim), written ``now`` where the claim is the
+    current sig's second, is news, and no revocation reaches the ticket. Answers who that was,
+    and the sig's facts."""
+    batch = dialect.batch(("sdkappid", int), ("userid", str), ("ticket", int), ("claim", int))
+    new = batch.c
+    return (
+        holders.update()
+        .where(
+            h.sdkappid == new.sdkappid,
+            h.userid == new.userid,
+            h.kind == literal_column("'user'"),
+            h.scope == literal_column("''"),
+            h.issued_at == new.claim,
+            h.acked < new.claim,
+            h.revoked_at < new.ticket,
+        )
+        .values(acked=new.claim, acked_at=bindparam("now", type_=BigInteger))
+        .returning(h.sdkappid, h.userid, h.issued_at, h.expires_at, h.reason)
+    )
+
+
+@cache
 def seen_earlier(dialect: Dialect) -> Select[Any]:
     """Every row of a batch of users (sdkappid, userid, at) that was last seen before ``at``,
     locked in holder order."""

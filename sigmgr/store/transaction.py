@@ -22,6 +22,7 @@ from sigmgr.model.event import Event
 from sigmgr.model.holder import Holder
 from sigmgr.model.revocation import Revocation
 from sigmgr.model.sig import KeyState, Record
+from sigmgr.ports import Ack, Confirmed
 from sigmgr.store import holders as statements
 from sigmgr.store.dialect import SQLITE, Dialect
 from sigmgr.store.locks import queue_for_keys
@@ -40,6 +41,7 @@ WARNING_WINDOW = 8_000
 WARNING_WINDOWS = 4
 #: For who would rather not wait at all.
 _SHORT_LOCKS = "SET LOCAL lock_timeout=500"
+_SHORTEST_LOCKS = "SET LOCAL lock_timeout=100"
 
 Place = tuple[int, int]
 #: Of an app and a userid: up to which second its sigs are known to be dead.
@@ -72,17 +74,19 @@ class Memory:
     """
 
     def __init__(self, revoked_until: RevokedUntil | None = None) -> None:
-        self._revoked_until = revoked_until
+        self.revoked_until: RevokedUntil = revoked_until or _never
         self.horizons: dict[int, Horizon] = {}
         self.warned_to: dict[int, Place] = {}
 
     def record(self, row: Iterable[Any]) -> Record:
         """A row as it counts: a revocation of all users is written into no row of theirs."""
         record = Record._make(row)
-        if self._revoked_until is None:
-            return record
-        until = self._revoked_until(record.sdkappid, record.userid)
+        until = self.revoked_until(record.sdkappid, record.userid)
         return record._replace(revoked_at=until) if until > record.revoked_at else record
+
+
+def _never(sdkappid: int, userid: str) -> int:
+    return 0
 
 
 class SqlTransaction:
@@ -243,6 +247,27 @@ class SqlTransaction:
                 f"fenced: {len(changes) - done.rowcount} of {len(changes)} rows were replaced"
                 " by another process meanwhile"
             )
+
+    async def confirm(self, acks: Sequence[Ack], now: int) -> list[Confirmed]:
+        """See the port. One statement: no row is locked before it is written, which would take
+        twice as long."""
+        known = self._memory.revoked_until
+        rows = [
+            (user.sdkappid, user.userid, ticket, claim)
+            for user, ticket, claim in sorted(acks)
+            if known(user.sdkappid, user.userid) < ticket
+        ]
+        if not rows:
+            return []
+        if self._dialect is not SQLITE:
+            await self._connection.exec_driver_sql(_SHORTEST_LOCKS)
+        done = await self._connection.execute(
+            statements.confirm(self._dialect), {**self._dialect.parameters(rows), "now": now}
+        )
+        return [
+            Confirmed(Holder(sdkappid, userid), issued_at, expires_at, reason)
+            for sdkappid, userid, issued_at, expires_at, reason in done.all()
+        ]
 
     async def revoke(self, revocations: Sequence[Revocation]) -> None:
         """See the port."""

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 
 import pytest
 
 from sigmgr.model import errors
 from sigmgr.model.sig import Record
+from sigmgr.ports import Ack, Confirmed
+from sigmgr.store.stores import SqlStore
 from tests.contract.store_kit import (
     APP,
     KINDS,
     NOW,
+    TTL,
     Database,
     holder,
     only_postgres,
@@ -126,3 +130,77 @@ async def test_those_who_make_rows_and_those_who_hold_them_do_not_deadlock(db):
                 )  # fmt: skip
 
     await asyncio.gather(*(work(n % 2 == 0) for n in range(6)))
+
+
+# Acks
+
+
+async def confirmed(db: Database, *acks: Ack) -> list[Confirmed]:
+    async with db.store.transaction() as tx:
+        return await tx.confirm(acks, NOW + 9)
+
+
+async def test_acks_of_current_sigs_are_written_and_no_others(db):
+    await db.put(
+        [
+            record(1),
+            record(2, acked=NOW - 5),
+            record(3, acked=NOW, acked_at=NOW + 1),
+            record(4, revoked_at=NOW - 50),
+            record(5, revoked_at=NOW + 50),
+            record(6),
+            record(holder(7, "room", "id:1")),
+        ]
+    )
+    asked = [Ack(holder(n), NOW, NOW) for n in (7, 5, 3, 1, 2, 4)] + [
+        Ack(holder(6), NOW, NOW - 1),
+        Ack(holder(8), NOW, NOW),
+    ]
+    done = await confirmed(db, *asked)
+    assert sorted(done) == [Confirmed(holder(n), NOW, NOW + TTL, "Missing") for n in (1, 2, 4)]
+    for n in (1, 2, 4):
+        row = await db.get(holder(n))
+        assert (row.acked, row.acked_at) == (NOW, NOW + 9)
+    assert (await db.get(holder(3))).acked_at == NOW + 1
+    assert await db.get(holder(6)) == record(6)
+    assert await confirmed(db, *asked) == []
+    assert await confirmed(db) == []
+
+
+async def test_acks_obey_a_revocation_that_is_in_no_row(db):
+    await db.put([record(1), record(2)])
+    store = SqlStore(db.engine, lambda sdkappid, userid: NOW if userid == holder(1).userid else 0)
+    async with store.transaction() as tx:
+        done = await tx.confirm([Ack(holder(n), NOW, NOW) for n in (1, 2)], NOW)
+    assert [one.user for one in done] == [holder(2)]
+
+
+@only_postgres
+async def test_acks_wait_but_a_moment_for_a_row_that_another_holds(db):
+    await db.put([record(n) for n in range(10)])
+    async with db.store.transaction() as other:
+        await other.lock([holder(4)])
+        with pytest.raises(errors.StoreUnavailable):
+            async with asyncio.timeout(3):
+                await confirmed(db, *(Ack(holder(n), NOW, NOW) for n in range(10)))
+    assert await db.get(holder(1)) == record(1), "nothing is half done"
+    assert len(await confirmed(db, *(Ack(holder(n), NOW, NOW) for n in range(10)))) == 10
+
+
+async def test_acks_of_many_at_once_are_written_once_each(db):
+    """In batches with common users, as two processes or two batches of one have them."""
+    await db.put([record(n) for n in range(60)])
+    dice = random.Random(8)
+
+    async def work() -> list[Confirmed]:
+        found: list[Confirmed] = []
+        for _ in range(8):
+            batch = [Ack(holder(n), NOW, NOW) for n in dice.sample(range(60), 30)]
+            with contextlib.suppress(errors.StoreUnavailable):
+                found += await confirmed(db, *batch)
+        return found
+
+    found = [one for part in await asyncio.gather(*(work() for _ in range(4))) for one in part]
+    assert len(found) == len({one.user for one in found})
+    rows = await db.store.find([holder(n) for n in range(60)])
+    assert sum(row.acked == NOW for row in rows) == len(found)

@@ -16,6 +16,7 @@ from sigmgr.flow.limits import Limits
 from sigmgr.model import errors
 from sigmgr.model.holder import Holder
 from sigmgr.model.sig import Record
+from sigmgr.ports import Ack, Confirmed
 from tests.flow.world import World
 
 SHORT = Limits(0.07, 0.15)
@@ -78,6 +79,11 @@ class _HeldRows:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._tx, name)
+
+    async def confirm(self, acks: Sequence[Ack], now: int) -> list[Confirmed]:
+        if any(ack.user in self._rows for ack in acks):
+            raise errors.StoreUnavailable
+        return await self._tx.confirm(acks, now)  # type: ignore[no-any-return]
 
     async def try_lock(
         self, holders: Sequence[Holder], *, make: bool = True
