@@ -86,7 +86,10 @@ def test_it_serves_renews_and_says_bye(ready, tmp_path, streams):
         service.wait_ready()
         assert get(f"{service.url}/livez").json == {"status": "ok"}
         checks = get(f"{service.url}/readyz").json
-        assert checks == {"status": "ok", "checks": {"database": "ok", "redis": "ok"}}
+        assert checks == {
+            "status": "ok",
+            "checks": dict.fromkeys(("database", "redis", "revocations", "clock"), "ok"),
+        }
 
         sig = get(f"{service.url}/v1/apps/{APP}/users/alice/sig", token)
         assert sig.status == 200
