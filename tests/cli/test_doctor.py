@@ -44,7 +44,7 @@ def text_of(done) -> str:
         ("YWJj", "has 3 bytes instead of 32"),
         ("no base64!", "is no base64"),
         ("ab" * 32, "is in hex"),
-        (f'"{new_master_key()}"', "a text in quotation marks"),
+        pytest.param(f'"{new_master_key()}"', "a text in quotation marks", id="quoted"),
     ],
 )
 @pytest.mark.parametrize("migrated", [False, True])
