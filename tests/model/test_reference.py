@@ -21,6 +21,14 @@ SHARED = Rules(TOLERANCE, ACCEPT, shared=True)
 ALONE = Rules(TOLERANCE, ACCEPT, shared=False)
 
 rules = st.sampled_from([SHARED, ALONE])
+
+
+def says_apart(state: Reference, by: float) -> bool:
+    """The way to the database and back is in the figure, and may round it up or down."""
+    near = {span(by + some) for some in (-0.02, 0.0, 0.02)}
+    return state.why() in {f"this machine's clock is {one} the database's" for one in near}
+
+
 far = st.one_of(st.floats(6, 300), st.floats(300, 100 * DAY)).flatmap(
     lambda size: st.sampled_from([size, -size])
 )
@@ -158,7 +166,7 @@ def test_a_database_that_stands_elsewhere_is_followed_after_a_while(by: float) -
     state = world.pass_by(3)
     assert not state.ordinary
     assert world.error == pytest.approx(by, abs=0.02)
-    assert state.why() == f"this machine's clock is {span(-by)} the database's"
+    assert says_apart(state, -by)
 
 
 @given(far)
@@ -167,7 +175,7 @@ def test_a_process_begins_with_the_databases_second(by: float) -> None:
     world = World(SHARED, wall=by)
     assert not world.state.ordinary
     assert world.error == pytest.approx(0, abs=0.02)
-    assert world.state.why() == f"this machine's clock is {span(by)} the database's"
+    assert says_apart(world.state, by)
 
 
 def test_a_machine_that_was_wrong_from_the_start_goes_on_when_it_is_set_right() -> None:
