@@ -3,8 +3,8 @@
 Rules:
 1. ``code`` is stable and part of the contract, ``advice`` says what to do next, and
    ``detail`` says what happened. None of them ever holds a sig, key, token or ticket.
-2. ``instance`` is the path without its query. A segment longer than any user id is left
-   out of it, since it may be a secret that somebody put into the wrong place.
+2. ``instance`` is the path without its query. A segment longer than any user id, or one that
+   begins as a token does, is left out of it: it may be a secret in the wrong place.
 3. A batch out of range is a 400 and not a 413: its size in bytes is fine, its content is
    not, and nothing was done.
 4. A revoke pause is a 503: it passes by itself within seconds, and 503 with Retry-After is
@@ -29,6 +29,7 @@ from starlette.types import Scope
 from sigmgr.http import fields
 from sigmgr.model import errors
 from sigmgr.model.holder import MAX_USERID_BYTES
+from sigmgr.model.shown import credential
 
 log = logging.getLogger("sigmgr.http")
 
@@ -97,6 +98,7 @@ _STATUS: dict[type[errors.SigmgrError], int] = {
     errors.SetupError: 500,
 }
 _DEFAULT_RETRY_AFTER = 1
+_MAY_BE_IDS = (None, "a key or another secret")
 
 
 def status_of(error: errors.SigmgrError | type[errors.SigmgrError]) -> int:
@@ -217,7 +219,12 @@ def _from_status(status: int) -> errors.SigmgrError:
 
 
 def _instance(path: str) -> str:
-    return "/".join(
-        segment if len(unquote(segment, "latin-1")) <= MAX_USERID_BYTES else "..."
-        for segment in path.split("/")[:16]
-    )
+    return "/".join(map(_segment, path.split("/")[:16]))
+
+
+def _segment(text: str) -> str:
+    """Itself where it may be a user id or a word of a route. 32 hex digits are the user ids
+    of many; the beginning of a token is nobody's."""
+    plain = unquote(text, "latin-1")
+    named = credential(plain)
+    return text if len(plain) <= MAX_USERID_BYTES and named in _MAY_BE_IDS else "..."

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from sigmgr.model.errors import SigReason
+from sigmgr.model.limits import MAX_TTL, MIN_TTL
 from tests.http.scripted import APP, NOW, call, problem
 
 USER = f"/v1/apps/{APP}/users/alice"
@@ -76,6 +78,37 @@ async def test_what_is_wrong_is_told_with_its_place(house, app, path, body, deta
     answer = await post(house, app, path, body)
     assert answer.status == 400
     assert detail in answer.json["detail"]
+
+
+async def test_a_lifetime_has_the_range_of_the_model(house, app):
+    schemas = (await call(app, "GET", "/openapi.json")).json["components"]["schemas"]
+    ttl = schemas["RoomKeyRequest"]["properties"]["ttl"]
+    assert (ttl["minimum"], ttl["maximum"]) == (MIN_TTL, MAX_TTL)
+    for wrong in (MIN_TTL - 1, MAX_TTL + 1):
+        answer = await post(house, app, f"{USER}/room-keys", {"room_id": 1, "ttl": wrong})
+        said = problem(answer, 400, "bad-ttl")
+        for text in (said["detail"], said["advice"]):
+            assert f"{MIN_TTL} to {MAX_TTL}" in text
+
+
+async def test_the_reasons_of_verify_are_documented(app):
+    schemas = (await call(app, "GET", "/openapi.json")).json["components"]["schemas"]
+    assert set(schemas["Verdict"]["properties"]["reason"]["enum"]) == {*SigReason, None}
+
+
+@pytest.mark.parametrize(
+    ("segment", "shown"),
+    [
+        ("alice", "alice"),
+        ("0123456789abcdef" * 2, "0123456789abcdef" * 2),
+        ("x" * 33, "..."),
+        ("smt_" + "A" * 20, "..."),
+        ("t1." + "A" * 28, "..."),
+    ],
+)
+async def test_the_path_is_repeated_without_what_begins_as_a_token_does(house, app, segment, shown):
+    answer = await call(app, "GET", f"/v1/apps/{APP}/users/{segment}", token=house.admin)
+    assert answer.json["instance"] == f"/v1/apps/{APP}/users/{shown}"
 
 
 @pytest.mark.parametrize(
