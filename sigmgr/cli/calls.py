@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from sigmgr.cli import output
+from sigmgr.cli.numbers import whole
 from sigmgr.model import errors
 from sigmgr.model.shown import shown
 
@@ -26,7 +27,9 @@ Config = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do it; without this it is only shown.")]
-AppId = Annotated[int, typer.Argument(metavar="SDKAPPID", help="The application's number.")]
+AppId = Annotated[
+    int, typer.Argument(metavar="SDKAPPID", parser=whole, help="The application's number.")
+]
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _DURATION = re.compile(r"([0-9]{1,12})([smhd]?)")

@@ -8,6 +8,7 @@ import typer
 
 from sigmgr.cli import calls, keychange, keyfile, output
 from sigmgr.cli.frame import command_app
+from sigmgr.cli.numbers import whole
 from sigmgr.model.app import KeyInfo, check_step
 from sigmgr.model.sig import Format, KeyState
 
@@ -22,7 +23,9 @@ _UNKNOWN_TO_THE_CLOUD = (
     " SECRETFILE --activate"
 )
 
-KeyId = Annotated[int, typer.Argument(metavar="KEY_ID", help="Its number, as 'key list' shows it.")]
+KeyId = Annotated[
+    int, typer.Argument(metavar="KEY_ID", parser=whole, help="Its number, as 'key list' shows it.")
+]
 Activate = Annotated[bool, typer.Option("--activate", help="Sign with it from now on.")]
 Force = Annotated[
     bool, typer.Option("--force", help="Even where no key is left that signs; with --yes.")

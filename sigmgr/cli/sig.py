@@ -9,6 +9,7 @@ import typer
 
 from sigmgr.cli import calls, keyfile, output
 from sigmgr.cli.frame import NEGATIVE, command_app
+from sigmgr.cli.numbers import natural, whole
 from sigmgr.model.sig import Format
 
 if TYPE_CHECKING:
@@ -22,7 +23,9 @@ _SO_CALLED_VIEWER = 0xAB
 
 Sig = Annotated[str, typer.Argument(metavar="SIG", help=_SIG_HELP)]
 FormatName = Annotated[Format, typer.Option("--format", help="v1 is ECDSA, v2 is HMAC-SHA256.")]
-SdkAppId = Annotated[int, typer.Option("--sdkappid", metavar="N", help="The application.")]
+SdkAppId = Annotated[
+    int, typer.Option("--sdkappid", metavar="N", parser=whole, help="The application.")
+]
 UserId = Annotated[str, typer.Option("--userid", metavar="U", help="Whose sig it is.")]
 SigningKeyFile = Annotated[
     str, typer.Option("--key", metavar="FILE", help="Private PEM (v1) or secret (v2); - is stdin.")
@@ -31,7 +34,8 @@ Ttl = Annotated[
     str, typer.Option("--ttl", metavar="S", help="Lifetime: seconds, or such as 15m, 90d.")
 ]
 RoomId = Annotated[
-    int | None, typer.Option("--room", metavar="ID", help="Bind it to a numeric room.")
+    int | None,
+    typer.Option("--room", metavar="ID", parser=whole, help="Bind it to a numeric room."),
 ]
 RoomName = Annotated[
     str | None, typer.Option("--room-name", metavar="S", help="Bind it to a named room.")
@@ -43,7 +47,8 @@ Privileges = Annotated[
     ),
 ]
 At = Annotated[
-    int | None, typer.Option("--at", metavar="T", help="Unix seconds to take as now.", min=0)
+    int | None,
+    typer.Option("--at", metavar="T", parser=natural, help="Unix seconds to take as now."),
 ]
 
 
@@ -104,7 +109,8 @@ def verify(
         str | None, typer.Option("--userid", metavar="U", help="It must be this user's.")
     ] = None,
     sdkappid: Annotated[
-        int | None, typer.Option("--sdkappid", metavar="N", help="It must be for this app.")
+        int | None,
+        typer.Option("--sdkappid", metavar="N", parser=whole, help="It must be for this app."),
     ] = None,
     at: At = None,
     as_json: Annotated[

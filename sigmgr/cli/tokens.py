@@ -9,6 +9,7 @@ import typer
 
 from sigmgr.cli import calls, output
 from sigmgr.cli.frame import command_app
+from sigmgr.cli.numbers import whole
 from sigmgr.model.app import Token
 
 app = command_app("Manage API tokens.")
@@ -34,7 +35,10 @@ def create(
     sdkappid: Annotated[
         int,
         typer.Option(
-            "--app", metavar="SDKAPPID", help="Bind it to one application; 0 is every one."
+            "--app",
+            metavar="SDKAPPID",
+            parser=whole,
+            help="Bind it to one application; 0 is every one.",
         ),
     ] = 0,
     name: Annotated[str, typer.Option("--name", metavar="TEXT", help="A name for people.")] = "",
@@ -68,7 +72,10 @@ def list_tokens(config: calls.Config = None, as_json: calls.AsJson = False) -> N
 @app.command("revoke")
 def revoke(
     token_id: Annotated[
-        int, typer.Argument(metavar="TOKEN_ID", help="Its number, as 'token list' shows it.")
+        int,
+        typer.Argument(
+            metavar="TOKEN_ID", parser=whole, help="Its number, as 'token list' shows it."
+        ),
     ],
     config: calls.Config = None,
     as_json: calls.AsJson = False,

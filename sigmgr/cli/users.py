@@ -8,6 +8,7 @@ import typer
 
 from sigmgr.cli import calls, output
 from sigmgr.cli.frame import FAILURE, NEGATIVE, command_app
+from sigmgr.cli.numbers import natural, whole
 from sigmgr.model.errors import HolderUnknown
 from sigmgr.model.holder import (
     ALL_PRIVILEGES,
@@ -26,7 +27,9 @@ _REASONS = "Forced, KeyRotated, KeyTainted, PolicyChanged or ClientRequested."
 Why = Annotated[str, typer.Option("--reason", metavar="WORD", help=_REASONS)]
 Replaces = Annotated[
     int | None,
-    typer.Option("--replaces", metavar="T", help="Only if the current one was issued then."),
+    typer.Option(
+        "--replaces", metavar="T", parser=natural, help="Only if the current one was issued then."
+    ),
 ]
 Create = Annotated[bool, typer.Option("--create", help="Issue the first one, if there was none.")]
 UserId = Annotated[str, typer.Argument(metavar="USERID", help="The user's id.")]
@@ -53,14 +56,17 @@ def issue(
     userid: UserId,
     admin: Annotated[bool, typer.Option("--admin", help="A sig for REST calls.")] = False,
     room: Annotated[
-        int | None, typer.Option("--room", metavar="ID", help="A room key for this room.")
+        int | None,
+        typer.Option("--room", metavar="ID", parser=whole, help="A room key for this room."),
     ] = None,
     room_name: Annotated[
         str | None, typer.Option("--room-name", metavar="NAME", help="Or for this one.")
     ] = None,
     privileges: Annotated[
         int | None,
-        typer.Option("--privileges", metavar="MASK", help="For a room: 1 to 255 (the default)."),
+        typer.Option(
+            "--privileges", metavar="MASK", parser=whole, help="For a room: 1 to 255 (the default)."
+        ),
     ] = None,
     config: calls.Config = None,
     as_json: calls.AsJson = False,
@@ -173,7 +179,10 @@ def reissue(
 @app.command("revoke")
 def revoke(
     sdkappid: Annotated[
-        int, typer.Argument(metavar="SDKAPPID", help="The application; 0 with --all-users: every.")
+        int,
+        typer.Argument(
+            metavar="SDKAPPID", parser=whole, help="The application; 0 with --all-users: every."
+        ),
     ],
     userid: Annotated[str | None, typer.Argument(metavar="USERID", help="The user's id.")] = None,
     all_users: Annotated[

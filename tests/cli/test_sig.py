@@ -186,6 +186,48 @@ def test_wrong_input_to_sign_is_told_with_status_2(shell, files, change, code):
     assert "  what to do: " in done.err
 
 
+ODD_NUMBERS = [
+    "1.0",
+    "1e3",
+    "1_0",
+    "+1",
+    "01",
+    " 1",
+    "1 ",
+    "0x1",
+    "\u0661",
+    "\uff11",
+    "1\u00b2",
+    "",
+]
+
+
+@pytest.mark.parametrize("number", ODD_NUMBERS)
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["sig", "sign", "--format", "v2", "--userid", "a", "--key", "v2.txt", "--sdkappid"],
+        ["sig", "verify", "eJ", "--key", "v2.txt", "--sdkappid"],
+        ["sig", "verify", "eJ", "--key", "v2.txt", "--at"],
+        ["sig", "decode", "eJ", "--at"],
+        ["issue", "1", "alice", "--room"],
+        ["reissue", "1", "alice", "--replaces"],
+        ["token", "create", "--role", "ops", "--app"],
+        ["token", "revoke"],
+        ["key", "activate", "1"],
+        ["app", "show"],
+        ["show"],
+    ],
+    ids=" ".join,
+)
+def test_a_number_is_digits_and_nothing_else(shell, files, command, number):
+    more = ["alice"] if command == ["show"] else []
+    done = shell(*command, number, *more)
+    assert (done.status, done.out) == (2, "")
+    assert "it is no number in plain digits" in done.err
+    assert "  code: usage\n" in done.err
+
+
 # Checking
 
 
