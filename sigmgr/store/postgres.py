@@ -105,13 +105,16 @@ class PgConnection(psycopg.AsyncConnection[Any]):
 
     def is_sound(self) -> bool:
         """It may be used. Asks the operating system only."""
-        unused, self._unused = self._unused, False
+        if self._unused:
+            # What a new one has to read is the end of its own opening; and where connections
+            # are lost all the time, the pool would give up on one that is never new enough.
+            self._unused = False
+            return True
         return (
             not self._leaving
             and self._opened_at_loss == self._line.lost
             and self.pgconn.transaction_status == pq.TransactionStatus.IDLE
-            # What a new one has to read is the end of its own opening.
-            and (unused or not self._has_news())
+            and not self._has_news()
         )
 
     def _has_news(self) -> bool:

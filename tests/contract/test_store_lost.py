@@ -118,6 +118,31 @@ async def test_a_transaction_that_lost_its_connection_says_that_nothing_was_comm
             await tx.save([(record(1, reason="Forced"), record(1).issued_at)])
 
 
+async def test_connections_that_are_lost_all_the_time_are_told_as_that(postgres_url):
+    """Whoever opens one meanwhile finds it no older than the latest loss."""
+    async with opened(postgres_url, pool_size=8) as db, opened(postgres_url) as other:
+        done = asyncio.Event()
+        ends: list[str] = []
+
+        async def read() -> None:
+            while not done.is_set():
+                try:
+                    await db.engine.rows(text("SELECT 1"))
+                except errors.SigmgrError as error:
+                    ends.append(type(error).__name__)
+                else:
+                    ends.append("ok")
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(16):
+                group.create_task(read())
+            for _ in range(40):
+                await kill(other)
+            done.set()
+        assert set(ends) <= {"ok", "ConnectionLost", "StoreUnavailable"}
+        assert ends.count("ok") > 40
+
+
 async def test_a_write_in_function_form_is_tried_once_more(postgres_url):
     async with opened(postgres_url) as db, opened(postgres_url, pool_size=1) as other:
         tries = 0
