@@ -26,8 +26,6 @@ app = command_app("Check the set-up.")
 _ADVICE = {
     "store-unavailable": "Is the database overloaded or stopped? database.url"
     " (SIGMGR_DATABASE__URL) says where it is.",
-    "cache-unavailable": "Does it run where redis.url (SIGMGR_REDIS__URL) says? Without it the"
-    " service goes on, more slowly.",
 }
 
 
@@ -189,6 +187,8 @@ async def _redis(settings: Settings, clocks: Clocks) -> AsyncIterator[Finding]:
     import time
 
     from sigmgr.cache.client import open_redis
+    from sigmgr.cache.told import why
+    from sigmgr.model.errors import CacheUnavailable
     from sigmgr.wiring.clock import wall_seconds
 
     url = settings.redis.url.get_secret_value()
@@ -199,5 +199,9 @@ async def _redis(settings: Settings, clocks: Clocks) -> AsyncIterator[Finding]:
     try:
         clocks.redis = await parts.time() - wall_seconds()
         yield Finding("redis", "ok", "answers")
+    except CacheUnavailable as error:
+        text, remedy = why(error, url)
+        advice = f"{remedy} Without Redis the service goes on, more slowly.".strip()
+        yield Finding("redis", "fail", f"{text} ({error.code})", advice)
     finally:
         await parts.aclose()
