@@ -46,6 +46,8 @@ def text_of(done) -> str:
         ("ab" * 32, "is in hex"),
         pytest.param(f'"{new_master_key()}"', "a text in quotation marks", id="quoted"),
     ],
+    # Named: the keys are new in every process, and test workers compare the names.
+    ids=["none", "short", "no base64", "hex", "quoted"],
 )
 @pytest.mark.parametrize("migrated", [False, True])
 def test_the_master_key_is_judged_whatever_the_database_is(
