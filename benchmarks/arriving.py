@@ -1,7 +1,7 @@
 """Clients that come all at once: what it costs to open a stream, and to make an ack durable.
 
 ``opens``. Ours: ``sigmgr serve --role gateway`` on PostgreSQL and Valkey; 5,000 clients come
-back, 64 dialling at a time: each ticket checked, each state read from the database, each sig
+back, 1,000 dialling at a time: each ticket checked, each state read from the database, each sig
 that Valkey holds taken from there. Bare: a raw ASGI endpoint that sends one message of the
 same size. Both on uvicorn with the same options; counted is the CPU time of the server's
 process alone, which wall-clock figures of a shared machine would drown.
@@ -24,6 +24,7 @@ from benchmarks.stage import SDKAPPID, House, build, valkey
 from benchmarks.streams import STREAMS, tickets_of
 
 ROUNDS = 3
+DIALS = 1000
 ACKS = 20_000
 BATCH = 1000
 #: Until a server has let go of the streams that were closed.
@@ -65,7 +66,7 @@ def opens(_: Options) -> Row:
 
 def _opened(client: Child, server: Child, tickets: list[str]) -> float:
     before = server.cpu_seconds()
-    answer = client.ask("open", port=server.ready["port"], tickets=tickets)
+    answer = client.ask("open", port=server.ready["port"], tickets=tickets, dials=DIALS)
     spent = server.cpu_seconds() - before
     client.ask("close")
     if answer["open"] != len(tickets):

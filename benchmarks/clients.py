@@ -180,8 +180,8 @@ class Streams:
         if not self._waiting and self._all is not None and not self._all.done():
             self._all.set_result(time.monotonic())
 
-    async def _dial(self, port: int, tickets: list[str]) -> dict[str, Any]:
-        loop, gate = asyncio.get_running_loop(), asyncio.Semaphore(_DIALS)
+    async def _dial(self, port: int, tickets: list[str], dials: int = _DIALS) -> dict[str, Any]:
+        loop, gate = asyncio.get_running_loop(), asyncio.Semaphore(dials)
 
         async def one(ticket: str) -> int:
             async with gate:

@@ -1,8 +1,8 @@
 """Questions that come one by one, answered by the batch.
 
 Thousands of clients that come at once must not each take a connection of the database. So
-their questions are put together: the first of a rush goes at once (or after a short time in
-which others may join it), and whoever comes while it is under way goes with the next.
+their questions are put together: the first of a rush goes at once, or after a short time in
+which others may join it, and whoever comes while it is under way goes with the next.
 
 Rules:
 1. The same question of several callers is asked once if it has not left yet. One that comes
@@ -32,8 +32,8 @@ Work = Callable[[Sequence[Q], int], Coroutine[Any, Any, Sequence[A | errors.Sigm
 
 
 class Gather(Generic[Q, A]):
-    """``work`` answers up to ``size`` questions, ``at_once`` batches are under way, and the
-    first question of a rush waits ``gather_for`` seconds for others."""
+    """``work`` answers up to ``size`` questions, ``at_once`` batches are under way, and one that
+    is not full waits ``gather_for`` seconds for others."""
 
     def __init__(
         self, work: Work[Q, A], *, size: int = 500, at_once: int = 2, gather_for: float = 0.0
@@ -66,9 +66,9 @@ class Gather(Generic[Q, A]):
     async def _run(self) -> None:
         batch: _Batch[Q, A] = {}
         try:
-            if self._gather_for:
-                await asyncio.sleep(self._gather_for)
             while self._waiting:
+                if self._gather_for and len(self._waiting) < self._size:
+                    await asyncio.sleep(self._gather_for)
                 batch = dict(islice(self._waiting.items(), self._size))
                 for question in batch:
                     del self._waiting[question]

@@ -51,8 +51,8 @@ class _State(NamedTuple):
 
 
 class Openings:
-    """Answers what a stream that opens is told. ``gather_for``: seconds that the first of a
-    rush waits for others."""
+    """Answers what a stream that opens is told. ``gather_for``: seconds that it waits for
+    others, so that a rush costs the database little."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class Openings:
         revocations: Revocations,
         seen: Seen,
         limits: Limits,
-        gather_for: float = 0.002,
+        gather_for: float = 0.01,
     ) -> None:
         self._registry = registry
         self._store = store
