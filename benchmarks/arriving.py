@@ -58,8 +58,6 @@ def opens(_: Options) -> Row:
     return Row(
         "opens",
         found.ours / found.bare,
-        0.35,
-        0.7,
         f"{found.ours:,.0f} streams a CPU second, bare {found.bare:,.0f}; {STREAMS:,} at once",
     )
 
@@ -86,8 +84,6 @@ def acks(_: Options) -> Row:
     return Row(
         "acks",
         found.ours / found.bare,
-        0.4,
-        0.7,
         f"{found.ours:,.0f}/s durable, bare {found.bare:,.0f}/s; {ACKS:,} at once",
     )
 

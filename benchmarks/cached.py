@@ -37,8 +37,6 @@ def cache_bytes(_: Options) -> Row:
     return Row(
         "cache-bytes",
         length / taken,
-        0.5,
-        1 / 1.5,
         f"{taken:.0f} bytes for a v2 sig of {length:.0f} characters, over {COUNT:,} keys",
     )
 

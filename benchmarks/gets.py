@@ -45,8 +45,6 @@ def cached_get(_: Options) -> Row:
     return Row(
         "cached-get",
         found.ours / found.bare,
-        0.7,
-        2.5,
         f"{found.ours:,.0f}/s (process {median(busy):.0%} busy),"
         f" bare {found.bare:,.0f}/s; {size} bytes, {CONNECTIONS} connections",
     )
@@ -70,8 +68,6 @@ def batch_get(_: Options) -> Row:
     return Row(
         "batch-get",
         found.ours / found.bare,
-        10,
-        30,
         f"{found.ours:,.0f} sigs/s in batches of {USERS:,}, {found.bare:,.0f}/s one by one",
     )
 

@@ -138,8 +138,6 @@ def hung_get(_: Options) -> Row:
     return Row(
         "hung-get",
         before.p99 / during.p99,
-        0.33,
-        1.0,
         f"before / while: p99 {before.p99:.1f} ms, then {during.p99:.1f} ms for {DURING:g} s,"
         f" {during.refused:.1%} refused; hot ones {hot:.2f}",
     )

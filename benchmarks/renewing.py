@@ -84,8 +84,6 @@ def renewals(_: Options) -> Row:
     return Row(
         "renewals",
         found.ours / found.bare,
-        0.4,
-        0.8,
         f"{found.ours:,.0f}/s by {WORKERS} workers, {median(cpu) * 1e6:.0f} us of their CPU each;"
         f" bare {found.bare:,.0f}/s; fsync on, outbox, cache and channels written",
     )
@@ -144,8 +142,6 @@ def _scale_row(found: Pair, many: int) -> Row:
     return Row(
         "renewals-scale",
         found.ours / found.bare,
-        1 / 1.3,
-        1 / 1.1,
         f"cost with {SMALL:,} holders / with {many:,}, so 1/1.3 and 1/1.1:"
         f" {found.ours * 1e6:.0f} us, {found.bare * 1e6:.0f} us a renewal, one worker",
     )

@@ -49,8 +49,6 @@ def sign_v2(_: Options) -> Row:
     return Row(
         "sign-v2",
         found.bare / found.ours,
-        0.6,
-        0.85,
         f"{_rate(found.ours)} sigs/s, bare {_rate(found.bare)}; {longer - 1:.0%} longer",
     )
 
@@ -80,8 +78,6 @@ def sign_v1(_: Options) -> Row:
     return Row(
         "sign-v1",
         found.bare / found.ours,
-        0.6,
-        0.85,
         f"{_rate(found.ours)} sigs/s, bare {_rate(found.bare)}; P-256",
     )
 
