@@ -4,9 +4,11 @@ Rules:
 1. A part says ``ok``, ``degraded: ...`` where the process goes on without it, or
    ``failed: ...`` where this process can serve nobody because of it. It says so again and
    again; who reads asks nobody, so a part that hangs keeps no reader waiting.
-2. A part that was expected and has said nothing for its time counts as failed: a dead probe
+2. Only a vital part can fail: from any other the same word means ``degraded``. Else a part that
+   every process misses would take them all out of the load balancer.
+3. A part that was expected and has said nothing for its time counts as dead: a dead probe
    looks healthy everywhere else.
-3. A change is one log line, at the moment it is said.
+4. A change is one log line, at the moment it is said; how it is now is a metric.
 
 What this module does not do: probe anything, read the wall clock, or know of HTTP.
 """
@@ -16,9 +18,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from sigmgr.telemetry import get_logger
+from sigmgr.telemetry import PART_OK, get_logger
 
 OK: Final = "ok"
+_FAILED: Final = "failed"
+_DEGRADED: Final = "degraded"
 
 log = get_logger("sigmgr.health")
 
@@ -27,11 +31,12 @@ class _Said(NamedTuple):
     text: str
     at: float
     silent_after: float
+    vital: bool
 
 
 def is_bad(text: str) -> bool:
     """Because of this nobody can be served."""
-    return text.startswith("failed")
+    return text.startswith(_FAILED)
 
 
 class Health:
@@ -41,13 +46,16 @@ class Health:
         self._monotonic = monotonic
         self._said: dict[str, _Said] = {}
 
-    def expect(self, part: str, *, silent_after: float) -> None:
-        """This part will say something every few seconds; it is well until it does not."""
-        self._said[part] = _Said(OK, self._monotonic(), silent_after)
+    def expect(self, part: str, *, silent_after: float, vital: bool = False) -> None:
+        """This part will say something every few seconds; it is well until it does not.
+        ``vital``: without it this process can serve nobody."""
+        self._said[part] = _Said(OK, self._monotonic(), silent_after, vital)
+        PART_OK.labels(part).set_function(lambda: float(self._now(part) == OK))
 
     def say(self, part: str, text: str = OK) -> None:
         """What is so now. The part was expected."""
         before = self._said[part]
+        text = _judged(text, vital=before.vital)
         self._said[part] = before._replace(text=text, at=self._monotonic())
         if text == before.text:
             return
@@ -56,12 +64,15 @@ class Health:
 
     def checks(self) -> dict[str, str]:
         """Each part by name, in the order in which they were expected."""
-        now = self._monotonic()
-        return {part: _told(said, now) for part, said in self._said.items()}
+        return {part: self._now(part) for part in self._said}
+
+    def _now(self, part: str) -> str:
+        said = self._said[part]
+        silent = self._monotonic() - said.at
+        if silent <= said.silent_after:
+            return said.text
+        return _judged(f"{_FAILED}: nothing was heard of it for {silent:.0f} s", vital=said.vital)
 
 
-def _told(said: _Said, now: float) -> str:
-    silent = now - said.at
-    if silent > said.silent_after:
-        return f"failed: nothing was heard of it for {silent:.0f} s"
-    return said.text
+def _judged(text: str, *, vital: bool) -> str:
+    return text if vital or not is_bad(text) else _DEGRADED + text.removeprefix(_FAILED)

@@ -143,6 +143,7 @@ class Scheduler(Section):
     refresh_every: Seconds = 5.0
     seen_every: Seconds = 10.0
     look_every: Seconds = 1.0
+    probe_every: Seconds = 10.0
     batch: Annotated[int, Field(ge=1, le=10_000)] = 1000
     lanes: Annotated[int, Field(ge=1, le=32)] = 2
 

@@ -133,6 +133,11 @@ WRONG_CREDENTIALS = Counter(
 )
 
 
+#: Each part of this process as /readyz tells it: 1 where it is well. Alert when one is at 0 for
+#: longer than a minute; the log line of that moment says what is wrong.
+PART_OK = Gauge("sigmgr_part_ok", "A part of this process is well", ["part"], registry=REGISTRY)
+
+
 def get_logger(name: str) -> Any:
     """A structlog logger; lines carry an ``action`` for machines and a sentence for people."""
     return structlog.get_logger(name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from structlog.testing import capture_logs
 
 from sigmgr.health import Health, is_bad
+from sigmgr.telemetry import REGISTRY
 
 
 class Seconds:
@@ -28,13 +29,46 @@ def test_a_part_is_well_until_it_says_otherwise() -> None:
 def test_a_part_that_says_nothing_counts_as_dead() -> None:
     seconds = Seconds()
     health = Health(seconds)
-    health.expect("database", silent_after=5)
+    health.expect("database", silent_after=5, vital=True)
+    health.expect("redis", silent_after=5)
     seconds.now += 5
-    assert not is_bad(health.checks()["database"])
+    assert set(health.checks().values()) == {"ok"}
     seconds.now += 1
-    assert health.checks()["database"] == "failed: nothing was heard of it for 6 s"
+    assert health.checks() == {
+        "database": "failed: nothing was heard of it for 6 s",
+        "redis": "degraded: nothing was heard of it for 6 s",
+    }
     health.say("database")
     assert health.checks()["database"] == "ok"
+
+
+def test_only_a_vital_part_fails_the_process() -> None:
+    health = Health(Seconds())
+    health.expect("revocations", silent_after=5, vital=True)
+    health.expect("redis", silent_after=5)
+    with capture_logs() as lines:
+        health.say("revocations", "failed: unseen")
+        health.say("redis", "failed: unseen")
+    assert health.checks() == {"revocations": "failed: unseen", "redis": "degraded: unseen"}
+    assert [is_bad(text) for text in health.checks().values()] == [True, False]
+    assert [line["says"] for line in lines] == ["failed: unseen", "degraded: unseen"]
+
+
+def test_how_each_part_is_now_is_a_metric_and_silence_shows_in_it() -> None:
+    seconds = Seconds()
+    health = Health(seconds)
+
+    def shown() -> float | None:
+        return REGISTRY.get_sample_value("sigmgr_part_ok", {"part": "a part under test"})
+
+    health.expect("a part under test", silent_after=5)
+    assert shown() == 1
+    health.say("a part under test", "degraded: full")
+    assert shown() == 0
+    health.say("a part under test")
+    assert shown() == 1
+    seconds.now += 6
+    assert shown() == 0
 
 
 def test_a_change_is_one_log_line() -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import typer
 
-from sigmgr.cli import calls, output
+from sigmgr.cli import calls, output, writes
 from sigmgr.cli.clocks import Clocks
 from sigmgr.cli.frame import NEGATIVE, command_app
 from sigmgr.model.app import SealedKey
@@ -80,6 +80,7 @@ async def _examine(settings: Settings) -> list[Finding]:
         chain: list[tuple[str, Callable[[], AsyncIterator[Finding]]]] = [
             ("database", lambda: _database(engine, clocks)),
             ("schema", lambda: _schema(engine)),
+            ("writes", lambda: _writes(engine)),
         ]
         if usable:
             chain += [("keys", lambda: _keys(settings))]
@@ -130,6 +131,10 @@ async def _schema(engine: Engine) -> AsyncIterator[Finding]:
 
     await migrate.check(engine)
     yield Finding("schema", "ok", f"revision {await migrate.current(engine)}")
+
+
+async def _writes(engine: Engine) -> AsyncIterator[Finding]:
+    yield Finding("database", *await writes.of_database(engine))
 
 
 async def _keys(settings: Settings) -> AsyncIterator[Finding]:
@@ -189,6 +194,7 @@ async def _redis(settings: Settings, clocks: Clocks) -> AsyncIterator[Finding]:
     from sigmgr.cache.client import open_redis
     from sigmgr.cache.told import why
     from sigmgr.model.errors import CacheUnavailable
+    from sigmgr.model.wire import Layout
     from sigmgr.wiring.clock import wall_seconds
 
     url = settings.redis.url.get_secret_value()
@@ -198,7 +204,8 @@ async def _redis(settings: Settings, clocks: Clocks) -> AsyncIterator[Finding]:
     parts = await open_redis(url, monotonic=time.monotonic, protocol=settings.redis.protocol)
     try:
         clocks.redis = await parts.time() - wall_seconds()
-        yield Finding("redis", "ok", "answers")
+        layout = Layout(settings.redis.shards)
+        yield Finding("redis", *await writes.of_redis(parts, layout))
     except CacheUnavailable as error:
         text, remedy = why(error, url)
         advice = f"{remedy} Without Redis the service goes on, more slowly.".strip()

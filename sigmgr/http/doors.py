@@ -6,7 +6,7 @@ name exactly what the routes call, so that each part may be replaced by itself.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -21,9 +21,6 @@ from sigmgr.model.ticket import Ticket, Tickets
 from sigmgr.ports import Clock, Registry, Verified
 
 Find = Callable[[int, str], Coroutine[Any, Any, list[Record]]]
-#: A check raises where the part is needed and away, or answers a word about a part that is
-#: missed but not needed, such as "degraded: ...".
-ReadyCheck = tuple[str, Callable[[], Awaitable[str | None]]]
 
 API = "api"
 GATEWAY = "gateway"
@@ -133,7 +130,6 @@ class Doors:
     tickets: Tickets
     credentials: Credentials
     stream_url: str
-    ready: Sequence[ReadyCheck] = ()
     roles: frozenset[str] = EVERY_ROLE
     gateway: ASGIApp | None = None
     polls: Polls | None = None

@@ -347,9 +347,9 @@ class Alive(BaseModel):
 
 
 class Readiness(BaseModel):
-    """Each check by name: ``ok``, or what is wrong."""
+    """Each part by name: ``ok``, or what is wrong."""
 
-    status: Literal["ok", "failed"]
+    status: Literal["ok", "degraded", "failed"]
     checks: dict[str, str]
     model_config = ConfigDict(
         json_schema_extra=example(status="ok", checks={"database": "ok", "redis": "ok"})

@@ -8,6 +8,8 @@ leads through the flow once and leaves its answer near.
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, cast
 
@@ -18,12 +20,15 @@ from sigmgr.http.answers import remember, sig_body
 from sigmgr.http.auth import BACKEND, allow
 from sigmgr.http.doors import Doors
 from sigmgr.http.places import place_of_sig
-from sigmgr.http.problems import SEE_DOCS, brief
+from sigmgr.http.problems import SEE_DOCS, brief, status_of
 from sigmgr.model import errors
 from sigmgr.model.bearer import bearer
 from sigmgr.model.holder import Holder, check_userid
 from sigmgr.model.shown import MOST_SHOWN, credential
 from sigmgr.model.sig import Current
+from sigmgr.telemetry import get_logger
+
+log = get_logger("sigmgr.http.sig")
 
 MAX_BATCH = 1000
 
@@ -103,15 +108,34 @@ async def batch_get(doors: Doors, sdkappid: int, asked: bytes, now: int) -> byte
 async def _fill(doors: Doors, sdkappid: int, missing: dict[str, bytes], now: int) -> None:
     """A sig or an error for each, through the flow, once for an id asked twice."""
     holders: list[Holder] = []
+    refused: list[errors.SigmgrError] = []
     for userid in missing:
         try:
             holders.append(Holder(sdkappid, check_userid(userid)))
         except errors.BadUserId as error:
             missing[userid] = _failed(userid, error)
+            refused.append(error)
     if holders:
         answers = await doors.issue.many(holders, now)
         for holder, answer in zip(holders, answers, strict=True):
             missing[holder.userid] = _item(doors, holder, answer, now)
+            if isinstance(answer, errors.SigmgrError):
+                refused.append(answer)
+    if refused:
+        _log_refused(sdkappid, len(missing), refused)
+
+
+def _log_refused(sdkappid: int, looked_up: int, refused: Sequence[errors.SigmgrError]) -> None:
+    """One line for a batch, however many of it were refused; as with single requests it is a
+    warning where the fault is on this side."""
+    ours = any(status_of(error) >= 500 for error in refused)
+    (log.warning if ours else log.info)(
+        "users of a batch were refused",
+        action="batch-refused",
+        app=sdkappid,
+        looked_up=looked_up,
+        refused=dict(Counter(error.code for error in refused)),
+    )
 
 
 def _userids(asked: bytes) -> list[str]:

@@ -70,6 +70,10 @@ class Layout(NamedTuple):
     def stream_key(self, shard: int) -> str:
         return f"{self.prefix}:{{{shard}}}:x"
 
+    def probe_key(self, shard: int) -> str:
+        """A key of no meaning, to see whether the shard's node writes."""
+        return f"{self.prefix}:{{{shard}}}:p"
+
     def channel(self, shard: int) -> str:
         return f"{self.prefix}:{{{shard}}}:c"
 

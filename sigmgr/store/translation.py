@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import Final
 
 from sqlalchemy import exc
 
@@ -13,6 +14,33 @@ from sigmgr.store import postgres, told
 #: PostgreSQL: undefined table, undefined column, schema that does not exist.
 _NOT_MIGRATED_STATES = frozenset({"42P01", "42703", "3F000"})
 _NOT_MIGRATED_TEXTS = ("no such table", "no such column", "has no column named")
+#: PostgreSQL: a read-only transaction, a full disk. SQLite: by the beginning of their names.
+_WHY: Final = {
+    "25006": "read-only",
+    "53100": "full",
+    "SQLITE_READONLY": "read-only",
+    "SQLITE_FULL": "full",
+}
+#: PostgreSQL: not allowed to, out of memory or of numbers, failures of the operating system,
+#: damaged data; SQLite the same.
+_REFUSALS: Final = frozenset(
+    {
+        "42501",
+        "53000",
+        "53200",
+        "53400",
+        "54000",
+        "58000",
+        "58030",
+        "XX001",
+        "XX002",
+        "SQLITE_AUTH",
+        "SQLITE_CORRUPT",
+        "SQLITE_IOERR",
+        "SQLITE_NOMEM",
+        "SQLITE_PERM",
+    }
+)
 
 
 @contextlib.contextmanager
@@ -20,8 +48,9 @@ def translated() -> Iterator[None]:
     """Turn errors of the database into ours, the original kept as ``__cause__``.
 
     A lost connection: ConnectionLost. A deadlock, a lock waited for in vain: StoreUnavailable.
-    A missing table or column: NotMigrated. A broken constraint: ConflictError. An error in a
-    statement itself is a bug and passes as it is.
+    One that reads but does not write: StoreRefuses. A missing table or column: NotMigrated. A
+    broken constraint: ConflictError. An error in a statement itself is a bug and passes as it
+    is.
     """
     try:
         yield
@@ -45,16 +74,33 @@ def ours(error: exc.SQLAlchemyError) -> errors.SigmgrError | None:
         return None
     if isinstance(error.orig, told.NotConnected | told.NotOpened):
         return error.orig.why.error()
-    state = getattr(error.orig, "sqlstate", None) or ""
+    state = code_of(error)
     said = str(error.orig)
     if setup := _setup_error(state, said):
         return setup
+    if why := _refusal(state):
+        return errors.StoreRefuses(why)
     if isinstance(error, exc.IntegrityError):
         return errors.ConflictError("the database refused this: another change was first")
     if isinstance(error, exc.OperationalError | exc.InterfaceError | exc.InternalError):
         label = " ".join(filter(None, (type(error.orig).__name__, state)))
         return errors.StoreUnavailable(f"the database does not answer ({label})")
     return None
+
+
+def code_of(error: exc.DBAPIError) -> str:
+    """The database's own word: an SQLSTATE, or the name of SQLite's code; empty for none."""
+    origin = error.orig
+    return getattr(origin, "sqlstate", None) or getattr(origin, "sqlite_errorname", None) or ""
+
+
+def _refusal(code: str) -> str:
+    """Why a database that answers does not write; empty for every other code."""
+    # SQLite says more after the second underscore: SQLITE_READONLY_DBMOVED.
+    name = "_".join(code.split("_")[:2])
+    if why := _WHY.get(name):
+        return why
+    return f"refuses writes ({code})" if name in _REFUSALS else ""
 
 
 def _setup_error(state: str, said: str) -> errors.SetupError | None:

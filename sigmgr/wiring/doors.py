@@ -8,12 +8,11 @@ from sigmgr.cache.near import NearCache
 from sigmgr.health import Health
 from sigmgr.http import auth
 from sigmgr.http.credentials import Credentials
-from sigmgr.http.doors import Doors, ReadyCheck
+from sigmgr.http.doors import Doors
 from sigmgr.http.peers import Peers
-from sigmgr.model import errors
 from sigmgr.model.ticket import Tickets
 from sigmgr.push.gateway import Gateway
-from sigmgr.wiring.base import CHECK, Base
+from sigmgr.wiring.base import Base
 from sigmgr.wiring.desk import Desk
 
 
@@ -50,7 +49,6 @@ def doors_of(
         tickets=credentials.tickets,
         credentials=credentials,
         stream_url=http.stream_url,
-        ready=_ready(desk),
         roles=roles,
         gateway=gateway,
         polls=gateway,
@@ -59,22 +57,3 @@ def doors_of(
         allowed_origins=http.allowed_origins,
         health=health,
     )
-
-
-def _ready(desk: Desk) -> list[ReadyCheck]:
-    """What this process needs, and what it misses when it is away."""
-
-    async def database() -> None:
-        await desk.base.catalog.get_meta(CHECK)
-
-    async def redis() -> str | None:
-        assert desk.redis is not None
-        try:
-            await desk.redis.run(lambda client: client.ping())
-        except errors.CacheUnavailable:
-            # Gets and streams go on over the database; taking every process out of the load
-            # balancer at once would be the outage.
-            return "degraded: Redis does not answer"
-        return None
-
-    return [("database", database), ("redis", redis)]

@@ -12,8 +12,11 @@ from sigmgr.http.auth import Auth
 from sigmgr.wiring.desk import Desk
 
 
-def look_of(desk: Desk, health: Health, near: NearCache[bytes] | None, tokens: Auth) -> Look:
-    """The look, and who is told what it saw."""
+def look_of(
+    desk: Desk, health: Health, near: NearCache[bytes] | None, tokens: Auth, *, vital: bool
+) -> Look:
+    """The look, and who is told what it saw. ``vital``: this process serves somebody who must
+    not get what was revoked."""
     base, settings = desk.base, desk.base.settings
     grace = math.ceil(settings.revocation.grace)
 
@@ -25,7 +28,7 @@ def look_of(desk: Desk, health: Health, near: NearCache[bytes] | None, tokens: A
         if near is not None:
             near.missed(0)
 
-    health.expect(PART, silent_after=5 * settings.scheduler.look_every + 5)
+    health.expect(PART, silent_after=5 * settings.scheduler.look_every + 5, vital=vital)
     return Look(
         looks=base.looks,
         revocations=base.revocations,

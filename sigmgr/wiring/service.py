@@ -27,6 +27,7 @@ from sigmgr.wiring.desk import Desk, open_desk
 from sigmgr.wiring.doors import credentials_of, doors_of
 from sigmgr.wiring.jobs import jobs_of
 from sigmgr.wiring.looking import look_of
+from sigmgr.wiring.probes import probe_jobs
 
 #: The server cuts a drain that takes half of the time to stop; some of that is for its end.
 _DRAIN_SHARE = 0.4
@@ -101,13 +102,15 @@ async def open_service(settings: Settings, roles: frozenset[str]) -> AsyncIterat
             if listener is not None:
                 channels.add(listener)
                 desk.base.revocations.add(listener)
-        look = look_of(desk, health, near, credentials.tokens)
+        serves = bool(roles & {API, GATEWAY})
+        look = look_of(desk, health, near, credentials.tokens, vital=serves)
         await look.load(desk.base.clock())
         stack.push_async_callback(channels.aclose)
         doors = doors_of(desk, roles, credentials, near=near, gateway=gateway, health=health)
         ticker = Ticker(desk.base.clock, desk.base.clock.glance)
         ticker.add([Job("look", settings.scheduler.look_every, look.once)])
         ticker.add([clock_job(desk, health, near), *jobs_of(desk, roles, lambda: ticker.stopping)])
+        ticker.add(await probe_jobs(desk, health))
         yield Service(
             desk=desk,
             doors=doors,

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from sigmgr.cache.client import RedisParts
+from sigmgr.cache.probe import probe
 from sigmgr.cache.sigs import SigCache
 from sigmgr.keys.cached import CachedValues
 from sigmgr.model import errors, wire
@@ -136,6 +137,24 @@ async def test_a_cluster(cluster: list[RedisServer], protocol: int) -> None:
         await until(lambda: len(ears.events) == 603)
         assert channels.counts.gaps == 1
         await channels.aclose()
+
+
+async def test_the_probe_writes_to_every_node(cluster: list[RedisServer]) -> None:
+    hosts = ",".join(f"127.0.0.1:{node.port}" for node in cluster)
+    limits = {"total_timeout": 2.0, "socket_timeout": 1.0, "cooldown": 0.0}
+    async with opened(f"redis+cluster://{hosts}", **limits) as redis:
+        assert await probe(redis, LAYOUT) == ""
+        assert [node.command("DBSIZE") for node in cluster] == [":1"] * 3
+        for full, node in enumerate(cluster, 1):
+            node.command("CONFIG", "SET", "maxmemory", "1")
+            assert await probe(redis, LAYOUT) == f"full on {full} of 3 nodes"
+        for node in cluster:
+            node.command("CONFIG", "SET", "maxmemory", "0")
+        assert await probe(redis, LAYOUT) == ""
+        cluster[1].pause()
+        assert await probe(redis, LAYOUT) == "does not answer on 1 of 3 nodes"
+        cluster[1].resume()
+        assert await probe(redis, LAYOUT) == ""
 
 
 async def test_a_cluster_node_that_dies_fails_fast_and_comes_back(

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, Phase, settings
 from schemathesis import GenerationMode
 from schemathesis.specs.openapi import checks
 
+from sigmgr.health import Health
 from sigmgr.http.app import create_app
 from sigmgr.model import errors
 from tests.http.conftest import shared
@@ -117,43 +118,43 @@ async def test_livez_asks_nobody(house, app):
     assert not house.flows.calls
 
 
-async def test_readyz_names_each_check_and_what_is_wrong():
-    async def well():
-        pass
+async def test_readyz_names_each_part_and_what_is_wrong():
+    health = Health(lambda: 0.0)
+    app = create_app(House(health=health).doors)
 
-    async def away():
-        raise errors.CacheUnavailable
+    async def readyz():
+        answer = await call(app, "GET", "/readyz")
+        assert answer.headers["cache-control"] == "no-store"
+        return answer.status, answer.json
 
-    async def broken():
-        raise ValueError("postgres://user:secret@host")
-
-    async def stuck():
-        await asyncio.sleep(60)
-
-    async def missed():
-        return "degraded: Redis does not answer"
-
-    def app_with(**checks):
-        return create_app(House(ready=list(checks.items())).doors)
-
-    answer = await call(app_with(database=well), "GET", "/readyz")
-    assert (answer.status, answer.json) == (200, {"status": "ok", "checks": {"database": "ok"}})
-    answer = await call(app_with(database=well, redis=missed), "GET", "/readyz")
-    assert (answer.status, answer.json["status"]) == (200, "ok")
-    assert answer.json["checks"]["redis"] == "degraded: Redis does not answer"
-    answer = await call(
-        app_with(database=well, redis=away, keys=broken, outbox=stuck), "GET", "/readyz"
+    assert await readyz() == (200, {"status": "ok", "checks": {}})
+    health.expect("revocations", silent_after=5, vital=True)
+    health.expect("redis", silent_after=5)
+    assert await readyz() == (
+        200,
+        {"status": "ok", "checks": {"revocations": "ok", "redis": "ok"}},
     )
-    assert answer.status == 503
-    assert answer.json == {
-        "status": "failed",
-        "checks": {
-            "database": "ok",
-            "redis": "failed: Redis does not answer.",
-            "keys": "failed: ValueError",
-            "outbox": "failed: no answer within 2 s",
+    health.say("redis", "degraded: full: gets are slower")
+    assert await readyz() == (
+        200,
+        {
+            "status": "degraded",
+            "checks": {"revocations": "ok", "redis": "degraded: full: gets are slower"},
         },
-    }
+    )
+    health.say("revocations", "failed: not seen")
+    status, said = await readyz()
+    assert (status, said["status"]) == (503, "failed")
+    assert said["checks"]["revocations"] == "failed: not seen"
+    health.say("revocations")
+    assert (await readyz())[0] == 200
+
+
+async def test_readyz_asks_nobody(house, app):
+    """The probes run on timers: who asks often costs the database nothing."""
+    for _ in range(3):
+        assert (await call(app, "GET", "/readyz")).status == 200
+    assert not house.flows.calls
 
 
 # -- documents ---------------------------------------------------------------------------

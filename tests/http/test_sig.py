@@ -8,6 +8,7 @@ import httpx2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from sigmgr.http.app import create_app
 from sigmgr.model import errors
@@ -147,6 +148,25 @@ async def test_a_batch_answers_in_the_order_asked_and_duplicates_each(house, app
     ]
     single = await call(app, "GET", SIG, token=house.backend)
     assert single.json == sigs[1]
+
+
+async def test_what_is_refused_of_a_batch_is_one_line_of_counts(house, app):
+    async def lines(*asked):
+        with capture_logs() as said:
+            await call(app, "POST", BATCH, token=house.backend, body={"userids": list(asked)})
+        told = [line for line in said if line.get("action") == "batch-refused"]
+        assert not any("dan" in str(line) for line in told), "no user is named"
+        return [(line["log_level"], line["app"], line["refused"]) for line in told]
+
+    assert await lines("carol", "alice") == []
+    assert await lines("carol", "x" * 33, "y" * 40) == [("info", APP, {"bad-userid": 2})]
+    for user in ("dan", "dana", "dano"):
+        house.flows.many_fail[user] = errors.StoreUnavailable()
+    house.flows.many_fail["dante"] = errors.NoSigningKey()
+    refused = await lines("carol", "dan", "dana", "dan", "dante", "x" * 33, "dano")
+    assert refused == [
+        ("warning", APP, {"bad-userid": 1, "store-unavailable": 3, "no-signing-key": 1})
+    ]
 
 
 async def test_a_cached_batch_asks_no_flow(house, app):

@@ -21,7 +21,7 @@ SigmgrError                     code, text, advice, retryable
 │   ├── NoSigningKey, KeyChanged, SigningFailed, AskedTooOften, ClockApart,
 │   │   CacheUnavailable, Stopping
 │   └── StoreUnavailable
-│       └── ConnectionLost, CommitUnknown, PoolFull
+│       └── ConnectionLost, CommitUnknown, PoolFull, StoreRefuses
 └── SetupError                  the operator must act before sigmgr can run
     ├── BadSettings, WrongMasterKey, NotMigrated, AddressInUse, MasterKeyMissing
 
@@ -104,6 +104,7 @@ from sigmgr.model.errors.unavailable import (
     PoolFull,
     SigningFailed,
     Stopping,
+    StoreRefuses,
     StoreUnavailable,
     UnavailableError,
 )
@@ -157,6 +158,7 @@ __all__ = [
     "SigmgrError",
     "SigningFailed",
     "Stopping",
+    "StoreRefuses",
     "StoreUnavailable",
     "TicketExpired",
     "TicketInvalid",

@@ -84,6 +84,20 @@ class PoolFull(StoreUnavailable):
     )
 
 
+class StoreRefuses(StoreUnavailable):
+    """The database answers but does not write."""
+
+    code = "store-refuses-writes"
+    advice = (
+        "Nothing new can be issued until it writes again; 'sigmgr doctor' says why, and what to do."
+    )
+
+    def __init__(self, why: str = "refuses writes") -> None:
+        #: ``read-only``, ``full`` or ``refuses writes (CODE)``.
+        self.why = why
+        super().__init__(f"the database {'' if why.startswith('refuses') else 'is '}{why}")
+
+
 class CacheUnavailable(UnavailableError):
     """Redis does not answer."""
 

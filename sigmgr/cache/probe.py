@@ -1,0 +1,79 @@
+"""Whether Redis writes, tried with a key of no meaning on every node that we write to.
+
+A ping is not enough: a full server and a replica answer it as ever and refuse every write.
+
+What this module does not do: schedule itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections import Counter
+from typing import Any, Final
+
+from redis.exceptions import RedisError
+
+from sigmgr.cache.client import RedisParts
+from sigmgr.model import errors
+from sigmgr.model.wire import Layout
+
+#: What a process does where it does not write.
+WITHOUT: Final = "gets are answered from the database, what is new reaches clients later"
+#: Seconds after which the key goes by itself.
+_EXPIRY: Final = 60
+_WHY: Final = {
+    "OOM": "full",
+    "READONLY": "read-only",
+    "NOAUTH": "refuses the login (NOAUTH)",
+    "WRONGPASS": "refuses the login (WRONGPASS)",
+}
+
+
+async def probe(redis: RedisParts, layout: Layout) -> str:
+    """What is wrong, in a few words; empty where nothing is.
+
+    ``does not answer``, ``full``, ``read-only``, ``refuses writes (CODE)`` or ``refuses the
+    login (CODE)``; of a cluster what is so of most of its nodes, and of how many.
+    """
+    try:
+        keys = await redis.run(lambda client: _one_key_a_node(client, layout))
+    except errors.CacheUnavailable as error:
+        return _told(error)
+    found = await asyncio.gather(*(_write(redis, key) for key in keys))
+    wrong = Counter(filter(None, found))
+    if not wrong:
+        return ""
+    [(why, nodes)] = wrong.most_common(1)
+    return why if len(keys) == 1 else f"{why} on {nodes} of {len(keys)} nodes"
+
+
+async def _one_key_a_node(client: Any, layout: Layout) -> list[str]:
+    keys = [layout.probe_key(shard) for shard in range(layout.shards)]
+    if not hasattr(client, "get_node_from_key"):
+        return keys[:1]
+    await client.initialize()
+    return list({client.get_node_from_key(key).name: key for key in keys}.values())
+
+
+async def _write(redis: RedisParts, key: str) -> str:
+    try:
+        await redis.run(lambda client: client.set(key, b"1", ex=_EXPIRY))
+    except errors.CacheUnavailable as error:
+        return _told(error)
+    return ""
+
+
+def _told(error: errors.CacheUnavailable) -> str:
+    code = _code_of(error.__cause__)
+    return _WHY.get(code) or (f"refuses writes ({code})" if code else "does not answer")
+
+
+def _code_of(error: BaseException | None) -> str:
+    """The word with which the server begins a refusal; empty where it said none."""
+    if not isinstance(error, RedisError):
+        return ""
+    if error.status_code:
+        return error.status_code
+    said = re.match(r"[A-Z]{3,}\b", str(error))
+    return said[0] if said else ""

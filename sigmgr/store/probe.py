@@ -1,0 +1,56 @@
+"""Whether the database reads and writes, tried with a row of no meaning.
+
+To answer is not enough: a replica, a full disk or a missing right lets every read through and
+no write. The row is put and taken away in one transaction, so nobody waits for anybody's and
+none is left; it has to be committed, since some failures come only then.
+
+What this module does not do: schedule itself.
+"""
+
+from __future__ import annotations
+
+import uuid
+from typing import Final
+
+from sqlalchemy import delete, insert, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from sigmgr.model import errors
+from sigmgr.store.engine import Engine
+from sigmgr.store.tables import meta
+
+#: What a process does where it does not write.
+WITHOUT: Final = "nothing new is issued, sigs at hand are served"
+#: Seconds for the read, and for each step of the write.
+_LIMIT: Final = 2.0
+
+
+async def probe(engine: Engine) -> str:
+    """What is wrong, in a few words; empty where nothing is.
+
+    ``does not answer``, ``read-only``, ``full``, ``refuses writes (CODE)``, ``does not write``
+    (in time, though it reads), or which part of the set-up is missing.
+    """
+    name = f"probe/{uuid.uuid4().hex}"
+
+    async def write(connection: AsyncConnection) -> None:
+        await connection.execute(insert(meta).values(name=name, value=b""))
+        await connection.execute(delete(meta).where(meta.c.name == name))
+
+    try:
+        await engine.rows(select(meta.c.name).where(meta.c.name == name), limit=_LIMIT)
+    except errors.SigmgrError as error:
+        return _told(error, "does not answer")
+    try:
+        await engine.writing(write, limit=_LIMIT, lock=_LIMIT)
+    except errors.SigmgrError as error:
+        return _told(error, "does not write")
+    return ""
+
+
+def _told(error: errors.SigmgrError, silent: str) -> str:
+    if isinstance(error, errors.StoreRefuses):
+        return error.why
+    if isinstance(error, errors.PoolFull):
+        return "all connections of this process are in use"
+    return silent if isinstance(error, errors.StoreUnavailable) else error.text.rstrip(".")

@@ -1,0 +1,59 @@
+"""The probes of a serving process: whether its database and its Redis read and write."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final, NamedTuple
+
+from sigmgr.cache import probe as cache_probe
+from sigmgr.health import OK, Health
+from sigmgr.scheduler import Job
+from sigmgr.store import probe as store_probe
+from sigmgr.wiring.desk import Desk
+
+
+class _Probe(NamedTuple):
+    """``ask`` answers what is wrong; ``without`` says what the process does meanwhile."""
+
+    part: str
+    ask: Callable[[], Awaitable[str]]
+    without: str
+
+    async def told(self) -> str:
+        wrong = await self.ask()
+        return f"degraded: {wrong}: {self.without}" if wrong else OK
+
+
+#: Runs that may fail to come before a part counts as silent.
+_MISSED: Final = 3
+#: And seconds that a run itself may take.
+_LONGEST_RUN: Final = 15.0
+
+
+async def probe_jobs(desk: Desk, health: Health) -> list[Job]:
+    """One for each part. It has run once when this returns: what is wrong from the beginning
+    is told from the beginning."""
+    every = desk.base.settings.scheduler.probe_every
+    jobs = []
+    for probe in _probes(desk):
+        health.expect(probe.part, silent_after=_MISSED * every + _LONGEST_RUN)
+        jobs.append(Job(f"probe-{probe.part}", every, _saying(probe, health)))
+    await asyncio.gather(*(job.run(0) for job in jobs))
+    return jobs
+
+
+def _saying(probe: _Probe, health: Health) -> Callable[[int], Awaitable[None]]:
+    async def say(_: int) -> None:
+        health.say(probe.part, await probe.told())
+
+    return say
+
+
+def _probes(desk: Desk) -> list[_Probe]:
+    redis = desk.redis
+    assert redis is not None
+    return [
+        _Probe("database", lambda: store_probe.probe(desk.base.engine), store_probe.WITHOUT),
+        _Probe("redis", lambda: cache_probe.probe(redis, desk.layout), cache_probe.WITHOUT),
+    ]
