@@ -74,12 +74,9 @@ def ours(error: exc.SQLAlchemyError) -> errors.SigmgrError | None:
         return None
     if isinstance(error.orig, told.NotConnected | told.NotOpened):
         return error.orig.why.error()
-    state = code_of(error)
-    said = str(error.orig)
-    if setup := _setup_error(state, said):
-        return setup
-    if why := _refusal(state):
-        return errors.StoreRefuses(why)
+    state = _code_of(error)
+    if found := _setup_error(state, str(error.orig)) or _refusal(state):
+        return found
     if isinstance(error, exc.IntegrityError):
         return errors.ConflictError("the database refused this: another change was first")
     if isinstance(error, exc.OperationalError | exc.InterfaceError | exc.InternalError):
@@ -88,19 +85,19 @@ def ours(error: exc.SQLAlchemyError) -> errors.SigmgrError | None:
     return None
 
 
-def code_of(error: exc.DBAPIError) -> str:
+def _code_of(error: exc.DBAPIError) -> str:
     """The database's own word: an SQLSTATE, or the name of SQLite's code; empty for none."""
     origin = error.orig
     return getattr(origin, "sqlstate", None) or getattr(origin, "sqlite_errorname", None) or ""
 
 
-def _refusal(code: str) -> str:
-    """Why a database that answers does not write; empty for every other code."""
+def _refusal(code: str) -> errors.StoreRefuses | None:
+    """For what is said by a database that answers and does not write."""
     # SQLite says more after the second underscore: SQLITE_READONLY_DBMOVED.
     name = "_".join(code.split("_")[:2])
-    if why := _WHY.get(name):
-        return why
-    return f"refuses writes ({code})" if name in _REFUSALS else ""
+    if name not in _WHY and name not in _REFUSALS:
+        return None
+    return errors.StoreRefuses(_WHY.get(name, f"refuses writes ({code})"))
 
 
 def _setup_error(state: str, said: str) -> errors.SetupError | None:

@@ -169,8 +169,8 @@ async def test_a_sqlite_file_that_cannot_grow(one: Database) -> None:
 
 
 async def test_a_sqlite_file_whose_writer_takes_long(one: Database, tmp_path) -> None:
-    async with opened(f"sqlite+aiosqlite:///{tmp_path}/sigmgr.db") as other:
-        async with other.store.transaction() as tx:
-            await tx.lock([holder(1)])
-            assert await probe(one.engine) == "does not write"
+    same = f"sqlite+aiosqlite:///{tmp_path}/sigmgr.db"
+    async with opened(same) as other, other.store.transaction() as tx:
+        await tx.lock([holder(1)])
+        assert await probe(one.engine) == "does not write"
     assert await probe(one.engine) == ""

@@ -27,7 +27,10 @@ from tests.servers import free_port, run_as
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 30.0
 STOP_SECONDS = 20.0
-_SERVES = re.compile(r"sigmgr serves.*?http://[\d.]+:(\d+)")
+#: In a log for people, and in JSON.
+_SERVES = re.compile(
+    r"sigmgr serves.*?http://[\d.]+:(\d+)|http://[\d.]+:(\d+)\".*?\"sigmgr serves\""
+)
 
 
 class Finished(NamedTuple):
@@ -174,7 +177,7 @@ class ServeProcess:
         said = _SERVES.search(self.log)
         if said is None:
             return False
-        self.port = int(said[1])
+        self.port = int(said[1] or said[2])
         return get(self.url + path).status == 200
 
     def _log_file(self) -> Path:
