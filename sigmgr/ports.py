@@ -117,6 +117,11 @@ class Transaction(Protocol):
         that is missing stays so, and is None too."""
         ...
 
+    async def live_rooms(self, owner: Record, now: int) -> tuple[int, int]:
+        """How many room keys of a user are live, and when the first of them expires (0 where
+        there is none). Exact while the owner's row is locked."""
+        ...
+
     async def claim_due(
         self, sdkappid: int, now: int, limit: int, *, emergency_only: bool = False
     ) -> list[Record]:
@@ -176,6 +181,10 @@ class Store(Protocol):
 
     async def of_users(self, users: Sequence[Holder]) -> list[list[Record]]:
         """The same for many users, in the order asked. All rows of one user are of one moment."""
+        ...
+
+    async def count(self, sdkappid: int, most: int) -> int:
+        """The rows of an app, counted up to ``most``. As dear as it has rows; for jobs."""
         ...
 
     async def page(self, after: Holder | None, limit: int) -> list[Record]:

@@ -132,6 +132,15 @@ WRONG_CREDENTIALS = Counter(
     "sigmgr_wrong_credentials", "Tokens and tickets that open nothing", ["code"], registry=REGISTRY
 )
 
+#: Users and rooms that were not made for their app's max_holders or new_holders_per_second.
+#: Either the app grew, or somebody makes up user ids.
+NEW_HOLDERS_REFUSED = Counter(
+    "sigmgr_new_holders_refused",
+    "New holders refused by a limit of their app",
+    ["app", "code"],
+    registry=REGISTRY,
+)
+
 
 #: Each part of this process as /readyz tells it: 1 where it is well. Alert when one is at 0 for
 #: longer than a minute; the log line of that moment says what is wrong.

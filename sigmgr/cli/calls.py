@@ -105,7 +105,7 @@ def changed_policy(policy: Policy, ttl: str | None, room_ttl: str | None, extra:
                 f"{shown(item)} is no policy setting",
                 f"Write NAME=VALUE with NAME one of: {', '.join(sorted(names))}.",
             )
-        changes[name] = _policy_value(getattr(policy, name), value)
+        changes[name] = _policy_value(name, getattr(policy, name), value)
     try:
         return replace(policy, **changes)
     except errors.BadSettings as error:
@@ -113,8 +113,12 @@ def changed_policy(policy: Policy, ttl: str | None, room_ttl: str | None, extra:
         raise output.Misuse(error.text, hint) from None
 
 
-def _policy_value(now: Any, text: str) -> Any:
+def _policy_value(name: str, now: Any, text: str) -> Any:
+    from sigmgr.model.policy import COUNTS
+
     try:
+        if name in COUNTS:
+            return int(text)
         if isinstance(now, tuple):
             return tuple(duration(part) for part in text.split(","))
         return float(text) if isinstance(now, float) else duration(text)

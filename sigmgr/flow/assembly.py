@@ -11,6 +11,7 @@ from sigmgr.flow.deliver import Deliver
 from sigmgr.flow.derive import Derive
 from sigmgr.flow.issue import Issue
 from sigmgr.flow.limits import PROMPT, Limits
+from sigmgr.flow.newcomers import Newcomers
 from sigmgr.flow.openings import Openings
 from sigmgr.flow.reconcile import Reconcile
 from sigmgr.flow.relay import Relay, Teller
@@ -55,6 +56,7 @@ class Flows:
 
     issue: Issue
     room_keys: RoomKeys
+    newcomers: Newcomers
     renew: Renew
     warn: Warn
     relay: Relay
@@ -81,11 +83,13 @@ def assemble(
     teller = Teller(relay)
     seen = Seen(ports.patient, ports.registry)
     derive = _derive(ports)
-    issue = _issue(ports, derive, commit, teller, seen, limits=limits)
+    newcomers = Newcomers(ports.registry, ports.patient)
+    issue = _issue(ports, derive, commit, teller, seen, newcomers=newcomers, limits=limits)
     restored = _restored(ports, derive, commit, teller, limits=limits)
     return Flows(
         issue=issue,
-        room_keys=_room_keys(ports, derive, commit, teller),
+        room_keys=_room_keys(ports, derive, commit, teller, newcomers),
+        newcomers=newcomers,
         renew=_renew(ports, commit, teller, batch=batch, lanes=lanes),
         warn=Warn(registry=ports.registry, store=ports.patient, teller=teller, limit=batch),
         relay=relay,
@@ -196,7 +200,14 @@ def _reconcile(ports: Ports, derive: Derive) -> Reconcile:
 
 
 def _issue(
-    ports: Ports, derive: Derive, commit: Commit, teller: Teller, seen: Seen, *, limits: Limits
+    ports: Ports,
+    derive: Derive,
+    commit: Commit,
+    teller: Teller,
+    seen: Seen,
+    *,
+    newcomers: Newcomers,
+    limits: Limits,
 ) -> Issue:
     return Issue(
         registry=ports.registry,
@@ -207,11 +218,14 @@ def _issue(
         commit=commit,
         teller=teller,
         seen=seen,
+        newcomers=newcomers,
         limits=limits,
     )
 
 
-def _room_keys(ports: Ports, derive: Derive, commit: Commit, teller: Teller) -> RoomKeys:
+def _room_keys(
+    ports: Ports, derive: Derive, commit: Commit, teller: Teller, newcomers: Newcomers
+) -> RoomKeys:
     return RoomKeys(
         registry=ports.registry,
         store=ports.store,
@@ -219,6 +233,7 @@ def _room_keys(ports: Ports, derive: Derive, commit: Commit, teller: Teller) -> 
         derive=derive,
         commit=commit,
         teller=teller,
+        newcomers=newcomers,
     )
 
 

@@ -18,6 +18,7 @@ from typing import Any
 from sigmgr.flow.derive import Answer, Derive
 from sigmgr.flow.gather import Gather
 from sigmgr.flow.limits import Lane, Limits, all_done, pauses
+from sigmgr.flow.newcomers import Newcomers
 from sigmgr.model import errors, timing
 from sigmgr.model.app import App
 from sigmgr.model.holder import Holder
@@ -33,9 +34,10 @@ _LATE = "the database did not answer in time"
 class Better:
     """``make`` is the story that is told under the locks."""
 
-    def __init__(self, make: Make, derive: Derive, limits: Limits) -> None:
+    def __init__(self, make: Make, derive: Derive, newcomers: Newcomers, limits: Limits) -> None:
         self._make = make
         self._derive = derive
+        self._newcomers = newcomers
         self._limits = limits
         self._lane = Lane("sigs-written")
         self._gather: Gather[Holder, Answer | None] = Gather(self._turn, at_once=4)
@@ -43,7 +45,17 @@ class Better:
     async def than(
         self, old: Sequence[Record], asked: Mapping[Holder, App], now: int
     ) -> dict[Holder, Answer]:
-        """For each that is asked for. ``old``: the rows as they were read a moment ago."""
+        """For each that is asked for. ``old``: the rows as they were read a moment ago; who has
+        none is new, and may be refused."""
+        refused = self._newcomers.refused(asked, old, now)
+        if not refused:
+            return await self._than(old, asked, now)
+        rest = {holder: app for holder, app in asked.items() if holder not in refused}
+        return refused | (await self._than(old, rest, now) if rest else {})
+
+    async def _than(
+        self, old: Sequence[Record], asked: Mapping[Holder, App], now: int
+    ) -> dict[Holder, Answer]:
         vouched = await self._derive.vouched([r for r in old if r.holder in asked], now)
         valid = {record.holder: record for record in vouched}
         enough = {h for h, r in valid.items() if _may_serve(asked[h], r, now)}

@@ -20,6 +20,7 @@ from sigmgr.flow.better import Better
 from sigmgr.flow.commit import Commit, Made, Telling, Work, once_more
 from sigmgr.flow.derive import Answer, Derive
 from sigmgr.flow.limits import Lane, Limits
+from sigmgr.flow.newcomers import Newcomers
 from sigmgr.flow.relay import Teller
 from sigmgr.flow.seen import Seen
 from sigmgr.model import decision, errors, timing
@@ -61,6 +62,7 @@ class Issue:
         commit: Commit,
         teller: Teller,
         seen: Seen,
+        newcomers: Newcomers,
         limits: Limits,
     ) -> None:
         self._registry = registry
@@ -73,7 +75,8 @@ class Issue:
         self._seen = seen
         self._limits = limits
         self._reads = Lane("sigs-read")
-        self.better = Better(self._renewed, derive, limits)
+        self._newcomers = newcomers
+        self.better = Better(self._renewed, derive, newcomers, limits)
         self._flights: dict[Holder, asyncio.Future[Answer]] = {}
 
     async def current(self, holder: Holder, now: int) -> Current:
@@ -126,6 +129,7 @@ class Issue:
                 return await self._derive.one(record)
             if record.issued_at == 0 and not asked.create:
                 raise errors.HolderUnknown(advice=_CREATE)
+            self._newcomers.admit(app, [record], now)
             if not decision.may_replace(record, asked.replaces):
                 raise errors.AlreadyReplaced
             given = await self._derive.judged_by(app, record, now)

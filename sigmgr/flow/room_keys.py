@@ -10,13 +10,14 @@ from __future__ import annotations
 from sigmgr.flow.commit import Commit, Made, Telling, Work, once_more
 from sigmgr.flow.derive import Derive
 from sigmgr.flow.issue import awake, pause_left, raised
+from sigmgr.flow.newcomers import Newcomers
 from sigmgr.flow.relay import Teller
 from sigmgr.model import decision, errors
 from sigmgr.model.decision import Decision, Input, Verdict
 from sigmgr.model.holder import Holder, Kind, Room
-from sigmgr.model.policy import check_ttl
-from sigmgr.model.sig import Current, Reason
-from sigmgr.ports import Registry, Signer, Store
+from sigmgr.model.policy import Policy, check_ttl
+from sigmgr.model.sig import Current, Reason, Record
+from sigmgr.ports import Registry, Signer, Store, Transaction
 
 
 class RoomKeys:
@@ -31,6 +32,7 @@ class RoomKeys:
         derive: Derive,
         commit: Commit,
         teller: Teller,
+        newcomers: Newcomers,
     ) -> None:
         self._registry = registry
         self._store = store
@@ -38,12 +40,14 @@ class RoomKeys:
         self._derive = derive
         self._commit = commit
         self._teller = teller
+        self._newcomers = newcomers
 
     async def current(
         self, sdkappid: int, userid: str, room: Room, *, privileges: int, ttl: int | None, now: int
     ) -> Current:
         """The current key where it fits what is asked, else the next one. ``ttl`` None means
-        the policy's. Raises BadTtl, RevokePause, AskedTooOften."""
+        the policy's. Raises BadTtl, RevokePause, AskedTooOften, MaxRooms, and where the
+        user or the room is new MaxHolders, TooManyNewHolders."""
         if ttl is not None:
             check_ttl(ttl)
         holder = Holder(sdkappid, userid, Kind.ROOM.value, room.scope)
@@ -55,6 +59,7 @@ class RoomKeys:
         tell = Telling()
         async with self._store.transaction() as tx:
             owner, record = await tx.lock([holder.user, holder])
+            self._newcomers.admit(app, [owner, record], now)
             record = record._replace(revoked_at=max(record.revoked_at, owner.revoked_at))
             given = await self._derive.judged_by(app, record, now, privileges)
             verdict = _verdict(given, ttl)
@@ -71,6 +76,8 @@ class RoomKeys:
                 if record.due_at is None:
                     await tx.save([(awake(record, now), record.issued_at)])
             else:
+                if not record.alive(now):
+                    await _refuse_too_many(tx, app.policy, owner, now)
                 [made] = await self._commit.make(tx, [work], now)
                 if made.error is not None:
                     raise made.error
@@ -78,6 +85,18 @@ class RoomKeys:
         self._teller.soon(tell, now)
         assert made.current is not None
         return made.current
+
+
+async def _refuse_too_many(tx: Transaction, policy: Policy, owner: Record, now: int) -> None:
+    """Raises MaxRooms where the user has as many live room keys as the policy allows. The
+    user's row is locked, so nobody else makes one meanwhile."""
+    if not policy.max_rooms:
+        return
+    rooms, first_ends = await tx.live_rooms(owner, now)
+    if rooms >= policy.max_rooms:
+        raise errors.MaxRooms(
+            f"{rooms} room keys of this user are live", retry_after=max(1, first_ends - now)
+        )
 
 
 def _verdict(given: Input, ttl: int) -> Decision:

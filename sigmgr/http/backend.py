@@ -27,7 +27,13 @@ _REASONS = frozenset(
         Reason.POLICY_CHANGED,
     }
 )
-_ISSUE_ERRORS = (errors.RevokePause, errors.NoSigningKey, errors.StoreUnavailable)
+_ISSUE_ERRORS = (
+    errors.MaxHolders,
+    errors.TooManyNewHolders,
+    errors.RevokePause,
+    errors.NoSigningKey,
+    errors.StoreUnavailable,
+)
 
 
 #: Seconds after which a route whose story still waits for the database answers 503. The story
@@ -173,6 +179,7 @@ def _room_key(routes: APIRouter, doors: Doors) -> None:
             errors.BadPrivileges,
             errors.BadTtl,
             errors.AppUnknown,
+            errors.MaxRooms,
             *_ISSUE_ERRORS,
         ),
         openapi_extra=secured("token"),

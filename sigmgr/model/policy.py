@@ -46,6 +46,11 @@ class Spans(NamedTuple):
     splay: int
 
 
+#: More than any app has.
+_MOST = 10**12
+#: Fields of a policy that are numbers of things, and not of seconds.
+COUNTS = frozenset({"max_rooms", "max_holders"})
+
 #: Lifetimes whose spans a policy remembers. An app has a few; who asks for others bounds them.
 _KNOWN = 1000
 
@@ -53,6 +58,9 @@ _KNOWN = 1000
 @dataclass(frozen=True, kw_only=True)
 class Policy:
     """One app's policy; the defaults are DESIGN section 5.
+
+    ``max_rooms``: live room keys of one user; ``max_holders`` and ``new_holders_per_second``
+    bound the rows of the app and how fast new ones come; 0 of each is no limit.
 
     Without slots, so that it can remember its spans: to find them by the policy, which is to
     hash all of its fields, took a fifth of the time of planning a renewal.
@@ -74,6 +82,9 @@ class Policy:
     ladder: tuple[int, ...] = (7 * DAY, 3 * DAY, DAY, 6 * HOUR, HOUR)
     splay: int = 300
     revoke_pause: int = 2
+    max_rooms: int = 50
+    max_holders: int = 0
+    new_holders_per_second: float = 0.0
 
     def __post_init__(self) -> None:
         check_ttl(self.ttl)
@@ -93,6 +104,9 @@ class Policy:
             raise errors.BadSettings("the emergency lane opens after the first renewal window")
         if self.idle_after < 0 or self.revoke_pause < 1 or self.splay < 0:
             raise errors.BadSettings("durations are not negative")
+        limits = (self.max_rooms, self.max_holders, self.new_holders_per_second)
+        if not all(0 <= limit <= _MOST for limit in limits):  # nan is not within anything
+            raise errors.BadSettings("limits are numbers of things, not negative; 0 is none")
 
     def ttl_of(self, kind: str) -> int:
         """The lifetime of a new sig of this kind."""

@@ -133,6 +133,9 @@ class _WitnessedTransaction:
     ) -> list[Record | None]:
         return await self._tx.try_lock(holders, make=make)
 
+    async def live_rooms(self, owner: Record, now: int) -> tuple[int, int]:
+        return await self._tx.live_rooms(owner, now)
+
     async def claim_due(
         self, sdkappid: int, now: int, limit: int, *, emergency_only: bool = False
     ) -> list[Record]:

@@ -114,6 +114,30 @@ def of_users(dialect: Dialect) -> Select[Any]:
 
 
 @cache
+def live_rooms() -> Select[Any]:
+    """How many room keys of ``userid`` in ``sdkappid`` are live ``now``, and the earliest
+    expiry of them; the user is revoked up to ``revoked_at``. Rows of one user lie side by side
+    in the primary key."""
+    wanted: tuple[Any, ...] = (func.count(), func.min(h.expires_at))
+    return select(*wanted).where(
+        _app,
+        h.userid == bindparam("userid"),
+        h.kind == literal_column("'room'"),
+        h.expires_at > bindparam("now"),
+        h.issued_at > h.revoked_at,
+        h.issued_at > bindparam("revoked_at", type_=BigInteger),
+    )
+
+
+@cache
+def count() -> Select[Any]:
+    """The rows of ``sdkappid``, counted up to ``limit``; by the primary key alone."""
+    counted = select(h.sdkappid).where(_app).limit(_limit()).subquery()
+    found: Select[Any] = select(func.count()).select_from(counted)
+    return found
+
+
+@cache
 def page(*, first: bool) -> Select[Any]:
     """``limit`` rows in holder order, after the holder given as the key columns."""
     rows = select(*h).order_by(*KEY).limit(_limit())

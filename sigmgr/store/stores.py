@@ -79,6 +79,13 @@ class SqlStore:
                 rows[record.sdkappid, record.userid].append(record)
         return [sorted(rows[u.sdkappid, u.userid]) for u in users]
 
+    async def count(self, sdkappid: int, most: int) -> int:
+        """See the port."""
+        [(found,)] = await self._engine.rows(
+            statements.count(), {"sdkappid": sdkappid, "limit": most}
+        )
+        return int(found)
+
     async def page(self, after: Holder | None, limit: int) -> list[Record]:
         """See the port."""
         values = {"limit": limit, **(after._asdict() if after is not None else {})}

@@ -151,6 +151,15 @@ class SqlTransaction:
         )
         return {record.holder: record for record in map(self._memory.record, found.all())}
 
+    async def live_rooms(self, owner: Record, now: int) -> tuple[int, int]:
+        """See the port."""
+        values = {"sdkappid": owner.sdkappid, "userid": owner.userid, "now": now}
+        found = await self._connection.execute(
+            statements.live_rooms(), values | {"revoked_at": owner.revoked_at}
+        )
+        rooms, first_ends = found.one()
+        return rooms, first_ends or 0
+
     async def claim_due(
         self, sdkappid: int, now: int, limit: int, *, emergency_only: bool = False
     ) -> list[Record]:

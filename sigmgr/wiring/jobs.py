@@ -35,6 +35,7 @@ def jobs_of(desk: Desk, roles: frozenset[str], stopping: Callable[[], bool]) -> 
     jobs = [
         Job("refresh", every.refresh_every, refresh),
         Job("seen", every.seen_every, flows.seen.flush),
+        Job("count", every.refresh_every, flows.newcomers.measure),
     ]
     if WORKER in roles:
         jobs += [

@@ -93,6 +93,10 @@ def test_an_app_from_add_to_remove(ready):
     assert [one["sdkappid"] for one in ready("app", "list", "--json").json] == [APP]
     assert "shop" in ready("app", "list").out
 
+    counts = ("--policy", "max_holders=3000", "--policy", "new_holders_per_second=0.5")
+    limited = ready("app", "set", APP, *counts, "--json").json["policy"]
+    assert (limited["max_holders"], limited["new_holders_per_second"]) == (3000, 0.5)
+
     changed = ready("app", "set", APP, "--ttl", "12h", "--pause", "--json").json
     assert (changed["ttl"], changed["paused"], changed["name"]) == (43200, True, "shop")
     assert ready("app", "set", APP, "--resume", "--json").json["paused"] is False
@@ -124,6 +128,9 @@ def test_an_app_from_add_to_remove(ready):
         ([APP, "--policy", "tll=5"], "usage", "no policy setting"),
         ([APP, "--policy", "idle_after"], "usage", "no policy setting"),
         ([APP, "--policy", "renew_from=x"], "usage", "no number"),
+        ([APP, "--policy", "max_holders=10d"], "usage", "no number"),
+        ([APP, "--policy", "max_rooms=-1"], "usage", "not negative"),
+        ([APP, "--policy", "new_holders_per_second=nan"], "usage", "not negative"),
         ([APP, "--policy", "renew_from=nan"], "usage", "renewal window"),
         ([APP, "--policy", "renew_from=0.9"], "usage", "renewal window"),
         ([APP, "--policy", "ladder=1d,soon"], "usage", "no duration"),

@@ -42,6 +42,11 @@ def test_spans_fit_into_the_life_they_are_for(ttl: int) -> None:
         {"emergency": 0.5},
         {"idle_after": -1},
         {"revoke_pause": 0},
+        {"max_rooms": -1},
+        {"max_holders": -1},
+        {"new_holders_per_second": -0.5},
+        {"new_holders_per_second": float("nan")},
+        {"new_holders_per_second": float("inf")},
     ],
 )
 def test_policies_that_contradict_themselves_are_refused(wrong: dict[str, float]) -> None:
