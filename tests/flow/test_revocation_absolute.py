@@ -112,7 +112,7 @@ class Process:
             near_ttl=30,
             tickets=TICKETS,
             stream_url="",
-            tokens=SimpleNamespace(peek=lambda text: Token(1, "", "backend", 0, 1)),
+            credentials=SimpleNamespace(peek=lambda text: Token(1, "", "backend", 0, 1)),
         )
         self.route = SigRoute(doors)
 
