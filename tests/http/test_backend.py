@@ -377,7 +377,7 @@ async def test_a_stranger_is_refused_before_the_body_is_read(house, app):
 
 @pytest.mark.parametrize(
     "path",
-    ["/", "/v1", "/v2/apps", f"/v1/apps/{APP}/users/a/b/sig", f"/v1/apps/{APP}/users//",
+    ["/v1", "/v2/apps", f"/v1/apps/{APP}/users/a/b/sig", f"/v1/apps/{APP}/users//",
      f"/v1/apps/{APP}/users/alice/", "/v1/apps/1/groups/a/sig", "//livez"],
 )  # fmt: skip
 async def test_unknown_routes(house, app, path):
