@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 
@@ -83,14 +83,12 @@ def issue(
     async def story(desk: Any) -> Current:
         now = desk.base.clock()
         if place is None:
-            kind = Kind.ADMIN if admin else Kind.USER
-            holder = Holder(sdkappid, userid, kind.value)
-            current: Current = await desk.flows.issue.current(holder, now)
-        else:
-            current = await desk.flows.room_keys.current(
-                sdkappid, userid, place, privileges=mask, ttl=None, now=now
-            )
-        return current
+            holder = Holder(sdkappid, userid, (Kind.ADMIN if admin else Kind.USER).value)
+            return cast("Current", await desk.flows.issue.current(holder, now))
+        made = await desk.flows.room_keys.current(
+            sdkappid, userid, place, privileges=mask, ttl=None, now=now
+        )
+        return cast("Current", made)
 
     _current(calls.with_desk(config, story), as_json)
 
