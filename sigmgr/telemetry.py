@@ -165,7 +165,6 @@ def configure_logging(*, level: str = "info", as_json: bool = False) -> None:
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=True,
     )
     out = logging.StreamHandler(sys.stderr)
     out.setFormatter(

@@ -14,12 +14,14 @@ from __future__ import annotations
 
 import gc
 import inspect
+import logging
 import os
 import re
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 import pytest
+import structlog
 from hypothesis import HealthCheck, settings
 
 # A developer's own settings must not leak into tests. The two addresses move to other names,
@@ -75,6 +77,18 @@ def no_leftovers(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     if inspect.iscoroutinefunction(getattr(request, "function", None)):
         gc.collect()
+
+
+@pytest.fixture(autouse=True)
+def logs_as_before() -> Iterator[None]:
+    """A command that runs inside a test sends this process's logs its own way. The next test's
+    ``capture_logs`` found nothing then, depending on the order in which tests ran."""
+    root = logging.getLogger()
+    before = root.handlers[:], root.level, structlog.get_config()
+    yield
+    root.handlers[:], level, config = before
+    root.setLevel(level)
+    structlog.configure(**config)
 
 
 def started(make: Callable[[], Server]) -> Server:

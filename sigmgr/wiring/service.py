@@ -105,6 +105,8 @@ async def open_service(settings: Settings, roles: frozenset[str]) -> AsyncIterat
         serves = bool(roles & {API, GATEWAY})
         look = look_of(desk, health, near, credentials.tokens, vital=serves)
         await look.load(desk.base.clock())
+        # Before the first new holder is asked for: a limit that was never counted limits nobody.
+        await desk.flows.newcomers.measure(desk.base.clock())
         stack.push_async_callback(channels.aclose)
         doors = doors_of(desk, roles, credentials, near=near, gateway=gateway, health=health)
         ticker = Ticker(desk.base.clock, desk.base.clock.glance)

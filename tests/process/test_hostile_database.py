@@ -34,7 +34,7 @@ from tests.servers import PostgresServer, run_as
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 APP = 1400000081
-SECRET = "answered-with-this-secret-".ljust(64, "0")
+SECRET = "c0ffee" * 10 + "face"
 NO_REDIS = "redis://127.0.0.1:1/0"
 #: What everybody is answered within; and what a busy machine may add to that.
 WITHIN, BUSY = 2.0, 2.0

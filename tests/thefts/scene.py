@@ -78,7 +78,7 @@ async def opened(database: str, redis: str, *, seal: bool = True) -> AsyncIterat
             "master_key": MASTER_KEY,
         }
     )
-    engine = wiring.open_database(settings)
+    engine = wiring.open_database(settings, create=True)
     try:
         await migrate.upgrade(engine)
     finally:
