@@ -37,7 +37,7 @@ class Here:
         self.heard: list[float] = []
         self.changes = 0
         self.health = Health(lambda: self.seconds)
-        self.health.expect(PART, silent_after=10)
+        self.health.expect(PART, silent_after=10, vital=True)
         self.revocations = Revocations(lambda: self.seconds, grace=GRACE)
         self.revocations.add(self)
         looks: Any = Faulty(world.looks, world.plan, "looks")
