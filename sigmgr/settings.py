@@ -27,6 +27,7 @@ from pydantic import (
 
 from sigmgr.model import errors
 from sigmgr.model.addresses import network_of, origin_of
+from sigmgr.model.reference import TOLERANCE
 
 PREFIX = "SIGMGR_"
 
@@ -128,7 +129,7 @@ class Clock(Section):
     """How far this machine's clock may be from the database's while it signs, and how long a
     clock that jumped must stand before it is believed."""
 
-    tolerance: Annotated[float, Field(ge=2)] = 5.0
+    tolerance: Annotated[float, Field(ge=2, le=TOLERANCE)] = TOLERANCE
     accept: Seconds = 60.0
 
 

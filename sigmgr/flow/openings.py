@@ -23,7 +23,7 @@ from sigmgr.flow.derive import Answer, Derive
 from sigmgr.flow.gather import Gather, answered
 from sigmgr.flow.issue import raised
 from sigmgr.flow.limits import Lane, Limits
-from sigmgr.flow.restored import Restored, has_lost
+from sigmgr.flow.restored import Restored, lost_second
 from sigmgr.flow.revocations import Revocations
 from sigmgr.flow.seen import Seen
 from sigmgr.model import errors
@@ -92,10 +92,10 @@ class Openings:
         except errors.StoreUnavailable:
             found = [await answered(self._cached.ask(user, now))]
         else:
-            lost = has_lost(state.records, user, held, ticket_issued_at, now)
+            lost = lost_second(state.records, user, held, ticket_issued_at, now)
             found = await self._told(user, ticket_issued_at, state, now)
-            if lost and found[0].issued_at <= held:
-                found[0] = await self._newer(found[0], held, now)
+            if lost and found[0].issued_at <= lost:
+                found[0] = await self._newer(found[0], lost, now)
         self._refuse_revoked(user, ticket_issued_at)
         own, *others = found
         mine = raised(self._derive.still(own, now))

@@ -45,15 +45,18 @@ def meaning(record: Record, issued_at: int, ticket_issued_at: int, now: int) -> 
     return said
 
 
-def has_lost(
+def lost_second(
     records: Sequence[Record], user: Holder, held: int, ticket_issued_at: int, now: int
-) -> bool:
-    """The client holds a sig that the user's row has lost; ``held`` 0: it claims nothing.
-    Raises NeverIssued."""
+) -> int:
+    """The second of the newest sig that the client proves or claims to hold and that the user's
+    row has lost; 0 where there is none. ``held`` 0: it claims nothing, but a ticket later than
+    the row is proof by itself. Raises NeverIssued."""
     row = next((record for record in records if record.holder == user), None)
-    if row is None or not held:
-        return False
-    return meaning(row, held, ticket_issued_at, now) is Claim.RESTORED
+    if row is None:
+        return 0
+    claims = [second for second in (held, ticket_issued_at) if second]
+    meanings = {second: meaning(row, second, ticket_issued_at, now) for second in claims}
+    return max((at for at, said in meanings.items() if said is Claim.RESTORED), default=0)
 
 
 class _Lost(NamedTuple):

@@ -24,6 +24,7 @@ from sigmgr.store.engine import Engine, Patience, open_engine
 from sigmgr.store.outbox import SqlOutbox
 from sigmgr.store.revocations import SqlLooks
 from sigmgr.store.stores import SqlJanitor, SqlStore
+from sigmgr.wiring.clock import monotonic_seconds
 from sigmgr.wiring.master import open_master
 from sigmgr.wiring.reference import ReferenceClock, open_clock
 
@@ -134,7 +135,7 @@ async def open_base(settings: Settings, *, serving: bool = False) -> AsyncIterat
         await ring.refresh()
         apps = Apps(catalog.list_apps, time.monotonic)
         await apps.refresh()
-        revocations = Revocations(time.monotonic, grace=settings.revocation.grace)
+        revocations = Revocations(monotonic_seconds(), grace=settings.revocation.grace)
         prompt = _prompt(engine, settings) if serving else engine
         yield Base(
             settings=settings,

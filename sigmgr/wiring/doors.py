@@ -13,13 +13,14 @@ from sigmgr.http.peers import Peers
 from sigmgr.model.ticket import Tickets
 from sigmgr.push.gateway import Gateway
 from sigmgr.wiring.base import Base
+from sigmgr.wiring.clock import monotonic_seconds
 from sigmgr.wiring.desk import Desk
 
 
 def credentials_of(base: Base) -> Credentials:
     """What opens the tokens and tickets of requests."""
     key, grace = base.master.derive("tokens"), base.settings.revocation.grace
-    tokens = auth.Auth(base.token_of, key, time.monotonic, grace=grace)
+    tokens = auth.Auth(base.token_of, key, monotonic_seconds(), grace=grace)
     tickets = Tickets(base.master.derive("tickets"))
     peers = Peers(base.settings.http.trusted_proxies)
     return Credentials(tokens, tickets, peers, time.monotonic)
