@@ -1,7 +1,7 @@
 """Virtual months: 400 days of the real flows, store and cache under seeded faults.
 
-Two seeds in the normal run, one for each core, more in the slow group. A failure names the seed, and
-``sigmgr simulate --seed N`` replays it.
+Two seeds in the normal run, one for each core, more in the slow group. A failure names the
+seed, and ``sigmgr simulate --seed N`` replays it.
 """
 
 from __future__ import annotations
