@@ -37,6 +37,13 @@ _CREATE = (
 )
 
 
+def _nothing_to_replace() -> errors.SigmgrError:
+    return errors.AlreadyReplaced(
+        "this user never had a sig, so there is none to replace",
+        advice="Leave 'replaces' out to make the first one.",
+    )
+
+
 class _Asked(NamedTuple):
     """A reissue. ``tried``: what was written for it, in a commit that may have been done."""
 
@@ -131,7 +138,7 @@ class Issue:
                 raise errors.HolderUnknown(advice=_CREATE)
             self._newcomers.admit(app, [record], now)
             if not decision.may_replace(record, asked.replaces):
-                raise errors.AlreadyReplaced
+                raise errors.AlreadyReplaced if record.issued_at else _nothing_to_replace()
             given = await self._derive.judged_by(app, record, now)
             pause = decision.in_revoke_pause(given)
             if pause is not None:

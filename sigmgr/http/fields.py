@@ -8,6 +8,7 @@ What it does not do: repeat a value that was sent. A name that was sent is repea
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,6 +23,9 @@ _WHERE = {
     "header": "in the headers",
     "path": "in the path",
 }
+
+#: What the framework's sentences begin with; ours begin with the field.
+_SUBJECT = re.compile(r"^(Value error, |(Input|String|List|Value|Number) )")
 
 Complaint = Mapping[str, Any]
 
@@ -47,7 +51,7 @@ def sentence(complaints: Sequence[Complaint], route: object) -> str:
     if first["type"] == "missing":
         return f"{field} is missing {where}{takes}"
     same = [one for one in complaints if tuple(one["loc"][:2]) == tuple(first["loc"][:2])]
-    wanted = dict.fromkeys(str(one["msg"]).removeprefix("Input ") for one in same)
+    wanted = dict.fromkeys(_SUBJECT.sub("", str(one["msg"])) for one in same)
     return f"{field} {where} {' or '.join(wanted).replace(' or should be', ' or')}"
 
 

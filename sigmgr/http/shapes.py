@@ -129,8 +129,8 @@ class FailedSig(BaseModel):
     """In the place of a sig that could not be given."""
 
     userid: str = Field(
-        description="As it was asked for; its first 64 characters where it is longer, and '...'"
-        " where it looks like a credential."
+        description="As it was asked for; '...' where it is longer than 64 characters or looks"
+        " like a credential."
     )
     error: ItemError
 

@@ -24,7 +24,7 @@ from sigmgr.http.problems import SEE_DOCS, brief, status_of
 from sigmgr.model import errors
 from sigmgr.model.bearer import bearer
 from sigmgr.model.holder import Holder, check_userid
-from sigmgr.model.shown import MOST_SHOWN, credential
+from sigmgr.model.shown import MOST_SHOWN, credential, shown
 from sigmgr.model.sig import Current
 from sigmgr.telemetry import get_logger
 
@@ -149,13 +149,21 @@ def _userids(asked: bytes) -> list[str]:
 
 
 def _sentence(error: Exception) -> str:
-    takes = "the one field userids (needed), a list of strings"
+    """In the words of ``fields``, from what the decoder says."""
+    takes = "the body takes the one field userids (needed)"
+    said = str(error)
     if not isinstance(error, msgspec.ValidationError):
-        return f"the body is not valid JSON; it takes {takes}"
-    if "unknown field" in str(error):
-        # Its name is not repeated: it may be anything.
-        return f"the body has another field, too; it takes {takes}"
-    return f"the body takes {takes}: {error}"
+        return f"the body is not valid JSON; {takes}"
+    if "unknown field" in said:
+        _, name, _ = said.split("`", 2)
+        return f"{shown(name)} is no field of the body; {takes}"
+    if "missing required field" in said:
+        return f"userids is missing in the body; {takes}"
+    _, _, place = said.partition("$.")
+    if not place:
+        return f"the body is no JSON object; {takes}"
+    wanted = "a valid string" if "[" in place else "a valid list"
+    return f"{place.rstrip('`')} in the body should be {wanted}"
 
 
 def _item(doors: Doors, holder: Holder, answer: Current | errors.SigmgrError, now: int) -> bytes:
@@ -167,6 +175,7 @@ def _item(doors: Doors, holder: Holder, answer: Current | errors.SigmgrError, no
 
 
 def _failed(userid: str, error: errors.SigmgrError) -> bytes:
-    """An id that is far too long is cut, and what looks like a credential is left out."""
-    named = "..." if credential(userid) else userid[:MOST_SHOWN]
+    """An id that is far too long, or looks like a credential, is not repeated: it is known by
+    its place."""
+    named = "..." if credential(userid) or len(userid) > MOST_SHOWN else userid
     return _encode({"userid": named, "error": brief(error)})

@@ -36,8 +36,11 @@ def status_of(error: errors.SigmgrError) -> HTTPStatus:
     return HTTPStatus.INTERNAL_SERVER_ERROR
 
 
-def problem(error: errors.SigmgrError, default_retry: int = 1) -> tuple[int, list[Header], bytes]:
-    """Status, headers and body. What may be tried again says when: ``Retry-After``."""
+def problem(
+    error: errors.SigmgrError, path: str, default_retry: int = 1
+) -> tuple[int, list[Header], bytes]:
+    """Status, headers and body. ``path`` is a route's own, with nothing in it that was sent.
+    What may be tried again says when: ``Retry-After``."""
     status = status_of(error)
     body = msgspec.json.encode(
         {
@@ -45,6 +48,7 @@ def problem(error: errors.SigmgrError, default_retry: int = 1) -> tuple[int, lis
             "title": (type(error).__doc__ or status.phrase).strip().splitlines()[0],
             "status": status.value,
             "detail": error.text,
+            "instance": path,
             "code": error.code,
             "advice": error.advice,
         }
@@ -55,7 +59,7 @@ def problem(error: errors.SigmgrError, default_retry: int = 1) -> tuple[int, lis
         (b"cache-control", b"no-store"),
     ]
     if status is HTTPStatus.UNAUTHORIZED:
-        headers.append((b"www-authenticate", b"Bearer"))
+        headers.append((b"www-authenticate", b'Bearer realm="sigmgr"'))
     if error.retryable or error.retry_after is not None:
         headers.append((b"retry-after", b"%d" % (error.retry_after or default_retry)))
     return status.value, headers, body

@@ -103,6 +103,15 @@ async def test_reissue_is_fenced_by_the_second_and_by_replaces(world: World) -> 
         await world.flows.issue.reissue(ALICE, world.clock(), replaces=first.issued_at)
 
 
+async def test_who_replaces_a_sig_that_never_was_is_told_so(world: World) -> None:
+    for create in (True, False):
+        with pytest.raises(errors.ConflictError if create else errors.NotFoundError) as refused:
+            await world.flows.issue.reissue(
+                Holder(APP, "nobody"), world.clock(), replaces=5, create=create
+            )
+        assert "never" in refused.value.text or not create
+
+
 async def test_a_reissue_that_may_not_create_makes_nobody(world: World) -> None:
     for replaces in (None, world.clock()):
         with pytest.raises(errors.HolderUnknown) as caught:

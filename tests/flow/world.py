@@ -138,8 +138,10 @@ class World:
 
     async def fresh(self, user: Holder = ALICE) -> Current | errors.SigmgrError:
         """What a stream that opens is told of the user's sig, or why nothing."""
+        [row] = await self.store.find([user])
+        ticket = row.issued_at if row else self.clock()
         try:
-            told = await self.flows.deliver.opened(user, 2**31, self.clock(), rooms=False)
+            told = await self.flows.deliver.opened(user, ticket, self.clock(), rooms=False)
         except errors.SigmgrError as error:
             return error
         return told[0]
