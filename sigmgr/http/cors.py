@@ -4,7 +4,8 @@ Rules:
 1. An origin that is not allowed gets none of the headers, whatever it asks: its page sees
    nothing, and learns nothing of what is set here.
 2. A preflight needs no credential: browsers send none with it.
-3. Errors carry the headers too: a page must be able to read that its ticket has expired.
+3. Errors carry the headers too: a page must be able to read that its ticket has expired. Not
+   those of what is refused before it is a request (414, 431, 408): no browser sends that.
 4. No cookies: a ticket travels in the Authorization header, so a page that has none can do
    nothing in anybody's name.
 
