@@ -19,9 +19,9 @@ import pytest
 from tests.process.processes import ServeProcess, command, get
 from tests.process.test_serve import APP, furnished
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
-
 MAX_EXAMPLES = int(os.environ.get("OPENAPI_EXAMPLES", "30"))
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(10 * MAX_EXAMPLES)]
+
 HOOKS = Path(__file__).with_name("openapi_hooks.py")
 #: An answer of this never ends, and its opening has tests of its own.
 ENDLESS = "/v1/stream"
