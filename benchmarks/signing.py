@@ -4,7 +4,7 @@ Measured: ``usersig.sign``, from facts to string, checks of every fact included.
 deflate and base64 over bytes that lie ready, by the standard library's (v1: cryptography's)
 shortest calls. Both count CPU time of one thread, so that a busy machine changes nothing. That
 both do the same work is checked: both strings unpack to the same document, and for v1 the
-signatures are equal. For v2 sigmgr compresses by itself (``usersig.deflate``), so its row says
+signatures are equal. sigmgr compresses with zlib-ng at its quickest level, so the row of v2 says
 how much longer that makes a sig.
 """
 

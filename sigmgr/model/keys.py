@@ -26,6 +26,7 @@ from typing import Final
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hmac import HMAC
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -36,7 +37,6 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from sigmgr.model.errors import BadKey
-from sigmgr.model.mac import Mac
 from sigmgr.model.pem import MAX_KEY_BYTES, WANTED, key_block
 from sigmgr.model.shown import shown
 from sigmgr.model.sig import Format
@@ -124,14 +124,14 @@ class HmacKey:
     hex digits, as the console shows them: most likely something was pasted wrong.
     """
 
-    __slots__ = ("_mac", "fingerprint", "is_demo_secret", "looks_like_console_key")
+    __slots__ = ("_keyed", "fingerprint", "is_demo_secret", "looks_like_console_key")
 
     format: Final = Format.V2
     curve: Final = ""
 
     def __init__(self, secret: str) -> None:
         raw = secret.encode("ascii")
-        self._mac = Mac(raw)
+        self._keyed = HMAC(raw, hashes.SHA256())
         self.fingerprint = _fingerprint(raw)
         self.looks_like_console_key = _CONSOLE_KEY.match(secret) is not None
         head, tail = _DEMO_SECRET_ENDS
@@ -141,7 +141,10 @@ class HmacKey:
 
     def sign(self, text: bytes) -> bytes:
         """The 32 bytes of the MAC."""
-        return self._mac.digest(text)
+        # Copying the keyed state costs half of what the standard library's copy costs.
+        mac = self._keyed.copy()
+        mac.update(text)
+        return mac.finalize()
 
     def verify(self, text: bytes, signature: bytes) -> bool:
         """Whether this key made that MAC over the text; takes the same time either way."""

@@ -149,6 +149,7 @@ LOST = {
         "base64 twice",
         "base64 twice, unpadded",
         "base64 three times",
+        "cut in the middle",
         "without its padding",
     },
     "pasted twice": {

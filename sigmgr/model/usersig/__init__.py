@@ -1,6 +1,6 @@
 """UserSigs and privateMapKeys: facts to string, string to fields, string to yes or no.
 
-``sign(facts, key)``       the strict encoder; the same facts and key give the same string
+``sign(facts, key)``       the strict encoder; the same facts and key give the same sig
 ``decode(text)``           the tolerant reader; needs no key and trusts nothing
 ``verify(text, keys, ...)``  decode, then every check in a fixed order
 ``holds(text, facts, key)``  the cheap check of a v2 sig that was just made

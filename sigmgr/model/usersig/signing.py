@@ -3,8 +3,9 @@
 What this module does: turn facts into the one string they stand for.
 What it does not do: decide whether a sig should be made, by which key, or for how long.
 
-Same facts and key, same string: v2 by nature, v1 by RFC 6979. A process with another zlib may
-compress to other bytes; the sig is the same one (format notes, section 0).
+Same facts and key, same signed text and signature: v2 by nature, v1 by RFC 6979. A process
+with another zlib-ng may compress to other bytes; the sig is the same one (format notes,
+section 0).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from sigmgr.model.shown import shown
 from sigmgr.model.sig import SigFacts
 from sigmgr.model.usersig import v1, v2
 from sigmgr.model.usersig.claims import claims
-from sigmgr.model.usersig.container import frame, pack, unpack
+from sigmgr.model.usersig.container import pack, unpack
 
 
 def holds(text: str, facts: SigFacts, key: HmacKey) -> bool:
@@ -39,10 +40,6 @@ def sign(facts: SigFacts, key: SigningKey) -> str:
     if key.format != facts.format:
         raise errors.BadKey(f"a {key.format} key cannot make a sig of format {shown(facts.format)}")
     said = claims(facts)
-    if not isinstance(key, HmacKey):
-        return pack(v1.document(said, key))
-    if said.userbuf is not None:
+    if isinstance(key, HmacKey):
         return pack(v2.document(said, key))
-    # A user's v2 sig, of which there are most by far.
-    gaps = v2.gaps(said, key)
-    return frame(v2.FORM.deflate(gaps), v2.FORM.fill(gaps))
+    return pack(v1.document(said, key))

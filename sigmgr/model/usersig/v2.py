@@ -21,42 +21,28 @@ from sigmgr.model.sig import Format
 from sigmgr.model.usersig import members as read
 from sigmgr.model.usersig.claims import Claims
 from sigmgr.model.usersig.decoded import Decoded
-from sigmgr.model.usersig.deflate import Form, Gaps
 
 VERSION = "2.0"
 
 _TEXT = b"TLS.identifier:%b\nTLS.sdkappid:%d\nTLS.time:%d\nTLS.expire:%d\n"
 _TEXT_USERBUF = _TEXT + b"TLS.userbuf:%b\n"
-_HEAD = (
-    b'{"TLS.ver":"2.0","TLS.identifier":"',
-    b'","TLS.sdkappid":',
-    b',"TLS.expire":',
-    b',"TLS.time":',
+_JSON_HEAD = (
+    b'{"TLS.ver":"2.0","TLS.identifier":"%b","TLS.sdkappid":%d,"TLS.expire":%d,"TLS.time":%d'
 )
-#: Takes the quoted user id, the numbers in their order, and the signature.
-FORM = Form(*_HEAD, b',"TLS.sig":"', b'"}')
-_FORM_USERBUF = Form(*_HEAD, b',"TLS.userbuf":"', b'","TLS.sig":"', b'"}')
+_JSON = _JSON_HEAD + b',"TLS.sig":"%b"}'
+_JSON_USERBUF = _JSON_HEAD + b',"TLS.userbuf":"%b","TLS.sig":"%b"}'
 
 
 def document(said: Claims, key: HmacKey) -> bytes:
     """The JSON, signed."""
-    userid, _, sdkappid, issued_at, ttl, userbuf = said
+    userid, quoted, sdkappid, issued_at, ttl, userbuf = said
     if userbuf is None:
-        return FORM.fill(gaps(said, key))
-    mark = key.sign(_TEXT_USERBUF % (userid, sdkappid, issued_at, ttl, userbuf))
-    return _FORM_USERBUF.fill((*_head(said), userbuf, b2a_base64(mark, newline=False)))
-
-
-def gaps(said: Claims, key: HmacKey) -> Gaps:
-    """What a signed sig without a userbuf has in the gaps of :data:`FORM`."""
-    userid, _, sdkappid, issued_at, ttl, _ = said
-    mark = key.sign(_TEXT % (userid, sdkappid, issued_at, ttl))
-    return (*_head(said), b2a_base64(mark, newline=False))
-
-
-def _head(said: Claims) -> Gaps:
-    _, quoted, sdkappid, issued_at, ttl, _ = said
-    return quoted, b"%d" % sdkappid, b"%d" % ttl, b"%d" % issued_at
+        text = _TEXT % (userid, sdkappid, issued_at, ttl)
+        mark = b2a_base64(key.sign(text), newline=False)
+        return _JSON % (quoted, sdkappid, ttl, issued_at, mark)
+    text = _TEXT_USERBUF % (userid, sdkappid, issued_at, ttl, userbuf)
+    mark = b2a_base64(key.sign(text), newline=False)
+    return _JSON_USERBUF % (quoted, sdkappid, ttl, issued_at, userbuf, mark)
 
 
 def decode(members: read.Members) -> Decoded:
