@@ -15,13 +15,15 @@ Facts (format notes, sections 2 and 7.4):
 from __future__ import annotations
 
 from binascii import b2a_base64
+from typing import Final
 
-from sigmgr.model.keys import HmacKey
 from sigmgr.model.sig import Format
 from sigmgr.model.usersig import members as read
 from sigmgr.model.usersig.claims import Claims
 from sigmgr.model.usersig.decoded import Decoded
+from sigmgr.model.usersig.formats import SigningKey
 
+NAME: Final = Format("v2")
 VERSION = "2.0"
 
 _TEXT = b"TLS.identifier:%b\nTLS.sdkappid:%d\nTLS.time:%d\nTLS.expire:%d\n"
@@ -33,7 +35,7 @@ _JSON = _JSON_HEAD + b',"TLS.sig":"%b"}'
 _JSON_USERBUF = _JSON_HEAD + b',"TLS.userbuf":"%b","TLS.sig":"%b"}'
 
 
-def document(said: Claims, key: HmacKey) -> bytes:
+def document(said: Claims, key: SigningKey) -> bytes:
     """The JSON, signed."""
     userid, quoted, sdkappid, issued_at, ttl, userbuf = said
     if userbuf is None:
@@ -58,13 +60,11 @@ def decode(members: read.Members) -> Decoded:
         f"TLS.time:{issued_at}\nTLS.expire:{ttl}\n{tail}"
     )
     return Decoded(
-        format=Format.V2,
+        format=NAME,
         userid=userid,
         sdkappid=sdkappid,
         issued_at=issued_at,
         ttl=ttl,
-        account_type=0,
-        appid_at_3rd=None,
         userbuf=userbuf,
         userbuf_base64=userbuf_base64,
         version=VERSION,
