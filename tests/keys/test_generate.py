@@ -37,8 +37,16 @@ def test_what_is_not_known_is_refused(format_, curve):
         generate(format_, curve)
 
 
-@pytest.mark.parametrize("drawn", [bytes(40), b"\xff" * 40])
+#: The orders of the two curves, from SEC 2.
+ORDERS = {
+    "P-256": 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551,
+    "secp256k1": 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141,
+}
+
+
+@pytest.mark.parametrize("drawn", [0, -2, -1, None])
 @pytest.mark.parametrize("curve", ["P-256", "secp256k1"])
 def test_a_key_is_good_whatever_is_drawn(curve, drawn):
-    made = ecdsa.signer(ecdsa.generate(lambda size: drawn[:size], curve))
+    number = 2**320 - 1 if drawn is None else drawn % ORDERS[curve]
+    made = ecdsa.signer(ecdsa.generate(lambda size: number.to_bytes(size), curve))
     assert made.verify(b"text", made.sign(b"text"))

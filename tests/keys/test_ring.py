@@ -167,6 +167,27 @@ async def test_a_large_batch_is_signed_off_the_loop(vault, ring, monkeypatch):
     assert threading.main_thread() not in seen
 
 
+@pytest.mark.parametrize(("format_", "threads"), [("v1", 2), ("v2", 1)])
+async def test_threads_share_what_they_do_outside_of_python(
+    vault, ring, monkeypatch, format_, threads
+):
+    vault.add(2, format_)
+    seen = set()
+    sign = usersig.sign
+    both = threading.Barrier(threads)
+
+    def watched(one, key):
+        if threading.current_thread() not in seen:
+            seen.add(threading.current_thread())
+            both.wait(10)
+        return sign(one, key)
+
+    monkeypatch.setattr(ring_module.usersig, "sign", watched)
+    results = await ring.sign([facts(2, f"user{n}", format_) for n in range(500)])
+    assert all(isinstance(one, str) for one in results)
+    assert len(seen) == threads
+
+
 async def test_the_loop_goes_on_while_a_thousand_sigs_are_signed(vault, ring):
     vault.add(2, "v1")
     await ring.refresh()
