@@ -34,7 +34,7 @@ def keygen(
 ) -> None:
     """Make a signing key in a file.
 
-    A public half is written beside it, as FILE.pub.
+    Where the format has a public half, that is written beside it, as FILE.pub.
 
     \b
     Examples:

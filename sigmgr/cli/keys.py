@@ -104,7 +104,7 @@ def generate(
     config: calls.Config = None,
     as_json: calls.AsJson = False,
 ) -> None:
-    """Make a key inside sigmgr; its secret never leaves. A public half is shown, as PEM.
+    """Make a key inside sigmgr; its secret never leaves. A public half is shown as PEM.
 
     The Tencent console takes the public half of a v1 key. It takes no v2 secret: the cloud
     knows the one that the console shows, which is added with 'sigmgr key add'.

@@ -162,7 +162,7 @@ def test_the_mac_is_the_standard_one(text):
 
 def test_a_secret():
     key = secret.load_secret(f" \t{SECRET}\r\n")
-    assert (key.format, key.curve, key.looks_like_console_key) == ("v2", "", True)
+    assert (key.format, key.curve, key.public_pem) == ("v2", "", b"")
     assert key.fingerprint == hashlib.sha256(SECRET.encode()).hexdigest()[:16]
     assert key.verify(b"text", hmac.digest(SECRET.encode(), b"text", "sha256"))
     assert not key.verify(b"text", b"")
@@ -171,7 +171,9 @@ def test_a_secret():
 
 @pytest.mark.parametrize("odd", ["x", SECRET[:-1], SECRET + "0", SECRET.upper(), "g" * 64])
 def test_an_odd_secret_works_but_can_be_told(odd):
-    assert not secret.load_secret(odd).looks_like_console_key
+    assert secret.load_secret(odd).sign(b"text")
+    assert secret.read(odd.encode()).odd
+    assert not secret.read(SECRET.encode()).odd
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,7 @@ class EcdsaVerifier:
 
     __slots__ = ("_key", "curve", "fingerprint", "public_pem")
 
-    format: Final = v1.NAME
+    format = v1.NAME
 
     def __init__(self, key: ec.EllipticCurvePublicKey) -> None:
         self._key = key
@@ -90,7 +90,7 @@ class EcdsaSigner:
 
     __slots__ = ("_key", "cost", "curve", "fingerprint", "public_pem", "verifier")
 
-    format: Final = v1.NAME
+    format = v1.NAME
 
     def __init__(self, key: ec.EllipticCurvePrivateKey) -> None:
         self._key = key

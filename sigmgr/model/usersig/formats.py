@@ -47,17 +47,10 @@ class VerifyingKey(Protocol):
     there is one; ``fingerprint`` is public; ``public_pem`` is empty where there is no public
     half. Neither errors nor ``repr`` show key material."""
 
-    @property
-    def format(self) -> Format: ...
-
-    @property
-    def curve(self) -> str: ...
-
-    @property
-    def fingerprint(self) -> str: ...
-
-    @property
-    def public_pem(self) -> bytes: ...
+    format: Format
+    curve: str
+    fingerprint: str
+    public_pem: bytes
 
     def verify(self, text: bytes, signature: bytes, /) -> bool:
         """Whether this key made that signature over the text."""
@@ -68,8 +61,7 @@ class SigningKey(VerifyingKey, Protocol):
     """What signs, and verifies too. ``cost``: about how many microseconds of CPU a sig takes
     that is made and checked; a key ring shares out its threads by it."""
 
-    @property
-    def cost(self) -> int: ...
+    cost: int
 
     def sign(self, text: bytes, /) -> bytes:
         """The signature; the same for the same text."""
@@ -144,23 +136,12 @@ class SigFormat(Protocol):
     """One format. ``algorithm`` is for people; ``code`` is 1 to :data:`MAX_CODE`. Formats
     that are told apart only by their content share one ``reader``."""
 
-    @property
-    def name(self) -> Format: ...
-
-    @property
-    def code(self) -> int: ...
-
-    @property
-    def algorithm(self) -> str: ...
-
-    @property
-    def curves(self) -> tuple[str, ...]: ...
-
-    @property
-    def hints(self) -> Hints: ...
-
-    @property
-    def reader(self) -> Reader: ...
+    name: Format
+    code: int
+    algorithm: str
+    curves: tuple[str, ...]
+    hints: Hints
+    reader: Reader
 
     @property
     def keys(self) -> KeyKind: ...

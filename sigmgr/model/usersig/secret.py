@@ -50,28 +50,19 @@ _DEMO_SECRET_ENDS = ("5bd2850f", "b93b5e")
 
 
 class HmacKey:
-    """A v2 secret, which signs and verifies. ``curve`` is empty; there is no public half.
+    """A v2 secret, which signs and verifies."""
 
-    ``looks_like_console_key`` is False for a secret that works but is not 64 lower-case
-    hex digits, as the console shows them: most likely something was pasted wrong.
-    """
+    __slots__ = ("_keyed", "fingerprint")
 
-    __slots__ = ("_keyed", "fingerprint", "is_demo_secret", "looks_like_console_key")
-
-    format: Final = v2.NAME
-    curve: Final = ""
-    public_pem: Final = b""
-    cost: Final = 13
+    format = v2.NAME
+    curve = ""
+    public_pem = b""
+    cost = 13
 
     def __init__(self, secret: str) -> None:
         raw = secret.encode("ascii")
         self._keyed = HMAC(raw, hashes.SHA256())
         self.fingerprint = fingerprint(raw)
-        self.looks_like_console_key = CONSOLE_SECRET.fullmatch(secret) is not None
-        head, tail = _DEMO_SECRET_ENDS
-        self.is_demo_secret = (
-            self.looks_like_console_key and secret.startswith(head) and secret.endswith(tail)
-        )
 
     def sign(self, text: bytes) -> bytes:
         """The 32 bytes of the MAC."""
@@ -148,12 +139,12 @@ def is_signature(signature: bytes) -> bool:
 
 def _oddness(key: HmacKey, secret: str) -> str:
     """A sentence where the key works and probably is not the one that was meant."""
-    if key.is_demo_secret:
-        return published("the demo secret in the READMEs of the official v2 libraries")
     if key.fingerprint == _TEST_VECTORS:
         return published("the secret of published test vectors")
-    size = len(secret)
+    size, (head, tail) = len(secret), _DEMO_SECRET_ENDS
     if CONSOLE_SECRET.fullmatch(secret):
+        if secret.startswith(head) and secret.endswith(tail):
+            return published("the demo secret in the READMEs of the official v2 libraries")
         same = len(set(secret)) == 1
         return "the secret is one character, repeated: was it pasted at all?" if same else ""
     if not _HEX.fullmatch(secret):

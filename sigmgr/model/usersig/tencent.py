@@ -7,10 +7,7 @@ is any text to the mathematics.
 
 from __future__ import annotations
 
-from typing import Final
-
 from sigmgr.model.errors import InputError
-from sigmgr.model.sig import Format
 from sigmgr.model.usersig import v1, v2
 from sigmgr.model.usersig.claims import Claims
 from sigmgr.model.usersig.container import pack, unpack
@@ -19,11 +16,11 @@ from sigmgr.model.usersig.formats import Hints, KeyKind, Reader, SigningKey
 
 
 class V1:
-    name: Final[Format] = v1.NAME
-    code: Final = 1
-    algorithm: Final = "ECDSA"
-    curves: Final = ("P-256", "secp256k1")
-    hints: Final = Hints(
+    name = v1.NAME
+    code = 1
+    algorithm = "ECDSA"
+    curves: tuple[str, ...] = ("P-256", "secp256k1")
+    hints = Hints(
         "PEM",
         "private PEM",
         "the app's PEM",
@@ -49,11 +46,11 @@ class V1:
 
 
 class V2:
-    name: Final[Format] = v2.NAME
-    code: Final = 2
-    algorithm: Final = "HMAC-SHA256"
-    curves: Final[tuple[str, ...]] = ()
-    hints: Final = Hints(
+    name = v2.NAME
+    code = 2
+    algorithm = "HMAC-SHA256"
+    curves: tuple[str, ...] = ()
+    hints = Hints(
         "secret",
         "secret",
         "the secret of the app",
