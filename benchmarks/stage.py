@@ -22,7 +22,6 @@ from sigmgr.cache.sigs import SigCache
 from sigmgr.keys.cached import CachedValues
 from sigmgr.keys.sealing import MasterKey
 from sigmgr.model.policy import FULL_LIFE, Policy
-from sigmgr.model.sig import Format
 from sigmgr.model.wire import Layout
 from sigmgr.settings import Settings
 from sigmgr.store import migrate
@@ -146,7 +145,7 @@ async def _furnish(settings: Settings) -> tuple[int, str]:
         await engine.close()
     async with wiring.open_base(settings) as base:
         await base.catalog.add_app(SDKAPPID, "benchmark", policy=POLICY, now=base.clock())
-        key = await base.add_key(SDKAPPID, Format.V2, SECRET, activate=True)
+        key = await base.add_key(SDKAPPID, "v2", SECRET, activate=True)
         token, _ = await base.add_token("backend", sdkappid=SDKAPPID, name="benchmark")
     return key.key_id, token
 

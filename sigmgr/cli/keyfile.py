@@ -19,9 +19,8 @@ from sigmgr.cli import output
 from sigmgr.model.shown import credential
 
 if TYPE_CHECKING:
-    from sigmgr.model.keys import VerifyingKey
-    from sigmgr.model.pasted import Pasted
-    from sigmgr.model.sig import Format
+    from sigmgr.model.usersig import VerifyingKey
+    from sigmgr.model.usersig.formats import Pasted
 
 STDIN = "-"
 #: More than any key or sig has; what is longer is refused further in, by its size.
@@ -37,8 +36,8 @@ def one_from_stdin(*sources: str) -> None:
         )
 
 
-def signing_key(source: str, key_format: Format | None, option: str = "--key") -> Pasted:
-    """A private PEM for v1, the secret for v2. Raises BadKey or Misuse."""
+def signing_key(source: str, key_format: str | None, option: str = "--key") -> Pasted:
+    """A key that signs, of the format or of the one it looks like. Raises BadKey or Misuse."""
     from sigmgr.model import pasted
 
     content = read(source, option)
@@ -47,8 +46,7 @@ def signing_key(source: str, key_format: Format | None, option: str = "--key") -
 
 
 def verifying_keys(sources: Sequence[str]) -> list[VerifyingKey]:
-    """A PEM, public or private, is for v1; anything else is a v2 secret. An odd one is
-    warned of, and used. Raises as above."""
+    """Keys of the formats they look like. An odd one is warned of, and used. Raises as above."""
     from sigmgr.model import pasted
 
     found = []

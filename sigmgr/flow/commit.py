@@ -235,7 +235,7 @@ class Commit:
             userid=old.userid,
             kind=old.kind,
             scope=old.scope,
-            format=key.format.value,
+            format=key.format,
             key_id=key.key_id,
             issued_at=times.issued_at,
             ttl=ttl,

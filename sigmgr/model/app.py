@@ -34,8 +34,8 @@ class App(NamedTuple):
 class KeyInfo(NamedTuple):
     """A signing key without its material.
 
-    ``curve`` is ``P-256`` or ``secp256k1`` for v1 and empty for v2. ``fingerprint`` is the
-    first 16 hex digits of SHA-256 over the SPKI DER (v1) or over the secret string (v2).
+    ``format`` is a name in ``usersig.FORMATS``; ``curve`` and ``fingerprint`` are as its keys
+    give them, the curve empty where the format has one kind of key.
     """
 
     key_id: int

@@ -10,16 +10,13 @@ All times are whole Unix seconds, UTC; all durations whole seconds.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import NamedTuple
+from typing import NamedTuple, NewType
 
 from sigmgr.model.holder import Holder
 
-
-class Format(StrEnum):
-    """``v1`` is ECDSA (P-256 or secp256k1), ``v2`` is HMAC-SHA256."""
-
-    V1 = "v1"
-    V2 = "v2"
+#: The name of a sig format, such as ``v1``. ``usersig.FORMATS`` knows which there are; a name
+#: that comes from outside is checked there.
+Format = NewType("Format", str)
 
 
 class Reason(StrEnum):

@@ -15,7 +15,8 @@ from sigmgr.keys.sealing import MasterKey, key_context
 from sigmgr.model import errors, pasted
 from sigmgr.model.app import KeyInfo, SealedKey, Token
 from sigmgr.model.holder import check_sdkappid
-from sigmgr.model.sig import Format, KeyState, Record
+from sigmgr.model.sig import KeyState, Record
+from sigmgr.model.usersig.formats import Doubt
 from sigmgr.settings import Settings
 from sigmgr.store import migrate
 from sigmgr.store.catalog import Catalog
@@ -64,7 +65,7 @@ class Base:
     async def add_key(
         self,
         sdkappid: int,
-        format_: Format | None,
+        format_: str | None,
         content: bytes,
         *,
         activate: bool,
@@ -86,7 +87,7 @@ class Base:
             now=self.clock(),
         )
 
-    def doubt(self, sealed: SealedKey) -> pasted.Doubt | None:
+    def doubt(self, sealed: SealedKey) -> Doubt | None:
         """What is to be thought of a key. Raises WrongMasterKey, BadKey."""
         info = sealed.info
         material = self.master.open(sealed.sealed, key_context(info.sdkappid, info.key_id))

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from sigmgr.keys.sealing import MasterKey
 from sigmgr.model import errors
-from sigmgr.model.likeness import without_mark
+from sigmgr.model.usersig.likeness import without_mark
 from sigmgr.settings import Settings
 from sigmgr.telemetry import get_logger
 

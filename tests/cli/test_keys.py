@@ -8,9 +8,8 @@ import json
 import pytest
 
 from sigmgr.cli import output
-from sigmgr.keys.generate import generate, public_pem
-from sigmgr.model import keys as model_keys
-from sigmgr.model.sig import Format
+from sigmgr.keys.generate import generate
+from sigmgr.model.usersig import FORMATS, ecdsa
 from tests.cli.kit import APP, SECRET, Done, check_narrow, check_refusal
 
 OTHER = "decade" * 10 + "beef"
@@ -25,8 +24,8 @@ def states(shell) -> list[str]:
 
 
 def fingerprint(material: bytes) -> str:
-    kind = Format.V1 if material.startswith(b"-----") else Format.V2
-    return model_keys.from_material(kind, material).fingerprint
+    kind = "v1" if material.startswith(b"-----") else "v2"
+    return FORMATS.named(kind).keys.signer(material).fingerprint
 
 
 @pytest.fixture
@@ -51,7 +50,7 @@ def test_keys_go_their_way(ready, tmp_path):
     assert ready("key", "activate", APP, first["key_id"], "--json").json["state"] == "active"
 
     pem = tmp_path / "key.pem"
-    pem.write_bytes(generate(Format.V1))
+    pem.write_bytes(generate("v1"))
     second = ready("key", "add", APP, "--file", pem, "--activate", "--yes", "--json").json
     assert (second["format"], second["curve"], second["state"]) == ("v1", "P-256", "active")
     assert [key["state"] for key in ready("key", "list", APP, "--json").json] == ["old", "active"]
@@ -105,13 +104,13 @@ def bad_keys() -> dict[str, bytes]:
         PrivateFormat,
     )
 
-    good = generate(Format.V1)
+    good = generate("v1")
     rsa_key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     return {
         "empty": b"",
         "blank": b"  \n",
         "truncated PEM": good[: len(good) // 2],
-        "public PEM": public_pem(good),
+        "public PEM": ecdsa.load_private(good).public_pem,
         "RSA": rsa_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
         "binary": bytes(range(256)),
         "two lines": b"secret\nand more\n",
@@ -140,7 +139,7 @@ def test_key_files_that_cannot_be_read(ready, tmp_path):
 
 # -- what is pasted ------------------------------------------------------------------------
 
-PEM = generate(Format.V1)
+PEM = generate("v1")
 INSIDE = b"".join(PEM.splitlines()[1:-1])
 #: The likeliest wrong pastes: each was once sealed as a v2 secret, without a word.
 WRONG = {

@@ -11,8 +11,9 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from sigmgr.keys.generate import generate, public_pem
+from sigmgr.keys.generate import generate
 from sigmgr.model import usersig
+from sigmgr.model.usersig import ecdsa
 from tests.cli.kit import process
 from tests.model.usersig_kit import wrap
 
@@ -31,7 +32,7 @@ def files(tmp_path, monkeypatch):
     pem = generate("v1")
     Path("v2.txt").write_text(SECRET + "\n")
     Path("v1.pem").write_bytes(pem)
-    Path("v1.pem.pub").write_bytes(public_pem(pem))
+    Path("v1.pem.pub").write_bytes(ecdsa.load_private(pem).public_pem)
     Path("k1.pem").write_bytes(generate("v1", "secp256k1"))
     return tmp_path
 

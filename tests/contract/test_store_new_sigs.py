@@ -36,7 +36,7 @@ def following(row: Record, *, seen: bool = False) -> Record:
     """The next record as a commit makes it."""
     work = Work(row, Reason.NEARING_EXPIRY, Policy(), privileges=42 if row.privileges else 0)
     commit = Commit(None, lambda: 0.25)  # type: ignore[arg-type]
-    planned = commit._plan(work._replace(seen=seen), KeyRef(9, Format.V1), LATER)
+    planned = commit._plan(work._replace(seen=seen), KeyRef(9, Format("v1")), LATER)
     assert isinstance(planned, Record)
     return planned
 

@@ -23,11 +23,12 @@ from sigmgr.keys.cached import CachedValues
 from sigmgr.keys.generate import generate
 from sigmgr.keys.ring import KeyRing
 from sigmgr.keys.sealing import MasterKey, key_context
-from sigmgr.model import errors, keys
+from sigmgr.model import errors
 from sigmgr.model.app import KeyInfo
 from sigmgr.model.holder import Holder
 from sigmgr.model.policy import Policy
-from sigmgr.model.sig import Current, Format, KeyState, Record
+from sigmgr.model.sig import Current, KeyState, Record
+from sigmgr.model.usersig import FORMATS
 from sigmgr.model.wire import Layout
 from sigmgr.sim.witness import Witness
 from sigmgr.store import migrate
@@ -120,10 +121,10 @@ class World:
         await self.apps.refresh()
         return key
 
-    async def add_key(self, sdkappid: int, format_: Format = Format.V2) -> KeyInfo:
+    async def add_key(self, sdkappid: int, format_: str = "v2") -> KeyInfo:
         """A new active key; the one before becomes old."""
         material = generate(format_)
-        loaded = keys.from_material(format_, material)
+        loaded = FORMATS.named(format_).keys.signer(material)
         added = await self.catalog.add_key(
             sdkappid,
             format=loaded.format,

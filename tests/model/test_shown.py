@@ -13,15 +13,15 @@ from sigmgr.http.auth import new_token
 from sigmgr.keys.generate import generate
 from sigmgr.model import usersig
 from sigmgr.model.holder import Holder
-from sigmgr.model.keys import load_secret
 from sigmgr.model.shown import credential, masked, shown
-from sigmgr.model.sig import Format, SigFacts
+from sigmgr.model.sig import SigFacts
 from sigmgr.model.ticket import Tickets
+from sigmgr.model.usersig.secret import load_secret
 
 SECRET = "0123456789abcdef" * 4
 PEM = generate("v1")
 BARE = b"".join(PEM.splitlines()[1:-1])
-FACTS = SigFacts(Holder(1400000001, "alice"), Format.V2, 0, 1_900_000_000, 86400, 0)
+FACTS = SigFacts(Holder(1400000001, "alice"), "v2", 0, 1_900_000_000, 86400, 0)
 
 CREDENTIALS = {
     "token": (new_token(bytes(32))[0], "an API token"),

@@ -9,9 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sigmgr.model import keys
 from sigmgr.model.errors import BadSig, SigReason
-from sigmgr.model.usersig import decode, sign, verify
+from sigmgr.model.usersig import decode, ecdsa, secret, sign, verify
 from tests.model.usersig_kit import (
     APP,
     HMAC,
@@ -65,10 +64,10 @@ LAYOUTS_V2 = {
 )
 def test_vectors(vector):
     if vector["format"] == "v1":
-        key = keys.load_public(vector["public_key_pem"].encode())
+        key = ecdsa.load_public(vector["public_key_pem"].encode())
         assert key.curve == vector["curve"]
     else:
-        key = keys.load_secret(vector["secret_key"])
+        key = secret.load_secret(vector["secret_key"])
     found = verify(
         vector["sig"],
         [key],

@@ -149,6 +149,7 @@ LOST = {
         "base64 twice",
         "base64 twice, unpadded",
         "base64 three times",
+        "cut in the middle",
         "without its padding",
     },
     "pasted twice": {
@@ -287,5 +288,5 @@ def test_any_text_is_refused_with_bounded_work(text: str) -> None:
 
 def test_a_text_longer_than_any_sig_is_not_worked_on() -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(diagnosis, "read", None)
+        patch.setattr(diagnosis, "STEPS", None)
         assert refused('"' * (MAX_SIG_CHARS + 1)).reason is SigReason.TOO_LONG

@@ -9,9 +9,16 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sigmgr.model import keys
 from sigmgr.model.errors import BadSig, SigReason
-from sigmgr.model.usersig import MAX_AHEAD, decode, issued_in_future, sign, verify
+from sigmgr.model.usersig import (
+    MAX_AHEAD,
+    decode,
+    ecdsa,
+    issued_in_future,
+    secret,
+    sign,
+    verify,
+)
 from tests.model.usersig_kit import (
     APP,
     HMAC,
@@ -31,8 +38,8 @@ from tests.model.usersig_kit import (
     wrap,
 )
 
-STRANGER = keys.load_secret("f" * 64)
-STRANGER_V1 = keys.load_private(pem(ec.generate_private_key(ec.SECP256R1())))
+STRANGER = secret.load_secret("f" * 64)
+STRANGER_V1 = ecdsa.load_private(pem(ec.generate_private_key(ec.SECP256R1())))
 
 
 def reason(text, *ring, now=NOW, **claims):

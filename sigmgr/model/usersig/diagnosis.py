@@ -26,6 +26,7 @@ from typing import Final, NamedTuple
 from sigmgr.model.errors import BadSig, SigReason
 from sigmgr.model.shown import credential
 from sigmgr.model.usersig.container import MAX_JSON_BYTES, MAX_SIG_CHARS
+from sigmgr.model.usersig.decoded import Decoded
 from sigmgr.model.usersig.mangled import STEPS, Step
 from sigmgr.model.usersig.reading import read
 
@@ -75,6 +76,15 @@ class _Tried(NamedTuple):
         often = Counter(self.words)
         said = (word if n == 1 else f"{word}, {n} times" for word, n in often.items())
         return f"the sig {', and '.join(said)}"
+
+
+def read_or_explain(text: str) -> Decoded:
+    """The fields of a sig of v1 or v2. Raises BadSig with the best that is to be said."""
+    try:
+        return read(text)
+    except BadSig as error:
+        refused = error
+    raise diagnose(text, refused)
 
 
 def diagnose(text: str, refused: BadSig) -> BadSig:

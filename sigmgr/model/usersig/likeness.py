@@ -7,7 +7,7 @@ else is named here, with what to do: another thing, or the right one in a clothi
 Rules:
 1. A secret as the console shows it (64 lower-case hex digits, alone) is never named.
 2. What is named is certain by its form, such as base64 that decodes to a private key. What
-   is merely unlikely is for ``pasted`` to tell.
+   is merely unlikely is for ``ecdsa`` and ``secret`` to tell.
 3. No name and no advice shows any of the text.
 """
 
@@ -23,8 +23,8 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_der_private_key, load_der_public_key
 
-from sigmgr.model import usersig
-from sigmgr.model.errors import BadSig
+from sigmgr.model.errors import BadKey, BadSig
+from sigmgr.model.usersig.decoding import decode
 
 CONSOLE_SECRET = re.compile(r"[0-9a-f]{64}")
 
@@ -78,6 +78,17 @@ _UTF8_MARK = b"\xef\xbb\xbf"
 _FIRST_OF_A_TEXT = 9
 #: How often a text is looked into that decodes to another.
 _DEPTH = 3
+
+
+def refuse_likeness(content: bytes) -> None:
+    """Raises BadKey for what certainly is another thing than a key."""
+    if thing := likeness(content):
+        raise BadKey(f"this is {thing.name}; {thing.advice}")
+
+
+def published(name: str) -> str:
+    """What to think of a key that anybody can read on the internet, under that name."""
+    return f"this key is {name}: anybody can sign with it, so it protects nobody"
 
 
 def without_mark(content: bytes) -> bytes:
@@ -208,7 +219,7 @@ def _by_form(text: str) -> Thing | None:
     if _PART_OF_A_PEM.search(text):
         return Thing("a PEM whose BEGIN line is missing or damaged", _WHOLE_PEM)
     try:
-        usersig.decode(text)
+        decode(text)
     except BadSig:
         return next((thing for form, thing in _FORMS if form.fullmatch(text)), None)
     return Thing("a sig", _A_KEY)

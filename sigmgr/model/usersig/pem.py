@@ -17,9 +17,8 @@ import re
 
 from sigmgr.model.errors import BadKey
 from sigmgr.model.shown import shown
+from sigmgr.model.usersig.formats import MAX_KEY_BYTES
 
-#: Far above any EC key, and a bound on the work that a wrong file can cause.
-MAX_KEY_BYTES = 16384
 _URL_ENCODED = "the PEM is URL-encoded; decode it first"
 WANTED = "v1 needs an EC key on P-256 or secp256k1"
 
