@@ -36,7 +36,7 @@ class Peers:
         return bool(self._trusted)
 
     def client(self, scope: Scope) -> str:
-        """The client's address; "" where the connection has none, as over a Unix socket."""
+        """The client's address; "" where the server gives none."""
         host = scope["client"][0] if scope.get("client") else ""
         return str(self._client(scope, host)) if self._trusted and self._known(host) else host
 

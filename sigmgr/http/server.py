@@ -18,7 +18,6 @@ import errno
 import logging
 import os
 import socket
-import stat
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
@@ -99,20 +98,6 @@ def bracketed(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def bind_unix(path: str) -> socket.socket:
-    """A bound Unix socket; one that a dead process left behind is replaced."""
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        if _left_behind(path):
-            os.unlink(path)  # noqa: PTH108  # a path, not a Path, all through here
-        listener.bind(path)
-        listener.listen(BACKLOG)
-    except OSError as error:
-        listener.close()
-        raise _refused(path, error) from error
-    return listener
-
-
 async def serve(
     app: ASGIApp,
     host: str,
@@ -121,20 +106,18 @@ async def serve(
     stop: asyncio.Event,
     drain: Callable[[], Awaitable[None]],
     graceful: float = 3.0,
-    uds: str | None = None,
     sock: socket.socket | None = None,
     bound: Callable[[int], None] | None = None,
     connections: Connections | None = None,
 ) -> None:
     """Serve until ``stop`` is set; returns when everything has ended.
 
-    ``bound`` is called with the port once connections are accepted (0 for a Unix socket).
-    ``sock`` is a listening socket that somebody else has bound. ``connections`` brings the
-    limits that they have here.
+    ``bound`` is called with the port once connections are accepted. ``sock`` is a
+    listening socket that somebody else has bound. ``connections`` brings the limits that they
+    have here.
     """
-    listener = sock or (bind_unix(uds) if uds else await bind(host, port))
-    name = listener.getsockname()
-    number = name[1] if isinstance(name, tuple) else 0
+    listener = sock or await bind(host, port)
+    number = listener.getsockname()[1]
     listening = asyncio.Event()
     connections = connections or Connections(Limits())
     server = _Server(_config(app, connections), listening.set)
@@ -149,9 +132,6 @@ async def serve(
         await _stop(server, running, drain, graceful)
         sweeping.cancel()
         listener.close()
-        if uds and sock is None:
-            with contextlib.suppress(OSError):
-                os.unlink(uds)  # noqa: PTH108
 
 
 def _config(app: ASGIApp, connections: Connections) -> uvicorn.Config:
@@ -206,22 +186,6 @@ async def _stop(
         await asyncio.wait(list(server.server_state.tasks), timeout=0.5)
     if not running.cancelled():
         running.result()
-
-
-def _left_behind(path: str) -> bool:
-    """There is a socket at this path that nobody listens on. Raises where somebody does."""
-    try:
-        if not stat.S_ISSOCK(os.stat(path).st_mode):  # noqa: PTH116
-            raise OSError(errno.EADDRINUSE, "a file is in the way")
-    except FileNotFoundError:
-        return False
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.settimeout(1)
-        try:
-            probe.connect(path)
-        except ConnectionRefusedError:
-            return True
-    raise OSError(errno.EADDRINUSE, "in use")
 
 
 async def _resolved(host: str, port: int) -> _Place:

@@ -200,28 +200,6 @@ async def test_a_stop_is_heard_while_a_name_is_looked_up(name_server):
         await bind_unless(asyncio.Event(), "192.0.2.1", 0)
 
 
-async def test_a_unix_socket_and_one_left_behind(house, app, tmp_path):
-    path = str(tmp_path / "s")
-    with socket.socket(socket.AF_UNIX) as dead:
-        dead.bind(path)
-    async with Running(app, uds=path) as server:
-        assert server.port.result() == 0
-        reader, writer = await asyncio.open_unix_connection(path)
-        _, body = await ask(reader, writer, "/livez", "")
-        assert json.loads(body) == {"status": "ok"}
-        with pytest.raises(errors.AddressInUse):
-            await serve(app, "", 0, uds=path, stop=asyncio.Event(), drain=asyncio.Event)
-        await closed(writer)
-    assert not list(tmp_path.iterdir())
-
-
-async def test_a_file_in_the_way_is_left_alone(app, tmp_path):
-    (tmp_path / "s").write_text("precious")
-    with pytest.raises(errors.AddressInUse):
-        await serve(app, "", 0, uds=str(tmp_path / "s"), stop=asyncio.Event(), drain=asyncio.Event)
-    assert (tmp_path / "s").read_text() == "precious"
-
-
 async def test_a_stream_arrives_at_once_and_its_drain_lets_the_server_go():
     house = House(gateway=gateway)
     async with Running(create_app(house.doors), graceful=1.0) as server:
