@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from sigmgr.flow.commit import past_of
-from sigmgr.http.doors import Doors
+from sigmgr.http.services import Services
 from sigmgr.model import errors
 from sigmgr.model.holder import ALL_PRIVILEGES, Holder, Privilege, Room, privilege_names
 from sigmgr.model.sig import Current, Record
@@ -25,7 +25,7 @@ _CREATE_NOTE = (
 )
 
 
-def sig_body(doors: Doors, current: Current) -> bytes:
+def sig_body(services: Services, current: Current) -> bytes:
     """The JSON of a single get, which is also one item of a batch."""
     sdkappid, userid, _, _ = current.holder
     issued_at, expires_at = current.issued_at, current.expires_at
@@ -38,17 +38,17 @@ def sig_body(doors: Doors, current: Current) -> bytes:
             "issued_at": issued_at,
             "expires_at": expires_at,
             "renew_at": current.renew_at,
-            "ticket": doors.tickets.issue(sdkappid, userid, issued_at, expires_at),
-            "stream_url": doors.stream_url,
+            "ticket": services.tickets.issue(sdkappid, userid, issued_at, expires_at),
+            "stream_url": services.stream_url,
         }
     )
 
 
-def remember(doors: Doors, current: Current, body: bytes, now: int) -> None:
+def remember(services: Services, current: Current, body: bytes, now: int) -> None:
     """Keep a ready-made answer near, until its renewal time or for ``near_ttl`` seconds."""
-    fresh_until = min(current.renew_at, now + doors.near_ttl)
-    if doors.near is not None and fresh_until > now:
-        doors.near.put(current.holder, body, current.issued_at, fresh_until)
+    fresh_until = min(current.renew_at, now + services.near_ttl)
+    if services.near is not None and fresh_until > now:
+        services.near.put(current.holder, body, current.issued_at, fresh_until)
 
 
 def room_key(current: Current, room: Room, mask: int, ttl: int | None) -> dict[str, Any]:

@@ -46,9 +46,6 @@ _PAUSE = 1.0
 #: Lookups under way at a time: most connections are for other things.
 _AT_ONCE = 4
 
-BACKEND = frozenset({"backend", "admin"})
-FACTS = frozenset({"backend", "ops", "admin"})
-
 Lookup = Callable[[bytes], Coroutine[Any, Any, Token | None]]
 
 
@@ -63,11 +60,12 @@ def new_token(key: bytes) -> tuple[str, bytes]:
     return text, digest_of(key, text)
 
 
-def allow(token: Token, roles: frozenset[str], sdkappid: int | None = None) -> None:
-    """Raises RoleDenied, or AppDenied where the token is bound to another app."""
+def allow(token: Token, roles: frozenset[str], sdkappid: int | None) -> None:
+    """Raises RoleDenied, or AppDenied where the token is bound to another app; ``sdkappid`` is
+    None where all apps are concerned."""
     if token.role not in roles:
         raise errors.RoleDenied
-    if token.sdkappid and sdkappid is not None and token.sdkappid != sdkappid:
+    if token.sdkappid and token.sdkappid != sdkappid:
         raise errors.AppDenied
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from starlette.types import Message, Receive, Scope
 
-from sigmgr.http.problems import BadContentType, BodyTooLarge
+from sigmgr.model.problem import BadContentType, BodyTooLarge
 
 MAX_BODY = 256 * 1024
 
@@ -20,8 +20,6 @@ class ClientGone(Exception):
 async def read_body(scope: Scope, receive: Receive) -> bytes:
     """The whole body. Raises BodyTooLarge, BadContentType where there is one that is not
     declared as JSON, or ClientGone."""
-    if scope["method"] in ("GET", "HEAD", "OPTIONS"):
-        return b""
     headers = dict(scope["headers"])
     declared = headers.get(b"content-length", b"0")
     if declared.isdigit() and int(declared) > MAX_BODY:

@@ -32,8 +32,9 @@ import httptools
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from sigmgr.http.problems import HeadersTooLarge, TooSlow, UriTooLong, wire_answer
+from sigmgr.http.problems import wire_answer
 from sigmgr.model import errors
+from sigmgr.model.problem import HeadersTooLarge, TooSlow, UriTooLong
 from sigmgr.telemetry import CONNECTIONS_CUT, get_logger
 
 log = get_logger("sigmgr.http")

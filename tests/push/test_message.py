@@ -8,8 +8,9 @@ import pytest
 
 from sigmgr.model import errors
 from sigmgr.model.event import EventType
+from sigmgr.model.problem import status_of
 from sigmgr.push import message
-from sigmgr.push.problem import problem, status_of
+from sigmgr.push.problem import problem
 from tests.push.fakes import NOW, event, room, sig, user
 
 
@@ -82,5 +83,5 @@ def test_every_error_has_its_status(error, status):
     code, headers, body = problem(error)
     said = json.loads(body)
     assert code == said["status"] == status
-    assert list(said) == ["type", "title", "status", "detail", "code", "advice"]
+    assert list(said) == ["type", "title", "status", "detail", "instance", "code", "advice"]
     assert (b"retry-after" in dict(headers)) is (status == 503)

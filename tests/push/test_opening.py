@@ -107,7 +107,7 @@ async def test_no_good_ticket_no_stream(given, code):
     client = Client(house.gateway, None if given is None else given)
     said = await refused(house, client)
     assert (client.status, said["code"]) == (401, code)
-    assert client.headers[b"www-authenticate"] == b"Bearer"
+    assert client.headers[b"www-authenticate"] == b'Bearer realm="sigmgr"'
     assert house.states.openings == []
     if given:
         assert given not in client.body.decode()
