@@ -78,8 +78,11 @@ def test_roles_and_apps():
     allow(bound, frozenset({"backend"}), APP)
     with pytest.raises(errors.AppDenied):
         allow(bound, frozenset({"backend"}), APP + 1)
+    with pytest.raises(errors.AppDenied):  # what concerns all apps is not its own
+        allow(bound, frozenset({"backend"}), None)
     with pytest.raises(errors.RoleDenied):
         allow(bound, frozenset({"admin"}), APP + 1)
+    allow(Token(1, "", "backend", 0, 0), frozenset({"backend"}), None)
 
 
 async def test_missing():
