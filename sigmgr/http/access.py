@@ -30,7 +30,7 @@ from sigmgr.model.bearer import bearer
 from sigmgr.push.gateway import TICKET_KEY
 
 #: Where the :class:`sigmgr.model.app.Token` of the request is left.
-TOKEN_KEY = "sigmgr.token"  # noqa: S105  # the name of a place, not a token
+TOKEN_KEY = "sigmgr.token"  # noqa: S105  # the key in a scope, not a token
 
 Raises = tuple[type[errors.SigmgrError], ...]
 

@@ -54,7 +54,7 @@ def remember(services: Services, current: Current, body: bytes, now: int) -> Non
 def room_key(current: Current, room: Room, mask: int, ttl: int | None) -> dict[str, Any]:
     """The answer to a room-key request, with a note where the mask is a known trap, or where
     the key lives longer than was asked."""
-    said: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "sdkappid": current.holder.sdkappid,
         "userid": current.holder.userid,
         **({"room_name": room.name} if room.name else {"room_id": room.id}),
@@ -73,18 +73,18 @@ def room_key(current: Current, room: Room, mask: int, ttl: int | None) -> dict[s
     if ttl is not None and ttl < life:
         notes.append(_LONGER_NOTE.format(ttl=ttl, life=life))
     if notes:
-        said["note"] = " ".join(notes)
-    return said
+        fields["note"] = " ".join(notes)
+    return fields
 
 
 def valid(fields: dict[str, Any], now: int) -> dict[str, Any]:
-    """What is said of a sig that is valid."""
+    """The verdict on a sig that is valid."""
     ahead = issued_in_future(fields["issued_at"], now)
     return {**fields, "valid": True, "reason": None, "issued_in_future": ahead}
 
 
 def not_valid(error: errors.BadSig) -> dict[str, Any]:
-    """What is said of one that is not."""
+    """The verdict on one that is not."""
     reason = error.reason.value
     return {"valid": False, "reason": reason, "detail": error.text, "advice": error.advice}
 
@@ -99,7 +99,7 @@ def user_facts(user: Holder, records: list[Record], now: int) -> dict[str, Any]:
 
 
 def was_issued(record: Record) -> bool:
-    """A row without sig and revocation was made for a lock only, and tells nothing."""
+    """A row without sig and revocation was made for a lock only."""
     return bool(record.issued_at or record.revoked_at)
 
 

@@ -80,7 +80,7 @@ class App:
         return openapi_of([route.documented for route in self.routes])
 
     def _route(self, declared: Declaration, allow: str) -> Route:
-        cors = self._cors if declared.pages else None
+        cors = self._cors if declared.cross_origin else None
         return Route(declared, self._services, allow=allow, cors=cors)
 
     async def _unknown(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -1,6 +1,6 @@
 """The OpenAPI document: what each route takes and answers, with codes and credentials.
 
-What routes say of themselves in OpenAPI's words, and :func:`openapi_of`, which makes the
+Parts of what a route documents, and :func:`openapi_of`, which makes the
 framework's document true for this service: bearer schemes, one Problem schema, no 422.
 """
 

@@ -1,4 +1,4 @@
-"""Answers whatever a route raises; what is said of it is :mod:`sigmgr.model.problem`'s.
+"""Answers whatever a route raises; the mapping is :mod:`sigmgr.model.problem`'s.
 
 An error that nobody expected is answered as "internal" and nothing else; the log has the rest.
 """

@@ -63,7 +63,7 @@ _BODY_ERRORS: Errors = (BodyTooLarge, BadContentType)
 
 
 class Options(TypedDict, total=False):
-    """What a declaration may say besides.
+    """What a declaration may have besides.
 
     ``answers``: the model of the answer, where the function's annotation does not say it;
     ``status``: of a good answer; ``responses``: further good ones, as OpenAPI has them;
@@ -87,7 +87,8 @@ class Options(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Declaration:
-    """A route as it stands in its module; ``pages``: pages of other origins may use it."""
+    """A route as it stands in its module; ``cross_origin``: pages of
+    allowed origins may use it."""
 
     method: str
     path: str
@@ -95,7 +96,7 @@ class Declaration:
     raises: tuple[type[errors.SigmgrError], ...]
     function: Callable[..., Any]
     tag: str
-    pages: bool
+    cross_origin: bool
     options: Options
 
     @property
@@ -111,12 +112,12 @@ class Declaration:
 
 class Routes:
     """The routes that one module declares. ``role``: of the processes that serve them, empty
-    where all do; ``pages``: pages of allowed origins may use them."""
+    where all do; ``cross_origin``: pages of allowed origins may use them."""
 
-    def __init__(self, tag: str, *, role: str = "", pages: bool = False) -> None:
+    def __init__(self, tag: str, *, role: str = "", cross_origin: bool = False) -> None:
         self.role = role
         self._tag = tag
-        self._pages = pages
+        self._cross_origin = cross_origin
         self._declared: list[Declaration] = []
 
     def __iter__(self) -> Iterator[Declaration]:
@@ -149,7 +150,7 @@ class Routes:
                     raises=tuple(raises),
                     function=function,
                     tag=self._tag,
-                    pages=self._pages,
+                    cross_origin=self._cross_origin,
                     options=options,
                 )
             )

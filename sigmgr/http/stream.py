@@ -25,7 +25,7 @@ from sigmgr.model import errors
 from sigmgr.model.ticket import Ticket
 from sigmgr.push.gateway import CHUNKS_KEY, TICKET_KEY
 
-routes = Routes("client", role=GATEWAY, pages=True)
+routes = Routes("client", role=GATEWAY, cross_origin=True)
 
 MAX_WAIT = 60
 
