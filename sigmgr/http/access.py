@@ -16,7 +16,6 @@ A further kind, such as a session, is a further class here.
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from typing import Protocol
 
 from starlette.types import Scope
 
@@ -32,76 +31,55 @@ from sigmgr.push.gateway import TICKET_KEY
 #: Where the :class:`sigmgr.model.app.Token` of the request is left.
 TOKEN_KEY = "sigmgr.token"  # noqa: S105  # the key in a scope, not a token
 
-Raises = tuple[type[errors.SigmgrError], ...]
 
-
-class Access(Protocol):
-    """``scheme`` is the name of its security scheme in the OpenAPI document, empty where it
-    has none; ``roles`` are those that may call; ``raises`` is all that a check may raise."""
-
-    @property
-    def scheme(self) -> str: ...
-
-    @property
-    def roles(self) -> tuple[str, ...]: ...
-
-    @property
-    def raises(self) -> Raises: ...
-
-    def concerns(self, scope: Scope) -> bool:
-        """The route is meant at all; where not, it is as if it did not exist."""
-        ...
-
-    def check(self, services: Services, scope: Scope) -> Awaitable[None] | None: ...
-
-
-class Anybody:
-    """No credential."""
+class Access:
+    """Anybody may. ``scheme`` is the name of a credential in the OpenAPI document, empty where
+    none is asked for; ``roles`` are those that may call; ``raises`` is all that a check may
+    raise."""
 
     scheme = ""
     roles: tuple[str, ...] = ()
-    raises: Raises = ()
+    raises: tuple[type[errors.SigmgrError], ...] = ()
 
     def concerns(self, scope: Scope) -> bool:
+        """The route is meant at all; where not, it is as if it did not exist."""
         return True
 
-    def check(self, services: Services, scope: Scope) -> None:
+    def check(self, services: Services, scope: Scope) -> Awaitable[None] | None:
+        """See the rules above."""
         bearer(scope["headers"])
+        return None
 
 
-class PreflightOnly(Anybody):
-    """No credential, and only a browser's preflight: it brings none."""
+class PreflightOnly(Access):
+    """A browser's preflight, which brings no credential, and nothing else."""
 
     def concerns(self, scope: Scope) -> bool:
         return is_preflight(scope)
 
 
-class TicketHolder:
+class TicketHolder(Access):
     """A client, by the ticket that came with its sig."""
 
     scheme = "ticket"
-    roles: tuple[str, ...] = ()
-    raises: Raises = (
+    raises = (
         errors.BadRequest,
         errors.TicketInvalid,
         errors.TicketExpired,
         errors.TooManyWrong,
     )
 
-    def concerns(self, scope: Scope) -> bool:
-        return True
-
     def check(self, services: Services, scope: Scope) -> None:
-        shown = bearer(scope["headers"])
-        scope[TICKET_KEY] = services.credentials.ticket(scope, shown, services.clock())
+        text = bearer(scope["headers"])
+        scope[TICKET_KEY] = services.credentials.ticket(scope, text, services.clock())
 
 
-class TokenHolder:
+class TokenHolder(Access):
     """A backend, ops or an admin, by a token of one of these roles that reaches the app in the
     path."""
 
     scheme = "token"
-    raises: Raises = (
+    raises = (
         errors.BadRequest,
         errors.TooManyWrong,
         errors.TokenMissing,
@@ -115,19 +93,16 @@ class TokenHolder:
         self.roles = roles
         self._allowed = frozenset(roles)
 
-    def concerns(self, scope: Scope) -> bool:
-        return True
-
     def check(self, services: Services, scope: Scope) -> Awaitable[None] | None:
-        shown = bearer(scope["headers"])
-        token = services.credentials.peek(shown)
+        text = bearer(scope["headers"])
+        token = services.credentials.peek(text)
         if token is None:
-            return self._looked_up(services, scope, shown)
+            return self._looked_up(services, scope, text)
         self._admit(token, scope)
         return None
 
-    async def _looked_up(self, services: Services, scope: Scope, shown: str | None) -> None:
-        self._admit(await services.credentials.token(scope, shown), scope)
+    async def _looked_up(self, services: Services, scope: Scope, text: str | None) -> None:
+        self._admit(await services.credentials.token(scope, text), scope)
 
     def _admit(self, token: Token, scope: Scope) -> None:
         segment = scope["path_params"].get("sdkappid")
@@ -135,7 +110,7 @@ class TokenHolder:
         scope[TOKEN_KEY] = token
 
 
-ANYBODY = Anybody()
+ANYBODY = Access()
 PREFLIGHT = PreflightOnly()
 TICKET = TicketHolder()
 #: The app's own server.

@@ -21,19 +21,19 @@ _WHERE = {
 }
 
 
-@routes.get("/", ANYBODY, raises=[], hidden=True)
+@routes.get("/", ANYBODY, raises=[], hidden=True, patient=True)
 async def start(services: Services) -> JSONResponse:
     """Where to look."""
     return JSONResponse({"service": "sigmgr", "roles": sorted(services.roles), **_WHERE})
 
 
-@routes.get("/openapi.json", ANYBODY, raises=[], hidden=True)
+@routes.get("/openapi.json", ANYBODY, raises=[], hidden=True, patient=True)
 async def openapi(services: Services, request: Request) -> JSONResponse:
     """The OpenAPI document of the routes of this process."""
     return JSONResponse(request.scope["router"].document)
 
 
-@routes.get("/docs", ANYBODY, raises=[], hidden=True)
+@routes.get("/docs", ANYBODY, raises=[], hidden=True, patient=True)
 async def docs(services: Services, request: Request) -> HTMLResponse:
     """The same as a page."""
     scheme = services.credentials.peers.scheme(request.scope)

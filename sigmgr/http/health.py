@@ -25,7 +25,7 @@ _FAILED: dict[int | str, dict[str, Any]] = {
 }
 
 
-@routes.get("/livez", ANYBODY, raises=[])
+@routes.get("/livez", ANYBODY, raises=[], patient=True)
 async def livez(services: Services) -> shapes.Alive:
     """Is the process alive?
 
@@ -33,7 +33,9 @@ async def livez(services: Services) -> shapes.Alive:
     return shapes.Alive(status="ok")
 
 
-@routes.get("/readyz", ANYBODY, raises=[], answers=shapes.Readiness, responses=_FAILED)
+@routes.get(
+    "/readyz", ANYBODY, raises=[], answers=shapes.Readiness, responses=_FAILED, patient=True
+)
 async def readyz(services: Services) -> JSONResponse:
     """Can it do its work?
 

@@ -15,8 +15,8 @@ Rules:
    (405), the body within its limits (413, 415), its fields (400), the function.
 2. The function is of its module and takes the services first. The rest of its parameters are
    FastAPI's, which reads and documents them; those of the path are called as in ``paths``.
-3. It answers within :data:`WITHIN` seconds, or the caller gets a 503 and the work goes on by
-   itself: a revocation that is under way is not given up.
+3. It is async and answers within :data:`WITHIN` seconds, or the caller gets a 503 and the work
+   goes on by itself: a revocation that is under way is not given up.
 4. A ``raw`` function is plain ASGI behind the services, for what is asked at every login and
    for streams. FastAPI documents it and does not run.
 5. Whatever is raised becomes a problem document in one place.
@@ -71,7 +71,7 @@ class Options(TypedDict, total=False):
     is in the document, where not its module's; ``hidden``: it is in no document; ``raw``: see
     rule 4; ``direct``: raw, and once its caller is known it answers all by itself, so that
     nothing of ours lies in memory for as long as a stream is open; ``patient``: it may take
-    longer than rule 3 allows, and limits itself.
+    longer than rule 3 allows and limits itself, or waits for nobody.
     """
 
     answers: Any
@@ -85,15 +85,14 @@ class Options(TypedDict, total=False):
     patient: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Declaration:
-    """A route as it stands in its module; ``cross_origin``: pages of
-    allowed origins may use it."""
+    """A route as it stands in its module; see :class:`Routes` for the fields."""
 
     method: str
     path: str
     access: Access
-    raises: tuple[type[errors.SigmgrError], ...]
+    raises: Errors
     function: Callable[..., Any]
     tag: str
     cross_origin: bool
@@ -104,15 +103,22 @@ class Declaration:
         return self.method not in ("GET", "HEAD", "OPTIONS")
 
     @property
-    def problems(self) -> list[type[errors.SigmgrError]]:
+    def limited(self) -> bool:
+        """See rule 3 of the module."""
+        return not (self.options.get("raw") or self.options.get("patient"))
+
+    @property
+    def problems(self) -> Errors:
         """All that it may answer other than well."""
         body = _BODY_ERRORS if self.takes_body else ()
-        return [*self.raises, *self.access.raises, *body]
+        late = (errors.StoreUnavailable,) if self.limited else ()
+        return [*self.raises, *self.access.raises, *body, *late]
 
 
 class Routes:
-    """The routes that one module declares. ``role``: of the processes that serve them, empty
-    where all do; ``cross_origin``: pages of allowed origins may use them."""
+    """The routes that one module declares, under one ``tag`` in the document. ``role``: of the
+    processes that serve them, empty where all do; ``cross_origin``: pages of allowed origins
+    may use them."""
 
     def __init__(self, tag: str, *, role: str = "", cross_origin: bool = False) -> None:
         self.role = role
@@ -142,16 +148,11 @@ class Routes:
         self, method: str, path: str, access: Access, raises: Errors, options: Options
     ) -> Callable[[Function], Function]:
         def declare(function: Function) -> Function:
+            if not options.get("raw") and not inspect.iscoroutinefunction(function):
+                raise TypeError(f"{function.__name__} is to be async: threads have no limit here")
             self._declared.append(
                 Declaration(
-                    method=method,
-                    path=path,
-                    access=access,
-                    raises=tuple(raises),
-                    function=function,
-                    tag=self._tag,
-                    cross_origin=self._cross_origin,
-                    options=options,
+                    method, path, access, raises, function, self._tag, self._cross_origin, options
                 )
             )
             return function
@@ -202,8 +203,8 @@ class Route(StarletteRoute):
             scope[HEADERS_KEY] = self.cors.headers(scope)
         try:
             waiting = self.declared.access.check(self._services, scope)
-        except Exception as error:  # noqa: BLE001  # the one place that answers them
-            return self._refuse(error, scope, receive, send)
+        except Exception as error:  # noqa: BLE001  # answered below, with all others
+            waiting = _raised(error)
         if self._direct and waiting is None and scope["method"] == self.declared.method:
             return cast("Coroutine[Any, Any, None]", self.app(scope, receive, send))
         return self._answer(waiting, scope, receive, send)
@@ -230,10 +231,6 @@ class Route(StarletteRoute):
         if scope["method"] != self.declared.method:
             raise MethodDenied(self._allow)
 
-    async def _refuse(self, error: Exception, scope: Scope, receive: Receive, send: Send) -> None:
-        answer = problems.answer(error, scope)
-        await answer(scope, receive, Watched(send, scope.get(HEADERS_KEY, ())))
-
 
 class Watched:
     """A ``send`` that adds headers to the answer, and knows whether it has begun."""
@@ -250,6 +247,10 @@ class Watched:
         await self._send(message)
 
 
+async def _raised(error: Exception) -> None:
+    raise error
+
+
 def _with_empty_segments(path: re.Pattern[str]) -> re.Pattern[str]:
     return re.compile(path.pattern.replace("[^/]+", "[^/]*"))
 
@@ -262,12 +263,11 @@ def _bound(declared: Declaration, services: Services) -> Callable[..., Any]:
         return bound
     signature = inspect.signature(function, eval_str=True)
     lane = Lane(function.__name__.replace("_", "-"))
-    patient = declared.options.get("patient", False)
 
     @functools.wraps(function)
     async def limited(**fields: Any) -> Any:
         work = bound(**fields)
-        return await (work if patient else lane.within(WITHIN, work))
+        return await (lane.within(WITHIN, work) if declared.limited else work)
 
     # What FastAPI reads: the function's own, without the services.
     _, *rest = signature.parameters.values()

@@ -133,6 +133,8 @@ def test_a_declaration_without_a_credential_or_problems_is_none():
         Routes("ops").get("/v1/nothing", raises=[])  # type: ignore[call-arg]
     with pytest.raises(TypeError):
         Routes("ops").get("/v1/nothing", BACKEND)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="is to be async"):
+        Routes("ops").get("/v1/nothing", BACKEND, raises=[])(lambda services: None)
 
 
 @pytest.mark.parametrize("fault", ["open", "plain", "eager", "undocumented"])
@@ -163,7 +165,7 @@ more = Routes("ops", role=API)
 ran: list[Any] = []
 
 
-@more.get("/v1/overview", FACTS, raises=[errors.StoreUnavailable])
+@more.get("/v1/overview", FACTS, raises=[errors.CacheUnavailable])
 async def overview(services: Services) -> shapes.Alive:
     """How many sigs there are."""
     return await counted(services)
@@ -175,7 +177,7 @@ async def counted(services: Services) -> shapes.Alive:
     if services.near_ttl == 0:
         await asyncio.Event().wait()
     if services.near_ttl == 1:
-        raise errors.StoreUnavailable
+        raise errors.CacheUnavailable
     return shapes.Alive(status="ok")
 
 
@@ -223,7 +225,7 @@ async def test_an_added_route_is_documented():
         "401": ["token-missing", "token-unknown"],
         "403": ["role-denied", "app-denied"],
         "429": ["too-many-wrong"],
-        "503": ["store-unavailable"],
+        "503": ["cache-unavailable", "store-unavailable"],
     }
     for status, expected in codes.items():
         assert all(f"`{code}`" in responses[status]["description"] for code in expected)
@@ -234,7 +236,7 @@ async def test_an_added_route_is_documented():
 
 async def test_what_an_added_route_raises_is_a_problem_and_its_wait_has_a_limit(monkeypatch):
     house, app = with_more(near_ttl=1)
-    problem(await call(app, "GET", "/v1/overview", token=house.ops), 503, "store-unavailable")
+    problem(await call(app, "GET", "/v1/overview", token=house.ops), 503, "cache-unavailable")
     monkeypatch.setattr(declared, "WITHIN", 0.05)
     house, app = with_more(near_ttl=0)
     problem(await call(app, "GET", "/v1/overview", token=house.ops), 503, "store-unavailable")
