@@ -36,7 +36,7 @@ class Chunks:
     def write(self, body: bytes) -> bool:
         """Write it now, or answer False where the client has not taken all that was written
         before. To a client that has hung up nothing is written, as with the send; the handler
-        is told so in a moment."""
+        gets its disconnect in a moment."""
         transport = self._transport
         if transport.get_write_buffer_size():
             return False

@@ -200,7 +200,7 @@ class Gateway:
         if not isinstance(error, errors.SigmgrError):
             trouble("open", error, "a stream could not be opened")
             error = errors.SigmgrError()
-        status, headers, body = problem(error, scope["path"])
+        status, headers, body = problem(error)
         headers += scope.get(HEADERS_KEY, ())
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})

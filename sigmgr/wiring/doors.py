@@ -8,8 +8,8 @@ from sigmgr.cache.near import NearCache
 from sigmgr.health import Health
 from sigmgr.http import auth
 from sigmgr.http.credentials import Credentials
-from sigmgr.http.doors import Doors
 from sigmgr.http.peers import Peers
+from sigmgr.http.services import Services
 from sigmgr.model.ticket import Tickets
 from sigmgr.push.gateway import Gateway
 from sigmgr.wiring.base import Base
@@ -34,11 +34,11 @@ def doors_of(
     near: NearCache[bytes] | None,
     gateway: Gateway | None,
     health: Health,
-) -> Doors:
+) -> Services:
     base, http = desk.base, desk.base.settings.http
     assert desk.redis is not None
 
-    return Doors(
+    return Services(
         clock=base.clock,
         apps=base.apps,
         issue=desk.flows.issue,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from sigmgr.http.doors import WORKER
+from sigmgr.http.services import WORKER
 from sigmgr.scheduler import Job
 from sigmgr.wiring.desk import Desk
 

@@ -35,7 +35,7 @@ def look_of(
         signer=base.ring,
         monotonic=monotonic_seconds(),
         answered=base.clock.heard,
-        tokens=tokens.heard,
+        tokens=tokens.looked,
         heard=[trust],
         keys_changed=[forget_answers],
         health=health,

@@ -27,10 +27,9 @@ from sigmgr.cache.near import NearCache
 from sigmgr.flow.assembly import Ports, assemble
 from sigmgr.flow.look import Look
 from sigmgr.flow.revocations import Revocations
-from sigmgr.http.sig import SigRoute
+from sigmgr.http.sig import sig
 from sigmgr.keys.ring import KeyRing
 from sigmgr.model import errors
-from sigmgr.model.app import Token
 from sigmgr.model.holder import Holder, Room
 from sigmgr.model.sig import Current, KeyState
 from sigmgr.model.ticket import Tickets
@@ -105,16 +104,14 @@ class Process:
             heard=[lambda _: self.near.trust(world.clock() + GRACE)],
             keys_changed=[lambda: self.near.missed(0)],
         )
-        doors: Any = SimpleNamespace(
+        self.services: Any = SimpleNamespace(
             clock=world.clock,
             issue=self.flows.issue,
             near=self.near,
             near_ttl=30,
             tickets=TICKETS,
             stream_url="",
-            credentials=SimpleNamespace(peek=lambda text: Token(1, "", "backend", 0, 1)),
         )
-        self.route = SigRoute(doors)
 
     async def start(self) -> None:
         await self.ring.refresh()
@@ -126,9 +123,8 @@ class Process:
         async def send(message: dict[str, Any]) -> None:
             said.append(message)
 
-        path = f"/v1/apps/{user.sdkappid}/users/{user.userid}/sig".encode()
-        scope = {"headers": [(b"authorization", b"Bearer x")], "raw_path": path}
-        await self.route(scope, None, send)  # type: ignore[arg-type]
+        scope = {"path_params": {"sdkappid": str(user.sdkappid), "userid": user.userid}}
+        await sig(self.services, scope, None, send)  # type: ignore[arg-type]
         issued_at: int = json.loads(said[1]["body"])["issued_at"]
         return issued_at
 

@@ -1,4 +1,4 @@
-"""Scripted doors: small in-memory parts that answer like the flows, and a raw ASGI caller."""
+"""Scripted services: small parts in memory that answer like the flows, and a raw ASGI caller."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 from sigmgr.flow.revoke import Revoked
 from sigmgr.http.auth import Auth, new_token
 from sigmgr.http.credentials import Credentials
-from sigmgr.http.doors import Doors
 from sigmgr.http.peers import Peers
+from sigmgr.http.services import Services
 from sigmgr.keys.cached import CachedValues
 from sigmgr.keys.sealing import MasterKey
 from sigmgr.model import errors
@@ -208,8 +208,15 @@ class Near:
             self.held.pop(event.holder, None)
 
 
+async def silent(scope, receive, send):
+    """In the place of the gateway: a stream that ends without a message."""
+    headers = [(b"content-type", b"text/event-stream")]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": b": end\n\n"})
+
+
 class House:
-    """Doors with everything in memory, and a token for each role."""
+    """Services with everything in memory, and a token for each role."""
 
     KEY = b"k" * 32
 
@@ -223,7 +230,7 @@ class House:
         self.credentials = Credentials.__new__(Credentials)
         self.polls = Gateway.__new__(Gateway)
         self.reset()
-        self.doors = Doors(
+        self.services = Services(
             clock=self.clock,
             apps=self.registry,
             issue=self.flows,
@@ -234,11 +241,12 @@ class House:
             verify=self.flows.verify,
             tickets=self.tickets,
             credentials=self.credentials,
+            gateway=silent,
             polls=self.polls,
             stream_url="https://sigmgr.example/v1/stream",
             near=self.near,
         )
-        self.doors = replace(self.doors, **changes)
+        self.services = replace(self.services, **changes)
 
     def reset(self) -> None:
         """As new, so that one app can be used by many tests: the framework keeps each."""

@@ -8,8 +8,9 @@ import pytest
 
 from sigmgr.model import errors
 from sigmgr.model.event import EventType
+from sigmgr.model.problem import status_of
 from sigmgr.push import message
-from sigmgr.push.problem import problem, status_of
+from sigmgr.push.problem import problem
 from tests.push.fakes import NOW, event, room, sig, user
 
 
@@ -79,7 +80,7 @@ def test_framing():
 )  # fmt: skip
 def test_every_error_has_its_status(error, status):
     assert status_of(error) == status
-    code, headers, body = problem(error, "/v1/stream")
+    code, headers, body = problem(error)
     said = json.loads(body)
     assert code == said["status"] == status
     assert list(said) == ["type", "title", "status", "detail", "instance", "code", "advice"]
