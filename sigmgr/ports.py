@@ -123,10 +123,10 @@ class Transaction(Protocol):
         ...
 
     async def claim_due(
-        self, sdkappid: int, now: int, limit: int, *, emergency_only: bool = False
+        self, sdkappid: int, now: int, limit: int, *, emergency: float | None = None
     ) -> list[Record]:
         """Up to ``limit`` due rows of one app, locked, those others hold skipped, earliest
-        expiry first. ``emergency_only``: a paused app, only what is within 5 % of life."""
+        expiry first. ``emergency``: the policy's share of life; only what is within it."""
         ...
 
     async def claim_warnings(

@@ -179,8 +179,8 @@ class Renew:
         """What was claimed, what is to be told of it, what was done: all of it committed."""
         done = Tally()
         async with self._store.transaction() as tx:
-            urgent = app.paused or not self._ordinary()
-            records = await tx.claim_due(app.sdkappid, now, share, emergency_only=urgent)
+            urgent = app.policy.emergency if app.paused or not self._ordinary() else None
+            records = await tx.claim_due(app.sdkappid, now, share, emergency=urgent)
             telling = await self._handle(tx, app, records, now, done) if records else Telling()
         return len(records), telling, done
 
