@@ -71,21 +71,17 @@ class Revoke:
         """
         app = await self._registry.app(sdkappid)
         longest = max(app.policy.ttl, app.policy.room_ttl, FULL_LIFE)
-        wanted = {Holder(sdkappid, userid)}
         done = Revoked(0, known=False)
-        while wanted:
-            rows = await self._store.of_user(sdkappid, userid)
-            holders = wanted | {row.holder for row in rows}
-            ended = await once_more(partial(self._end, holders, longest, now))
-            known = done.known or any(row.issued_at for row in rows)
-            done = Revoked(max(done.revoked_at, ended), known)
+        rows = await self._store.of_user(sdkappid, userid)
+        ended, left = set[Holder](), {Holder(sdkappid, userid)}
+        while left:
+            ended |= left | {row.holder for row in rows}
+            until = await once_more(partial(self._end, ended, longest, now))
+            done = Revoked(max(done.revoked_at, until), any(row.issued_at for row in rows))
             # A room key that was made after we looked and before we held the user's row; one
             # made later waits for the pause.
-            wanted = {
-                row.holder
-                for row in await self._store.of_user(sdkappid, userid)
-                if row.revoked_at < done.revoked_at and row.issued_at <= done.revoked_at
-            }
+            rows = await self._store.of_user(sdkappid, userid)
+            left = {row.holder for row in rows if row.issued_at <= done.revoked_at} - ended
         return done
 
     async def everybody(self, sdkappid: int, now: int) -> int:
