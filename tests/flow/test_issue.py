@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 import pytest
 
 from sigmgr.keys.sealing import key_context
 from sigmgr.model import errors
 from sigmgr.model.holder import Holder, Room
+from sigmgr.model.revocation import Revocation
 from sigmgr.model.sig import Current, KeyState, Reason
 from tests.flow.world import ALICE, APP, DAY, World
 
@@ -180,6 +182,55 @@ async def test_a_revoked_user_waits_for_a_later_second(world: World) -> None:
     assert (await world.row()).reason == Reason.REVOKED
     await world.settle()
     await world.check()
+
+
+async def _get(world: World) -> Current:
+    return await world.flows.issue.current(ALICE, world.clock())
+
+
+async def _reissue(world: World) -> Current:
+    return await world.flows.issue.reissue(ALICE, world.clock())
+
+
+async def _room(world: World) -> Current:
+    return await world.flows.room_keys.current(
+        APP, "alice", Room(id=5), privileges=255, ttl=None, now=world.clock()
+    )
+
+
+async def _lost(world: World) -> Current:
+    restored = world.flows.deliver._openings._restored
+    return await restored.newer_than(ALICE, world.clock(), world.clock())
+
+
+@pytest.mark.parametrize(
+    ("ask", "call", "cached"),
+    [
+        (_get, "signer.key_state", True),
+        (_get, "store.find", False),
+        (_reissue, "store.transaction.commit", False),
+        (_room, "store.transaction.commit", False),
+        (_lost, "store.transaction.commit", False),
+    ],
+)
+async def test_what_is_revoked_while_it_is_on_its_way_is_not_handed_out(
+    world: World, ask: Callable[[World], Awaitable[Current]], call: str, cached: bool
+) -> None:
+    await world.flows.issue.current(ALICE, world.clock())
+    await world.flows.teller.flush()
+    if not cached:
+        await world.redis.run(lambda client: client.flushdb())
+    world.clock.advance(60)
+
+    def revoke(name: str, moment: str) -> None:
+        if (name, moment) == (call, "after"):
+            until = world.clock() + 1
+            world.revocations.learn([Revocation(APP, "alice", until, until + 90 * DAY)])
+
+    world.plan.fail = revoke
+    with pytest.raises(errors.RevokePause) as pause:
+        await ask(world)
+    assert pause.value.retry_after == 2
 
 
 async def test_a_room_key_is_kept_until_what_is_asked_changes(world: World) -> None:
