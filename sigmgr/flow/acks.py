@@ -18,7 +18,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from functools import partial
 
-from sigmgr.flow.commit import Telling, append, once_more
+from sigmgr.flow.commit import Committed, append, once_more
 from sigmgr.flow.gather import Gather, answered
 from sigmgr.flow.limits import Lane, Limits, pauses
 from sigmgr.flow.relay import Teller
@@ -95,7 +95,7 @@ class Acks:
         async with self._store.transaction() as tx:
             done = await tx.confirm(list(first.values()), now)
             told = [Announcement(_delivered(*one, now), None) for one in done]
-            tell = await append(tx, told) if told else Telling()
+            tell = await append(tx, told) if told else Committed()
         self._teller.soon(tell, now)
         ACKS.labels("new").inc(len(done))
         return {first[one.user] for one in done}
@@ -108,7 +108,7 @@ class Acks:
             records = {r.holder: r for r in rows if r is not None}
             meant = [_meant(ack, records.get(ack.user), now) for ack in acks]
             changes = _changes(acks, meant, records, now)
-            tell = Telling()
+            tell = Committed()
             if changes:
                 await tx.save(changes)
                 told = [

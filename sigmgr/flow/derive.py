@@ -11,19 +11,26 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from sigmgr.flow.commit import current_key_state, current_of
+from sigmgr.flow.reissuer import Batch
 from sigmgr.flow.revocations import Revocations
 from sigmgr.model import decision, errors, timing
 from sigmgr.model.app import App
 from sigmgr.model.decision import Decision, Input
 from sigmgr.model.holder import Holder
-from sigmgr.model.sig import Current, Record
+from sigmgr.model.sig import Current, Record, current_of
 from sigmgr.ports import Cache, Registry, Signer
 from sigmgr.telemetry import get_logger
 
 log = get_logger("sigmgr.derive")
 
 Answer = Current | errors.SigmgrError
+
+
+def raised(answer: Answer) -> Current:
+    """The sig, or its error raised."""
+    if isinstance(answer, errors.SigmgrError):
+        raise answer
+    return answer
 
 
 def key_of(current: Current) -> tuple[int, int]:
@@ -82,29 +89,38 @@ class Derive:
             if record.alive(now) and not await self._dead(record.sdkappid, record.key_id)
         ]
 
-    async def judged_by(self, app: App, record: Record, now: int, privileges: int = 0) -> Input:
-        """All that a decision about this record looks at."""
+    async def inputs(
+        self, app: App, records: Sequence[Record], now: int, privileges: int = 0
+    ) -> list[Input]:
+        """All that decisions about these records of an app look at."""
         try:
             key = await self._signer.active_key(app.sdkappid)
         except errors.SigmgrError:
             # None, or one that does not open: what was signed by others is still served.
             key = None
-        state = None
-        if record.issued_at:
-            state = current_key_state(await self._signer.key_state(app.sdkappid, record.key_id))
-        return Input(record, now, app.policy, key, state, privileges)
+        states = {
+            key_id: decision.state_of(await self._signer.key_state(app.sdkappid, key_id))
+            for key_id in {record.key_id for record in records if record.issued_at}
+        }
+        return [
+            Input(record, now, app.policy, key, states.get(record.key_id), privileges)
+            for record in records
+        ]
 
     async def decide(self, app: App, record: Record, now: int) -> Decision:
         """What to give to somebody who asks."""
-        given = await self.judged_by(app, record, now)
+        [given] = await self.inputs(app, [record], now)
         return decision.decide(decision.REQUEST_CHAIN, given)
 
-    async def one(self, record: Record) -> Current:
-        """The string of facts that stand. Raises SigningFailed and others of the signer."""
-        [string] = await self._signer.sign([record.facts])
-        if isinstance(string, errors.SigmgrError):
-            raise string
-        return current_of(record, string)
+    async def only(self, batch: Batch, now: int) -> Current:
+        """The answer of a batch about one holder. Raises its error, and those of the signer."""
+        for record in batch.choice.keep:
+            [string] = await self._signer.sign([record.facts])
+            answer = current_of(record, string) if isinstance(string, str) else string
+            break
+        else:
+            [answer] = batch.answers().values()
+        return raised(self.still(answer, now))
 
     async def many(self, records: Sequence[Record], now: int) -> dict[Holder, Answer]:
         """Strings for facts that stand, and the cache told of them."""
@@ -144,4 +160,4 @@ class Derive:
 
     async def _dead(self, sdkappid: int, key_id: int) -> bool:
         state = await self._signer.key_state(sdkappid, key_id)
-        return current_key_state(state) in decision.DEAD_KEYS
+        return decision.state_of(state) in decision.DEAD_KEYS

@@ -19,9 +19,8 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from sigmgr.flow.better import Better
-from sigmgr.flow.derive import Answer, Derive
+from sigmgr.flow.derive import Answer, Derive, raised
 from sigmgr.flow.gather import Gather, answered
-from sigmgr.flow.issue import raised
 from sigmgr.flow.limits import Lane, Limits
 from sigmgr.flow.restored import Restored, has_lost
 from sigmgr.flow.revocations import Revocations

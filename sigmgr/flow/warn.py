@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from sigmgr.flow.commit import Telling, append, once_more
+from sigmgr.flow.commit import Committed, append, once_more
 from sigmgr.flow.relay import Teller
 from sigmgr.model import timing
 from sigmgr.model.app import App
@@ -45,7 +45,7 @@ class Warn:
     async def _batch(self, app: App, now: int) -> tuple[int, int]:
         async with self._store.transaction() as tx:
             records = await tx.claim_warnings(app.sdkappid, now, self._limit, app.policy.ladder)
-            tell = Telling()
+            tell = Committed()
             fired: list[Announcement] = []
             changes: list[tuple[Record, int]] = []
             for record in records:

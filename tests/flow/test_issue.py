@@ -11,7 +11,7 @@ from sigmgr.keys.sealing import key_context
 from sigmgr.model import errors
 from sigmgr.model.holder import Holder, Room
 from sigmgr.model.revocation import Revocation
-from sigmgr.model.sig import Current, KeyState, Reason
+from sigmgr.model.sig import Current, KeyState, Reason, past_of
 from tests.flow.world import ALICE, APP, DAY, World
 
 
@@ -250,8 +250,6 @@ async def test_a_room_key_is_kept_until_what_is_asked_changes(world: World) -> N
 
 
 async def test_past_sigs_are_remembered_newest_first_and_only_a_few(world: World) -> None:
-    from sigmgr.flow.commit import past_of
-
     made = []
     for _ in range(8):
         made.append((await world.flows.issue.reissue(ALICE, world.clock())).issued_at)
