@@ -61,7 +61,11 @@ class Better:
         enough = {h for h, r in valid.items() if _may_serve(asked[h], r, now)}
         limit = self._limits.valid if len(valid) == len(asked) else self._limits.answer
         answers = await self._in_turns(list(asked), enough, limit, now)
-        poor = [r for h, r in valid.items() if isinstance(answers[h], errors.UnavailableError)]
+        poor = [
+            record
+            for holder, record in valid.items()
+            if not isinstance(answers[holder], Current | errors.RevokePause)
+        ]
         derived = await self._derive.many(poor, now)
         return answers | {h: a for h, a in derived.items() if isinstance(a, Current)}
 

@@ -200,10 +200,7 @@ class Issue:
         """The next sigs, or what is found under the locks. See ``better.Make``."""
         known, unknown = await self._with_apps(holders)
         batch = await self._reissuer.reissue(partial(self._if_free, known, now), now)
-        failed = [one.record for one in batch.outcomes if not one.made]
-        old = await self._derive.vouched(failed, now)
-        derived = await self._derive.many([*batch.choice.keep, *old], now)
-        return unknown | batch.answers() | derived
+        return unknown | batch.answers() | await self._derive.many(batch.choice.keep, now)
 
     async def _if_free(
         self, stale: list[tuple[App, Holder]], now: int, tx: Transaction, _: Sequence[Record]

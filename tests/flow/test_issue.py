@@ -77,6 +77,38 @@ async def test_where_signing_fails_the_old_sig_is_served_while_it_is_valid(world
         await world.flows.issue.current(ALICE, world.clock())
 
 
+@pytest.mark.parametrize("error", [errors.NoSigningKey, errors.WrongMasterKey])
+async def test_where_no_key_signs_a_due_sig_is_served_while_it_is_valid(
+    world: World, error: type[errors.SigmgrError]
+) -> None:
+    first = await world.flows.issue.current(ALICE, world.clock())
+    await world.redis.run(lambda client: client.flushdb())
+
+    def no_key(name: str, moment: str) -> None:
+        if name == "signer.active_key":
+            raise error
+
+    world.plan.fail = no_key
+    world.clock.now = first.expires_at - 10
+    assert (await world.flows.issue.current(ALICE, world.clock())).usersig == first.usersig
+    world.clock.now = first.expires_at
+    with pytest.raises(error):
+        await world.flows.issue.current(ALICE, world.clock())
+
+
+@pytest.mark.parametrize("room", [False, True])
+async def test_who_is_dormant_and_asks_is_renewed_again(world: World, room: bool) -> None:
+    ask = _room if room else _get
+    first = await ask(world)
+    await world.redis.run(lambda client: client.flushdb())
+    before = await world.row(first.holder)
+    async with world.store.transaction() as tx:
+        await tx.lock([first.holder])
+        await tx.save([(before._replace(due_at=None), before.issued_at)])
+    assert (await ask(world)).usersig == first.usersig
+    assert await world.row(first.holder) == before
+
+
 async def test_a_dead_redis_slows_gets_and_fails_none(world: World) -> None:
     def no_cache(name: str, moment: str) -> None:
         if name.startswith("cache."):
