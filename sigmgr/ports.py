@@ -195,7 +195,7 @@ class Store(Protocol):
         """The sdkappids that have at least one due row, those nearest to expiry first."""
         ...
 
-    async def mark(self, seen: Sequence[tuple[Holder, int]]) -> None:
+    async def mark_seen(self, seen: Sequence[tuple[Holder, int]]) -> None:
         """Raise ``seen_at`` of all holders of these users to the time given with each, and
         wake those that were dormant."""
         ...

@@ -1,7 +1,7 @@
 """Whether a sig stands, and its string made again from its facts.
 
-Everybody who hands out a sig comes through here: requests, streams, reconcile. A cached sig
-stands while enough of its life is left and its key vouches for it; a record is judged by
+Whatever hands out a sig comes through here: requests, streams, reconcile. A cached sig
+stands while enough of its life is left and its key is not dead; a record is judged by
 ``model/decision`` with the keys of its app.
 
 What this module does not do: make new sigs, or write to the store.
@@ -68,7 +68,7 @@ class Derive:
             return False
         return not await self._dead(*key_of(hit))
 
-    def still(self, answer: Answer, now: int) -> Answer:
+    def unless_revoked(self, answer: Answer, now: int) -> Answer:
         """The answer, or why not: it may have been revoked while it was on its way. The last
         step before something is handed out, with nothing awaited after it."""
         if isinstance(answer, Current) and self._revocations.killed(answer):
@@ -81,7 +81,7 @@ class Derive:
         keys = {key_of(hit) for hit in hits if hit is not None}
         return {key for key in keys if not await self._dead(*key)}
 
-    async def vouched(self, records: Sequence[Record], now: int) -> list[Record]:
+    async def still_valid(self, records: Sequence[Record], now: int) -> list[Record]:
         """Those that live and whose keys were not taken back: better than nothing (rule 5)."""
         return [
             record
@@ -120,10 +120,10 @@ class Derive:
             break
         else:
             [answer] = batch.answers().values()
-        return raised(self.still(answer, now))
+        return raised(self.unless_revoked(answer, now))
 
-    async def many(self, records: Sequence[Record], now: int) -> dict[Holder, Answer]:
-        """Strings for facts that stand, and the cache told of them."""
+    async def derive_and_cache(self, records: Sequence[Record], now: int) -> dict[Holder, Answer]:
+        """Strings for facts that stand, put into the cache."""
         if not records:
             return {}
         strings = await self._signer.sign([record.facts for record in records])
@@ -137,12 +137,13 @@ class Derive:
             log.debug("the cache was not warmed", action="put-skipped")
         return answers
 
-    async def again(self, records: Sequence[Record], now: int) -> dict[Holder, Answer]:
-        """As :meth:`many`, but what the cache holds of these very facts is not made again."""
+    async def cached_or_derived(self, records: Sequence[Record], now: int) -> dict[Holder, Answer]:
+        """As :meth:`derive_and_cache`, but what the cache holds of these very facts is not
+        derived again."""
         try:
             hits = await self._cache.get([record.holder for record in records])
         except errors.CacheUnavailable:
-            return await self.many(records, now)
+            return await self.derive_and_cache(records, now)
         cached: dict[Holder, Answer] = {}
         rest: list[Record] = []
         for record, hit in zip(records, hits, strict=True):
@@ -151,12 +152,7 @@ class Derive:
                 cached[hit.holder] = hit
             else:
                 rest.append(record)
-        return cached | await self.many(rest, now)
-
-    async def found(self, records: Sequence[Record], now: int) -> list[Current]:
-        """As :meth:`many`; failures are left out."""
-        answers = await self.many(records, now)
-        return [answer for answer in answers.values() if isinstance(answer, Current)]
+        return cached | await self.derive_and_cache(rest, now)
 
     async def _dead(self, sdkappid: int, key_id: int) -> bool:
         state = await self._signer.key_state(sdkappid, key_id)

@@ -95,7 +95,7 @@ class Issue:
         for holder, answer in answers.items():
             if isinstance(answer, Current):
                 self._seen.note(holder.user, now)
-        return [self._derive.still(answers[holder], now) for holder in holders]
+        return [self._derive.unless_revoked(answers[holder], now) for holder in holders]
 
     async def reissue(
         self,
@@ -175,7 +175,7 @@ class Issue:
                     keep.append(record)
                     continue
             stale.append((app, holder))
-        answers.update(await self._derive.many(keep, now))
+        answers.update(await self._derive.derive_and_cache(keep, now))
         if stale:
             old = [record for record in found if record is not None]
             wanted = {holder: app for app, holder in stale}
@@ -200,7 +200,9 @@ class Issue:
         """The next sigs, or what is found under the locks. See ``better.Make``."""
         known, unknown = await self._with_apps(holders)
         batch = await self._reissuer.reissue(partial(self._if_free, known, now), now)
-        return unknown | batch.answers() | await self._derive.many(batch.choice.keep, now)
+        return (
+            unknown | batch.answers() | await self._derive.derive_and_cache(batch.choice.keep, now)
+        )
 
     async def _if_free(
         self, stale: list[tuple[App, Holder]], now: int, tx: Transaction, _: Sequence[Record]

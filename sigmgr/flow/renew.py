@@ -2,8 +2,8 @@
 
 Any number of processes tick over one database at once; the row locks (others' rows are
 skipped) divide the work, and there is no leader. Fairness: the apps with due work take turns,
-each for an equal share (rule 11, ``rota``); within an app the earliest deadline goes first. A
-paused app is looked through for emergencies only (rule 6), and so is every app while this
+each for an equal share (rule 11, ``round_robin``); within an app the earliest deadline goes
+first. Of a paused app only emergencies are claimed (rule 6), and so of every app while this
 machine's clock and the database's disagree (rule 21).
 
 A failure is written into the row with its backoff (rule 10); the next tick that finds it
@@ -21,7 +21,7 @@ from sigmgr.flow.commit import Committed
 from sigmgr.flow.derive import Derive
 from sigmgr.flow.reissuer import Batch, Choice, OnFailure, Reissue, Reissuer
 from sigmgr.flow.relay import Teller
-from sigmgr.flow.rota import Rota
+from sigmgr.flow.round_robin import RoundRobin
 from sigmgr.model import decision, errors
 from sigmgr.model.app import App
 from sigmgr.model.decision import Verdict
@@ -102,8 +102,8 @@ class Renew:
             for sdkappid in await self._store.apps_with_due(now)
             if sdkappid in known
         ]
-        rota = Rota(due, limit=self._limit, turns=turns)
-        await self._work_off(rota, now, tally, stopping)
+        robin = RoundRobin(due, limit=self._limit, turns=turns)
+        await self._work_off(robin, now, tally, stopping)
         if tally.problems:
             first, *others = tally.problems
             if others:
@@ -118,35 +118,37 @@ class Renew:
         return tally
 
     async def _work_off(
-        self, rota: Rota, now: int, tally: Tally, stopping: Callable[[], bool]
+        self, robin: RoundRobin, now: int, tally: Tally, stopping: Callable[[], bool]
     ) -> None:
-        """Keep every lane busy. What a batch has to tell is told while the next is claimed, a
-        batch for each lane at most."""
+        """Keep every lane busy. A batch is announced while the next is claimed, a batch for
+        each lane at most."""
         turns: dict[asyncio.Task[tuple[bool, Committed]], App] = {}
-        told: set[asyncio.Task[None]] = set()
+        announcing: set[asyncio.Task[None]] = set()
         try:
             while True:
-                while len(turns) < self._lanes >= len(told) and not stopping():
-                    if (turn := rota.take()) is None:
+                while len(turns) < self._lanes >= len(announcing) and not stopping():
+                    if (turn := robin.take()) is None:
                         break
                     turns[asyncio.create_task(self._turn(*turn, now, tally))] = turn[0]
-                if not turns and not told:
+                if not turns and not announcing:
                     return
-                done, _ = await asyncio.wait([*turns, *told], return_when=asyncio.FIRST_COMPLETED)
+                done, _ = await asyncio.wait(
+                    [*turns, *announcing], return_when=asyncio.FIRST_COMPLETED
+                )
                 for task in turns.keys() & done:
-                    more, telling = task.result()
-                    rota.back(turns.pop(task), more=more)
-                    told.add(asyncio.create_task(self._tell(telling, now, tally)))
-                for one in told & done:
-                    told.remove(one)
+                    more, committed = task.result()
+                    robin.give_back(turns.pop(task), more=more)
+                    announcing.add(asyncio.create_task(self._announce(committed, now, tally)))
+                for one in announcing & done:
+                    announcing.remove(one)
                     one.result()
         finally:
-            for left in (*turns, *told):
+            for left in (*turns, *announcing):
                 left.cancel()
-            await asyncio.gather(*turns, *told, return_exceptions=True)
+            await asyncio.gather(*turns, *announcing, return_exceptions=True)
 
     async def _turn(self, app: App, share: int, now: int, tally: Tally) -> tuple[bool, Committed]:
-        """One batch of an app; whether more may be due, and what is to be told."""
+        """One batch of an app; whether more may be due, and what is to be announced."""
         due = partial(self._due, app, share, now)
         try:
             batch = await self._reissuer.commit(due, now, OnFailure.BACK_OFF)
@@ -163,10 +165,10 @@ class Renew:
         claimed = len(batch.choice.reissues) + len(batch.choice.moved)
         return claimed == share, batch.committed
 
-    async def _tell(self, telling: Committed, now: int, tally: Tally) -> None:
+    async def _announce(self, committed: Committed, now: int, tally: Tally) -> None:
         """What fails lies in the outbox."""
         try:
-            await self._teller.at_once(telling, now)
+            await self._teller.at_once(committed, now)
         except Exception as error:  # noqa: BLE001 - as above
             tally.problems.append(error)
 

@@ -4,7 +4,7 @@ a failover lost its last writes.
 Their sigs are good at the cloud until they expire, but of two sigs the later issued wins
 everywhere: such a client takes no sig of ours that is not newer than its own. So its holder
 gets one at once, of a later second than the one claimed (``model/held`` says when a claim is
-believed). After a restore thousands say so at once; they are put together.
+believed). After a restore thousands claim that at once; they are put together.
 
 What this module does not do: find out what else was lost. Revocations and keys may be.
 """
@@ -28,20 +28,20 @@ from sigmgr.telemetry import RESTORED, get_logger
 
 log = get_logger("sigmgr.restored")
 
-#: After a restore every connected client says so; one line a minute tells enough.
-_SAY_EVERY = 60
+#: Seconds between two log lines: after a restore every connected client has such a claim.
+_LOG_EVERY = 60
 
 
 def meaning(record: Record, issued_at: int, ticket_issued_at: int, now: int) -> Claim:
-    """What it means that a client with this ticket says it holds the sig of ``issued_at``.
+    """What it means that a client with this ticket claims the sig of ``issued_at``.
     Raises NeverIssued."""
     if issued_at == record.issued_at:
         return Claim.KNOWN
     past = past_of(record)
-    said = judge(record, past, issued_at, ticket_issued_at=ticket_issued_at, now=now)
-    if said is Claim.NEVER:
+    claim = judge(record, past, issued_at, ticket_issued_at=ticket_issued_at, now=now)
+    if claim is Claim.NEVER:
         raise errors.NeverIssued(f"no sig was ever issued to this user at {issued_at}")
-    return said
+    return claim
 
 
 def has_lost(
@@ -79,8 +79,8 @@ class Restored:
         self._limits = limits
         self._lane = Lane("restored", most=2)
         self._gather: Gather[_Lost, Current] = Gather(self._superseded)
-        self._unsaid = 0
-        self._say_at = 0
+        self._unlogged = 0
+        self._log_at = 0
 
     async def newer_than(self, user: Holder, issued_at: int, now: int) -> Current:
         """A sig of a later second than the one lost. Raises what keeps it from being made."""
@@ -94,11 +94,11 @@ class Restored:
         for user, issued_at in lost:
             claims[user] = max(issued_at, claims.get(user, 0))
         made = await self._lane.within(self._limits.answer, self._made(claims, now))
-        return [self._derive.still(made[user], now) for user, _ in lost]
+        return [self._derive.unless_revoked(made[user], now) for user, _ in lost]
 
     async def _made(self, claims: Mapping[Holder, int], now: int) -> dict[Holder, Answer]:
         batch = await self._reissuer.reissue(partial(self._older, claims, now), now)
-        return batch.answers() | await self._derive.many(batch.choice.keep, now)
+        return batch.answers() | await self._derive.derive_and_cache(batch.choice.keep, now)
 
     async def _older(
         self, claims: Mapping[Holder, int], now: int, tx: Transaction, _: Sequence[Record]
@@ -128,13 +128,13 @@ class Restored:
 
     def _count(self, claims: int, now: int) -> None:
         RESTORED.inc(claims)
-        self._unsaid += claims
-        if now < self._say_at:
+        self._unlogged += claims
+        if now < self._log_at:
             return
         log.warning(
             "clients hold sigs that the database does not know: it was restored from a backup,"
             " or a failover lost writes; they get newer sigs, but look what else is missing",
             action="restored",
-            clients=self._unsaid,
+            clients=self._unlogged,
         )
-        self._unsaid, self._say_at = 0, now + _SAY_EVERY
+        self._unlogged, self._log_at = 0, now + _LOG_EVERY

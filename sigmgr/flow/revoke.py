@@ -1,14 +1,14 @@
 """Ending all sigs of a user at once: rows, cache, tickets and streams. Or of all users.
 
 The next sig carries a second that is later than the revocation by the policy's pause, since
-the cloud compares whole seconds. This does not yet tell the cloud itself: its REST call
-that invalidates a login belongs to the app's backend.
+the cloud compares whole seconds. Nothing here calls the cloud: its REST call that
+invalidates a login belongs to the app's backend.
 
 Rules:
 1. The revocation is a row of its own, written in the transaction that ends the holders' rows.
    It is answered only if that transaction took no longer than the look-back of other
    processes allows for; else it is written once more (see ``look``).
-2. This process knows it before it answers, and before it tells anybody else.
+2. This process knows it before it answers, and before it is announced.
 3. A revocation of all users touches no holder's row: whoever reads one applies it.
 """
 
@@ -108,11 +108,11 @@ class Revoke:
             revocation = Revocation(user.sdkappid, user.userid, revoked_at, last + DAY)
             await tx.revoke([revocation])
             await tx.save(changes)
-            tell = await append(tx, [_announcement(record, now) for record, _ in changes])
+            committed = await append(tx, [_announcement(record, now) for record, _ in changes])
         self._revocations.learn([revocation])
         if await self._late(revocation):
             await self._written(revocation)
-        await self._teller.at_once(tell, now)
+        await self._teller.at_once(committed, now)
         return revoked_at
 
     async def _written(self, revocation: Revocation) -> None:

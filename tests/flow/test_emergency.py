@@ -29,7 +29,7 @@ async def paused(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
 async def test_a_paused_app_renews_what_is_within_its_own_share(paused: World, left: float) -> None:
     record = await paused.row()
     paused.clock.now = record.expires_at - int(record.ttl * left)
-    await paused.store.mark([(ALICE, paused.clock())])
+    await paused.store.mark_seen([(ALICE, paused.clock())])
     assert (await paused.flows.renew.tick(paused.clock())).renewed == 1
     assert (await paused.row()).reason == Reason.EMERGENCY
 
@@ -37,6 +37,6 @@ async def test_a_paused_app_renews_what_is_within_its_own_share(paused: World, l
 async def test_a_paused_app_renews_nothing_before(paused: World) -> None:
     record = await paused.row()
     paused.clock.now = record.expires_at - int(record.ttl * 0.11)
-    await paused.store.mark([(ALICE, paused.clock())])
+    await paused.store.mark_seen([(ALICE, paused.clock())])
     assert (await paused.flows.renew.tick(paused.clock())).total == 0
     assert await paused.row() == record._replace(seen_at=paused.clock())

@@ -28,7 +28,7 @@ def later(world: World, days: int) -> None:
 
 
 async def seen(world: World, users: list[Holder]) -> None:
-    await world.store.mark([(user, world.clock()) for user in users])
+    await world.store.mark_seen([(user, world.clock()) for user in users])
 
 
 async def test_due_holders_are_renewed_by_any_number_of_workers_once_each(world: World) -> None:

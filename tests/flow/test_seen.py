@@ -29,7 +29,7 @@ class Known:
     def apps(self) -> Sequence[App]:
         return [App(APP, "", POLICY)]
 
-    async def mark(self, seen: Sequence[tuple[Holder, int]]) -> None:
+    async def mark_seen(self, seen: Sequence[tuple[Holder, int]]) -> None:
         self.meanwhile()
         if self.away:
             raise errors.StoreUnavailable
