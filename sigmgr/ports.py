@@ -123,10 +123,10 @@ class Transaction(Protocol):
         ...
 
     async def claim_due(
-        self, sdkappid: int, now: int, limit: int, *, emergency_only: bool = False
+        self, sdkappid: int, now: int, limit: int, *, emergency: float | None = None
     ) -> list[Record]:
         """Up to ``limit`` due rows of one app, locked, those others hold skipped, earliest
-        expiry first. ``emergency_only``: a paused app, only what is within 5 % of life."""
+        expiry first. ``emergency``: the policy's share of life; only what is within it."""
         ...
 
     async def claim_warnings(
@@ -195,7 +195,7 @@ class Store(Protocol):
         """The sdkappids that have at least one due row, those nearest to expiry first."""
         ...
 
-    async def mark(self, seen: Sequence[tuple[Holder, int]]) -> None:
+    async def mark_seen(self, seen: Sequence[tuple[Holder, int]]) -> None:
         """Raise ``seen_at`` of all holders of these users to the time given with each, and
         wake those that were dormant."""
         ...

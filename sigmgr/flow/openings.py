@@ -19,9 +19,8 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from sigmgr.flow.better import Better
-from sigmgr.flow.derive import Answer, Derive
+from sigmgr.flow.derive import Answer, Derive, raised
 from sigmgr.flow.gather import Gather, answered
-from sigmgr.flow.issue import raised
 from sigmgr.flow.limits import Lane, Limits
 from sigmgr.flow.restored import Restored, lost_second
 from sigmgr.flow.revocations import Revocations
@@ -98,7 +97,7 @@ class Openings:
                 found[0] = await self._newer(found[0], lost, now)
         self._refuse_revoked(user, ticket_issued_at)
         own, *others = found
-        mine = raised(self._derive.still(own, now))
+        mine = raised(self._derive.unless_revoked(own, now))
         return [mine, *(other for other in others if not self._revocations.killed(other))]
 
     async def _told(
@@ -178,7 +177,7 @@ class Openings:
             revoked_at = max((record.revoked_at for record in mine), default=0)
             rooms = [record.holder for record in living if record.kind == ROOM]
             states.append(_State(app, living, [user, *rooms], {}, revoked_at))
-        good = await self._derive.again(keep, now)
+        good = await self._derive.cached_or_derived(keep, now)
         return [_with_good(state, good) for state in states]
 
     async def _stands(self, app: App, record: Record, now: int) -> bool:

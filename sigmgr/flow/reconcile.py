@@ -1,6 +1,6 @@
 """Drift between store and cache, and removal of what is past.
 
-A cached sig older than the store's means that a telling was lost; it is put right. A sig
+A cached sig older than the store's means that an announcement was lost; it is put right. A sig
 that is not cached is no drift: the next get warms it. Each call does a small page, so that
 a run over a billion rows holds nothing for long.
 """
@@ -50,7 +50,7 @@ class Reconcile:
             if hit is not None and hit.issued_at < record.issued_at
         ]
         if behind:
-            await self._derive.found(behind, now)
+            await self._derive.derive_and_cache(behind, now)
             DRIFT.inc(len(behind))
             log.warning(
                 "cached sigs were behind the store and were put right",

@@ -7,7 +7,7 @@ Two ways lead to the same telling:
 
 Rules:
 1. A row of the outbox holds several events and is forgotten only when all of them were told.
-   So a commit's :class:`~sigmgr.flow.commit.Telling` is told whole or left whole to the
+   So a commit's :class:`~sigmgr.flow.commit.Committed` is told whole or left whole to the
    sweep, and never cut.
 2. An event told twice is harmless: every reader drops what is not newer than what it has.
 """
@@ -17,10 +17,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from sigmgr.flow.commit import Telling, current_of, joined
+from sigmgr.flow.commit import Committed, joined
 from sigmgr.model import errors
 from sigmgr.model.event import Event
-from sigmgr.model.sig import Current
+from sigmgr.model.sig import Current, current_of
 from sigmgr.ports import Announcement, Cache, Outbox, Signer, Store
 from sigmgr.telemetry import OUTBOX_OLDEST, OUTBOX_PENDING, get_logger
 
@@ -36,7 +36,7 @@ class Relay:
         self._cache = cache
         self._signer = signer
 
-    async def tell(self, telling: Telling, now: int) -> None:
+    async def tell(self, telling: Committed, now: int) -> None:
         """Tell events that are committed and delete their rows from the outbox.
 
         Raises CacheUnavailable with the events left in the outbox, for the sweep.
@@ -98,11 +98,11 @@ class Teller:
         self._relay = relay
         self._most = most
         self._room = most
-        self._waiting: list[Telling] = []
+        self._waiting: list[Committed] = []
         self._wake = asyncio.Event()
         self._now = 0
 
-    def soon(self, telling: Telling, now: int) -> None:
+    def soon(self, telling: Committed, now: int) -> None:
         """Tell this after the next turn of the loop. At most ``most`` events wait: a telling
         that does not fit is left to the sweep, for it lies in the outbox."""
         if 0 < len(telling) <= self._room:
@@ -111,7 +111,7 @@ class Teller:
             self._now = max(self._now, now)
             self._wake.set()
 
-    async def at_once(self, telling: Telling, now: int) -> bool:
+    async def at_once(self, telling: Committed, now: int) -> bool:
         """Tell this now. False where Redis is away: the sweep will tell it."""
         if not telling:
             return True

@@ -6,11 +6,10 @@ from typing import Any
 
 import msgspec
 
-from sigmgr.flow.commit import past_of
 from sigmgr.http.services import Services
 from sigmgr.model import errors
 from sigmgr.model.holder import ALL_PRIVILEGES, Holder, Privilege, Room, privilege_names
-from sigmgr.model.sig import Current, Record
+from sigmgr.model.sig import Current, Record, past_of
 from sigmgr.model.usersig import issued_in_future
 
 _encode = msgspec.json.Encoder().encode

@@ -12,7 +12,10 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import NamedTuple, NewType
 
+import msgspec
+
 from sigmgr.model.holder import Holder
+from sigmgr.model.timing import Times
 
 #: The name of a sig format, such as ``v1``. ``usersig.FORMATS`` knows which there are; a name
 #: that comes from outside is checked there.
@@ -89,7 +92,8 @@ class Record(NamedTuple):
     revocation). ``due_at`` is when a tick must look at the holder next; None means never
     (dormant, or revoked). ``acked`` is the newest issued_at that a client confirmed.
     ``revoked_at``: every sig with issued_at <= revoked_at is dead. ``warned`` counts the
-    rungs of the warnings ladder already fired for the current sig.
+    rungs of the warnings ladder already fired for the current sig. ``past`` is JSON, see
+    :func:`past_of`.
     Add fields at the end, with a default; the store maps columns by position.
     """
 
@@ -151,3 +155,70 @@ class Current(NamedTuple):
     renew_at: int
     usersig: str
     reason: str = ""
+
+
+def current_of(record: Record, usersig: str, holder: Holder | None = None) -> Current:
+    """A record and its derived string as they are handed around. ``holder``: the record's,
+    where the caller has it at hand."""
+    return Current(
+        holder or record.holder,
+        record.format,
+        record.key_id,
+        record.issued_at,
+        record.expires_at,
+        record.renew_at,
+        usersig,
+        record.reason,
+    )
+
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(list[Past]).decode
+
+
+def past_of(record: Record) -> list[Past]:
+    """The record's earlier sigs, newest first."""
+    return _decode(record.past)
+
+
+def next_record(
+    old: Record, key: KeyRef, times: Times, *, reason: Reason, privileges: int, seen_at: int
+) -> Record:
+    """The holder's record with its next sig: due at its renewal time, with no failures and no
+    warnings yet. What clients acked and what was revoked stays."""
+    # All columns by name: who adds one to Record has to say here what a new sig makes of it,
+    # or this does not type-check. To replace two thirds of a record would take longer, too.
+    (
+        sdkappid, userid, kind, scope,
+        _, old_key_id, old_issued_at, old_ttl, _, _, _, _, old_reason,
+        _, _, _, _, acked, acked_at, revoked_at, _, past,
+    ) = old  # fmt: skip
+    if old_issued_at:
+        newest = Past(old_issued_at, old_ttl, old_key_id, old_reason)
+        past = _encode([newest, *_decode(past)[: PAST_KEPT - 1]]).decode()
+    return Record(
+        sdkappid=sdkappid,
+        userid=userid,
+        kind=kind,
+        scope=scope,
+        format=key.format,
+        key_id=key.key_id,
+        issued_at=times.issued_at,
+        ttl=times.expires_at - times.issued_at,
+        renew_at=times.renew_at,
+        warn_after=times.warn_after,
+        expires_at=times.expires_at,
+        privileges=privileges,
+        reason=reason.value,
+        due_at=times.renew_at,
+        seen_at=seen_at,
+        acked=acked,
+        acked_at=acked_at,
+        revoked_at=revoked_at,
+        past=past,
+    )
+
+
+def awake(record: Record, now: int) -> Record:
+    """A dormant holder that was asked for: due again at its renewal time."""
+    return record._replace(due_at=record.renew_at, seen_at=max(record.seen_at, now))

@@ -102,16 +102,18 @@ class SqlStore:
         ]
         return [sdkappid for _, sdkappid in sorted(nearest)]
 
-    async def mark(self, seen: Sequence[tuple[Holder, int]]) -> None:
+    async def mark_seen(self, seen: Sequence[tuple[Holder, int]]) -> None:
         """See the port."""
         latest: dict[tuple[int, str], int] = {}
         for holder, at in seen:
             user = (holder.sdkappid, holder.userid)
             latest[user] = max(at, latest.get(user, at))
         for users in _cut(sorted(latest.items())):
-            await self._engine.writing(partial(self._mark, [(*user, at) for user, at in users]))
+            await self._engine.writing(
+                partial(self._mark_seen, [(*user, at) for user, at in users])
+            )
 
-    async def _mark(
+    async def _mark_seen(
         self, seen: Sequence[tuple[int, str, int]], connection: AsyncConnection
     ) -> None:
         """(sdkappid, userid, at) of users in order."""

@@ -171,9 +171,12 @@ class World:
 
 
 @asynccontextmanager
-async def open_world(home: Path, policy: Policy | None = None) -> AsyncIterator[World]:
+async def open_world(
+    home: Path, policy: Policy | None = None, *, url: str | None = None
+) -> AsyncIterator[World]:
+    """``url``: of a database that is empty; none is a SQLite file in ``home``."""
     async with AsyncExitStack() as stack:
-        engine = open_engine(f"sqlite+aiosqlite:///{home / 'world.db'}")
+        engine = open_engine(url or f"sqlite+aiosqlite:///{home / 'world.db'}")
         stack.push_async_callback(engine.close)
         await migrate.upgrade(engine)
         redis = await open_redis("memory://", monotonic=time.monotonic)
