@@ -13,6 +13,8 @@ from sigmgr.cli import calls, output, writes
 from sigmgr.cli.clocks import Clocks
 from sigmgr.cli.frame import NEGATIVE, command_app
 from sigmgr.model.app import SealedKey
+from sigmgr.model.errors import BadSettings, SigmgrError
+from sigmgr.model.shown import masked
 from sigmgr.model.sig import KeyState
 
 if TYPE_CHECKING:
@@ -30,7 +32,8 @@ _ADVICE = {
 
 
 class Finding(NamedTuple):
-    """One line of the answer. ``verdict`` is ok, warn or fail."""
+    """One line of the answer. ``verdict`` is ok, warn or fail. What is given in a wrong place
+    may stand in text and advice: see :func:`_unsecret`."""
 
     part: str
     verdict: str
@@ -45,7 +48,7 @@ def doctor(config: calls.Config = None, as_json: calls.AsJson = False) -> None:
     Exit status 1 where something is wrong; each finding says what to do.
     """
     settings = calls.settings_of(config)
-    findings = asyncio.run(_examine(settings))
+    findings = [_unsecret(finding) for finding in asyncio.run(_examine(settings))]
     if as_json:
         output.say_json([finding._asdict() for finding in findings])
     else:
@@ -55,6 +58,11 @@ def doctor(config: calls.Config = None, as_json: calls.AsJson = False) -> None:
                 output.say(_wrapped(f"{'':<17} -> ", finding.advice))
     if any(finding.verdict == "fail" for finding in findings):
         raise typer.Exit(NEGATIVE)
+
+
+def _unsecret(finding: Finding) -> Finding:
+    """Without what looks like a credential, such as a key where its file is to be named."""
+    return finding._replace(text=masked(finding.text), advice=masked(finding.advice))
 
 
 def _wrapped(label: str, text: str) -> str:
@@ -75,7 +83,14 @@ async def _examine(settings: Settings) -> list[Finding]:
     clocks = Clocks(settings.clock.tolerance)
     found = await _run("master key", lambda: _master_key(settings))
     usable = not any(one.verdict == "fail" for one in found)
-    engine = wiring.open_database(settings)
+    try:
+        engine = wiring.open_database(settings)
+    except BadSettings as error:
+        found += [
+            _failed("database", error),
+            *await _run("redis", lambda: _redis(settings, clocks)),
+        ]
+        return found
     try:
         chain: list[tuple[str, Callable[[], AsyncIterator[Finding]]]] = [
             ("database", lambda: _database(engine, clocks)),
@@ -96,16 +111,18 @@ async def _examine(settings: Settings) -> list[Finding]:
 
 
 async def _run(part: str, check: Callable[[], AsyncIterator[Finding]]) -> list[Finding]:
-    from sigmgr.model.errors import SigmgrError
-
     found: list[Finding] = []
     try:
         async for finding in check():
             found.append(finding)  # noqa: PERF401  what was found before an error counts
     except SigmgrError as error:
-        advice = getattr(error, "remedy", "") or _ADVICE.get(error.code, error.advice)
-        found.append(Finding(part, "fail", f"{error} ({error.code})", advice))
+        found.append(_failed(part, error))
     return found
+
+
+def _failed(part: str, error: SigmgrError) -> Finding:
+    advice = getattr(error, "remedy", "") or _ADVICE.get(error.code, error.advice)
+    return Finding(part, "fail", f"{error} ({error.code})", advice)
 
 
 async def _master_key(settings: Settings) -> AsyncIterator[Finding]:

@@ -75,9 +75,11 @@ def read(source: str, option: str = "--key") -> bytes:
         with Path(source).open("rb") as file:
             return file.read(_MOST_BYTES)
     except (OSError, ValueError) as error:
-        if credential(source):
-            text = f"{option} takes the name of a file, and what is given looks like a key itself"
-            raise output.Misuse(text, "Put the key into a file with mode 0600.") from None
+        if kind := credential(source):
+            text = f"{option} takes the name of a file; what is given looks like {kind}"
+            is_key = kind in {"a key", "a PEM", "a key or another secret"}
+            hint = "Put the key into a file with mode 0600." if is_key else "Name the key's file."
+            raise output.Misuse(text, hint) from None
         why = error.strerror if isinstance(error, OSError) else "no file has such a name"
         raise output.Misuse(
             f"the key file {source} cannot be read: {why}", "Name a file that you may read."

@@ -65,7 +65,7 @@ async def test_it_is_renewed_off_a_key_of_another_format_and_back(world: World) 
     for form in ("toy", "v1", "toy"):
         await world.add_key(APP, form)
         world.clock.advance(70 * DAY)
-        await world.store.mark([(ALICE, world.clock())])
+        await world.store.mark_seen([(ALICE, world.clock())])
         assert (await world.process().renew.tick(world.clock())).renewed == 1
         row = await world.row()
         assert (row.format, row.issued_at) == (form, world.clock())

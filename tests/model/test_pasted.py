@@ -35,7 +35,7 @@ SECRET_BYTES = SECRET.encode()
 #: What a PEM's own lines and our sentences have in common.
 OUR_WORDS = (
     "PRIVATE KEY, EC PRIVATE KEY, PUBLIC KEY, EC PARAMETERS, OPENSSH PRIVATE KEY,"
-    " a line '-----BEGIN ...-----'"
+    " the text holds no PEM block: no line of it says BEGIN"
 )
 FINGERPRINT = ecdsa.load_private(PEM).fingerprint
 

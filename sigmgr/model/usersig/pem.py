@@ -67,4 +67,4 @@ def _no_single_block(text: str, labels: list[str]) -> str:
         return _URL_ENCODED
     if "-----BEGIN" in text:
         return "the PEM is cut off or damaged: no block has both its BEGIN and its END line"
-    return "the text holds no PEM block (a line '-----BEGIN ...-----')"
+    return "the text holds no PEM block: no line of it says BEGIN"
