@@ -17,11 +17,13 @@ from typing import Any
 import psycopg
 
 from sigmgr import wiring
+from sigmgr.cache.announcer import RedisAnnouncer
 from sigmgr.cache.client import RedisParts
-from sigmgr.cache.sigs import SigCache
+from sigmgr.cache.sigs import RedisSigCache
 from sigmgr.keys.cached import CachedValues
 from sigmgr.keys.sealing import MasterKey
 from sigmgr.model.policy import FULL_LIFE, Policy
+from sigmgr.model.sig import Current
 from sigmgr.model.wire import Layout
 from sigmgr.settings import Settings
 from sigmgr.store import migrate
@@ -69,11 +71,18 @@ def valkey() -> RedisServer:
     return server
 
 
-def cache_over(redis: RedisParts) -> SigCache:
-    """The cache as the service has it: values are sealed."""
+def redis_over(redis: RedisParts) -> tuple[RedisSigCache, RedisAnnouncer]:
+    """Cache and announcer as the service has them: values are sealed."""
     layout = Layout()
     values = CachedValues(MasterKey.from_base64(MASTER_KEY).derive, layout)
-    return SigCache(redis, layout, values=values, serve_until=lambda current: current.expires_at)
+
+    def serve_until(current: Current) -> int:
+        return current.expires_at
+
+    return (
+        RedisSigCache(redis, layout, values=values, serve_until=serve_until),
+        RedisAnnouncer(redis, layout, values=values, serve_until=serve_until),
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -281,8 +281,8 @@ class Values(Protocol):
         ...
 
 
-class Cache(Protocol):
-    """Redis as a cache and as the way to gateways. Losing all of it costs CPU, not data."""
+class SigCache(Protocol):
+    """Derived sigs in Redis. Losing all of them costs CPU, not data."""
 
     async def get(self, holders: Sequence[Holder]) -> list[Current | None]:
         """In the order asked. Raises CacheUnavailable."""
@@ -293,14 +293,16 @@ class Cache(Protocol):
         without a look into the store. Raises CacheUnavailable."""
         ...
 
+
+class Announcer(Protocol):
+    """The way of events to gateways, through Redis."""
+
     async def announce(self, batch: Sequence[Announcement], now: int) -> list[bool]:
         """For each: put if newer (or drop, for a revocation), add to the shard's stream and
         publish on the shard's channel, in one call per shard. False where the event's sig
         is not in the cache and was not given: the caller derives and puts it.
-        Raises CacheUnavailable."""
+        Raises CacheUnavailable, perhaps with a part announced: announce all again."""
         ...
-
-    async def ping(self) -> None: ...
 
 
 class States(Protocol):

@@ -29,7 +29,7 @@ from sigmgr.model.decision import Verdict
 from sigmgr.model.holder import Holder
 from sigmgr.model.policy import Policy
 from sigmgr.model.sig import Current, Reason, Record
-from sigmgr.ports import Cache, Registry, Signer, Store, Transaction
+from sigmgr.ports import Registry, SigCache, Signer, Store, Transaction
 from sigmgr.telemetry import GETS
 
 _CREATE = (
@@ -63,7 +63,7 @@ class Issue:
         *,
         registry: Registry,
         store: Store,
-        cache: Cache,
+        cache: SigCache,
         signer: Signer,
         derive: Derive,
         commit: Commit,

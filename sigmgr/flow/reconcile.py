@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from sigmgr.flow.derive import Derive
 from sigmgr.model.holder import Holder
-from sigmgr.ports import Cache, Janitor, Looks, Store
+from sigmgr.ports import Janitor, Looks, SigCache, Store
 from sigmgr.telemetry import DRIFT, get_logger
 
 log = get_logger("sigmgr.reconcile")
@@ -24,7 +24,7 @@ class Reconcile:
         derive: Derive,
         store: Store,
         looks: Looks,
-        cache: Cache,
+        cache: SigCache,
         janitor: Janitor,
         page: int = 500,
     ) -> None:

@@ -21,7 +21,7 @@ from sigmgr.flow.commit import Telling, current_of, joined
 from sigmgr.model import errors
 from sigmgr.model.event import Event
 from sigmgr.model.sig import Current
-from sigmgr.ports import Announcement, Cache, Outbox, Signer, Store
+from sigmgr.ports import Announcement, Announcer, Outbox, SigCache, Signer, Store
 from sigmgr.telemetry import OUTBOX_OLDEST, OUTBOX_PENDING, get_logger
 
 log = get_logger("sigmgr.relay")
@@ -30,9 +30,17 @@ log = get_logger("sigmgr.relay")
 class Relay:
     """Tells events, and derives again the sigs that the cache lacks."""
 
-    def __init__(self, store: Store, outbox: Outbox, cache: Cache, signer: Signer) -> None:
+    def __init__(
+        self,
+        store: Store,
+        outbox: Outbox,
+        announcer: Announcer,
+        cache: SigCache,
+        signer: Signer,
+    ) -> None:
         self._store = store
         self._outbox = outbox
+        self._announcer = announcer
         self._cache = cache
         self._signer = signer
 
@@ -61,7 +69,7 @@ class Relay:
         OUTBOX_OLDEST.set(oldest)
 
     async def _announce(self, batch: Sequence[Announcement], now: int) -> None:
-        shown = await self._cache.announce(batch, now)
+        shown = await self._announcer.announce(batch, now)
         missing = [one.event for one, ok in zip(batch, shown, strict=True) if not ok]
         if missing:
             await self._cache.put(await self._derive(missing, now), now)

@@ -120,7 +120,9 @@ async def test_a_bug_that_one_app_meets_stops_no_other(
     later(world, 70)
     await seen(world, poisoned + others)
     monkeypatch.setattr(world.flows.renew, "_lanes", lanes)
-    target, name = (SqlTransaction, "claim_due") if where == "claim" else (world.cache, "announce")
+    target, name = (
+        (SqlTransaction, "claim_due") if where == "claim" else (world.announcer, "announce")
+    )
     real = getattr(target, name)
 
     async def broken(*args: Any, **more: Any) -> Any:
@@ -177,13 +179,13 @@ async def test_warnings_fire_once_each_though_runs_are_missed(world: World) -> N
     [user] = await issued(world, 1)
     record = await world.row(user)
     heard: list[tuple[str, str]] = []
-    real = world.cache.announce
+    real = world.announcer.announce
 
     async def announce(batch: list[object], now: int) -> list[bool]:
         heard.extend((one.event.type, one.event.note) for one in batch)  # type: ignore[attr-defined]
         return await real(batch, now)  # type: ignore[arg-type]
 
-    world.cache.announce = announce  # type: ignore[method-assign, assignment]
+    world.announcer.announce = announce  # type: ignore[method-assign, assignment]
     for left in (8 * DAY, 7 * DAY, 6 * DAY, 12 * 3600, 12 * 3600 - 60, -5, -10):
         world.clock.now = record.expires_at - left
         await world.flows.warn.tick(world.clock())
