@@ -70,4 +70,7 @@ class Reconcile:
         for _ in range(batches):
             if await self._looks.forget_revocations(now, limit) < limit:
                 break
+        for _ in range(batches):
+            if await self._janitor.forget_events(now, limit) < limit:
+                break
         return gone
