@@ -174,9 +174,12 @@ class World:
 
 
 @asynccontextmanager
-async def open_world(home: Path, policy: Policy | None = None) -> AsyncIterator[World]:
+async def open_world(
+    home: Path, policy: Policy | None = None, *, url: str = ""
+) -> AsyncIterator[World]:
+    """``url``: of another database than a SQLite file."""
     async with AsyncExitStack() as stack:
-        engine = open_engine(f"sqlite+aiosqlite:///{home / 'world.db'}")
+        engine = open_engine(url or f"sqlite+aiosqlite:///{home / 'world.db'}")
         stack.push_async_callback(engine.close)
         await migrate.upgrade(engine)
         redis = await open_redis("memory://", monotonic=time.monotonic)
