@@ -116,7 +116,7 @@ class House:
             "count": count,
         }
         with self.connect() as connection:
-            connection.execute("TRUNCATE holders, outbox")
+            connection.execute("TRUNCATE holders, outbox, events")
             connection.execute(_SEED, values)
             connection.execute("VACUUM ANALYZE holders")
             connection.execute("CHECKPOINT")
@@ -132,8 +132,9 @@ class House:
         postgres().drop_database(self.dbname)
 
 
-def build() -> House:
-    """A new database, migrated, with one app, one active v2 key and one backend token."""
+def build(*, feed: bool = False) -> House:
+    """A new database, migrated, with one app, one active v2 key and one backend token; with a
+    feed where that is asked for."""
     dbname = postgres().create_database()
     settings = {
         "database": {"url": postgres().url(dbname), "statement_timeout": 300},
@@ -142,11 +143,11 @@ def build() -> House:
         "log": {"level": "error"},
         "master_key": MASTER_KEY,
     }
-    key_id, token = asyncio.run(_furnish(Settings.model_validate(settings)))
+    key_id, token = asyncio.run(_furnish(Settings.model_validate(settings), feed=feed))
     return House(settings, dbname, key_id, token)
 
 
-async def _furnish(settings: Settings) -> tuple[int, str]:
+async def _furnish(settings: Settings, *, feed: bool) -> tuple[int, str]:
     engine = wiring.open_database(settings)
     try:
         await migrate.upgrade(engine)
@@ -155,6 +156,8 @@ async def _furnish(settings: Settings) -> tuple[int, str]:
     async with wiring.open_base(settings) as base:
         await base.catalog.add_app(SDKAPPID, "benchmark", policy=POLICY, now=base.clock())
         key = await base.add_key(SDKAPPID, "v2", SECRET, activate=True)
+        if feed:
+            await base.catalog.set_feed(SDKAPPID, on=True)
         token, _ = await base.add_token("backend", sdkappid=SDKAPPID, name="benchmark")
     return key.key_id, token
 

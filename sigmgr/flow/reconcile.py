@@ -14,6 +14,9 @@ from sigmgr.telemetry import DRIFT, get_logger
 
 log = get_logger("sigmgr.reconcile")
 
+#: A holder has many events in its time. So much more often a clean-up goes on.
+_EVENT_BATCHES = 20
+
 
 class Reconcile:
     """Walks all holders, a page a call, and starts over at the end."""
@@ -70,7 +73,7 @@ class Reconcile:
         for _ in range(batches):
             if await self._looks.forget_revocations(now, limit) < limit:
                 break
-        for _ in range(batches):
+        for _ in range(_EVENT_BATCHES * batches):
             if await self._janitor.forget_events(now, limit) < limit:
                 break
         return gone

@@ -235,6 +235,19 @@ async def test_a_dead_redis_keeps_nothing_from_readers(scene: Scene) -> None:
     await scene.check("")
 
 
+async def test_a_clean_up_ends_when_all_that_is_past_is_gone(scene: Scene) -> None:
+    world = scene.world
+    for user in USERS:
+        await world.flows.issue.current(user, world.clock())
+    await world.flows.relay.number(world.clock())
+    await world.flows.reconcile.clean_up(world.clock() + 7 * DAY - 1, limit=1, batches=1)
+    assert await scene.readers[0].read(100)
+    assert len(scene.readers[0].found) == len(USERS)
+    await world.flows.reconcile.clean_up(world.clock() + 7 * DAY, limit=1, batches=1)
+    assert await scene.readers[1].read(100)
+    assert scene.readers[1].found == []
+
+
 async def test_apps_take_turns_and_a_stop_ends_after_a_batch(scene: Scene) -> None:
     world = scene.world
     await world.catalog.set_feed(OTHER, on=True)
