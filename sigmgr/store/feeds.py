@@ -111,8 +111,8 @@ async def switch(engine: Engine, sdkappid: int, *, on: bool) -> None:
             async with engine.write(lock=_HOLD) as connection:
                 await switch_within(connection, engine.dialect, sdkappid, on=on)
                 return
-        except errors.StoreUnavailable:
-            if not left:
+        except errors.StoreUnavailable as error:
+            if not left or isinstance(error, errors.StoreRefuses):
                 raise
         await asyncio.sleep(_HOLD)
 

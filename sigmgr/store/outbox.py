@@ -186,7 +186,7 @@ def _packed(events: Iterable[Event]) -> Rows:
     ]
 
 
-def unpacked(rows: Iterable[Any]) -> tuple[list[Event], list[Any]]:
+def _unpacked(rows: Iterable[Any]) -> tuple[list[Event], list[Any]]:
     """The events of these rows, and the rows that could not be read."""
     events: list[Event] = []
     unread: list[Any] = []
@@ -233,13 +233,13 @@ class SqlOutbox:
         if self._engine.dialect is SQLITE:
             async with self._engine.relay_turn:
                 rows = await self._engine.rows(_look(), values)
-                events, unread = unpacked(rows)
+                events, unread = _unpacked(rows)
                 yield events
                 await self.mark_announced([row.id for row in rows])
         else:
             async with self._engine.write() as connection:
                 rows = (await connection.execute(_take(self._engine.dialect), values)).all()
-                events, unread = unpacked(sorted(rows))
+                events, unread = _unpacked(sorted(rows))
                 yield events
         _report(unread)
 

@@ -13,7 +13,7 @@ import structlog
 from sigmgr.model import errors
 from sigmgr.model.cursor import Cursor
 from sigmgr.ports import EventReader, Numbered, Outbox
-from sigmgr.store.feeds import KEPT_FOR
+from sigmgr.store.feeds import KEPT_FOR, switch_within
 from sigmgr.store.outbox import ROW_EVENTS, SqlOutbox
 from sigmgr.store.tables import events as events_table
 from sigmgr.store.tables import feeds, outbox
@@ -361,6 +361,20 @@ async def test_the_switch_ends_when_the_last_that_appended_before_has_ended(db):
     await add(db, *some(1, 2))
     await number(db)
     assert (await all_read(db))[0] == counted(some(1, 2)), "what committed before is in no feed"
+
+
+@only_postgres
+async def test_an_insert_that_waits_for_the_switch_sees_it(db):
+    """A statement looks at the data after it has its locks."""
+    for turn in range(8):  # by then the driver has prepared the statement
+        async with db.engine.write() as connection:
+            await switch_within(connection, db.engine.dialect, APP, on=turn % 2 == 0)
+            adding = asyncio.create_task(add(db, *some(1, turn)))
+            await asyncio.sleep(0.1)
+            assert not adding.done()
+        [row_id] = await adding
+        waits = {row.id: row.waits for row in await rows(db)}
+        assert waits[row_id] == (turn % 2 == 0)
 
 
 async def test_an_app_goes_with_its_feed(db):

@@ -77,6 +77,7 @@ class Scene:
     def __init__(self, world: World) -> None:
         self.world = world
         engine = world.store._engine
+        self.is_postgres = engine.dialect.name == "postgresql"
         self.recorder = Recorder(world.store)
         world.witness = Witness(self.recorder, world.clock)  # type: ignore[arg-type]
         self.readers = [Reader(world, engine) for _ in range(2)]
@@ -157,32 +158,37 @@ STORY = ("issue", "number", "later", "reissue", "publish", "later", "reissue", "
          "revoke", "read", "number", "clean up")  # fmt: skip
 
 
-async def told(scene: Scene) -> int:
-    """The story once; answers how many calls of ports it made."""
+async def told(scene: Scene) -> list[tuple[str, str]]:
+    """The story once; answers the calls of ports that it made."""
     does = steps(scene)
     scene.world.plan.calls.clear()
     for name in STORY:
         await scene.do(does[name])
-    return len(scene.world.plan.calls)
+    return list(scene.world.plan.calls)
+
+
+def killed_there(scene: Scene, name: str) -> bool:
+    """On SQLite at every call. PostgreSQL differs in what others see and in locks: there at
+    every call of the outbox and at both sides of every commit."""
+    return not scene.is_postgres or name.startswith("outbox.") or name.endswith(".commit")
 
 
 async def test_a_kill_at_every_call_shows_each_event_once(scene: Scene) -> None:
-    world = scene.world
-    at = 0
+    world, at = scene.world, 0
     calls = await told(scene)
-    assert calls > 60
-    while at < calls:
+    assert len(calls) > 60
+    while at < len(calls):
+        if killed_there(scene, calls[at][0]):
 
-        def kill(name: str, moment: str, at: int = at) -> None:
-            if len(world.plan.calls) == at + 1:
-                raise Crash(name)
+            def kill(name: str, moment: str, at: int = at) -> None:
+                if len(world.plan.calls) == at + 1:
+                    raise Crash(name)
 
-        world.clock.advance(5)
-        world.plan.fail = kill
-        calls = max(at + 1, await told(scene))
-        where = str(world.plan.calls[at]) if at < len(world.plan.calls) else "nowhere"
-        await scene.finish()
-        await scene.check(where)
+            world.clock.advance(5)
+            world.plan.fail = kill
+            calls = await told(scene)
+            await scene.finish()
+            await scene.check(f"after a kill at call {at}")
         at += 1
 
 
