@@ -1,6 +1,6 @@
 """Bytes that a cached sig takes in Redis, against the length of its string.
 
-Measured: the growth of ``used_memory`` over 100,000 sigs put by ``SigCache.put`` into an empty
+Measured: the growth of ``used_memory`` over 100,000 sigs put by ``RedisSigCache.put`` into an empty
 Valkey: key, value, expiry and the server's own tables, divided by their number. Nothing is
 timed. User ids have 11 characters.
 """
@@ -11,7 +11,7 @@ import asyncio
 import time
 
 from benchmarks.rows import Options, Row
-from benchmarks.stage import SDKAPPID, SECRET, cache_over, valkey
+from benchmarks.stage import SDKAPPID, SECRET, redis_over, valkey
 from sigmgr.cache.client import open_redis
 from sigmgr.model import usersig
 from sigmgr.model.holder import Holder
@@ -66,7 +66,7 @@ def made(issued_at: int, count: int) -> list[Current]:
 async def _put(sigs: list[Current], now: int) -> None:
     redis = await open_redis(valkey().url, monotonic=time.monotonic, total_timeout=30)
     try:
-        cache = cache_over(redis)
+        cache, _ = redis_over(redis)
         await cache.put(sigs, now)
     finally:
         await redis.aclose()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
@@ -27,6 +28,13 @@ Extra = Annotated[
 ]
 
 
+class Switch(StrEnum):
+    """What an option says that is neither given nor a flag."""
+
+    ON = "on"
+    OFF = "off"
+
+
 def _shown(one: App) -> dict[str, Any]:
     default, policy = asdict(Policy()), asdict(one.policy)
     return {
@@ -36,6 +44,7 @@ def _shown(one: App) -> dict[str, Any]:
         "ttl": one.policy.ttl,
         "policy": {name: value for name, value in policy.items() if value != default[name]},
         "created_at": one.created_at,
+        "feed": one.feed or None,
     }
 
 
@@ -49,6 +58,7 @@ def _table(one: App) -> list[tuple[str, str]]:
         ("ttl", output.span(one.policy.ttl)),
         ("policy", overrides),
         ("created", output.iso(one.created_at)),
+        ("feed", f"on ({one.feed})" if one.feed else "off"),
     ]
 
 
@@ -109,18 +119,25 @@ def set_app(
         bool | None,
         typer.Option("--pause/--resume", help="Stop or resume ordinary renewals."),
     ] = None,
+    feed: Annotated[
+        Switch | None,
+        typer.Option("--feed", help="Keep the app's events for durable readers for 7 days."),
+    ] = None,
     ttl: Ttl = None,
     room_ttl: RoomTtl = None,
     policy: Extra = None,
     config: calls.Config = None,
     as_json: calls.AsJson = False,
 ) -> None:
-    """Change an application. A new lifetime applies to sigs that are made from now on."""
+    """Change an application. A new lifetime applies to sigs that are made from now on, a feed
+    begins with what is committed from now on; off and on again makes it another one."""
 
     async def story(base: Any) -> App:
         before = await base.catalog.get_app(sdkappid)
         wanted = calls.changed_policy(before.policy, ttl, room_ttl, policy or [])
         changed: App = await base.catalog.set_app(sdkappid, name=name, policy=wanted, paused=pause)
+        if feed is not None:
+            changed = await base.catalog.set_feed(sdkappid, on=feed is Switch.ON)
         return changed
 
     one = calls.with_base(config, story)

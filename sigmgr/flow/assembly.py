@@ -23,7 +23,7 @@ from sigmgr.flow.room_keys import RoomKeys
 from sigmgr.flow.seen import Seen
 from sigmgr.flow.verify import Verify
 from sigmgr.flow.warn import Warn
-from sigmgr.ports import Cache, Draw, Janitor, Looks, Outbox, Registry, Signer, Store
+from sigmgr.ports import Announcer, Draw, Janitor, Looks, Outbox, Registry, SigCache, Signer, Store
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +38,8 @@ class Ports:
     looks: Looks
     outbox: Outbox
     janitor: Janitor
-    cache: Cache
+    cache: SigCache
+    announcer: Announcer
     signer: Signer
     draw: Draw
     revocations: Revocations
@@ -78,7 +79,7 @@ def assemble(
 ) -> Flows:
     """Join them. ``batch`` and ``lanes`` bound a renewal round, ``gather_acks_for`` is in
     seconds, ``limits`` are those of who asks and waits."""
-    relay = Relay(ports.patient, ports.outbox, ports.cache, ports.signer)
+    relay = Relay(ports.patient, ports.outbox, ports.announcer, ports.cache, ports.signer)
     teller = Teller(relay)
     seen = Seen(ports.patient, ports.registry)
     derive = _derive(ports)

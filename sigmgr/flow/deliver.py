@@ -16,7 +16,7 @@ from sigmgr.flow.revocations import Revocations
 from sigmgr.model import errors
 from sigmgr.model.holder import Holder
 from sigmgr.model.sig import Current
-from sigmgr.ports import Ack, Cache, Store
+from sigmgr.ports import Ack, SigCache, Store
 from sigmgr.telemetry import get_logger
 
 log = get_logger("sigmgr.deliver")
@@ -33,7 +33,7 @@ class Deliver:
         derive: Derive,
         revocations: Revocations,
         store: Store,
-        cache: Cache,
+        cache: SigCache,
         limits: Limits,
     ) -> None:
         self._openings = openings

@@ -18,7 +18,7 @@ from sigmgr.model.app import App
 from sigmgr.model.decision import Decision, Input
 from sigmgr.model.holder import Holder
 from sigmgr.model.sig import Current, Record, current_of
-from sigmgr.ports import Cache, Registry, Signer
+from sigmgr.ports import Registry, SigCache, Signer
 from sigmgr.telemetry import get_logger
 
 log = get_logger("sigmgr.derive")
@@ -42,7 +42,7 @@ class Derive:
     """Judges sigs and derives their strings."""
 
     def __init__(
-        self, *, registry: Registry, cache: Cache, signer: Signer, revocations: Revocations
+        self, *, registry: Registry, cache: SigCache, signer: Signer, revocations: Revocations
     ) -> None:
         self._registry = registry
         self._cache = cache

@@ -28,7 +28,7 @@ from sigmgr.model.app import App
 from sigmgr.model.decision import Verdict
 from sigmgr.model.holder import Holder
 from sigmgr.model.sig import Current, Reason, Record, awake
-from sigmgr.ports import Cache, Registry, Store, Transaction
+from sigmgr.ports import Registry, SigCache, Store, Transaction
 from sigmgr.telemetry import GETS
 
 _CREATE = (
@@ -62,7 +62,7 @@ class Issue:
         *,
         registry: Registry,
         store: Store,
-        cache: Cache,
+        cache: SigCache,
         derive: Derive,
         reissuer: Reissuer,
         seen: Seen,

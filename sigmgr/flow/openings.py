@@ -30,7 +30,7 @@ from sigmgr.model.app import App
 from sigmgr.model.decision import Verdict
 from sigmgr.model.holder import Holder, Kind
 from sigmgr.model.sig import Current, Record
-from sigmgr.ports import Cache, Registry, Store
+from sigmgr.ports import Registry, SigCache, Store
 from sigmgr.telemetry import get_logger
 
 log = get_logger("sigmgr.openings")
@@ -58,7 +58,7 @@ class Openings:
         *,
         registry: Registry,
         store: Store,
-        cache: Cache,
+        cache: SigCache,
         derive: Derive,
         better: Better,
         restored: Restored,

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 from sigmgr.flow.derive import Derive
 from sigmgr.model.holder import Holder
-from sigmgr.ports import Cache, Janitor, Looks, Store
+from sigmgr.ports import Janitor, Looks, SigCache, Store
 from sigmgr.telemetry import DRIFT, get_logger
 
 log = get_logger("sigmgr.reconcile")
+
+#: A holder has many events in its time. So much more often a clean-up goes on.
+_EVENT_BATCHES = 20
 
 
 class Reconcile:
@@ -24,7 +27,7 @@ class Reconcile:
         derive: Derive,
         store: Store,
         looks: Looks,
-        cache: Cache,
+        cache: SigCache,
         janitor: Janitor,
         page: int = 500,
     ) -> None:
@@ -69,5 +72,8 @@ class Reconcile:
                 break
         for _ in range(batches):
             if await self._looks.forget_revocations(now, limit) < limit:
+                break
+        for _ in range(_EVENT_BATCHES * batches):
+            if await self._janitor.forget_events(now, limit) < limit:
                 break
         return gone

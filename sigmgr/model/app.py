@@ -22,13 +22,15 @@ _STEPS: dict[KeyState, frozenset[KeyState]] = {
 
 
 class App(NamedTuple):
-    """``paused`` stops ordinary renewals of the app; the emergency lane goes on (rule 6)."""
+    """``paused`` stops ordinary renewals of the app; the emergency lane goes on (rule 6).
+    ``feed``: the id of the feed of its numbered events; empty where that is off."""
 
     sdkappid: int
     name: str
     policy: Policy
     paused: bool = False
     created_at: int = 0
+    feed: str = ""
 
 
 class KeyInfo(NamedTuple):

@@ -97,6 +97,7 @@ _STATUS: dict[type[errors.SigmgrError], int] = {
     errors.DeniedError: 401,
     errors.NotFoundError: 404,
     errors.ConflictError: 409,
+    errors.GoneError: 410,
     errors.LimitedError: 429,
     errors.RevokePause: 503,
     errors.UnavailableError: 503,

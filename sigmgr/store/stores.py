@@ -22,6 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sigmgr.model.holder import Holder
 from sigmgr.model.sig import Record
+from sigmgr.store import feeds
 from sigmgr.store import holders as statements
 from sigmgr.store.engine import Engine
 from sigmgr.store.transaction import Memory, RevokedUntil, SqlTransaction
@@ -142,6 +143,10 @@ class SqlJanitor:
             return done.rowcount
 
         return await self._engine.writing(forget)
+
+    async def forget_events(self, now: int, limit: int) -> int:
+        """See the port."""
+        return await feeds.forget(self._engine, now, limit)
 
 
 def _cut(items: Sequence[T]) -> Iterator[list[T]]:

@@ -22,6 +22,7 @@ from sigmgr.store import migrate
 from sigmgr.store.catalog import Catalog
 from sigmgr.store.dialect import SQLITE
 from sigmgr.store.engine import Engine, Patience, open_engine
+from sigmgr.store.feeds import SqlEventReader
 from sigmgr.store.outbox import SqlOutbox
 from sigmgr.store.revocations import SqlLooks
 from sigmgr.store.stores import SqlJanitor, SqlStore
@@ -56,6 +57,7 @@ class Base:
     looks: SqlLooks
     revocations: Revocations
     outbox: SqlOutbox
+    events: SqlEventReader
     janitor: SqlJanitor
     catalog: Catalog
     master: MasterKey
@@ -147,6 +149,7 @@ async def open_base(settings: Settings, *, serving: bool = False) -> AsyncIterat
             looks=SqlLooks(prompt),
             revocations=revocations,
             outbox=SqlOutbox(engine),
+            events=SqlEventReader(prompt),
             janitor=SqlJanitor(engine),
             catalog=catalog,
             master=master,

@@ -6,8 +6,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from sigmgr.cache.client import RedisParts, open_redis
-from sigmgr.cache.sigs import SigCache
+from sigmgr.cache.client import open_redis
 from sigmgr.flow.registry import Apps
 from sigmgr.keys.cached import CachedValues
 from sigmgr.keys.generate import generate
@@ -26,7 +25,7 @@ from sigmgr.store.engine import open_engine
 from sigmgr.store.outbox import SqlOutbox
 from sigmgr.store.revocations import SqlLooks
 from sigmgr.store.stores import SqlJanitor, SqlStore
-from sigmgr.wiring.desk import policies, serve_until_of
+from sigmgr.wiring.desk import over_redis, policies
 
 
 @asynccontextmanager
@@ -56,27 +55,21 @@ async def open_months(
         await ring.refresh()
         redis = await open_redis("memory://", monotonic=time.monotonic)
         stack.push_async_callback(redis.aclose)
-
-        async def wipe() -> None:
-            await redis.run(lambda client: client.flushall())
-
+        layout = Layout(8)
+        values = CachedValues(master.derive, layout)
+        cache, announcer = over_redis(redis, layout, values, policies(apps))
         backends = Backends(
             registry=apps,
             store=SqlStore(engine),
             looks=SqlLooks(engine),
             outbox=SqlOutbox(engine),
             janitor=SqlJanitor(engine),
-            cache=_cache(redis, master, apps),
+            cache=cache,
+            announcer=announcer,
             signer=ring,
-            wipe=wipe,
+            wipe=lambda: redis.run(lambda client: client.flushall()),
         )
         yield Months(backends, cloud, seed=seed, days=days, holders=holders, progress=progress)
-
-
-def _cache(redis: RedisParts, master: MasterKey, apps: Apps) -> SigCache:
-    layout = Layout(8)
-    values = CachedValues(master.derive, layout)
-    return SigCache(redis, layout, values=values, serve_until=serve_until_of(policies(apps)))
 
 
 async def _furnished(catalog: Catalog, master: MasterKey) -> Cloud:

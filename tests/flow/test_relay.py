@@ -17,14 +17,14 @@ from tests.flow.world import APP, World
 def heard(world: World) -> list[Event]:
     """What the cache was told."""
     told: list[Event] = []
-    real = world.cache.announce
+    real = world.announcer.announce
 
     async def announce(batch: list[Announcement], now: int) -> list[bool]:
         answer = await real(batch, now)
         told.extend(one.event for one in batch)
         return answer
 
-    world.cache.announce = announce  # type: ignore[method-assign, assignment]
+    world.announcer.announce = announce  # type: ignore[method-assign, assignment]
     return told
 
 

@@ -119,7 +119,9 @@ async def test_a_bug_that_one_app_meets_stops_no_other(
     later(world, 70)
     await seen(world, poisoned + others)
     monkeypatch.setattr(world.flows.renew, "_lanes", lanes)
-    target, name = (SqlTransaction, "claim_due") if where == "claim" else (world.cache, "announce")
+    target, name = (
+        (SqlTransaction, "claim_due") if where == "claim" else (world.announcer, "announce")
+    )
     real = getattr(target, name)
 
     async def broken(*args: Any, **more: Any) -> Any:

@@ -45,8 +45,9 @@ GRACE = 60
 class FlakyCache:
     """Redis as it may be: it takes writes, refuses them, or loses them in silence."""
 
-    def __init__(self, cache: Any) -> None:
+    def __init__(self, cache: Any, announcer: Any) -> None:
         self._cache = cache
+        self._announcer = announcer
         self.mood = "well"
 
     async def get(self, holders: Sequence[Holder]) -> list[Current | None]:
@@ -62,9 +63,8 @@ class FlakyCache:
         self._refuse()
         if self.mood == "loses":
             return [True] * len(batch)
-        return await self._cache.announce(batch, now)
-
-    async def ping(self) -> None: ...
+        shown: list[bool] = await self._announcer.announce(batch, now)
+        return shown
 
     def _refuse(self) -> None:
         if self.mood == "refuses":
@@ -90,6 +90,7 @@ class Process:
                 outbox=world.outbox,
                 janitor=world.janitor,
                 cache=cache,
+                announcer=cache,
                 signer=self.ring,
                 draw=world.draw,
                 revocations=self.revocations,
@@ -135,7 +136,7 @@ class Case:
     def __init__(self, world: World, name: str) -> None:
         self.world = world
         self.user = Holder(APP, name)
-        self.cache = FlakyCache(world.cache)
+        self.cache = FlakyCache(world.cache, world.announcer)
         self.seconds = 1000.0
         self.processes = [Process(world, self.cache, lambda: self.seconds) for _ in range(2)]
         self.dead_at = [0, 0]

@@ -40,13 +40,13 @@ async def test_every_sig_of_the_user_ends_and_each_is_told_once(world: World) ->
     await world.flows.teller.flush()
     world.clock.advance(60)
     calls = []
-    real = world.cache.announce
+    real = world.announcer.announce
 
     async def announce(batch: list[object], now: int) -> list[bool]:
         calls.extend(one.event for one in batch)  # type: ignore[attr-defined]
         return await real(batch, now)  # type: ignore[arg-type]
 
-    world.cache.announce = announce  # type: ignore[method-assign, assignment]
+    world.announcer.announce = announce  # type: ignore[method-assign, assignment]
     done = await world.flows.revoke.user(APP, "alice", world.clock())
     assert done == (world.clock(), True)
     for holder in (ALICE, room.holder):

@@ -19,14 +19,14 @@ WILL, GONE = EventType.WILL_EXPIRE.value, EventType.EXPIRED.value
 def announced(world: World) -> list[Event]:
     """The events that the cache was given."""
     events: list[Event] = []
-    real = world.cache.announce
+    real = world.announcer.announce
 
     async def announce(batch: list[object], now: int) -> list[bool]:
         answer = await real(batch, now)  # type: ignore[arg-type]
         events.extend(one.event for one in batch)  # type: ignore[attr-defined]
         return answer
 
-    world.cache.announce = announce  # type: ignore[method-assign, assignment]
+    world.announcer.announce = announce  # type: ignore[method-assign, assignment]
     return events
 
 

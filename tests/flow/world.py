@@ -13,8 +13,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
+from sigmgr.cache.announcer import RedisAnnouncer
 from sigmgr.cache.client import RedisParts, open_redis
-from sigmgr.cache.sigs import SigCache
+from sigmgr.cache.sigs import RedisSigCache
 from sigmgr.flow.assembly import Flows, Ports, assemble
 from sigmgr.flow.limits import PROMPT, Limits
 from sigmgr.flow.registry import Apps
@@ -43,6 +44,10 @@ NOW = 2_000_000_000
 DAY = 86400
 APP, OTHER = 1400000001, 1400000002
 ALICE = Holder(APP, "alice")
+
+
+def _serve_until(current: Current) -> int:
+    return current.expires_at - DAY
 
 
 class Switch:
@@ -80,12 +85,9 @@ class World:
         self.janitor = SqlJanitor(engine)  # type: ignore[arg-type]
         self.witness = Witness(self.store, self.clock)
         layout = Layout(4)
-        self.cache = SigCache(
-            redis,
-            layout,
-            values=CachedValues(master.derive, layout),
-            serve_until=lambda c: c.expires_at - DAY,
-        )
+        values = CachedValues(master.derive, layout)
+        self.cache = RedisSigCache(redis, layout, values=values, serve_until=_serve_until)
+        self.announcer = RedisAnnouncer(redis, layout, values=values, serve_until=_serve_until)
         self.draw = random.Random(7).random
         self.looks = SqlLooks(engine)  # type: ignore[arg-type]
         self.flows = self.process()
@@ -107,6 +109,7 @@ class World:
                 outbox=Faulty(self.outbox, self.plan, "outbox"),
                 janitor=Faulty(self.janitor, self.plan, "janitor"),
                 cache=Faulty(self.cache, self.plan, "cache"),
+                announcer=Faulty(self.announcer, self.plan, "cache"),
                 signer=Faulty(self.ring, self.plan, "signer"),
                 draw=self.draw,
             ),
