@@ -13,6 +13,7 @@ from sigmgr.cli.frame import FAILURE, NEGATIVE, command_app
 from sigmgr.model.app import App
 from sigmgr.model.errors import ConflictError
 from sigmgr.model.policy import Policy
+from sigmgr.model.shown import masked
 
 app = command_app("Manage applications.")
 
@@ -39,7 +40,7 @@ def _shown(one: App) -> dict[str, Any]:
     default, policy = asdict(Policy()), asdict(one.policy)
     return {
         "sdkappid": one.sdkappid,
-        "name": one.name,
+        "name": masked(one.name),
         "paused": one.paused,
         "ttl": one.policy.ttl,
         "policy": {name: value for name, value in policy.items() if value != default[name]},
@@ -53,7 +54,7 @@ def _table(one: App) -> list[tuple[str, str]]:
     overrides = ", ".join(f"{k}={v}" for k, v in shown["policy"].items()) or "defaults"
     return [
         ("sdkappid", str(one.sdkappid)),
-        ("name", one.name or "-"),
+        ("name", masked(one.name) or "-"),
         ("renewal", "paused (emergencies go on)" if one.paused else "on"),
         ("ttl", output.span(one.policy.ttl)),
         ("policy", overrides),
@@ -65,7 +66,7 @@ def _table(one: App) -> list[tuple[str, str]]:
 @app.command("add")
 def add(
     sdkappid: calls.AppId,
-    name: Annotated[str, typer.Option("--name", metavar="TEXT", help="A name for people.")] = "",
+    name: calls.Name = "",
     ttl: Ttl = None,
     room_ttl: RoomTtl = None,
     policy: Extra = None,
@@ -97,7 +98,9 @@ def list_apps(config: calls.Config = None, as_json: calls.AsJson = False) -> Non
         return
     for one in apps:
         state = "paused" if one.paused else "on"
-        output.say(f"{one.sdkappid:<12} {output.span(one.policy.ttl):<10} {state:<7} {one.name}")
+        output.say(
+            f"{one.sdkappid:<12} {output.span(one.policy.ttl):<10} {state:<7} {masked(one.name)}"
+        )
     if not apps:
         output.note("There are none yet. Next: sigmgr app add SDKAPPID")
 
@@ -112,9 +115,7 @@ def show(sdkappid: calls.AppId, config: calls.Config = None, as_json: calls.AsJs
 @app.command("set")
 def set_app(
     sdkappid: calls.AppId,
-    name: Annotated[
-        str | None, typer.Option("--name", metavar="TEXT", help="A name for people.")
-    ] = None,
+    name: calls.NewName = None,
     pause: Annotated[
         bool | None,
         typer.Option("--pause/--resume", help="Stop or resume ordinary renewals."),

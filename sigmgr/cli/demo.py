@@ -12,6 +12,7 @@ import typer
 
 from sigmgr.cli import calls, output
 from sigmgr.cli.frame import command_app
+from sigmgr.model.numbers import between
 
 if TYPE_CHECKING:
     from sigmgr.settings import Settings
@@ -32,14 +33,18 @@ _SHORTEST = 15
 def demo(
     seconds: Annotated[
         int | None,
-        typer.Option("--seconds", metavar="N", min=1, help="Stop after so long; else Ctrl-C."),
+        typer.Option(
+            "--seconds", metavar="N", parser=between(1), help="Stop after so long; else Ctrl-C."
+        ),
     ] = None,
     port: Annotated[
         int,
-        typer.Option("--port", metavar="N", min=0, max=65535, help="Where the service listens."),
+        typer.Option(
+            "--port", metavar="N", parser=between(0, 65535), help="Where the service listens."
+        ),
     ] = 8080,
     clients: Annotated[
-        int, typer.Option("--clients", metavar="N", min=2, help="Emulated users.")
+        int, typer.Option("--clients", metavar="N", parser=between(2), help="Emulated users.")
     ] = 200,
     ttl: Annotated[
         str, typer.Option("--ttl", metavar="TIME", help="Life of a sig, 15s or more.")

@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import typer
 
-from sigmgr.cli import calls, output, writes
+from sigmgr.cli import calls, keychange, output, writes
 from sigmgr.cli.clocks import Clocks
 from sigmgr.cli.frame import NEGATIVE, command_app
-from sigmgr.model.app import SealedKey
+from sigmgr.model.app import KeyInfo, SealedKey
 from sigmgr.model.errors import BadSettings, SigmgrError
 from sigmgr.model.shown import masked
 from sigmgr.model.sig import KeyState
 
 if TYPE_CHECKING:
+    from sigmgr.model.usersig.formats import Doubt
     from sigmgr.settings import Settings
     from sigmgr.store.engine import Engine
     from sigmgr.wiring import Base
@@ -180,29 +181,36 @@ async def _keys(settings: Settings) -> AsyncIterator[Finding]:
 
 def _keys_of(base: Base, app: int, sealed: Sequence[SealedKey]) -> Iterator[Finding]:
     """Which key signs for an app, and what is to be thought of it and of those that may follow."""
-    active = [key for key in sealed if key.info.state is KeyState.ACTIVE]
-    prepared = [key for key in sealed if key.info.state is KeyState.PREPARED]
-    if active:
-        yield Finding("apps", "ok", f"app {app} signs with key {active[0].info.key_id}")
+    states = (KeyState.ACTIVE, KeyState.PREPARED)
+    doubts = {
+        key.info: base.doubt(key) for state in states for key in sealed if key.info.state is state
+    }
+    signs = next((key for key in doubts if key.state is KeyState.ACTIVE), None)
+    if signs is not None:
+        yield Finding("apps", "ok", f"app {app} signs with key {signs.key_id}")
     else:
+        usable = (key for key, doubt in doubts.items() if doubt is None or not doubt.certain)
+        following = next(usable, None)
         advice = f"sigmgr key add {app} --file FILE --activate"
-        if prepared:
-            advice = f"sigmgr key activate {app} {prepared[0].info.key_id}"
+        if following:
+            advice = f"sigmgr key activate {app} {following.key_id}"
         yield Finding("apps", "fail", f"app {app} has no active key", advice)
-    for key in [*active, *prepared]:
-        doubt = base.doubt(key)
-        if doubt is None:
-            continue
-        text = f"app {app}, key {key.info.key_id} ({key.info.state.value}): {doubt.text}"
-        if doubt.certain and key in active:
-            advice = (
-                "The cloud refuses sigs of it. Add the right one: sigmgr key add"
-                f" {app} --file FILE --activate --yes"
-            )
-            yield Finding("apps", "fail", text, advice)
-        else:
-            advice = "Compare it with what the Tencent console shows."
-            yield Finding("apps", "warn", text, advice)
+    for key, doubt in doubts.items():
+        if doubt is not None:
+            yield _doubted(key, doubt)
+
+
+def _doubted(key: KeyInfo, doubt: Doubt) -> Finding:
+    text = f"app {key.sdkappid}, key {key.key_id} ({key.state.value}): {doubt.text}"
+    if not doubt.certain:
+        return Finding("apps", "warn", text, "Compare it with what the Tencent console shows.")
+    if key.state is not KeyState.ACTIVE:
+        return Finding("apps", "warn", text, keychange.instead_of(key))
+    advice = (
+        "The cloud refuses sigs of it. Add the right one: sigmgr key add"
+        f" {key.sdkappid} --file FILE --activate --yes"
+    )
+    return Finding("apps", "fail", text, advice)
 
 
 async def _redis(settings: Settings, clocks: Clocks) -> AsyncIterator[Finding]:

@@ -8,8 +8,8 @@ import typer
 
 from sigmgr.cli import calls, formats, keychange, keyfile, output
 from sigmgr.cli.frame import command_app
-from sigmgr.cli.numbers import whole
 from sigmgr.model.app import KeyInfo, check_step
+from sigmgr.model.numbers import whole
 from sigmgr.model.sig import KeyState
 
 if TYPE_CHECKING:
@@ -173,7 +173,8 @@ def activate(
         if former == key:
             return key, None
         kind = keychange.kind(key.format, key.curve)
-        said = keychange.replaced(former, f"key {key_id}, {kind}, {key.fingerprint}")
+        said = await keychange.doubted(base, key)
+        said += keychange.replaced(former, f"key {key_id}, {kind}, {key.fingerprint}")
         keychange.ask(said, yes=yes)
         return await _stepped(base, key, KeyState.ACTIVE), former
 

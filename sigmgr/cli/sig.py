@@ -9,7 +9,7 @@ import typer
 
 from sigmgr.cli import calls, formats, keyfile, output
 from sigmgr.cli.frame import NEGATIVE, command_app
-from sigmgr.cli.numbers import natural, whole
+from sigmgr.model.numbers import natural, whole
 
 if TYPE_CHECKING:
     from sigmgr.model.holder import Holder
