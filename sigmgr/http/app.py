@@ -30,7 +30,7 @@ from sigmgr.http.doors import API, GATEWAY, Doors
 from sigmgr.http.sig import SigRoute
 from sigmgr.model import errors
 from sigmgr.model.bearer import bearer
-from sigmgr.push.gateway import CHUNKS_KEY, HEADERS_KEY
+from sigmgr.push.sse import CHUNKS_KEY, HEADERS_KEY
 
 
 def create_app(doors: Doors) -> ASGIApp:

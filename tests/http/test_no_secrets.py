@@ -61,8 +61,7 @@ class Request(NamedTuple):
 
 @pytest.fixture(scope="module")
 def app():
-    gateway = fakes.House().gateway
-    return create_app(replace(HOUSE.doors, gateway=gateway))
+    return create_app(replace(HOUSE.doors, gateway=fakes.House().stream))
 
 
 @pytest.fixture
