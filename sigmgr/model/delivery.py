@@ -239,10 +239,21 @@ class Delivery:
 
     ``own`` is the user's sig, ``rooms`` its room keys. ``dead_until``: up to which second its
     sigs are revoked. ``rung``, ``resend_at``: of the resend ladder; ``owes``: a resend is due
-    and waits for its lookup.
+    and waits for its lookup; ``seen_at``: when to mark the user as seen next; ``close_at``: when
+    a revocation of the whole app closes the stream.
     """
 
-    __slots__ = ("dead_until", "owes", "own", "phase", "resend_at", "rooms", "rung", "seen_at")
+    __slots__ = (
+        "close_at",
+        "dead_until",
+        "owes",
+        "own",
+        "phase",
+        "resend_at",
+        "rooms",
+        "rung",
+        "seen_at",
+    )
 
     def __init__(self, user: Holder, claim: int = 0) -> None:
         self.own = ClientSig(user)
@@ -254,10 +265,11 @@ class Delivery:
         self.owes = False
         self.resend_at = NEVER
         self.seen_at = NEVER
+        self.close_at = NEVER
 
     def due(self) -> int:
         """The earliest deadline, in steady seconds."""
-        due = min(self.own.look_at, self.resend_at, self.seen_at)
+        due = min(self.own.look_at, self.resend_at, self.seen_at, self.close_at)
         for room in self.rooms:
             due = min(due, room.look_at)
         return due
@@ -340,9 +352,10 @@ class Delivery:
                 return None
             sig = self._add_room(holder)
         if issued_at > sig.sent:
-            fits = issued_at > sig.acked and issued_at > self.dead_until
+            fits = issued_at > sig.acked
         else:
             fits = issued_at == sig.sent and self.owes and sig is self.own
+        fits = fits and issued_at > self.dead_until
         return Write(sig, current) if fits else self._nothing_new(sig, moment, renewed=renewed)
 
     def unanswered(self, holder: Holder, moment: Moment) -> None:
@@ -398,11 +411,13 @@ class Delivery:
             return self._revoked(event.issued_at, event.expires_at)
         return None
 
-    def revoked_widely(self, until: int, seconds: int, moment: Moment) -> Wake:
+    def revoked_widely(self, until: int, seconds: int, moment: Moment) -> Wake | None:
         """The sigs of a whole app are dead: the stream is closed within so many seconds."""
         self.dead_until = max(self.dead_until, until)
-        self.own.look_at = min(self.own.look_at, moment.steady + 1 + int(moment.draw * seconds))
-        return Wake(self.own.look_at)
+        if self.phase is not OPEN or self.own.floor > until:
+            return None
+        self.close_at = min(self.close_at, moment.steady + 1 + int(moment.draw * seconds))
+        return Wake(self.close_at)
 
     def denied(self) -> Revoked | None:
         """The user was revoked, as the store says, and no event came."""
@@ -431,6 +446,7 @@ class Delivery:
         own, steady = self.own, moment.steady
         if own.floor <= self.dead_until:
             return [self._revoked(self.dead_until, own.expires_at)]
+        self.close_at = NEVER
         effects: list[Effect] = []
         if self.resend_at <= steady:
             self.owes = True
