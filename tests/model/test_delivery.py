@@ -176,6 +176,12 @@ def test_old_news_is_none(issued_at):
     assert world.delivery.news(USER, NOW + 9, world.moment) is None
 
 
+def test_what_the_client_claims_to_hold_is_no_news():
+    world = World(claim=NOW + 3).open()
+    assert world.delivery.news(USER, NOW + 3, world.moment) is None
+    assert world.delivery.news(USER, NOW + 4, world.moment) is not None
+
+
 def test_in_a_wide_wave_its_turn_comes_within_the_splay():
     world = World().open()
     world.draw = 0.25
