@@ -3,7 +3,7 @@
     one = Delivery(user, claim)                      # before the state is asked for
     first = one.opened(currents)                     # the first messages: [Write, ...]
     effects = one.live(moment)                       # they are out: anything may be written now
-    effect = one.news(holder, issued_at, moment)     # Ask: an event names a newer sig
+    effect = one.news(holder, issued_at, moment)     # an event names a newer sig: Ask for it
     effect = one.answered(holder, current, moment)   # Write: here it is
     one.written(effect)                              # the client has taken it
     effects = one.wake(moment)                       # at one.due(), and a second after a write
@@ -317,10 +317,16 @@ class Delivery:
     # -- a newer sig ---------------------------------------------------------------------
 
     def news(
-        self, holder: Holder, issued_at: int, moment: Moment, *, wide: bool = False
-    ) -> Ask | Wake | None:
-        """An event says that a sig of this second exists. An Ask is answered at once where the
-        sig came along (rule 4). ``wide``: many streams are concerned (rule 5)."""
+        self,
+        holder: Holder,
+        issued_at: int,
+        moment: Moment,
+        *,
+        current: Current | None = None,
+        wide: bool = False,
+    ) -> Write | Ask | Wake | None:
+        """An event says that a sig of this second exists. ``current``: the sig, where it came
+        along and its turn is now (rule 4); ``wide``: many streams are concerned (rule 5)."""
         sig = self.own if holder.kind == _USER else self._find(holder)
         if issued_at <= self.dead_until:
             return None
@@ -332,9 +338,10 @@ class Delivery:
         sig.tries = 0
         if self.phase is not OPEN:
             return None
-        seconds = 0
-        if wide and sig.sent:
-            seconds = min(sig.spans(moment.policy).splay, self._slack(sig, moment))
+        if current is not None:
+            return Write(sig, current)
+        splay = sig.spans(moment.policy).splay if wide and sig.sent else 0
+        seconds = min(splay, self._slack(sig, moment)) if splay else 0
         return self._ask_within(sig, seconds, moment)
 
     def answered(

@@ -143,10 +143,14 @@ class Gateway:
         """Events of a shard; those of users without a stream here cost one look into a dict."""
         now = self._clock()
         for event, sig in zip(events, chain(sigs, repeat(b"")), strict=False):
-            holder = event.holder
+            kind, holder, *_ = event
             streams = self.table.of(holder if holder.kind == _USER else holder.user)
-            if streams and holder.kind != _ADMIN:
-                self._receive(event, sig, streams, self._moment(holder.sdkappid, now))
+            if not streams or holder.kind == _ADMIN:
+                continue
+            if kind in _NEWER:
+                self._news(event, sig, streams, now)
+            else:
+                self._receive(event, streams, now)
         if len(self._writer) >= WRITTEN_AT_ONCE:
             self._write_out()
         elif self._writer:
@@ -189,15 +193,12 @@ class Gateway:
         for stream in chain(due, written):
             self._wake(stream, now)
 
-    def _receive(
-        self, event: Event, sig: bytes, streams: Sequence[Stream], moment: rules.Moment
-    ) -> None:
+    def _receive(self, event: Event, streams: Sequence[Stream], now: int) -> None:
+        """An event that is not of a newer sig."""
         kind, holder = event.type, event.holder
-        if kind in _NEWER:
-            self._news(event, sig, streams, moment)
-        elif kind == EventType.DELIVERED and holder.kind == _USER:
+        if kind == EventType.DELIVERED and holder.kind == _USER:
             self.acked(holder, event.issued_at)
-            self._news(event, b"", streams, moment)
+            self._news(event, b"", streams, now)
         elif kind == EventType.REVOKED:
             for stream in streams:
                 self._carry_out(stream, stream.delivery.revoked(event))
@@ -205,25 +206,19 @@ class Gateway:
             for stream in streams:
                 self._carry_out(stream, stream.delivery.will_expire(event))
 
-    def _news(
-        self, event: Event, sig: bytes, streams: Sequence[Stream], moment: rules.Moment
-    ) -> None:
+    def _news(self, event: Event, sig: bytes, streams: Sequence[Stream], now: int) -> None:
         """There is a newer sig; ``sig`` is its value, where it came with the event."""
-        holder, current = event.holder, None
-        effect: rules.Effect | None
+        holder, issued_at = event.holder, event.issued_at
+        moment = self._moment(holder.sdkappid, now)
+        wide = self._surge >= self._limits.wide
+        # In a wave that is spread, the turn of most comes later, when there may be a newer one.
+        along = sig and not (wide and moment.policy.splay)
+        current = self._came_along(event, sig, now) if along else None
         for stream in streams:
-            wide = self._surge >= self._limits.wide
-            effect = stream.delivery.news(holder, event.issued_at, moment, wide=wide)
-            if effect is None:
-                continue
-            self._surge += 1
-            if sig and type(effect) is rules.Ask:
-                current = current or self._came_along(event, sig, moment.now)
-                if current is None:
-                    sig = b""
-                else:
-                    effect = stream.delivery.answered(holder, current, moment)
-            self._carry_out(stream, effect)
+            effect = stream.delivery.news(holder, issued_at, moment, current=current, wide=wide)
+            if effect is not None:
+                self._surge += 1
+                self._carry_out(stream, effect)
 
     def _came_along(self, event: Event, sig: bytes, now: int) -> Current | None:
         """The sig that came with its event, if it is the one and not due again itself."""
@@ -329,10 +324,10 @@ class Gateway:
     def _carry_out(self, stream: Stream, *effects: rules.Effect | None) -> None:
         """None: nothing follows but that deadlines may have moved."""
         for effect in effects:
+            if type(effect) is rules.Write:
+                self._writer.make(stream, effect)
+                continue  # its deadlines are set by the next second
             match effect:
-                case rules.Write():
-                    self._writer.make(stream, effect)
-                    continue  # its deadlines are set by the next second
                 case rules.Ask() | rules.Renew() | rules.MarkSeen():
                     self._wanted.add(effect)
                 case rules.Revoked() | rules.Bye():

@@ -58,7 +58,8 @@ class Writer:
             delivery = stream.delivery
             if delivery.phase is not OPEN:
                 continue
-            news = write.news
+            sig, current = write
+            news = current.issued_at > sig.sent
             taken = self._post(stream, message)
             if taken and news:
                 delivery.written(write)

@@ -147,12 +147,11 @@ class World:
         return made
 
     def hear(self, made: Current, *, along: bool = False, wide: bool = False) -> None:
-        effect = self.delivery.news(made.holder, made.issued_at, self.moment, wide=wide)
-        stands = made.issued_at > self.dead.get(made.holder, 0)
-        if along and stands and isinstance(effect, Ask):
-            self.carry_out(self.delivery.answered(made.holder, made, self.moment))
-        else:
-            self.carry_out(effect)
+        stands = along and made.issued_at > self.dead.get(made.holder, 0)
+        effect = self.delivery.news(
+            made.holder, made.issued_at, self.moment, current=made if stands else None, wide=wide
+        )
+        self.carry_out(effect)
 
     def look(self) -> None:
         """Lookups answer, or fail."""

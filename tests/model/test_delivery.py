@@ -157,6 +157,15 @@ def test_a_valid_sig_that_is_gone_closes_after_four_looks_and_a_room_key_is_forg
     assert world.delivery.phase is Phase.CLOSED
 
 
+def test_a_look_that_finds_what_is_held_begins_the_count_anew():
+    world = World().open()
+    for _ in range(3):
+        world.delivery.answered(USER, None, world.moment)
+    world.delivery.answered(USER, sig(), world.moment)
+    answers = [world.delivery.answered(USER, None, world.moment) for _ in range(3)]
+    assert answers == [None] * 3
+
+
 def test_one_that_has_expired_is_looked_for_on_and_had_renewed():
     world = World(sig(ttl=100)).open()
     world.now += 100
