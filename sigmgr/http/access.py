@@ -26,7 +26,7 @@ from sigmgr.http.services import Services
 from sigmgr.model import errors
 from sigmgr.model.app import Token
 from sigmgr.model.bearer import bearer
-from sigmgr.push.gateway import TICKET_KEY
+from sigmgr.push.sse import TICKET_KEY
 
 #: Where the :class:`sigmgr.model.app.Token` of the request is left.
 TOKEN_KEY = "sigmgr.token"  # noqa: S105  # the key in a scope, not a token

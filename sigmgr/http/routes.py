@@ -51,7 +51,7 @@ from sigmgr.http.paths import PARAMETERS
 from sigmgr.http.services import Services
 from sigmgr.model import errors
 from sigmgr.model.problem import BadContentType, BodyTooLarge, Header, MethodDenied
-from sigmgr.push.gateway import HEADERS_KEY
+from sigmgr.push.sse import HEADERS_KEY
 
 #: Seconds; see rule 3.
 WITHIN = 1.8

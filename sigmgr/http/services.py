@@ -77,7 +77,7 @@ class Deliveries(Protocol):
 
 
 class News(Protocol):
-    """``push.poll.News``."""
+    """``push.message.Message``."""
 
     @property
     def issued_at(self) -> int: ...
@@ -87,7 +87,7 @@ class News(Protocol):
 
 
 class Polls(Protocol):
-    """``push.gateway.Gateway``, as far as requests go that wait for a sig."""
+    """``push.poll.Polls``: requests that wait for a sig."""
 
     async def newer(self, ticket: Ticket, held: int, wait: int) -> News | None: ...
 

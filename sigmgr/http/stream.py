@@ -23,7 +23,7 @@ from sigmgr.http.routes import Routes
 from sigmgr.http.services import GATEWAY, Services
 from sigmgr.model import errors
 from sigmgr.model.ticket import Ticket
-from sigmgr.push.gateway import CHUNKS_KEY, TICKET_KEY
+from sigmgr.push.sse import CHUNKS_KEY, TICKET_KEY
 
 routes = Routes("client", role=GATEWAY, cross_origin=True)
 

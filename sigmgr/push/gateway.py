@@ -1,74 +1,67 @@
-"""The gateway: ``GET /v1/stream`` as raw ASGI, and the life of the hub behind it.
+"""The gateway: feeds what happens into the rules of each stream, and carries out what follows.
+
+How data flows. An endpoint (``sse``, ``poll``) authorises a client, makes a transport and
+enters it here; the stream is in the table before its state is asked for. From then on all that
+happens comes in as a plain call: events and losses from the shard channels, revocations from
+the looks into SQL, acks, answers of lookups, and each second. It finds its streams in the table
+and is handed, with a :class:`~sigmgr.model.delivery.Moment`, to their
+:class:`~sigmgr.model.delivery.Delivery`, which holds all rules and answers with effects.
+Messages go to the :class:`~sigmgr.push.writer.Writer`, which writes them together, each straight
+to its transport. Questions go to :class:`~sigmgr.push.lookup.Wanted`; one task asks them in
+batches (``settle``) and hands the answers in. A stream that was written to is woken in the next
+second, like those whose deadline the timer wheel has reached (``tick``, the other task). So in a
+wave a stream costs one look into a dict, two calls of rules, one message and one write.
 
 Rules:
-1. A stream is authorised or refused, never degraded. One product took a lapsed token for an
-   anonymous reader: its streams looked healthy and never got a private message again. Here
-   whoever shows no good ticket gets a problem document with 401.
-2. The stream is registered before its state is asked for, and its first message is the
-   full current state.
-3. A ticket that expires while its stream is open changes nothing: each message brings a
-   fresh one.
-4. Draining tells every client when to come back, spread over the time there is, and ends
-   the responses: a server with open streams would not exit by itself.
+1. Events may be repeated, reordered or lost; rules 3, 4 and 7 of delivery see to it.
+2. More than ``wide`` streams concerned within about a second are a wide wave.
 
-The handler's frame lies in memory as long as the stream does, so it holds no more than it
-must, and the request's headers (the ticket among them) are dropped once they are read.
-
-What this module does not do: know what to send, parse anything but its two headers.
+What this module does not do: decide what is sent, speak a protocol.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from itertools import chain, repeat
 
+from sigmgr.model import delivery as rules
 from sigmgr.model import errors
-from sigmgr.model.bearer import bearer
-from sigmgr.model.event import Event
-from sigmgr.model.holder import Holder
+from sigmgr.model.event import Event, EventType
+from sigmgr.model.holder import Holder, Kind, shard_of
 from sigmgr.model.policy import Policy
-from sigmgr.model.revocation import Revocation
+from sigmgr.model.revocation import EVERY_APP, Revocation
 from sigmgr.model.sig import Current
-from sigmgr.model.ticket import Ticket, Tickets
+from sigmgr.model.ticket import Tickets
 from sigmgr.ports import Clock, Draw, States, Values
-from sigmgr.push import message
-from sigmgr.push.hub import Hub
-from sigmgr.push.lookup import trouble
-from sigmgr.push.poll import News, Poll
-from sigmgr.push.problem import Header, problem
-from sigmgr.push.roster import Counters
-from sigmgr.push.stream import Phase, Send, Stream
+from sigmgr.push.admission import Admission
+from sigmgr.push.limits import Limits
+from sigmgr.push.logs import log, log_unexpected
+from sigmgr.push.lookup import Answers, Lookups, Wanted
+from sigmgr.push.message import Messages
+from sigmgr.push.table import Counters, Stream, StreamTable
+from sigmgr.push.transport import Transport
+from sigmgr.push.writer import Writer
 
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-OpenTicket = Callable[[Scope, str | None, int], Ticket]
-
-#: Where a route that has opened a ticket in another way (a single-use code) leaves it.
-TICKET_KEY = "sigmgr.ticket"
-#: Where a server leaves what finds the ``Chunks`` of a send; see ``stream``.
-CHUNKS_KEY = "sigmgr.chunks"
-#: Where a server leaves headers that every answer to this request has besides.
-HEADERS_KEY = "sigmgr.headers"
-
-_HEADERS: list[Header] = [
-    (b"content-type", b"text/event-stream"),
-    (b"cache-control", b"no-store"),
-    (b"x-accel-buffering", b"no"),
-    (b"connection", b"close"),  # who was sent away holds no connection either
-]
-_SLICE = 0.1
-#: Seconds, and up to twice as many, after which a stream comes back that went because its user
-#: had opened too many: soon enough for who needs it, and no merry-go-round of the same few.
-CROWDED_FOR = 60
+#: A wave comes as many messages of a channel with few events each. What follows from them is
+#: written at so many, or when nothing more is there to be read. More at once were no quicker.
+WRITTEN_AT_ONCE = 100
+#: Lookups under way at a time: the answer of one travels while that of the other is worked on.
+LANES = 2
+#: Over how many seconds the streams of a whole app are closed.
+CLOSED_WITHIN = 5
+_NEWER = frozenset({EventType.ISSUED.value, EventType.RENEWED.value})
+_DEFAULTS = Policy()
+# Plain strings: in a wave these are compared once for each stream.
+_USER, _ADMIN = Kind.USER.value, Kind.ADMIN.value
 
 
 class Gateway:
-    """An ASGI app, and a :class:`sigmgr.ports.Listener`. Use ``start`` and ``aclose``, or
-    ``run``; or drive it with ``tick`` and ``settle``, as tests and the simulation do.
+    """Fulfils :class:`sigmgr.ports.Listener`. Use ``start`` and ``aclose``, or drive it with
+    ``tick`` and ``settle``, as tests do.
 
-    ``open_ticket`` opens the ticket of a request; it may count wrong ones by who shows them.
-    Further keywords are those of :class:`sigmgr.push.hub.Hub`.
+    ``values`` reads the sigs that come with events; ``stands``: whether a sig of that second may
+    be pushed, for all that this process knows of revocations.
     """
 
     def __init__(
@@ -80,194 +73,287 @@ class Gateway:
         policy_of: Callable[[int], Policy],
         *,
         values: Values,
-        open_ticket: OpenTicket | None = None,
-        max_streams: int = 100_000,
-        reconnect_within: int = 10,
-        **hub: Any,
+        stands: Callable[[Holder, int], bool] = lambda holder, issued_at: True,
+        limits: Limits,
     ) -> None:
-        self.hub = Hub(states, tickets, clock, draw, policy_of, values=values, **hub)
+        self.counters = Counters()
+        self.table = StreamTable(clock(), limits.max_per_user)
+        self._messages = Messages(tickets)
+        self._writer = Writer(self.table, self._messages, self.counters)
+        self._admission = Admission(self.table, self._writer, self.counters, draw, limits)
         self._states = states
-        self._tickets = tickets
+        self._lookups = Lookups(states, limits.lookup_timeout)
+        self._wanted = Wanted(limits.batch)
         self._clock = clock
         self._draw = draw
-        self._open_ticket = open_ticket or self._opened
-        self._max_streams = max_streams
-        self._reconnect_within = reconnect_within
-        self._draining = False
+        self._policy_of = policy_of
+        self._values = values
+        self._stands = stands
+        self._limits = limits
+        self._surge = 0
+        self._missed: set[int] = set()
         self._tasks: list[asyncio.Task[None]] = []
 
-    @property
-    def counters(self) -> Counters:
-        return self.hub.counters
+    # -- streams come and go -------------------------------------------------------------
 
-    # -- the listener --------------------------------------------------------------------
+    @property
+    def draining(self) -> bool:
+        return self._admission.draining
+
+    def enter(self, user: Holder, transport: Transport, claim: int = 0) -> Stream:
+        """Register a client that is authorised; ``leave`` it in any case. ``claim``: the second
+        of the sig that it says it holds. Raises Stopping, and UnavailableError where this
+        process holds as many as it may."""
+        return self._admission.enter(user, transport, claim, self._clock())
+
+    async def open(
+        self, stream: Stream, ticket_issued_at: int, claim: int, *, rooms: bool = True
+    ) -> None:
+        """Ask for the state and write it. Raises what :meth:`States.opened` raises, and Stopping
+        where draining begins meanwhile."""
+        delivery = stream.delivery
+        currents = await self._states.opened(
+            stream.user, ticket_issued_at, self._clock(), rooms=rooms, held=claim
+        )
+        if self.draining:
+            raise errors.Stopping
+        if delivery.phase is not rules.Phase.OPENING:
+            return
+        held = delivery.own.acked
+        first = [self._messages.first(delivery, one, held) for one in delivery.opened(currents)]
+        self.counters.sent_total += len(first)
+        await stream.transport.open(first)
+        self._live(stream)
+
+    def _live(self, stream: Stream) -> None:
+        moment = self._moment(stream.user.sdkappid, self._clock())
+        self.counters.opened_total += 1
+        stream.beat_at = moment.steady + 1 + int(moment.draw * self._limits.heartbeat)
+        self._carry_out(stream, *stream.delivery.live(moment), None)
+        if self.draining and stream.delivery.phase is rules.OPEN:
+            self._admission.send_elsewhere(stream)
+
+    def leave(self, stream: Stream) -> None:
+        """The client is gone. May be called twice."""
+        self._writer.leave(stream)
+
+    # -- what happens --------------------------------------------------------------------
 
     def heard(self, shard: int, events: Sequence[Event], sigs: Sequence[bytes] = ()) -> None:
-        self.hub.heard(shard, events, sigs)
+        """Events of a shard; those of users without a stream here cost one look into a dict."""
+        now = self._clock()
+        for event, sig in zip(events, chain(sigs, repeat(b"")), strict=False):
+            kind, holder, *_ = event
+            streams = self.table.of(holder if holder.kind == _USER else holder.user)
+            if not streams or holder.kind == _ADMIN:
+                continue
+            if kind in _NEWER:
+                self._news(event, sig, streams, now)
+            else:
+                self._receive(event, streams, now)
+        if len(self._writer) >= WRITTEN_AT_ONCE:
+            self._write_out()
+        elif self._writer:
+            self._wanted.bell.set()
 
     def missed(self, shard: int) -> None:
-        self.hub.missed(shard)
+        """Look for everybody of this shard. Done at the next tick, in one pass for all shards:
+        when Redis comes back, all of them are missed at once."""
+        self._missed.add(shard)
 
     def revoked(self, revocation: Revocation) -> None:
-        self.hub.revoked(revocation)
+        """Close the streams of those whom it names, at once; of all users of an app within
+        seconds, for each of them is a write. None of them is sent anything else from now on."""
+        now = self._clock()
+        if not revocation.wide:
+            event = revocation.event(now)
+            for stream in self.table.of(event.holder):
+                self._carry_out(stream, stream.delivery.revoked(event))
+            return
+        for stream in self.table.all():
+            sdkappid = stream.user.sdkappid
+            if revocation.sdkappid in (EVERY_APP, sdkappid):
+                moment = self._moment(sdkappid, now)
+                wake = stream.delivery.revoked_widely(revocation.until, CLOSED_WITHIN, moment)
+                self._carry_out(stream, wake)
 
     def acked(self, user: Holder, issued_at: int) -> None:
-        """A client acked to this process; others hear of it as ``sig.delivered``."""
-        self.hub.acked(user, issued_at)
-
-    # -- the ASGI app --------------------------------------------------------------------
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        stream: Stream | None = None
-        try:
-            stream, ticket_issued_at, held = self._admit(scope, send)
-            await self._open(stream, ticket_issued_at, held, scope.get(HEADERS_KEY, ()))
-            if CHUNKS_KEY in scope:
-                stream.chunks = scope[CHUNKS_KEY](send)
-            _strip(scope)
-            while (await receive())["type"] != "http.disconnect":
-                pass
-        except asyncio.CancelledError:
-            if stream is None or not stream.cut_off:
-                raise
-            if stream.refusal is not None:
-                await self._refuse(scope, stream.refusal, send)
-        except Exception as error:
-            if stream is not None and stream.phase is not Phase.OPENING:
-                raise
-            await self._refuse(scope, error, send)
-        finally:
-            if stream is not None:
-                self.hub.leave(stream)
-
-    def _admit(self, scope: Scope, send: Send) -> tuple[Stream, int, int]:
-        """Authorise and register; answers the stream, when its ticket's sig was issued, and
-        when the one that its client claims to hold was."""
-        self._refuse_if_draining()
-        now = self._clock()
-        shown = bearer(scope["headers"])
-        ticket = scope.get(TICKET_KEY)
-        if not isinstance(ticket, Ticket):
-            ticket = self._open_ticket(scope, shown, now)
-        claim = _last_event_id(scope["headers"])
-        # Whether it can be is judged with the state. A sig from the future would silence the
-        # stream for good where that cannot be judged, and costs one message where it can.
-        believed = claim if claim <= now else 0
-        self._make_room(ticket.user)
-        stream = self.hub.enter(ticket.user, send, asyncio.current_task(), believed)
-        return stream, ticket.issued_at, claim
-
-    def _opened(self, scope: Scope, shown: str | None, now: int) -> Ticket:
-        if not shown:
-            raise errors.TicketInvalid("the request carries no ticket")
-        return self._tickets.open(shown, now)
-
-    def _make_room(self, user: Holder) -> None:
-        """Raises UnavailableError where this process holds as much as it may."""
-        oldest = self.hub.one_too_many(user)
-        if oldest is not None:
-            self.hub.send_away(oldest, CROWDED_FOR + int(self._draw() * CROWDED_FOR))
-        if self.counters.open >= self._max_streams:
-            retry_after = 1 + int(self._draw() * self._reconnect_within)
-            raise errors.UnavailableError(
-                "this gateway holds as many streams as it may", retry_after=retry_after
-            )
-
-    async def _open(
-        self, stream: Stream, ticket_issued_at: int, held: int, more: Iterable[Header]
-    ) -> None:
-        """Ask for the state and write it. Draining may begin while we wait."""
-        currents = await self._states.opened(
-            stream.holder, ticket_issued_at, self._clock(), held=held
-        )
-        self._refuse_if_draining()
-        frames = self.hub.begin(stream, currents)
-        headers = [*_HEADERS, *more]
-        await stream.send({"type": "http.response.start", "status": 200, "headers": headers})
-        await stream.send(stream.envelope(b"".join(frames), last=False))
-        self.hub.live(stream)
-        if self._draining:
-            self._bye(stream)
-
-    def _refuse_if_draining(self) -> None:
-        if self._draining:
-            raise errors.Stopping
-
-    def _bye(self, stream: Stream) -> None:
-        self.hub.bye(stream, "drain", 1 + int(self._draw() * self._reconnect_within))
-
-    async def _refuse(self, scope: Scope, error: Exception, send: Send) -> None:
-        if not isinstance(error, errors.SigmgrError):
-            trouble("open", error, "a stream could not be opened")
-            error = errors.SigmgrError()
-        status, headers, body = problem(error)
-        headers += scope.get(HEADERS_KEY, ())
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
-
-    # -- the long poll ---------------------------------------------------------------------
-
-    async def newer(self, ticket: Ticket, held: int, wait: int) -> News | None:
-        """The user's sig if it is newer than ``held``, or as soon as there is such a one; None
-        after ``wait`` seconds, and when this process drains.
-
-        A wait takes a place among the streams. Raises what opening a stream raises
-        (NeverIssued for a ``held`` that can never have been), and
-        TooManyStreams where the user's newer ones take its place.
-        """
-        if not wait or self._draining:
-            return await self._state(ticket, held)
-        self._make_room(ticket.user)
-        poll = Poll(ticket.user, held)
-        self.hub.join(poll)
-        try:
-            [current] = await self._asked(ticket, held)
-            if current.issued_at > held:
-                return self._told(current)
-            if not poll.answer.done():
-                self._begin(poll, current)
-            async with asyncio.timeout(wait):
-                return await poll.answer or await self._ended(ticket, held)
-        except TimeoutError:
-            return None
-        finally:
-            self.hub.leave(poll)
-
-    def _begin(self, poll: Poll, current: Current) -> None:
-        """Let it wait; draining may have begun while its state was asked for."""
-        self.hub.wait(poll, current)
-        if self._draining:
-            self.hub.cut(poll)
-
-    async def _ended(self, ticket: Ticket, held: int) -> News | None:
-        """What to say where the wait is over without news: it may be for a revocation."""
-        return None if self._draining else await self._state(ticket, held)
-
-    async def _state(self, ticket: Ticket, held: int) -> News | None:
-        [current] = await self._asked(ticket, held)
-        return self._told(current) if current.issued_at > held else None
-
-    async def _asked(self, ticket: Ticket, held: int) -> list[Current]:
-        user, issued_at, _ = ticket
-        return await self._states.opened(user, issued_at, self._clock(), rooms=False, held=held)
-
-    def _told(self, current: Current) -> News:
-        user = current.holder
-        ticket = self._tickets.issue(
-            user.sdkappid, user.userid, current.issued_at, current.expires_at
-        )
-        return News(current.issued_at, message.current_json(current, ticket))
-
-    # -- its life ------------------------------------------------------------------------
+        """A client of this user says that it holds this sig. One that acked to another process
+        is known by its ``sig.delivered``."""
+        for stream in self.table.of(user):
+            self.counters.acked += stream.delivery.acked(issued_at)
 
     def tick(self, now: int) -> None:
-        """The work of the clock, once a second."""
-        self.hub.tick(now)
+        """A second has passed: do all that is due. A late call does what was missed."""
+        written, self._writer.written = self._writer.written, []
+        self._surge = 0
+        due = self.table.wheel.advance(now)
+        if self._missed:
+            self._look_for_missed(now)
+        for stream in chain(due, written):
+            self._wake(stream, now)
+
+    def _receive(self, event: Event, streams: Sequence[Stream], now: int) -> None:
+        """An event that is not of a newer sig."""
+        kind, holder = event.type, event.holder
+        if kind == EventType.DELIVERED and holder.kind == _USER:
+            self.acked(holder, event.issued_at)
+            self._news(event, b"", streams, now)
+        elif kind == EventType.REVOKED:
+            for stream in streams:
+                self._carry_out(stream, stream.delivery.revoked(event))
+        elif kind == EventType.WILL_EXPIRE and holder.kind == _USER:
+            for stream in streams:
+                self._carry_out(stream, stream.delivery.will_expire(event))
+
+    def _news(self, event: Event, sig: bytes, streams: Sequence[Stream], now: int) -> None:
+        """There is a newer sig; ``sig`` is its value, where it came with the event."""
+        holder, issued_at = event.holder, event.issued_at
+        moment = self._moment(holder.sdkappid, now)
+        wide = self._surge >= self._limits.wide
+        # In a wave that is spread, the turn of most comes later, when there may be a newer one.
+        along = sig and not (wide and moment.policy.splay)
+        current = self._came_along(event, sig, now) if along else None
+        for stream in streams:
+            effect = stream.delivery.news(holder, issued_at, moment, current=current, wide=wide)
+            if effect is not None:
+                self._surge += 1
+                self._carry_out(stream, effect)
+
+    def _came_along(self, event: Event, sig: bytes, now: int) -> Current | None:
+        """The sig that came with its event, if it is the one and not due again itself."""
+        if not self._stands(event.holder, event.issued_at):
+            return None
+        current = self._values.decode(event.holder, sig)
+        fits = current and current.issued_at == event.issued_at and now < current.renew_at
+        return current if fits else None
+
+    def _look_for_missed(self, now: int) -> None:
+        missed, self._missed = self._missed, set()
+        streams = [s for s in self.table.all() if self._shard(s.user) in missed]
+        seconds = min(rules.LOOK_MAX, len(streams) // self._limits.wide)
+        for stream in streams:
+            moment = self._moment(stream.user.sdkappid, now)
+            self._carry_out(stream, *stream.delivery.missed(seconds, moment))
+
+    def _wake(self, stream: Stream, now: int) -> None:
+        steady = self.table.wheel.now
+        if stream.behind_since and steady - stream.behind_since >= self._limits.patience:
+            self._writer.cut(stream)
+        elif stream.last is not None:
+            self._writer.finish(stream)
+        elif stream.delivery.phase is rules.OPEN:
+            moment = self._moment(stream.user.sdkappid, now)
+            if stream.beat_at <= steady:
+                # Who was not awake for long beats at a second of its own again.
+                late = steady - stream.beat_at > self._limits.heartbeat
+                spread = (
+                    int(moment.draw * self._limits.heartbeat) + 1
+                    if late
+                    else self._limits.heartbeat
+                )
+                stream.beat_at = steady + spread
+                self._writer.beat(stream)
+            self._carry_out(stream, *stream.delivery.wake(moment), None)
+
+    def _moment(self, sdkappid: int, now: int) -> rules.Moment:
+        try:
+            policy = self._policy_of(sdkappid)
+        except errors.SigmgrError:  # an app that was removed under its open streams
+            policy = _DEFAULTS
+        return rules.Moment(now, self.table.wheel.now, self._draw(), policy)
+
+    def _shard(self, user: Holder) -> int:
+        return shard_of(user.sdkappid, user.userid, self._limits.shards)
+
+    # -- lookups ---------------------------------------------------------------------------
 
     async def settle(self) -> None:
-        """Deliver what was heard, then ask and deliver all that waits for a lookup."""
-        self.hub.write_letters()
-        await self.hub.lookups.work()
+        """Write what waits, then ask and deliver until no question waits. Lets others run."""
+        self._write_out()
+        while self._wanted:
+            lanes = (self._look() for _ in range(LANES))
+            await asyncio.gather(*lanes, self._renew(), self._mark_seen())
+
+    async def _look(self) -> None:
+        while batch := self._wanted.looks():
+            self._answered(await self._lookups.latest(batch, self._clock()))
+            await asyncio.sleep(0)
+
+    async def _renew(self) -> None:
+        while users := self._wanted.renewals():
+            now = self._clock()
+            asked = [self._lookups.renewed(user, held, now) for user, held in users.items()]
+            for answer in asyncio.as_completed(asked):
+                self._answered(await answer, renewed=True)
+
+    async def _mark_seen(self) -> None:
+        while users := self._wanted.seen():
+            await self._lookups.mark_seen(users, self._clock())
+
+    def _answered(self, answers: Answers, *, renewed: bool = False) -> None:
+        """``renewed``: to have it renewed was tried just now."""
+        now = self._clock()
+        for holder, current in answers.found:
+            try:
+                self._found(holder, current, now, renewed=renewed)
+            except Exception as error:  # noqa: BLE001 - one holder must not stop the rest
+                log_unexpected("deliver", error, "a sig could not be delivered")
+                self._not_found(holder, now)
+        for holder in answers.failed:
+            self._not_found(holder, now)
+        for user in answers.revoked:
+            for stream in self.table.of(user):
+                self._carry_out(stream, stream.delivery.denied())
+        self._write_out(renewed=renewed)
+
+    def _found(self, holder: Holder, current: Current | None, now: int, *, renewed: bool) -> None:
+        moment = self._moment(holder.sdkappid, now)
+        for stream in self.table.of(holder.user):
+            effect = stream.delivery.answered(holder, current, moment, renewed=renewed)
+            self._carry_out(stream, effect)
+
+    def _not_found(self, holder: Holder, now: int) -> None:
+        moment = self._moment(holder.sdkappid, now)
+        for stream in self.table.of(holder.user):
+            stream.delivery.unanswered(holder, moment)
+            self._carry_out(stream, None)
+
+    # -- what follows ----------------------------------------------------------------------
+
+    def _carry_out(self, stream: Stream, *effects: rules.Effect | None) -> None:
+        """None: nothing follows but that deadlines may have moved."""
+        for effect in effects:
+            if type(effect) is rules.Write:
+                self._writer.make(stream, effect)
+                continue  # its deadlines are set by the next second
+            match effect:
+                case rules.Ask() | rules.Renew() | rules.MarkSeen():
+                    self._wanted.add(effect)
+                case rules.Revoked() | rules.Bye():
+                    self._writer.end(stream, effect)
+                case rules.Warn(event):
+                    self._writer.warn(stream, event)
+                case rules.Lapsed(holder):
+                    self.counters.expired_online += 1
+                    log.error("a connected client's sig expired", action="expired_online",
+                              subject=holder.subject, kind=holder.kind)  # fmt: skip
+            if stream.delivery.phase is rules.OPEN:
+                self.table.schedule(stream)
+
+    def _write_out(self, *, renewed: bool = False) -> None:
+        """Write what was made. What a client did not take, or had before, is looked for again."""
+        now = self._clock()
+        for stream, write, taken in self._writer.write_out():
+            moment = self._moment(stream.user.sdkappid, now)
+            if taken or not write.news:
+                again = stream.delivery.repeated(write, moment, renewed=renewed)
+                self._carry_out(stream, again)
+            else:
+                stream.delivery.not_taken(write, moment)
+                self._carry_out(stream, None)
+
+    # -- its life ------------------------------------------------------------------------
 
     def start(self) -> None:
         """Start the two tasks of the gateway: the clock and the lookups."""
@@ -277,31 +363,13 @@ class Gateway:
                 asyncio.create_task(self._look_on(), name="gateway-lookups"),
             ]
 
-    async def run(self) -> None:
-        """Work until cancelled."""
-        self.start()
-        try:
-            await asyncio.gather(*self._tasks)
-        finally:
-            await self.aclose()
-
     async def drain(self, seconds: float) -> None:
-        """Send every client elsewhere within this time; who takes no last word is cut off."""
-        self._draining = True
-        waiting = [s for s in self.hub.streams() if s.phase is Phase.OPEN]
-        size = max(1, -(-len(waiting) // max(1, int(seconds / _SLICE) - 1)))
-        for start in range(0, len(waiting), size):
-            for stream in waiting[start : start + size]:
-                self._bye(stream)
-            await asyncio.sleep(min(_SLICE, seconds))
-        for stream in list(self.hub.streams()):
-            if stream.phase is Phase.ENDING:
-                self.hub.finish(stream)
-            self.hub.cut(stream)
+        """Send every client elsewhere within this time."""
+        await self._admission.drain(seconds)
 
     async def aclose(self) -> None:
         """Stop the tasks. Streams that are still open stay silent; drain first."""
-        self._draining = True
+        self._admission.draining = True
         tasks, self._tasks = self._tasks, []
         for task in tasks:
             task.cancel()
@@ -313,29 +381,14 @@ class Gateway:
             try:
                 self.tick(self._clock())
             except Exception as error:  # noqa: BLE001 - the clock of all streams must go on
-                trouble("tick", error, "a tick of the gateway failed")
+                log_unexpected("tick", error, "a tick of the gateway failed")
 
     async def _look_on(self) -> None:
-        bell = self.hub.lookups.bell
+        bell = self._wanted.bell
         while True:
             await bell.wait()
             bell.clear()
             try:
                 await self.settle()
             except Exception as error:  # noqa: BLE001 - the lookups of all streams must go on
-                trouble("lookup", error, "a round of lookups failed")
-
-
-def _last_event_id(headers: Iterable[Header]) -> int:
-    """0 where there is none, or where it is not a number of ours."""
-    for name, value in headers:
-        if name == b"last-event-id" and len(value) <= 10 and value.isdigit():
-            return int(value)
-    return 0
-
-
-def _strip(scope: Scope) -> None:
-    """The server keeps the scope as long as the stream; its headers are of no use by now."""
-    headers = scope["headers"]
-    if isinstance(headers, list):
-        headers.clear()
+                log_unexpected("lookup", error, "a round of lookups failed")

@@ -1,13 +1,13 @@
-"""What the hub wants to know of :class:`sigmgr.ports.States`, asked in batches.
+"""Lookups: what the gateway asks :class:`sigmgr.ports.States`, in batches.
+
+:class:`Wanted` holds what waits to be asked; :class:`Lookups` asks and returns the answers.
 
 Rules:
-1. A wave of events becomes a few large lookups, never one for each stream. Two are under
-   way at a time: the answer of one travels while that of the other is worked on.
+1. A wave of events becomes a few large lookups, never one for each stream.
 2. Who is near expiry is asked for first, whatever waits (rule 6 of the design).
-3. One holder that cannot be looked up, say of an app that was removed, must not hold up the
+3. One holder that cannot be looked up, say of an app that was removed, does not hold up the
    others of its batch: such a batch is halved until the bad one is alone.
-4. Nothing is retried here. What finds no answer is reported, and its streams ask again by
-   the wheel.
+4. Nothing is retried here. What finds no answer is reported, and its streams ask again.
 5. A lookup that hangs is given up after ``timeout`` seconds.
 
 What this module does not do: know of streams, write to clients.
@@ -16,151 +16,128 @@ What this module does not do: know of streams, write to clients.
 from __future__ import annotations
 
 import asyncio
-import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import islice
-from typing import Any, Protocol
+from typing import NamedTuple, TypeVar
 
 from sigmgr.model import errors
+from sigmgr.model.delivery import Ask, MarkSeen, Renew
 from sigmgr.model.holder import Holder
 from sigmgr.model.sig import Current
-from sigmgr.ports import Clock, States
-from sigmgr.telemetry import get_logger
+from sigmgr.ports import States
+from sigmgr.push.logs import log, log_unexpected
 
-log: Any = get_logger("sigmgr.push")
-
-#: Lookups under way at a time.
-LANES = 2
 #: Renewals asked for at a time by users whose own renewal has not come.
-RESCUES = 16
+RENEWALS = 16
+
+T = TypeVar("T")
 
 
-def trouble(action: str, error: BaseException, sentence: str) -> None:
-    """Log an unexpected error without the values of locals, which may hold a sig."""
-    trace = "".join(traceback.format_tb(error.__traceback__))
-    log.error(sentence, action=action, error=type(error).__name__, trace=trace)
+class Wanted:
+    """Questions that wait, each once. ``bell`` rings when there are any."""
+
+    def __init__(self, batch: int) -> None:
+        self.bell = asyncio.Event()
+        self._batch = batch
+        self._urgent: dict[Holder, None] = {}
+        self._looks: dict[Holder, None] = {}
+        self._renewals: dict[Holder, int] = {}
+        self._seen: dict[Holder, None] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._urgent or self._looks or self._renewals or self._seen)
+
+    def add(self, question: Ask | Renew | MarkSeen) -> None:
+        match question:
+            case Ask(holder, urgent=True):
+                self._looks.pop(holder, None)
+                self._urgent[holder] = None
+            case Ask(holder):
+                if holder not in self._urgent:
+                    self._looks[holder] = None
+            case Renew(user, issued_at):
+                self._renewals[user] = issued_at
+            case MarkSeen(user):
+                self._seen[user] = None
+        self.bell.set()
+
+    def looks(self) -> list[Holder]:
+        """A batch of holders to look up, urgent ones first."""
+        found = list(_taken(self._urgent, self._batch))
+        return found + list(_taken(self._looks, self._batch - len(found)))
+
+    def renewals(self) -> dict[Holder, int]:
+        """A few users to have renewed, and the issued_at that they hold."""
+        return _taken(self._renewals, RENEWALS)
+
+    def seen(self) -> list[Holder]:
+        """A batch of users to mark as seen."""
+        return list(_taken(self._seen, self._batch))
 
 
-class Finder(Protocol):
-    """Who hears the answers."""
+def _taken(queue: dict[Holder, T], most: int) -> dict[Holder, T]:
+    taken = dict(islice(queue.items(), most))
+    for holder in taken:
+        del queue[holder]
+    return taken
 
-    def found(
-        self, answers: Iterable[tuple[Holder, Current | None]], *, rescued: bool = False
-    ) -> None: ...
 
-    def unanswered(self, holder: Holder) -> None: ...
+class Answers(NamedTuple):
+    """``found``: for each holder its newest sig, or None where there is none; ``failed``: whom
+    the lookup did not reach; ``revoked``: users whose ticket is from before a revocation."""
 
-    def denied(self, user: Holder) -> None: ...
+    found: Sequence[tuple[Holder, Current | None]] = ()
+    failed: Sequence[Holder] = ()
+    revoked: Sequence[Holder] = ()
 
 
 class Lookups:
-    """Questions that wait, and the work of asking them. ``bell`` rings when there are any."""
+    """``timeout``: seconds for each question."""
 
-    def __init__(
-        self, states: States, clock: Clock, finder: Finder, *, batch: int, timeout: float
-    ) -> None:
-        self.bell = asyncio.Event()
+    def __init__(self, states: States, timeout: float) -> None:
         self._states = states
-        self._clock = clock
-        self._finder = finder
-        self._batch = batch
         self._timeout = timeout
-        self._urgent: dict[Holder, None] = {}
-        self._wanted: dict[Holder, None] = {}
-        self._rescues: dict[Holder, int] = {}
-        self._seen: dict[Holder, None] = {}
 
-    def ask(self, holder: Holder, *, urgent: bool = False) -> None:
-        """Look for the newest sig of this holder soon."""
-        if urgent:
-            self._wanted.pop(holder, None)
-            self._urgent[holder] = None
-        elif holder not in self._urgent:
-            self._wanted[holder] = None
-        self.bell.set()
-
-    def rescue(self, user: Holder, issued_at: int) -> None:
-        """Have the user's sig renewed as if a stream had opened: its own renewal is late."""
-        self._rescues[user] = issued_at
-        self.bell.set()
-
-    def touch(self, user: Holder) -> None:
-        """Say that this user has a stream open."""
-        self._seen[user] = None
-        self.bell.set()
-
-    async def work(self) -> None:
-        """Ask until nothing waits. Lets others run between batches."""
-        while self._urgent or self._wanted or self._rescues or self._seen:
-            lanes = (self._look_on() for _ in range(LANES))
-            await asyncio.gather(*lanes, self._rescue_on(), self._touch_on())
-
-    async def _look_on(self) -> None:
-        while batch := self._next_batch():
-            await self._look(batch)
-            await asyncio.sleep(0)
-
-    def _next_batch(self) -> list[Holder]:
-        batch: list[Holder] = []
-        for queue in (self._urgent, self._wanted):
-            taken = list(islice(queue, self._batch - len(batch)))
-            for holder in taken:
-                del queue[holder]
-            batch += taken
-        return batch
-
-    async def _look(self, batch: Sequence[Holder]) -> None:
+    async def latest(self, batch: Sequence[Holder], now: int) -> Answers:
+        """The newest sig of each. Does not raise for what fails."""
         try:
             async with asyncio.timeout(self._timeout):
-                answers = await self._states.latest(batch, self._clock())
+                currents = await self._states.latest(batch, now)
         except (errors.UnavailableError, TimeoutError) as error:
             log.warning("lookup failed", action="lookup", error=type(error).__name__)
-            self._give_up(batch)
+            return Answers(failed=batch)
         except Exception as error:  # noqa: BLE001 - one bad holder must not stop the rest
             if len(batch) == 1:
-                trouble("lookup", error, "a holder cannot be looked up")
-                self._give_up(batch)
-                return
+                log_unexpected("lookup", error, "a holder cannot be looked up")
+                return Answers(failed=batch)
             middle = len(batch) // 2
-            await self._look(batch[:middle])
-            await self._look(batch[middle:])
-        else:
-            self._finder.found(zip(batch, answers, strict=True))
+            one, other = [await self.latest(half, now) for half in (batch[:middle], batch[middle:])]
+            return Answers([*one.found, *other.found], [*one.failed, *other.failed])
+        return Answers(list(zip(batch, currents, strict=True)))
 
-    def _give_up(self, batch: Sequence[Holder]) -> None:
-        for holder in batch:
-            self._finder.unanswered(holder)
-
-    async def _rescue_on(self) -> None:
-        while users := list(islice(self._rescues.items(), RESCUES)):
-            for user, _ in users:
-                del self._rescues[user]
-            await asyncio.gather(*(self._rescue_one(user, issued_at) for user, issued_at in users))
-
-    async def _rescue_one(self, user: Holder, issued_at: int) -> None:
+    async def renewed(self, user: Holder, issued_at: int, now: int) -> Answers:
+        """The user's state after a renewal, as if its stream had just opened."""
         try:
             async with asyncio.timeout(self._timeout):
-                currents = await self._states.opened(user, issued_at, self._clock())
+                currents = await self._states.opened(user, issued_at, now)
         except errors.TicketRevoked:
-            self._finder.denied(user)
+            return Answers(revoked=[user])
         except (errors.SigmgrError, TimeoutError) as error:
-            log.warning("rescue failed", action="rescue", error=type(error).__name__)
+            log.warning("late renewal failed", action="late-renewal", error=type(error).__name__)
         except Exception as error:  # noqa: BLE001 - one user must not stop the rest
-            trouble("rescue", error, "a late renewal failed")
+            log_unexpected("late-renewal", error, "a late renewal failed")
         else:
-            self._finder.found(((c.holder, c) for c in currents), rescued=True)
+            return Answers([(current.holder, current) for current in currents])
+        return Answers()
 
-    async def _touch_on(self) -> None:
-        while users := list(islice(self._seen, self._batch)):
-            for user in users:
-                del self._seen[user]
-            await self._touch(users)
-
-    async def _touch(self, users: Sequence[Holder]) -> None:
+    async def mark_seen(self, users: Sequence[Holder], now: int) -> None:
+        """These users have a stream open. What fails comes again by itself."""
         try:
             async with asyncio.timeout(self._timeout):
-                await self._states.seen(users, self._clock())
+                await self._states.seen(users, now)
         except (errors.SigmgrError, TimeoutError) as error:
-            log.warning("touch failed", action="touch", error=type(error).__name__)
-        except Exception as error:  # noqa: BLE001 - the next touch comes by itself
-            trouble("touch", error, "users could not be marked as seen")
+            log.warning(
+                "marking users as seen failed", action="mark-seen", error=type(error).__name__
+            )
+        except Exception as error:  # noqa: BLE001 - the next one comes by itself
+            log_unexpected("mark-seen", error, "users could not be marked as seen")

@@ -1,16 +1,18 @@
-"""What a stream says: the objects clients read, and their framing as server-sent events.
+"""What a stream says: the objects that clients read, whatever carries them.
 
 Rules:
 1. A payload is the full state of one sig, never a difference, so that any message may be
    lost, repeated or overtaken by the next one.
-2. Payload and framing are apart: the same objects travel as SSE data, as WebSocket frames
-   and as the answer of the long poll.
-3. ``id:`` stands only on messages that carry or confirm the user's own sig, so that a
-   browser's Last-Event-ID is always the ``issued_at`` of a sig it holds. Room keys,
+2. Payload and framing are apart: a transport frames. The same objects travel as SSE data and
+   as the answer of the long poll.
+3. Only messages that carry or confirm the user's own sig have an ``issued_at`` beside their
+   payload, so that a browser's Last-Event-ID is always that of a sig it holds. Room keys,
    warnings and revocations have none.
 4. ``usersig`` is left out for a client that already holds it, and ``action`` is then
    ``keep``: a client with ``relogin`` would log in again at every reconnect.
-5. A revocation carries no ticket: there is nothing left that it could open.
+5. The ticket in a message is that of the sig in it; where it brings none of the user's own,
+   that of the sig which the client holds. A revocation carries no ticket: there is nothing
+   left that it could open.
 
 What this module does not do: decide who gets what and when. It reads no clock and draws
 nothing.
@@ -19,12 +21,15 @@ nothing.
 from __future__ import annotations
 
 from functools import cache
+from typing import NamedTuple
 
 import msgspec
 
+from sigmgr.model.delivery import Bye, ClientSig, Delivery, Revoked, Write
 from sigmgr.model.event import Action, Event, action_for
-from sigmgr.model.holder import Room
+from sigmgr.model.holder import Holder, Room
 from sigmgr.model.sig import Current, Reason
+from sigmgr.model.ticket import Tickets
 
 CURRENT = "sig.current"
 RENEWED = "sig.renewed"
@@ -33,8 +38,13 @@ REVOKED = "sig.revoked"
 ROOM_RENEWED = "room.renewed"
 BYE = "bye"
 
-#: A comment line: keeps proxies from closing a quiet stream, and is ignored by clients.
-HEARTBEAT = b":\n\n"
+
+class Message(NamedTuple):
+    """One message: its type, its JSON, and the issued_at of the user's own sig in it, else 0."""
+
+    kind: str
+    payload: bytes
+    issued_at: int = 0
 
 
 class Payload(msgspec.Struct, omit_defaults=True, kw_only=True, gc=False):
@@ -111,12 +121,35 @@ def room_json(current: Current, ticket: str) -> bytes:
 
 def warning_json(event: Event, ticket: str) -> bytes:
     """``sig.will_expire``: the sig the client holds ends soon and is not yet replaced."""
-    return _encode(_of_event(WILL_EXPIRE, event, ticket, _KEEP))
+    user, reason = event.holder, event.reason
+    return _encode(
+        Payload(
+            type=WILL_EXPIRE,
+            sdkappid=user.sdkappid,
+            userid=user.userid,
+            issued_at=event.issued_at,
+            expires_at=event.expires_at,
+            ticket=ticket,
+            reason=reason,
+            action=_KEEP,
+        )
+    )
 
 
-def revoked_json(event: Event) -> bytes:
+def revoked_json(user: Holder, issued_at: int, expires_at: int) -> bytes:
     """``sig.revoked``: every sig issued in or before ``issued_at`` is dead."""
-    return _encode(_of_event(REVOKED, event, "", _action("user", Reason.REVOKED)))
+    reason = Reason.REVOKED.value
+    return _encode(
+        Payload(
+            type=REVOKED,
+            sdkappid=user.sdkappid,
+            userid=user.userid,
+            issued_at=issued_at,
+            expires_at=expires_at,
+            reason=reason,
+            action=_action("user", reason),
+        )
+    )
 
 
 def bye_json(reason: str, reconnect_after: int) -> bytes:
@@ -124,33 +157,48 @@ def bye_json(reason: str, reconnect_after: int) -> bytes:
     return _encode({"type": BYE, "reason": reason, "reconnect_after": reconnect_after})
 
 
-@cache
-def _head(kind: str) -> bytes:
-    return b"event: %b\n" % kind.encode()
+class Messages:
+    """The messages of a stream, each with a fresh ticket."""
 
+    def __init__(self, tickets: Tickets) -> None:
+        self._tickets = tickets
 
-def sse(kind: str, payload: bytes, issued_at: int | None = None) -> bytes:
-    """One server-sent event. JSON has no line breaks, so one ``data`` line is enough."""
-    head = _head(kind)
-    if issued_at is None:
-        return b"%bdata: %b\n\n" % (head, payload)
-    return b"%bid: %d\ndata: %b\n\n" % (head, issued_at, payload)
+    def first(self, delivery: Delivery, write: Write, claim: int) -> Message:
+        """Of the first ones, for a client that claims to hold the sig of ``claim``."""
+        if write.sig is not delivery.own:
+            return self._room(delivery.own, write.current)
+        return self.current(write.current, claim)
 
+    def newer(self, delivery: Delivery, write: Write, kind: str) -> Message:
+        """Of a stream that is open; ``kind``: the type that brings a newer sig of the user."""
+        sig, current = write
+        if sig is not delivery.own:
+            return self._room(delivery.own, current)
+        return Message(kind, sig_json(kind, current, self._of(current)), current.issued_at)
 
-def sse_retry(draw: float, low: int = 1000, high: int = 5000) -> bytes:
-    """How long a browser waits before it reconnects, in milliseconds, drawn per stream: with
-    one value for all, a restart would bring every client back in the same second."""
-    return b"retry: %d\n\n" % (low + int((high - low) * draw))
+    def current(self, current: Current, claim: int = 0) -> Message:
+        """``sig.current`` with this sig."""
+        payload = current_json(current, self._of(current), claim)
+        return Message(CURRENT, payload, current.issued_at)
 
+    def warning(self, delivery: Delivery, event: Event) -> Message:
+        return Message(WILL_EXPIRE, warning_json(event, self._held(delivery.own)))
 
-def _of_event(kind: str, event: Event, ticket: str, action: str) -> Payload:
-    return Payload(
-        type=kind,
-        sdkappid=event.holder.sdkappid,
-        userid=event.holder.userid,
-        issued_at=event.issued_at,
-        expires_at=event.expires_at,
-        ticket=ticket,
-        reason=event.reason,
-        action=action,
-    )
+    def last(self, user: Holder, reason: Revoked | Bye) -> Message:
+        """The last words of a stream."""
+        if isinstance(reason, Revoked):
+            return Message(REVOKED, revoked_json(user, *reason))
+        return Message(BYE, bye_json(*reason))
+
+    def _room(self, own: ClientSig, current: Current) -> Message:
+        return Message(ROOM_RENEWED, room_json(current, self._held(own)))
+
+    def _of(self, current: Current) -> str:
+        user = current.holder
+        return self._tickets.issue(
+            user.sdkappid, user.userid, current.issued_at, current.expires_at
+        )
+
+    def _held(self, own: ClientSig) -> str:
+        user = own.holder
+        return self._tickets.issue(user.sdkappid, user.userid, own.sent, own.expires_at)

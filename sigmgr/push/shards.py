@@ -1,14 +1,14 @@
-"""Hears of every event: listens on the shard channels and repairs what they lose.
+"""Receives every event: subscribes to the shard channels and repairs what they lose.
 
 Rules:
 1. A channel loses messages when a connection breaks; a shard's stream keeps them for a while.
    Each message names the stream id before it. Who has not seen exactly that id reads the
    stream from the last id seen.
 2. An id that is gone from the stream, because the stream was trimmed, wiped or lost in a
-   fail-over, is a loss: listeners are told ``missed(shard)`` and look into the store. So
-   they are when a message cannot be read, and for all that was before the first connection.
+   fail-over, is a loss: listeners get ``missed(shard)`` and look into the store. So they do
+   when a message cannot be read, and for all that was before the first connection.
 3. Every (re)connection subscribes first and then compares each shard's stream with what was
-   seen, so nothing falls between. ``connected`` is said after that, never before.
+   seen, so nothing falls between. ``connected`` is true after that, never before.
 4. Silence is checked with a ping: a frozen server looks like a quiet one. And every stream
    is compared again each ``round_every`` seconds: on a cluster a message may be lost between
    nodes while every connection lives, and a quiet shard would never show its gap.
@@ -72,10 +72,10 @@ class _Lost(Exception):
 
 
 class ShardChannels:
-    """``on_state`` hears whether the channels are up: True after everything was repaired.
+    """``on_state`` is called when the channels go up or down; up after everything was repaired.
 
-    ``ping_after`` seconds of silence ask whether the server lives, as many more say no.
-    A gap of more than ``repair_limit`` entries is not read but missed.
+    ``ping_after`` seconds of silence ask whether the server lives, as many more mean that it
+    does not. A gap of more than ``repair_limit`` entries is not read but missed.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class ShardChannels:
         self._task: asyncio.Task[None] | None = None
         self.counts = Counts()
         self.connected = False
-        #: Loop time at which Redis was last heard of; 0 before the first time.
+        #: Loop time at which Redis last answered; 0 before the first time.
         self.last_heard = 0.0
 
     def add(self, listener: Listener) -> None:
@@ -132,13 +132,13 @@ class ShardChannels:
         try:
             while True:
                 before = self.counts.connections
-                self._say(up=False, why=await self._until_lost())
+                self._set_state(up=False, why=await self._until_lost())
                 if self.counts.connections > before:
                     wait = _FIRST_WAIT
                 await asyncio.sleep(wait * (0.5 + self._draw() / 2))
                 wait = min(2 * wait, _LONGEST_WAIT)
         finally:
-            self._say(up=False, why="stopped")
+            self._set_state(up=False, why="stopped")
 
     async def _until_lost(self) -> str:
         """Listen over one connection; answers why it ended."""
@@ -158,7 +158,7 @@ class ShardChannels:
             await self._subscribe(pubsub)
             await self._check(range(self._layout.shards))
             self.counts.connections += 1
-            self._say(up=True, why="subscribed")
+            self._set_state(up=True, why="subscribed")
             await self._receive(pubsub)
         finally:
             await self._drop(pubsub)
@@ -219,20 +219,20 @@ class ShardChannels:
         seen = self._seen[shard]
         if previous == seen:
             self._seen[shard] = last
-            self._tell(shard, events, sigs)
+            self._deliver(shard, events, sigs)
         elif seen is None or last > seen or previous == wire.NO_ID:
-            # Something is missing, or the stream is a new one: the stream knows.
+            # Something is missing, or the stream is a new one: read it.
             self.counts.gaps += 1
             await self._check([shard])
             if (self._seen[shard] or wire.NO_ID) < last:
-                # The stream that told it is gone already. What was seen stays as the stream
-                # that is there says.
-                self._tell(shard, events)
+                # The stream that had it is gone already. What was seen stays at what the
+                # stream that is there has.
+                self._deliver(shard, events)
         # Else a repair was faster than this message. Or ids went back on another server,
         # which the next round finds.
 
     async def _check(self, shards: Sequence[int]) -> None:
-        """Read what these shards' streams have after what was seen, and tell it."""
+        """Read what these shards' streams have after what was seen, and deliver it."""
         for i in range(0, len(shards), _CHECK_CHUNK):
             some = shards[i : i + _CHECK_CHUNK]
             for shard, tail, entries in zip(some, *await self._read(some), strict=True):
@@ -278,29 +278,27 @@ class ShardChannels:
             return
         self._seen[shard] = ids[-1]
         self.counts.repaired += len(events)
-        self._tell(shard, events)
+        self._deliver(shard, events)
 
-    def _tell(self, shard: int, events: Sequence[Event], sigs: Sequence[bytes] = ()) -> None:
+    def _deliver(self, shard: int, events: Sequence[Event], sigs: Sequence[bytes] = ()) -> None:
         self.counts.events += len(events)
         for listener in self._listeners:
-            try:
-                listener.heard(shard, events, sigs)
-            except Exception:
-                log.exception("a listener failed", action="listener-failed", shard=shard)
+            self._call(listener.heard, shard, events, sigs)
 
     def _miss(self, shard: int) -> None:
         self.counts.missed += 1
         for listener in self._listeners:
-            try:
-                listener.missed(shard)
-            except Exception:
-                log.exception("a listener failed", action="listener-failed", shard=shard)
+            self._call(listener.missed, shard)
 
-    def _say(self, *, up: bool, why: str) -> None:
+    def _set_state(self, *, up: bool, why: str) -> None:
         if up != self.connected:
             self.connected = up
-            try:
-                self._on_state(up)
-            except Exception:
-                log.exception("a listener failed", action="listener-failed")
+            self._call(self._on_state, up)
             log.info("the shard channels changed", action="shard-channels", up=up, why=why)
+
+    def _call(self, receive: Callable[..., None], *what: Any) -> None:
+        """A listener that raises harms neither the others nor the loop."""
+        try:
+            receive(*what)
+        except Exception:
+            log.exception("a listener failed", action="listener-failed", about=what[0])

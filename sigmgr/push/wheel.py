@@ -1,4 +1,4 @@
-"""One timer wheel of whole-second slots for everything that streams do by the clock.
+"""A timer wheel of whole-second slots for everything that streams do by the clock.
 
 Rules:
 1. An item lies in one slot at most: that of its earliest deadline. Adding, moving and

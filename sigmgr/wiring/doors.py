@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 
 from sigmgr.cache.near import NearCache
@@ -12,6 +13,8 @@ from sigmgr.http.peers import Peers
 from sigmgr.http.services import Services
 from sigmgr.model.ticket import Tickets
 from sigmgr.push.gateway import Gateway
+from sigmgr.push.poll import Polls
+from sigmgr.push.sse import SseStreams
 from sigmgr.wiring.base import Base
 from sigmgr.wiring.clock import monotonic_seconds
 from sigmgr.wiring.desk import Desk
@@ -37,6 +40,10 @@ def doors_of(
 ) -> Services:
     base, http = desk.base, desk.base.settings.http
     assert desk.redis is not None
+    stream = polls = None
+    if gateway is not None:
+        stream = SseStreams(gateway, base.clock, random.random, credentials.ticket)
+        polls = Polls(gateway, desk.flows.deliver, credentials.tickets, base.clock)
 
     return Services(
         clock=base.clock,
@@ -51,8 +58,8 @@ def doors_of(
         credentials=credentials,
         stream_url=http.stream_url,
         roles=roles,
-        gateway=gateway,
-        polls=gateway,
+        gateway=stream,
+        polls=polls,
         near=near,
         near_ttl=http.near_ttl,
         allowed_origins=http.allowed_origins,

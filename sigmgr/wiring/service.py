@@ -12,12 +12,13 @@ from dataclasses import dataclass, replace
 from sigmgr.cache.near import NearCache
 from sigmgr.health import Health
 from sigmgr.http.app import create_app
-from sigmgr.http.credentials import Credentials
 from sigmgr.http.protocol import Connections
 from sigmgr.http.server import bind_unless, bracketed, serve
 from sigmgr.http.services import API, GATEWAY, WORKER, Services
 from sigmgr.model import errors
+from sigmgr.model.ticket import Tickets
 from sigmgr.push.gateway import Gateway
+from sigmgr.push.limits import Limits
 from sigmgr.push.shards import ShardChannels
 from sigmgr.scheduler import Job, Ticker
 from sigmgr.settings import Settings
@@ -96,7 +97,7 @@ async def open_service(settings: Settings, roles: frozenset[str]) -> AsyncIterat
         health = Health(time.monotonic)
         credentials = credentials_of(desk.base)
         room = room_for(settings)
-        gateway = _gateway(desk, credentials, room) if GATEWAY in roles else None
+        gateway = _gateway(desk, credentials.tickets, room) if GATEWAY in roles else None
         channels = _channels(desk, near)
         for listener in (near, gateway):
             if listener is not None:
@@ -147,19 +148,20 @@ def _channels(desk: Desk, near: NearCache[bytes] | None) -> ShardChannels:
     return ShardChannels(desk.redis, desk.layout, draw=random.random, on_state=on_state)
 
 
-def _gateway(desk: Desk, credentials: Credentials, room: Room) -> Gateway:
+def _gateway(desk: Desk, tickets: Tickets, room: Room) -> Gateway:
     settings = desk.base.settings
     return Gateway(
         desk.flows.deliver,
-        credentials.tickets,
+        tickets,
         desk.base.clock,
         random.random,
         desk.policy_of,
         values=desk.values,
-        open_ticket=credentials.ticket,
-        max_streams=room.streams,
-        max_per_user=settings.gateway.max_per_user,
-        heartbeat=settings.gateway.heartbeat,
-        shards=settings.redis.shards,
         stands=desk.base.revocations.stands,
+        limits=Limits(
+            shards=settings.redis.shards,
+            heartbeat=settings.gateway.heartbeat,
+            max_per_user=settings.gateway.max_per_user,
+            max_streams=room.streams,
+        ),
     )

@@ -23,6 +23,9 @@ from sigmgr.model.sig import Current, Reason, Record
 from sigmgr.model.ticket import Tickets
 from sigmgr.model.wire import Layout
 from sigmgr.push.gateway import Gateway
+from sigmgr.push.limits import Limits
+from sigmgr.push.poll import Polls
+from sigmgr.push.sse import SseStreams, opening
 from sigmgr.testing import ManualClock
 
 NOW = 1_900_000_000
@@ -215,6 +218,18 @@ async def silent(scope, receive, send):
     await send({"type": "http.response.body", "body": b": end\n\n"})
 
 
+class Push(Gateway):
+    """A gateway with its endpoints: a stream when called, and polls."""
+
+    def __init__(self, states, tickets, clock, draw, policy_of, **options: Any) -> None:
+        super().__init__(states, tickets, clock, draw, policy_of, **options)
+        self._stream = SseStreams(self, clock, draw, opening(tickets))
+        self.newer = Polls(self, states, tickets, clock).newer
+
+    async def __call__(self, scope, receive, send) -> None:
+        await self._stream(scope, receive, send)
+
+
 class House:
     """Services with everything in memory, and a token for each role."""
 
@@ -228,7 +243,7 @@ class House:
         self.tickets = Tickets(b"t" * 32)
         self.auth = Auth(self._lookup, self.KEY, lambda: self.seconds)
         self.credentials = Credentials.__new__(Credentials)
-        self.polls = Gateway.__new__(Gateway)
+        self.polls = Push.__new__(Push)
         self.reset()
         self.services = Services(
             clock=self.clock,
@@ -266,7 +281,7 @@ class House:
             lambda: 0.5,
             lambda _: Policy(),
             values=CachedValues(MasterKey(self.KEY).derive, Layout()),
-            max_per_user=PER_USER,
+            limits=Limits(max_per_user=PER_USER),
         )
         self.backend = self.token("backend", APP)
         self.anywhere = self.token("backend", 0)

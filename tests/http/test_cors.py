@@ -105,8 +105,8 @@ async def test_the_stream_over_a_socket_is_still_written_in_chunks():
         async for line in answer.aiter_lines():
             if line.startswith("event: "):
                 break
-        [stream] = house.polls.hub.of(Holder(APP, "alice"))
-        assert stream.chunks is not None
+        [stream] = house.polls.table.of(Holder(APP, "alice"))
+        assert stream.transport.chunks is not None
 
 
 async def test_any_origin_is_told_so_and_never_with_credentials():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from sigmgr.keys.cached import CachedValues
@@ -18,6 +18,9 @@ from sigmgr.model.ticket import Tickets
 from sigmgr.model.wire import Layout
 from sigmgr.ports import Values
 from sigmgr.push.gateway import Gateway
+from sigmgr.push.limits import Limits
+from sigmgr.push.poll import Polls
+from sigmgr.push.sse import SseStreams, opening
 from sigmgr.testing import ManualClock
 
 NOW = 1_900_000_000
@@ -100,7 +103,7 @@ class FakeStates:
 class Client:
     """One ASGI request. ``blocked`` makes send wait like a server whose buffer is full."""
 
-    def __init__(self, gateway: Gateway, ticket: str | None, last_event_id: bytes = b"") -> None:
+    def __init__(self, app: SseStreams, ticket: str | None, last_event_id: bytes = b"") -> None:
         self.status = 0
         self.headers: dict[bytes, bytes] = {}
         self.body = b""
@@ -115,7 +118,7 @@ class Client:
             headers.append((b"last-event-id", last_event_id))
         scope = {"type": "http", "method": "GET", "path": "/v1/stream", "headers": headers}
         self.scope = scope
-        self.task = asyncio.ensure_future(gateway(scope, self.receive, self.send))
+        self.task = asyncio.ensure_future(app(scope, self.receive, self.send))
 
     async def receive(self) -> dict[str, Any]:
         await self._wake.wait()
@@ -184,7 +187,8 @@ class House:
         draw: float = 0.5,
         policy: Policy | None = None,
         values: Values = VALUES,
-        **options: Any,
+        stands: Callable[[Holder, int], bool] = lambda holder, issued_at: True,
+        **limits: Any,
     ) -> None:
         self.clock = ManualClock(NOW)
         self.states = FakeStates()
@@ -199,8 +203,11 @@ class House:
             self._draw,
             lambda _: self.policy,
             values=values,
-            **options,
+            stands=stands,
+            limits=Limits(**limits),
         )
+        self.stream = SseStreams(self.gateway, self.clock, self._draw, opening(TICKETS))
+        self.polls = Polls(self.gateway, self.states, TICKETS, self.clock)
 
     def _draw(self) -> float:
         return self.draws.pop(0) if self.draws else self.draw
@@ -234,7 +241,7 @@ class House:
     def connect(self, name: str = "ann", last_event_id: bytes = b"") -> Client:
         if user(name) not in self.states.now:
             self.states.put(sig(user(name)))
-        return Client(self.gateway, ticket(name), last_event_id)
+        return Client(self.stream, ticket(name), last_event_id)
 
     async def open_acked(self, name: str = "ann") -> Client:
         """A client that has the first sig and says so: nothing is resent."""

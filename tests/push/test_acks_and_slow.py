@@ -85,7 +85,7 @@ async def test_a_slow_client_is_caught_up_with_where_no_event_came():
     client = await house.open_acked()
     house.renew(user(), NOW + 1, tell=False)
     client.blocked = True
-    house.gateway.missed(house.gateway.hub._shard(user()))
+    house.gateway.missed(house.gateway._shard(user()))
     await house.pass_time(2)
     assert house.counters.behind == 1
     client.blocked = False
@@ -140,7 +140,7 @@ async def test_a_wide_wave_is_spread_over_the_splay():
     house = House(wide=10)
     clients = [await house.open_acked(f"u{n}") for n in range(40)]
     draws = iter(range(10**6))
-    house.gateway.hub._draw = lambda: (next(draws) * 0.137) % 1
+    house.gateway._draw = lambda: (next(draws) * 0.137) % 1
     for n in range(40):
         house.renew(user(f"u{n}"), NOW + 1)
     await house.settle()

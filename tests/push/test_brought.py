@@ -9,7 +9,7 @@ from sigmgr.keys.sealing import MasterKey
 from sigmgr.model.event import EventType
 from sigmgr.model.policy import Policy
 from sigmgr.model.wire import Layout
-from sigmgr.push import hub
+from sigmgr.push import gateway
 from tests.push.fakes import DAY, NOW, TICKETS, House, event, room, sig, user
 
 
@@ -131,7 +131,7 @@ async def test_a_wide_wave_is_spread_unless_the_policy_says_no(splay: int):
 async def test_many_letters_are_written_before_the_loop_comes_round(
     monkeypatch: pytest.MonkeyPatch,
 ):
-    monkeypatch.setattr(hub, "WRITTEN_AT_ONCE", 50)
+    monkeypatch.setattr(gateway, "WRITTEN_AT_ONCE", 50)
     house = House(policy=Policy(splay=0))
     clients = [await house.open(f"ann{n}") for n in range(60)]
     for n in range(60):

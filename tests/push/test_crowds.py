@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from sigmgr.model import errors
 from sigmgr.model.event import EventType
-from sigmgr.push.gateway import CROWDED_FOR
+from sigmgr.push.admission import CROWDED_FOR
 from tests.push.fakes import NOW, TICKETS, House, event, sig, ticket, user
 
 
@@ -18,7 +18,7 @@ def polling(house, name="ann", held=NOW, wait=30):
     if user(name) not in house.states.now:
         house.states.put(sig(user(name)))
     opened = TICKETS.open(ticket(name), NOW)
-    return asyncio.ensure_future(house.gateway.newer(opened, held, wait))
+    return asyncio.ensure_future(house.polls.newer(opened, held, wait))
 
 
 async def turns(number=8):

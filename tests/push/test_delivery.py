@@ -196,7 +196,7 @@ async def test_a_valid_sig_that_is_gone_closes_with_bye():
     house = House()
     client = await house.open()
     del house.states.now[user()]
-    house.gateway.hub.missed(house.gateway.hub._shard(user()))
+    house.gateway.missed(house.gateway._shard(user()))
     await house.pass_time(20)
     assert client.types[-1] == "bye"
     assert client.events[-1]["reason"] == "refresh"
@@ -241,8 +241,8 @@ async def test_a_revoked_room_is_forgotten():
     house.states.put(sig(user()), sig(room(), ttl=21600))
     await house.open()
     house.gateway.heard(0, [event(EventType.REVOKED, room(), NOW)])
-    (stream,) = house.gateway.hub.of(user())
-    assert stream.rooms == ()
+    (stream,) = house.gateway.table.of(user())
+    assert stream.delivery.rooms == ()
 
 
 async def test_a_warning_passes_as_it_is():

@@ -68,7 +68,7 @@ async def test_an_app_that_was_removed_does_not_stop_its_streams():
     def gone(sdkappid):
         raise errors.AppUnknown
 
-    house.gateway.hub._book._policy_of = gone
+    house.gateway._policy_of = gone
     client = await house.open()
     house.renew(user(), NOW + 9)
     await house.settle()
@@ -121,12 +121,3 @@ async def test_the_tasks_run_and_stop():
     await house.gateway.aclose()
     await house.gateway.aclose()
     await client.hang_up()
-
-
-async def test_run_ends_when_cancelled():
-    house = House()
-    running = asyncio.ensure_future(house.gateway.run())
-    await asyncio.sleep(0.01)
-    running.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await running

@@ -7,11 +7,10 @@ import json
 import pytest
 
 from sigmgr.model import errors
-from sigmgr.model.event import EventType
-from sigmgr.model.problem import status_of
-from sigmgr.push import message
-from sigmgr.push.problem import problem
-from tests.push.fakes import NOW, event, room, sig, user
+from sigmgr.model.problem import problem, status_of
+from sigmgr.push import message, sse
+from sigmgr.push.message import Message
+from tests.push.fakes import NOW, room, sig, user
 
 
 def test_a_sig_has_the_fields_of_the_contract_in_their_order():
@@ -52,7 +51,7 @@ def test_a_room_key_names_its_room(scope, field, value):
 
 
 def test_a_revocation_has_no_sig_and_no_ticket():
-    said = json.loads(message.revoked_json(event(EventType.REVOKED, user(), NOW)))
+    said = json.loads(message.revoked_json(user(), NOW, NOW + 9))
     assert "usersig" not in said
     assert "ticket" not in said
     assert said["action"] == "relogin"
@@ -64,10 +63,11 @@ def test_awkward_user_ids_survive():
 
 
 def test_framing():
-    assert message.sse("bye", b"{}") == b"event: bye\ndata: {}\n\n"
-    assert message.sse("sig.current", b"{}", 7) == b"event: sig.current\nid: 7\ndata: {}\n\n"
-    assert message.sse_retry(0.0) == b"retry: 1000\n\n"
-    assert message.sse_retry(0.999999) == b"retry: 4999\n\n"
+    assert sse.frame(Message("bye", b"{}")) == b"event: bye\ndata: {}\n\n"
+    framed = sse.frame(Message("sig.current", b"{}", 7))
+    assert framed == b"event: sig.current\nid: 7\ndata: {}\n\n"
+    assert sse.retry(0.0) == b"retry: 1000\n\n"
+    assert sse.retry(0.999999) == b"retry: 4999\n\n"
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_framing():
 )  # fmt: skip
 def test_every_error_has_its_status(error, status):
     assert status_of(error) == status
-    code, headers, body = problem(error)
+    code, headers, body = problem(error, "/v1/stream")
     said = json.loads(body)
     assert code == said["status"] == status
     assert list(said) == ["type", "title", "status", "detail", "instance", "code", "advice"]

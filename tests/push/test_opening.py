@@ -8,9 +8,9 @@ import json
 import pytest
 
 from sigmgr.model import errors
+from sigmgr.model.delivery import Phase
 from sigmgr.model.event import EventType
-from sigmgr.push.gateway import TICKET_KEY
-from sigmgr.push.stream import Phase
+from sigmgr.push.sse import TICKET_KEY
 from tests.push.fakes import DAY, NOW, TICKETS, Client, House, event, room, sig, ticket, user
 
 
@@ -85,7 +85,7 @@ async def test_a_client_that_holds_a_newer_sig_gets_no_older_one():
     assert client.events
     assert not ahead.events
     house.states.put(sig(user(), NOW + 30))
-    house.gateway.missed(house.gateway.hub._shard(user()))
+    house.gateway.missed(house.gateway._shard(user()))
     await house.pass_time(1)
     assert client.issued == [NOW + 30]
     assert not ahead.events
@@ -104,7 +104,7 @@ async def test_a_client_that_holds_a_newer_sig_gets_no_older_one():
 )  # fmt: skip
 async def test_no_good_ticket_no_stream(given, code):
     house = House()
-    client = Client(house.gateway, None if given is None else given)
+    client = Client(house.stream, None if given is None else given)
     said = await refused(house, client)
     assert (client.status, said["code"]) == (401, code)
     assert client.headers[b"www-authenticate"] == b'Bearer realm="sigmgr"'
@@ -115,7 +115,7 @@ async def test_no_good_ticket_no_stream(given, code):
 
 async def test_a_token_in_the_place_of_a_ticket_is_told():
     house = House()
-    said = await refused(house, Client(house.gateway, "smt_" + "A" * 43))
+    said = await refused(house, Client(house.stream, "smt_" + "A" * 43))
     assert said["code"] == "ticket-invalid"
     assert "looks like an API token" in said["detail"]
     assert "sigmgr token revoke" in said["advice"]
@@ -123,7 +123,7 @@ async def test_a_token_in_the_place_of_a_ticket_is_told():
 
 async def test_another_scheme_is_no_ticket():
     house = House()
-    client = Client(house.gateway, None)
+    client = Client(house.stream, None)
     client.scope["headers"].append((b"authorization", b"Basic " + ticket().encode()))
     assert (await refused(house, client))["code"] == "ticket-invalid"
 
@@ -226,7 +226,7 @@ async def test_the_ticket_does_not_stay_in_memory():
 async def test_a_ticket_opened_by_another_route_is_taken():
     house = House()
     house.states.put(sig(user()))
-    client = Client(house.gateway, None)
+    client = Client(house.stream, None)
     client.scope[TICKET_KEY] = TICKETS.open(ticket(), NOW)
     await asyncio.sleep(0.01)
     assert client.issued == [NOW]
@@ -235,9 +235,9 @@ async def test_a_ticket_opened_by_another_route_is_taken():
 async def test_phases_only_go_forward():
     house = House()
     client = await house.open()
-    (stream,) = house.gateway.hub.of(user())
-    assert stream.phase is Phase.OPEN
+    (stream,) = house.gateway.table.of(user())
+    assert stream.delivery.phase is Phase.OPEN
     await client.hang_up()
-    assert stream.phase is Phase.CLOSED
-    house.gateway.hub.leave(stream)
+    assert stream.delivery.phase is Phase.CLOSED
+    house.gateway.leave(stream)
     assert house.counters.open == 0

@@ -15,7 +15,7 @@ import uvicorn
 
 from sigmgr.http.chunks import chunks_of
 from sigmgr.model.event import EventType
-from sigmgr.push.gateway import CHUNKS_KEY
+from sigmgr.push.sse import CHUNKS_KEY
 from tests.push.fakes import NOW, House, event, parse, sig, ticket, user
 
 
@@ -43,7 +43,7 @@ class Server:
     async def app(self, scope, receive, send) -> None:
         if self.through_chunks:
             scope[CHUNKS_KEY] = chunks_of
-        await self.house.gateway(scope, receive, send)
+        await self.house.stream(scope, receive, send)
 
     async def __aenter__(self) -> Server:
         self.task = asyncio.ensure_future(self.server.serve(sockets=[self.sock]))
@@ -122,8 +122,8 @@ async def test_first_message_at_once_then_a_renewal_then_hang_up():
         await tap.until(b"sig.renewed")
         assert time.monotonic() - began < 2
         assert [e["issued_at"] for e in tap.events] == [NOW, NOW + 1]
-        [stream] = house.gateway.hub.streams()
-        assert (stream.chunks is not None) == server.through_chunks
+        [stream] = house.gateway.table.all()
+        assert (stream.transport.chunks is not None) == server.through_chunks
         await tap.close()
         for _ in range(100):
             if not house.counters.open:

@@ -1,0 +1,52 @@
+"""The way to one client, whatever it speaks.
+
+A transport is made by the endpoint that has authorised the client, and belongs to one stream.
+The gateway opens it once, writes and beats while the stream is open, and closes or cuts it
+once. It decides nothing about what is written; only ``open`` may wait.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from sigmgr.model import errors
+from sigmgr.push.message import Message
+
+
+class Transport(Protocol):
+    """``news``: the type of the message that brings a newer sig. ``says_bye``: once it is open,
+    its client can be given last words; else it is refused with an error as long as it waits.
+
+    How far a client is behind is the answer of ``write``, ``beat`` and ``close``: True where it
+    was taken, False where the client has not taken what was written before. Then nothing is
+    written or kept: only the newest state matters, and that is written later. All three may
+    raise where the connection is broken, which cuts the stream.
+    """
+
+    @property
+    def news(self) -> str: ...
+
+    @property
+    def says_bye(self) -> bool: ...
+
+    async def open(self, messages: Sequence[Message]) -> None:
+        """Begin, with these messages. May wait for the client."""
+        ...
+
+    def write(self, message: Message) -> bool:
+        """Write at once, or not at all."""
+        ...
+
+    def beat(self) -> bool:
+        """Show that the stream is alive."""
+        ...
+
+    def close(self, last: Message) -> bool:
+        """End with these last words, at once or not at all."""
+        ...
+
+    def cut(self, error: errors.SigmgrError | None = None) -> None:
+        """Give the client up without last words. ``error`` is why, where it was told nothing
+        yet. May be called twice."""
+        ...
