@@ -291,6 +291,7 @@ async def test_verify_says_revoked(world: World) -> None:
     with pytest.raises(errors.BadSig) as refused:
         await world.flows.verify.sig(APP, made.usersig, now=NOW)
     assert refused.value.reason is errors.SigReason.REVOKED
+    assert refused.value.advice.startswith("Nothing makes this one valid again.")
 
 
 async def test_verify_asks_sql_where_it_cannot_know(world: World) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import json
 import os
-from urllib.parse import quote
+import re
+from urllib.parse import quote, quote_plus
 
 import pytest
 from cryptography.hazmat.primitives import serialization
@@ -174,6 +175,48 @@ NAMED = {
     "public": (PUBLIC, "a public key; signing needs the private key"),
     "both halves": (PEM + PUBLIC, "2 keys"),
     "lines": (b"alpha\nbeta", "a text of 2 lines"),
+    "quoted and URL-encoded": (
+        b"%22" + SECRET_BYTES + b"%22",
+        "the URL encoding of a secret with something around it",
+    ),
+    "JSON in base64": (
+        base64.b64encode(json.dumps({"key": SECRET}).encode()),
+        "base64 of a secret with something around it",
+    ),
+    "colons": (":".join(re.findall("..", SECRET)).encode(), "marks between its digits"),
+    "colons and capitals": (":".join(re.findall("..", SECRET.upper())).encode(), "marks between"),
+    "hyphens": ("-".join(re.findall(".{8}", SECRET)).encode(), "a secret with marks between"),
+    "dots": (".".join(re.findall(".{16}", SECRET)).encode(), "a secret with marks between"),
+    "long number": (b"14000000010", "a number such as"),
+    "account": (b"1300000001234567", "a number such as"),
+    "public file": (b"app.pem.pub", "the name of a file"),
+    "file for curl": (b"@a.pem", "the name of a file"),
+    "backup file": (b"~/keys/secret.txt.bak", "the name of a file"),
+    "file of Windows": (b"C:\\keys\\app.pem", "the name of a file"),
+    "file: path": (b"file:/etc/app.pem", "the name of a file"),
+    "folder of secrets": (b"/run/secrets/sigmgr_key", "the name of a file"),
+    "variable": (b"$SECRET", "a variable that nothing has filled in"),
+    "braced variable": (b"${SECRET}", "a variable that nothing has filled in"),
+    "variable with a default": (b"${SECRET:-none}", "a variable that nothing has filled in"),
+    "command": (b"$(cat secret.txt)", "a variable that nothing has filled in"),
+    "Windows variable": (b"%SECRET%", "a variable that nothing has filled in"),
+    "template": (b"{{ secret }}", "a variable that nothing has filled in"),
+    "GitHub": (b"${{ secrets.KEY }}", "a variable that nothing has filled in"),
+    "vault": (b"vault:secret/data/im#key", "a reference to where a secret is kept"),
+    "ARN": (
+        b"arn:aws:secretsmanager:eu-west-1:123456789012:secret:im-AbCdEf",
+        "a reference to where a secret is kept",
+    ),
+    "ssm": (b"ssm:/prod/im/key", "a reference to where a secret is kept"),
+    "env": (b"env:SECRET", "a reference to where a secret is kept"),
+    "tail of a key": (inside(PEM).replace(b"\n", b"")[64:], "the end of a key"),
+    "tail of a key, cut anywhere": (inside(PEM).replace(b"\n", b"")[77:], "the end of a key"),
+    "point of a key": (inside(PEM).replace(b"\n", b"")[-88:], "the end of a key"),
+    "tail of a public key": (inside(PUBLIC).replace(b"\n", b"")[30:], "the end of a key"),
+    "tail of a secp256k1 key": (inside(pem(K1_KEY)).replace(b"\n", b"")[50:], "the end of a key"),
+    "plus for line ends": (PEM.replace(b"\n", b"+"), "URL-encoded"),
+    "plus for line ends and blanks": (PEM.replace(b"\n", b"+").replace(b" ", b"+"), "URL-encoded"),
+    "form": (quote_plus(PEM).encode(), "URL-encoded"),
     "nothing": (b" \n", "nothing in it"),
     "long": (b"0" * 20000, "more than 16384 bytes"),
 }
@@ -212,6 +255,8 @@ ODD = {
     "short": ("short", "5 characters: was it pasted whole?"),
     "no hex": ("shell-secret-".ljust(64, "0"), "not 64 hex digits"),
     "master key": (base64.b64encode(os.urandom(32)).decode(), "as a master key is"),
+    "another secret": ("s3cret-of_an.emulator!", "22 characters: was it pasted whole?"),
+    "words": ("correct horse battery", "21 characters"),
     "zeros": ("0" * 64, "one character, repeated"),
     "demo": ("5bd2850f" + "0" * 50 + "b93b5e", "anybody can sign with it"),
 }

@@ -198,7 +198,7 @@ def test_without_the_version_mark_it_is_v1():
     ("mark", "reason", "words"),
     [
         (2, SigReason.BAD_FIELD, 'TLS.ver is a number; in v2 it is the text "2.0"'),
-        (2.0, SigReason.BAD_FIELD, 'TLS.ver is no text; in v2 it is the text "2.0"'),
+        (2.0, SigReason.BAD_FIELD, 'TLS.ver is a number; in v2 it is the text "2.0"'),
         (None, SigReason.MISSING_FIELD, "TLS.ver is missing"),
     ],
 )
@@ -274,3 +274,17 @@ def test_nothing_shown_holds_the_signature(fact, key):
         assert mark not in shown
         assert found.signature.hex() not in shown
         assert "signature" not in shown
+
+
+@pytest.mark.parametrize(
+    ("mark", "kind"),
+    [
+        (2, "a number"), (2.0, "a number"), (-1.5e3, "a number"), (True, "true or false"),
+        (False, "true or false"), (None, "null"), ([], "no text"), ({}, "no text"),
+        ("2", "another text"),
+    ],
+)  # fmt: skip
+def test_what_the_mark_of_v2_is_instead_is_said(mark, kind):
+    with pytest.raises(BadSig) as caught:
+        decode(dump(v2_members() | {"TLS.ver": mark}))
+    assert caught.value.text == f'TLS.ver is {kind}; in v2 it is the text "2.0"'

@@ -270,3 +270,21 @@ def test_every_flipped_bit_of_the_document(fact, key):
             document[place] ^= 1 << bit
     # What passes is the unsigned version of v1, its name, and such; v2 has nothing of the kind.
     assert passed > 0 if fact.format == "v1" else passed == 0
+
+
+def test_each_reason_says_what_to_do():
+    said = {reason: BadSig(reason).advice for reason in SigReason}
+    assert BadSig.advice not in said.values()
+    # A damage is named with its remedy where it is found.
+    for reason, advice in said.items():
+        assert advice.endswith("."), reason
+    assert "current sig" in said[SigReason.REVOKED]
+    assert "current sig" in said[SigReason.EXPIRED]
+
+
+def test_a_sig_that_has_just_expired_says_so_well():
+    sig = sign(V2, HMAC)
+    for late, said in ((0, "which is now"), (1, "1 s before now"), (90, "90 s before now")):
+        with pytest.raises(BadSig) as caught:
+            verify(sig, [HMAC], now=V2.expires_at + late)
+        assert caught.value.text == f"the sig expired at {V2.expires_at}, {said}"

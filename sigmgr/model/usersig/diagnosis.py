@@ -51,6 +51,10 @@ _SECRET: Final = re.compile(r"[\s\"']*[0-9A-Fa-f]{64}[\s\"']*")
 _ALPHABET: Final = frozenset("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz*-_")
 _WIRE_TO_STANDARD: Final = str.maketrans("*-", "+/")
 
+#: What may come between a sig and other text; also nothing at all.
+_SEPARATORS: Final = frozenset(["", *" \t\r\n&\"'`\\.,;:#?<>()[]{}=+/%"])
+_MUCH: Final = re.compile(r"[0-9A-Za-z*_-]{24}")
+
 _COPY_WHOLE: Final = (
     "Copy it whole. Where it was stored, look at the length of the column or field: some sigs"
     " have more than 500 characters."
@@ -62,15 +66,21 @@ _WHAT_A_SIG_IS: Final = (
 
 
 class _Tried(NamedTuple):
-    """A text, and what was undone to get it: the steps, and each in words."""
+    """A text, and what was undone to get it: the steps, and each in words; and what the last
+    step cut off behind it."""
 
     text: str
     steps: tuple[Step, ...] = ()
     words: tuple[str, ...] = ()
+    behind: str = ""
 
     def after(self, step: Step, text: str) -> _Tried:
-        word = step.what.format(count=len(self.text) - len(text))
-        return _Tried(text, (*self.steps, step), (*self.words, word))
+        many = len(self.text) - len(text)
+        characters = "1 character that does" if many == 1 else f"{many} characters that do"
+        word = step.what.replace("{characters}", characters)
+        before, _, behind = self.text.partition(text)
+        behind = "" if before.strip() else behind
+        return _Tried(text, (*self.steps, step), (*self.words, word), behind)
 
     def sentence(self) -> str:
         often = Counter(self.words)
@@ -138,11 +148,20 @@ def _cut_off(tried: list[_Tried]) -> BadSig | None:
     for one in tried:
         rest = one.text.strip()
         if _is_beginning(rest):
+            if _goes_on(one.behind):
+                said = f"character {len(rest) + 1} of the sig is {one.behind[0]!a}"
+                said += ", which no sig has; what is around it reads like one"
+                return BadSig(SigReason.NOT_BASE64, said, _WHAT_A_SIG_IS)
             said = f"the sig is cut off: {len(rest)} characters are there and no end"
             if one.steps:
                 said += f"; besides, {one.sentence()}"
             return BadSig(SigReason.CUT_OFF, said, _COPY_WHOLE)
     return None
+
+
+def _goes_on(behind: str) -> bool:
+    """After a character that is no separator comes what looks like the rest of the sig."""
+    return behind[:1] not in _SEPARATORS and bool(_MUCH.search(behind))
 
 
 def _is_beginning(text: str) -> bool:

@@ -49,6 +49,8 @@ def key_block(pem: bytes) -> tuple[str, bytes]:
 
 
 def _written(label: str, body: str) -> bytes:
+    if body.startswith("+"):  # no key in base64 begins so; a plus stands for each line end
+        raise BadKey(_URL_ENCODED)
     if not _BASE64.fullmatch(body):
         raise BadKey(_URL_ENCODED if "%" in body else "the PEM is damaged: its body is no base64")
     lines = [body[at : at + _COLUMNS] for at in range(0, len(body), _COLUMNS)]

@@ -46,8 +46,11 @@ def _unmarked(found: members.Members) -> BadSig:
     return _badly_marked("a number" if isinstance(found[_MARK], int) else "another text")
 
 
-def _odd(name: str) -> BadSig:
-    return _badly_marked("no text") if name == _MARK else members.odd_value(name)
+def _odd(name: str, value: object) -> BadSig:
+    if name != _MARK:
+        return members.odd_value(name, value)
+    kinds = {bool: "true or false", float: "a number", type(None): "null"}
+    return _badly_marked(kinds.get(type(value), "no text"))
 
 
 def _badly_marked(kind: str) -> BadSig:

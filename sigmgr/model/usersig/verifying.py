@@ -29,7 +29,6 @@ from sigmgr.model.usersig.decoded import Decoded
 from sigmgr.model.usersig.decoding import decode
 from sigmgr.model.usersig.formats import FORMATS, SigFormat, VerifyingKey
 
-_TAKE_ANOTHER: Final = "Ask sigmgr for the user's current sig, and use that one."
 #: A sig that is issued further ahead of now, in seconds, is refused.
 MAX_AHEAD: Final = 86400
 
@@ -71,9 +70,7 @@ def issued_in_future(issued_at: int, now: int) -> int:
 
 def _check_signature(sig: Decoded, form: SigFormat, fitting: Sequence[VerifyingKey]) -> None:
     if not form.keys.is_signature(sig.signature):
-        raise BadSig(
-            SigReason.BAD_SIGNATURE, "the signature inside the sig is damaged", _TAKE_ANOTHER
-        )
+        raise BadSig(SigReason.BAD_SIGNATURE, "the signature inside the sig is damaged")
     if not any(key.verify(sig.signed_text, sig.signature) for key in fitting):
         raise BadSig(
             SigReason.WRONG_KEY,
@@ -92,11 +89,9 @@ def _check_times(sig: Decoded, now: int) -> None:
             "Compare the clock of whoever made it with the true time, and have it made anew.",
         )
     if now >= sig.expires_at:
-        raise BadSig(
-            SigReason.EXPIRED,
-            f"the sig expired at {sig.expires_at}, {now - sig.expires_at} s before now",
-            _TAKE_ANOTHER,
-        )
+        late = now - sig.expires_at
+        when = f"{late} s before now" if late else "which is now"
+        raise BadSig(SigReason.EXPIRED, f"the sig expired at {sig.expires_at}, {when}")
 
 
 def _check_claims(
