@@ -127,6 +127,11 @@ _POSTGRES = tuple(
             f"Correct host and port in {_URL}.",
         ),
         (
+            r"server closed the connection unexpectedly",
+            "what answers at the database's port closes the connection",
+            "Is it a proxy without a server behind it, or is PostgreSQL stopping? See its log.",
+        ),
+        (
             r"\bSSL\b|certificate",
             "this machine and the database do not agree on TLS",
             f"Correct sslmode and sslrootcert in {_URL}.",
@@ -174,7 +179,10 @@ def _place(options: Mapping[str, Any]) -> str:
 
 
 #: What the driver puts around the words of the server or the system: the place, and a question.
-_CONTEXT = re.compile(r"^connection to server .*? failed: |\s*Is the server running .*$")
+_CONTEXT = re.compile(
+    r"^(connection failed: )?connection to server .*? failed: "
+    r"|\s*(Is the server running|This probably means) .*$"
+)
 _NAMED = (("dbname", "database"), ("user", "user"))
 
 

@@ -212,8 +212,19 @@ def test_of_what_nobody_knows_the_driver_s_advice_is_left_out():
         'connection to server at "h" (10.0.0.1), port 5432 failed: Something new'
         "\n\tIs the server running on that host and accepting TCP/IP connections?"
     )
-    why = told.not_connected(psycopg.OperationalError(said), {"host": "h"}).why
-    assert why.where == "at h:5432; it says: Something new"
+    for before in ("", "connection failed: "):
+        why = told.not_connected(psycopg.OperationalError(before + said), {"host": "h"}).why
+        assert why.where == "at h:5432; it says: Something new"
+
+
+def test_a_port_that_closes_connections_is_told_without_a_paragraph():
+    said = (
+        'connection failed: connection to server at "2001:db8::1", port 5432 failed: server closed'
+        " the connection unexpectedly\n\tThis probably means the server terminated abnormally"
+    )
+    why = told.not_connected(psycopg.OperationalError(said), {"host": "2001:db8::1"}).why
+    assert why.text == "what answers at the database's port closes the connection"
+    assert why.where == "at [2001:db8::1]:5432"
 
 
 @pytest.mark.parametrize(
