@@ -179,7 +179,7 @@ class ReissueRequest(Request):
         default=False,
         description="Issue the first sig where the user never had one; without it that is a 404.",
     )
-    model_config = ConfigDict(json_schema_extra=example(reason="Forced", replaces=AT))
+    model_config = ConfigDict(json_schema_extra=example(reason="Forced", create=True))
 
 
 class Revoked(BaseModel):
