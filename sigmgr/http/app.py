@@ -23,14 +23,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sigmgr.http import backend, health, pages, problems, stream
 from sigmgr.http.bodies import ClientGone, read_body, replay
-from sigmgr.http.chunks import chunks_of
 from sigmgr.http.cors import Cors, with_headers
 from sigmgr.http.documents import finish
 from sigmgr.http.doors import API, GATEWAY, Doors
 from sigmgr.http.sig import SigRoute
 from sigmgr.model import errors
 from sigmgr.model.bearer import bearer
-from sigmgr.push.sse import CHUNKS_KEY, HEADERS_KEY
+from sigmgr.push.sse import HEADERS_KEY
 
 
 def create_app(doors: Doors) -> ASGIApp:
@@ -117,7 +116,6 @@ class _Front:
             if preflight is not None:
                 return preflight(scope, receive, send)
         if raw == b"/v1/stream" and scope["method"] == "GET" and self._gateway is not None:
-            scope[CHUNKS_KEY] = chunks_of
             return self._gateway(scope, receive, send)
         if self._cors is not None:
             send = with_headers(send, scope[HEADERS_KEY])

@@ -8,8 +8,8 @@ Rules:
 4. No cookies: a ticket travels in the Authorization header, so a page that has none can do
    nothing in anybody's name.
 
-Starlette's middleware is not used: it tells a refused origin the methods and headers, and it
-wraps the send, behind which the way past it for streams is not found (see ``chunks``).
+Starlette's middleware is not used: it tells a refused origin the methods and headers, and its
+wrapper of the send would lie in memory for each stream.
 """
 
 from __future__ import annotations
