@@ -17,13 +17,12 @@ from starlette.types import Receive, Scope, Send
 
 from sigmgr.http import shapes
 from sigmgr.http.access import PREFLIGHT, TICKET
-from sigmgr.http.chunks import chunks_of
 from sigmgr.http.openapi import EVENT_STREAM
 from sigmgr.http.routes import Routes
 from sigmgr.http.services import GATEWAY, Services
 from sigmgr.model import errors
 from sigmgr.model.ticket import Ticket
-from sigmgr.push.sse import CHUNKS_KEY, TICKET_KEY
+from sigmgr.push.sse import TICKET_KEY
 
 routes = Routes("client", role=GATEWAY, cross_origin=True)
 
@@ -87,7 +86,6 @@ def stream(services: Services, scope: Scope, receive: Receive, send: Send) -> Aw
 
     Server-sent events: at once the full current state, then every newer sig."""
     assert services.gateway is not None
-    scope[CHUNKS_KEY] = chunks_of
     return services.gateway(scope, receive, send)
 
 

@@ -6,7 +6,8 @@
     effect = one.news(holder, issued_at, moment)     # an event names a newer sig: Ask for it
     effect = one.answered(holder, current, moment)   # Write: here it is
     one.written(effect)                              # the client has taken it
-    effects = one.wake(moment)                       # at one.due(), and a second after a write
+    one.set_deadlines(moment)                        # in the second that follows
+    effects = one.wake(moment)                       # at one.due()
     one.acked(issued_at)                             # the client says that it holds it
 
 Each happening is one method. It changes the state and answers what follows as effects, which
@@ -36,7 +37,7 @@ Rules:
 11. A sig that expires in a connected client is reported once, and looked for on.
 12. A user is marked as seen while the stream is open, as often as its shortest sig demands.
 13. Deadlines are in steady seconds, which no step of the wall clock touches. Those that follow
-    from a write are set by the next wake: in a wave the next client comes first.
+    from a write are set in the next second: in a wave the next client comes first.
 
 What this module does not do: read a clock, draw, look anything up, make messages, write them.
 Limit: an ack names no device. It counts for every stream of the user that was sent that sig.
@@ -373,7 +374,7 @@ class Delivery:
             sig.tries += 1
 
     def written(self, write: Write) -> None:
-        """The client took news. Wake the stream in a second (rule 13)."""
+        """The client took news. Its deadlines are set in a second (rule 13)."""
         sig, current = write
         sig.take(current)
         sig.untimed = True
@@ -446,6 +447,20 @@ class Delivery:
             for sig in (self.own, *self.rooms)
         ]
 
+    def set_deadlines(self, moment: Moment) -> None:
+        """Those that follow from writes."""
+        for sig in (self.own, *self.rooms):
+            if not sig.untimed:
+                continue
+            sig.untimed = False
+            self._look_again(sig, moment)
+            if sig is not self.own:
+                seen_every = sig.spans(moment.policy).touch_every
+                self.seen_at = min(self.seen_at, moment.steady + seen_every)
+            elif sig.acked < sig.sent:
+                self.rung = 0
+                self._climb(moment)
+
     def wake(self, moment: Moment) -> list[Effect]:
         """Do what is due."""
         if self.phase is not OPEN:
@@ -460,8 +475,6 @@ class Delivery:
             self._climb(moment)
             effects.append(Ask(own.holder, urgent=False))
         for sig in (own, *self.rooms):
-            if sig.untimed:
-                self._set_deadlines(sig, moment)
             if sig.sent and moment.now >= sig.expires_at:
                 effects += self._expired(sig, moment.now)
             if sig.look_at <= steady:
@@ -530,17 +543,6 @@ class Delivery:
     def _revoked(self, issued_at: int, expires_at: int) -> Revoked:
         self.phase = Phase.CLOSED
         return Revoked(issued_at, expires_at)
-
-    def _set_deadlines(self, sig: ClientSig, moment: Moment) -> None:
-        """Those that follow from a write."""
-        sig.untimed = False
-        self._look_again(sig, moment)
-        if sig is not self.own:
-            seen_every = sig.spans(moment.policy).touch_every
-            self.seen_at = min(self.seen_at, moment.steady + seen_every)
-        elif sig.acked < sig.sent:
-            self.rung = 0
-            self._climb(moment)
 
     def _climb(self, moment: Moment) -> None:
         """Set the next rung of the resend ladder; after the last, its interval doubles."""

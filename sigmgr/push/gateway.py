@@ -8,9 +8,10 @@ and is handed, with a :class:`~sigmgr.model.delivery.Moment`, to their
 :class:`~sigmgr.model.delivery.Delivery`, which holds all rules and answers with effects.
 Messages go to the :class:`~sigmgr.push.writer.Writer`, which writes them together, each straight
 to its transport. Questions go to :class:`~sigmgr.push.lookup.Wanted`; one task asks them in
-batches (``settle``) and hands the answers in. A stream that was written to is woken in the next
-second, like those whose deadline the timer wheel has reached (``tick``, the other task). So in a
-wave a stream costs one look into a dict, two calls of rules, one message and one write.
+batches (``settle``) and hands the answers in. Each second (``tick``, the other task) those whose
+deadline the timer wheel has reached are woken, and those that were written to get their
+deadlines. So in a wave a stream costs one look into a dict, two calls of rules, one message and
+one write.
 
 Rules:
 1. Events may be repeated, reordered or lost; rules 3, 4 and 7 of delivery see to it.
@@ -190,7 +191,11 @@ class Gateway:
         due = self.table.wheel.advance(now)
         if self._missed:
             self._look_for_missed(now)
-        for stream in chain(due, written):
+        for stream in written:
+            if stream.delivery.phase is rules.OPEN:
+                stream.delivery.set_deadlines(self._moment(stream.user.sdkappid, now))
+                self.table.schedule(stream)
+        for stream in due:
             self._wake(stream, now)
 
     def _receive(self, event: Event, streams: Sequence[Stream], now: int) -> None:
@@ -216,8 +221,12 @@ class Gateway:
         current = self._came_along(event, sig, now) if along else None
         for stream in streams:
             effect = stream.delivery.news(holder, issued_at, moment, current=current, wide=wide)
-            if effect is not None:
-                self._surge += 1
+            if effect is None:
+                continue
+            self._surge += 1
+            if type(effect) is rules.Write:
+                self._writer.make(stream, effect)
+            else:
                 self._carry_out(stream, effect)
 
     def _came_along(self, event: Event, sig: bytes, now: int) -> Current | None:
@@ -324,10 +333,10 @@ class Gateway:
     def _carry_out(self, stream: Stream, *effects: rules.Effect | None) -> None:
         """None: nothing follows but that deadlines may have moved."""
         for effect in effects:
-            if type(effect) is rules.Write:
-                self._writer.make(stream, effect)
-                continue  # its deadlines are set by the next second
             match effect:
+                case rules.Write():
+                    self._writer.make(stream, effect)
+                    continue  # its deadlines are set by the next second
                 case rules.Ask() | rules.Renew() | rules.MarkSeen():
                     self._wanted.add(effect)
                 case rules.Revoked() | rules.Bye():

@@ -4,9 +4,9 @@ Rules:
 1. A stream is authorised or refused, never degraded. One product took a lapsed token for an
    anonymous reader: its streams looked healthy and never got a private message again. Here
    whoever shows no good ticket gets a problem document with 401.
-2. A write never waits. It goes to the server's ``chunks`` where there are any, else the send is
-   run for one step; where that would wait, the client is behind, the step is closed and the
-   message dropped. (uvicorn waits before it writes, so a closed step has written nothing.)
+2. A write never waits. The send is run for one step; where that would wait, the client is
+   behind, the step is closed and the message dropped. (uvicorn waits before it writes, so a
+   closed step has written nothing.)
 3. Nothing is written before the response has started, or after it has ended.
 4. ``id:`` is the ``issued_at`` of the user's own sig in the message.
 
@@ -21,7 +21,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
 from functools import cache
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from sigmgr.model import errors
 from sigmgr.model.bearer import bearer
@@ -42,8 +42,6 @@ OpenTicket = Callable[[Scope, str | None, int], Ticket]
 PATH = "/v1/stream"
 #: Where a route that has opened a ticket in another way (a single-use code) leaves it.
 TICKET_KEY = "sigmgr.ticket"
-#: Where a server leaves what finds the ``Chunks`` of a send.
-CHUNKS_KEY = "sigmgr.chunks"
 #: Where a server leaves headers that every answer to this request has besides.
 HEADERS_KEY = "sigmgr.headers"
 
@@ -77,28 +75,18 @@ def retry(draw: float, low: int = 1000, high: int = 5000) -> bytes:
     return b"retry: %d\n\n" % (low + int((high - low) * draw))
 
 
-class Chunks(Protocol):
-    """A way past the send for what is written into an open response."""
-
-    def write(self, body: bytes) -> bool:
-        """Write it now, or answer False where the client is behind. May raise."""
-        ...
-
-
 class Beginning(NamedTuple):
-    """What only the start of a response needs: its headers, its first bytes, and what finds the
-    chunks of its send, if there is such a thing."""
+    """What only the start of a response needs: its headers and its first bytes."""
 
     headers: Sequence[Header]
     body: bytes
-    chunks_of: Callable[[Send], Chunks | None] | None
 
 
 class SseTransport:
     """Fulfils :class:`sigmgr.push.transport.Transport`. ``task`` is the endpoint's: to cut the
     client off is to cancel it."""
 
-    __slots__ = ("_beginning", "_send", "_task", "chunks", "refusal")
+    __slots__ = ("_beginning", "_send", "_task", "refusal")
 
     news = RENEWED
     says_bye = True
@@ -107,7 +95,6 @@ class SseTransport:
         self._send = send
         self._task = task
         self._beginning: Beginning | None = beginning
-        self.chunks: Chunks | None = None
         self.refusal: errors.SigmgrError | None = None
 
     @property
@@ -121,21 +108,20 @@ class SseTransport:
 
     async def open(self, messages: Sequence[Message]) -> None:
         assert self._beginning is not None
-        headers, body, chunks_of = self._beginning
+        headers, body = self._beginning
         self._beginning = None
         await self._send({"type": "http.response.start", "status": 200, "headers": headers})
-        await self._send(_body(body + b"".join(map(frame, messages))))
-        if chunks_of is not None:
-            self.chunks = chunks_of(self._send)
+        body += b"".join(map(frame, messages))
+        await self._send({"type": "http.response.body", "body": body, "more_body": True})
 
     def write(self, message: Message) -> bool:
-        return self._put(frame(message))
+        return self._step(frame(message))
 
     def beat(self) -> bool:
-        return self._put(HEARTBEAT)
+        return self._step(HEARTBEAT)
 
     def close(self, last: Message) -> bool:
-        return self._step(_body(frame(last), more=False))
+        return self._step(frame(last), more=False)
 
     def cut(self, error: errors.SigmgrError | None = None) -> None:
         if not self.started:
@@ -144,13 +130,8 @@ class SseTransport:
         if task is not None:
             task.cancel()
 
-    def _put(self, body: bytes) -> bool:
-        if self.chunks is not None:
-            return self.chunks.write(body)
-        return self._step(_body(body))
-
-    def _step(self, message: dict[str, Any]) -> bool:
-        step: Any = self._send(message)
+    def _step(self, body: bytes, *, more: bool = True) -> bool:
+        step: Any = self._send({"type": "http.response.body", "body": body, "more_body": more})
         try:
             step.send(None)
         except StopIteration:
@@ -198,7 +179,7 @@ class SseStreams:
         if not isinstance(ticket, Ticket):
             ticket = self._open_ticket(scope, bearer(scope["headers"]), self._clock())
         headers = [*_HEADERS, *scope.get(HEADERS_KEY, ())]
-        beginning = Beginning(headers, retry(self._draw()), scope.get(CHUNKS_KEY))
+        beginning = Beginning(headers, retry(self._draw()))
         transport = SseTransport(send, asyncio.current_task(), beginning)
         claim = _last_event_id(scope["headers"])
         stream = self._gateway.enter(ticket.user, transport, claim)
@@ -224,10 +205,6 @@ def opening(tickets: Tickets) -> OpenTicket:
         return tickets.open(shown, now)
 
     return open_ticket
-
-
-def _body(body: bytes, *, more: bool = True) -> dict[str, Any]:
-    return {"type": "http.response.body", "body": body, "more_body": more}
 
 
 def _last_event_id(headers: Iterable[Header]) -> int:

@@ -95,8 +95,11 @@ class StreamTable:
         self._size -= 1
 
     def schedule(self, stream: Stream) -> None:
-        """Put the stream into the wheel at its earliest deadline."""
-        self.wheel.put(stream, min(stream.delivery.due(), stream.beat_at))
+        """Put the stream into the wheel at its earliest deadline. One that is woken before
+        something is due merely goes back."""
+        due = min(stream.delivery.due(), stream.beat_at)
+        if due < stream.due or not stream.due:
+            self.wheel.put(stream, due)
 
     def over_limit(self, user: Holder) -> list[Stream]:
         """Who goes so that one more of this user's fits. The oldest that is open, for the newest

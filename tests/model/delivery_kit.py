@@ -190,8 +190,10 @@ class World:
         for _ in range(seconds):
             self.now += 1
             self.steady += 1
-            if self.fresh or self.delivery.due() <= self.steady:
+            if self.fresh:
                 self.fresh = False
+                self.delivery.set_deadlines(self.moment)
+            if self.delivery.due() <= self.steady:
                 self.carry_out(*self.delivery.wake(self.moment))
             if look:
                 self.look()

@@ -1,7 +1,4 @@
-"""Over a real socket with uvicorn: in-process transports buffer a stream until it ends.
-
-All of it twice: written through the server's chunks, and through its send alone.
-"""
+"""Over a real socket with uvicorn: in-process clients buffer a stream until it ends."""
 
 from __future__ import annotations
 
@@ -13,20 +10,11 @@ import time
 import pytest
 import uvicorn
 
-from sigmgr.http.chunks import chunks_of
 from sigmgr.model.event import EventType
-from sigmgr.push.sse import CHUNKS_KEY
 from tests.push.fakes import NOW, House, event, parse, sig, ticket, user
 
 
-@pytest.fixture(autouse=True, params=["chunks", "send"])
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Server, "through_chunks", request.param == "chunks")
-
-
 class Server:
-    through_chunks = False
-
     def __init__(self, house: House) -> None:
         self.house = house
         self.sock = socket.socket()
@@ -41,8 +29,6 @@ class Server:
         self.server.capture_signals = contextlib.nullcontext  # the test keeps its signals
 
     async def app(self, scope, receive, send) -> None:
-        if self.through_chunks:
-            scope[CHUNKS_KEY] = chunks_of
         await self.house.stream(scope, receive, send)
 
     async def __aenter__(self) -> Server:
@@ -122,8 +108,6 @@ async def test_first_message_at_once_then_a_renewal_then_hang_up():
         await tap.until(b"sig.renewed")
         assert time.monotonic() - began < 2
         assert [e["issued_at"] for e in tap.events] == [NOW, NOW + 1]
-        [stream] = house.gateway.table.all()
-        assert (stream.transport.chunks is not None) == server.through_chunks
         await tap.close()
         for _ in range(100):
             if not house.counters.open:
