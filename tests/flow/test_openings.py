@@ -181,7 +181,7 @@ async def test_without_a_database_a_stream_opens_from_the_cache(world: World) ->
 
     world.plan.fail = away
     assert await opened(world, sig) == [sig]
-    await world.cache.drop([ALICE])
+    await world.redis.run(lambda client: client.flushall())
     with pytest.raises(errors.StoreUnavailable) as refused:
         await opened(world, sig)
     assert refused.value.retry_after == 1
@@ -201,7 +201,7 @@ async def test_a_stream_opens_from_what_is_at_hand_whatever_call_hangs(
             await world.flows.teller.flush()
             world.clock.advance(80 * DAY if due else 60)
             if not cached:
-                await world.cache.drop([ALICE])
+                await world.redis.run(lambda client: client.flushall())
             world.flows = world.process(SHORT)
             hangs = Hangs(world, at)
             told = await timed(opened(world, sig))

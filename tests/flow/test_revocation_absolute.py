@@ -321,6 +321,7 @@ async def play(world: World, steps: Sequence[tuple[str, int]]) -> None:
             await process.ring.aclose()
 
 
+@pytest.mark.timeout(900)
 @settings(max_examples=settings().max_examples * 5)
 @given(st.lists(STEP, min_size=3, max_size=25))
 @example([("get", 0), ("redis_refuses", 0), ("revoke", 0), ("get", 0)])

@@ -23,7 +23,7 @@ async def _due(world: World, *, cached: bool) -> Current:
     await world.flows.teller.flush()
     world.clock.now = sig.expires_at - DAY + 3600
     if not cached:
-        await world.cache.drop([ALICE])
+        await world.redis.run(lambda client: client.flushall())
     return sig
 
 
@@ -130,13 +130,13 @@ async def test_a_row_that_others_hold_is_served_from_its_valid_sig_at_once(
     old = await world.flows.issue.current(ALICE, world.clock())
     await world.flows.teller.flush()
     world.clock.now = old.renew_at + 10
-    await world.cache.drop([ALICE])
+    await world.redis.run(lambda client: client.flushall())
     rows.add(ALICE)
     world.flows = world.process(Limits(60, 60))
     # Not even the limit: far more than a day is left.
     assert await timed(world.flows.issue.current(ALICE, world.clock())) == old
     rows.clear()
-    await world.cache.drop([ALICE])
+    await world.redis.run(lambda client: client.flushall())
     assert (await world.flows.issue.current(ALICE, world.clock())).issued_at > old.issued_at
 
 
