@@ -19,6 +19,7 @@ BENCHMARKS: dict[str, tuple[Callable[[Options], Row], str]] = {
     "sign-v1": (signing.sign_v1, "make a v1 P-256 sig, against ECDSA + zlib + base64"),
     "renewals": (renewing.renewals, "renewals/s, all cores, against one bare UPDATE loop"),
     "renewals-scale": (renewing.scale, "cost of a renewal with 10 thousand holders and many"),
+    "renewals-feed": (renewing.feed, "renewals/s with durable readers, against without"),
     "cached-get": (gets.cached_get, "GET of a sig over HTTP, against a route with one Redis GET"),
     "batch-get": (gets.batch_get, "1,000 ids in one POST, against 1,000 GETs"),
     "stream-memory": (streams.stream_memory, "an idle stream, against a bare SSE endpoint"),

@@ -1,6 +1,6 @@
 """Bytes that a cached sig takes in Redis, against the length of its string.
 
-Measured: the growth of ``used_memory`` over 100,000 sigs put by ``SigCache.put`` into an empty
+Measured: the growth of ``used_memory`` over 100,000 sigs put by ``RedisSigCache.put`` into an empty
 Valkey: key, value, expiry and the server's own tables, divided by their number. Nothing is
 timed. User ids have 11 characters.
 """
@@ -11,12 +11,13 @@ import asyncio
 import time
 
 from benchmarks.rows import Options, Row
-from benchmarks.stage import SDKAPPID, SECRET, cache_over, valkey
+from benchmarks.stage import SDKAPPID, SECRET, redis_over, valkey
 from sigmgr.cache.client import open_redis
-from sigmgr.model import keys, usersig
+from sigmgr.model import usersig
 from sigmgr.model.holder import Holder
 from sigmgr.model.policy import FULL_LIFE
-from sigmgr.model.sig import Current, Format, Reason, SigFacts
+from sigmgr.model.sig import Current, Reason, SigFacts
+from sigmgr.model.usersig.secret import load_secret
 
 COUNT = 100_000
 
@@ -43,10 +44,10 @@ def cache_bytes(_: Options) -> Row:
 
 def made(issued_at: int, count: int) -> list[Current]:
     """v2 sigs of the app's users user0000001 ..., issued in one second."""
-    key = keys.load_secret(SECRET.decode())
+    key = load_secret(SECRET.decode())
     found = []
     for i in range(1, count + 1):
-        facts = SigFacts(Holder(SDKAPPID, f"user{i:07}"), Format.V2.value, 1, issued_at, FULL_LIFE)
+        facts = SigFacts(Holder(SDKAPPID, f"user{i:07}"), "v2", 1, issued_at, FULL_LIFE)
         found.append(
             Current(
                 facts.holder,
@@ -65,7 +66,7 @@ def made(issued_at: int, count: int) -> list[Current]:
 async def _put(sigs: list[Current], now: int) -> None:
     redis = await open_redis(valkey().url, monotonic=time.monotonic, total_timeout=30)
     try:
-        cache = cache_over(redis)
+        cache, _ = redis_over(redis)
         await cache.put(sigs, now)
     finally:
         await redis.aclose()

@@ -16,7 +16,7 @@ import os
 import time
 from contextlib import ExitStack
 from statistics import median
-from typing import Any
+from typing import Any, Self
 
 import psycopg
 
@@ -87,6 +87,50 @@ def renewals(_: Options) -> Row:
         f"{found.ours:,.0f}/s by {WORKERS} workers, {median(cpu) * 1e6:.0f} us of their CPU each;"
         f" bare {found.bare:,.0f}/s; fsync on, outbox, cache and channels written",
     )
+
+
+def feed(_: Options) -> Row:
+    """Renewals a second of an app whose events get numbers for durable readers, the last number
+    given within the time, against an app without."""
+    with ExitStack() as stack:
+        sides = [stack.enter_context(_Side(feed=on)) for on in (True, False)]
+        found = alternate(ROUNDS, sides[0].renew, sides[1].renew)
+    return Row(
+        "renewals-feed",
+        found.ours / found.bare,
+        f"{found.ours:,.0f}/s with, {found.bare:,.0f}/s without, by {WORKERS} workers",
+    )
+
+
+class _Side:
+    """A database with due holders, and workers on it."""
+
+    def __init__(self, *, feed: bool) -> None:
+        self._feed = feed
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        self._house = build(feed=self._feed)
+        self._stack.callback(self._house.drop)
+        config = {"settings": self._house.settings, "feed": self._feed}
+        self._workers = [
+            self._stack.enter_context(Child("renewer", **config)) for _ in range(WORKERS)
+        ]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def renew(self) -> float:
+        """Renewals a second."""
+        self._house.seed(COUNT, due=True)
+        valkey().wipe()
+        done = _tick(self._workers)
+        _check(self._house, done, COUNT)
+        numbered = self._house.one("SELECT coalesce(sum(size), 0) FROM events")
+        if numbered != (COUNT if self._feed else 0):
+            raise RuntimeError(f"{numbered} of {COUNT} events have numbers")
+        return COUNT / _seconds(done)
 
 
 def _bare_loop(connection: psycopg.Connection[Any]) -> float:

@@ -27,17 +27,31 @@ Role = AsyncIterator[tuple[dict[str, Any], Handler]]
 
 
 @asynccontextmanager
-async def renewer(settings: dict[str, Any]) -> Role:
-    """A worker: ticks until nothing is due."""
-    async with wiring.open_desk(Settings.model_validate(settings)) as desk:
+async def renewer(settings: dict[str, Any], feed: bool = False) -> Role:
+    """A worker: ticks until nothing is due. ``feed``: and gives the events their numbers, as the
+    job of ``serve`` does, until none waits."""
+    tree = Settings.model_validate(settings)
+    async with wiring.open_desk(tree) as desk:
         wiring.settle()
+        every = tree.scheduler.relay_every
+
+        async def numbering(ended: asyncio.Event) -> None:
+            while not ended.is_set():
+                await desk.flows.relay.number(desk.base.clock())
+                await asyncio.sleep(every)
+            await desk.flows.relay.number(desk.base.clock())
 
         async def handle(do: str) -> dict[str, Any]:
             started, cpu, renewed, failed = time.monotonic(), time.process_time(), 0, 0
-            ended = started
+            ended, done = started, asyncio.Event()
+            beside = asyncio.create_task(numbering(done)) if feed else None
             while (tally := await desk.flows.renew.tick(desk.base.clock())).total:
                 renewed += tally.renewed
                 failed += tally.failed
+                ended = time.monotonic()
+            if beside is not None:
+                done.set()
+                await beside
                 ended = time.monotonic()
             cpu = time.process_time() - cpu
             return {"renewed": renewed, "failed": failed, "from": started, "to": ended, "cpu": cpu}

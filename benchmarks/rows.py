@@ -14,6 +14,7 @@ BUDGETS = {
     "sign-v1": (0.8, 0.95),
     "renewals": (0.45, 0.8),
     "renewals-scale": (0.77, 0.91),
+    "renewals-feed": (0.6, 0.9),
     "cached-get": (1.6, 2.5),
     "batch-get": (30.0, 60.0),
     "stream-memory": (0.85, 1.0),

@@ -17,12 +17,13 @@ from typing import Any
 import psycopg
 
 from sigmgr import wiring
+from sigmgr.cache.announcer import RedisAnnouncer
 from sigmgr.cache.client import RedisParts
-from sigmgr.cache.sigs import SigCache
+from sigmgr.cache.sigs import RedisSigCache
 from sigmgr.keys.cached import CachedValues
 from sigmgr.keys.sealing import MasterKey
 from sigmgr.model.policy import FULL_LIFE, Policy
-from sigmgr.model.sig import Format
+from sigmgr.model.sig import Current
 from sigmgr.model.wire import Layout
 from sigmgr.settings import Settings
 from sigmgr.store import migrate
@@ -70,11 +71,18 @@ def valkey() -> RedisServer:
     return server
 
 
-def cache_over(redis: RedisParts) -> SigCache:
-    """The cache as the service has it: values are sealed."""
+def redis_over(redis: RedisParts) -> tuple[RedisSigCache, RedisAnnouncer]:
+    """Cache and announcer as the service has them: values are sealed."""
     layout = Layout()
     values = CachedValues(MasterKey.from_base64(MASTER_KEY).derive, layout)
-    return SigCache(redis, layout, values=values, serve_until=lambda current: current.expires_at)
+
+    def serve_until(current: Current) -> int:
+        return current.expires_at
+
+    return (
+        RedisSigCache(redis, layout, values=values, serve_until=serve_until),
+        RedisAnnouncer(redis, layout, values=values, serve_until=serve_until),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +116,7 @@ class House:
             "count": count,
         }
         with self.connect() as connection:
-            connection.execute("TRUNCATE holders, outbox")
+            connection.execute("TRUNCATE holders, outbox, events")
             connection.execute(_SEED, values)
             connection.execute("VACUUM ANALYZE holders")
             connection.execute("CHECKPOINT")
@@ -124,8 +132,9 @@ class House:
         postgres().drop_database(self.dbname)
 
 
-def build() -> House:
-    """A new database, migrated, with one app, one active v2 key and one backend token."""
+def build(*, feed: bool = False) -> House:
+    """A new database, migrated, with one app, one active v2 key and one backend token; with a
+    feed where that is asked for."""
     dbname = postgres().create_database()
     settings = {
         "database": {"url": postgres().url(dbname), "statement_timeout": 300},
@@ -134,11 +143,11 @@ def build() -> House:
         "log": {"level": "error"},
         "master_key": MASTER_KEY,
     }
-    key_id, token = asyncio.run(_furnish(Settings.model_validate(settings)))
+    key_id, token = asyncio.run(_furnish(Settings.model_validate(settings), feed=feed))
     return House(settings, dbname, key_id, token)
 
 
-async def _furnish(settings: Settings) -> tuple[int, str]:
+async def _furnish(settings: Settings, *, feed: bool) -> tuple[int, str]:
     engine = wiring.open_database(settings)
     try:
         await migrate.upgrade(engine)
@@ -146,7 +155,9 @@ async def _furnish(settings: Settings) -> tuple[int, str]:
         await engine.close()
     async with wiring.open_base(settings) as base:
         await base.catalog.add_app(SDKAPPID, "benchmark", policy=POLICY, now=base.clock())
-        key = await base.add_key(SDKAPPID, Format.V2, SECRET, activate=True)
+        key = await base.add_key(SDKAPPID, "v2", SECRET, activate=True)
+        if feed:
+            await base.catalog.set_feed(SDKAPPID, on=True)
         token, _ = await base.add_token("backend", sdkappid=SDKAPPID, name="benchmark")
     return key.key_id, token
 

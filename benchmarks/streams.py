@@ -8,7 +8,7 @@ options, a process each, with the same client in a process of its own.
 Memory: the growth of the process's proportional resident memory from 100 streams that were
 opened and closed again to all open and idle, divided by their number.
 
-Wave: ours is a mass renewal as gateways see it: ``cache.announce`` of a new sig for every
+Wave: ours is a mass renewal as gateways see it: ``announce`` of a new sig for every
 user, begun by another process, to Valkey, shard channels, lookups of the sigs, tickets,
 messages, until the last client has its own. Bare: one POST that makes the process send a message to
 every stream. The policy here does not spread waves (splay 0), nor repeat what is not acked.
@@ -30,9 +30,9 @@ import uvloop
 from benchmarks.cached import made
 from benchmarks.children import Child
 from benchmarks.rows import Options, Row, alternate_async
-from benchmarks.stage import MASTER_KEY, SDKAPPID, House, build, cache_over, valkey
+from benchmarks.stage import MASTER_KEY, SDKAPPID, House, build, redis_over, valkey
+from sigmgr.cache.announcer import RedisAnnouncer
 from sigmgr.cache.client import open_redis
-from sigmgr.cache.sigs import SigCache
 from sigmgr.keys.sealing import MasterKey
 from sigmgr.model.event import Event, EventType
 from sigmgr.model.sig import Current
@@ -105,10 +105,10 @@ async def _round(house: House) -> Found:
             valkey().url, monotonic=time.monotonic, total_timeout=30, socket_timeout=30
         )
         try:
-            cache = cache_over(redis)
-            announcer = _Announcer(cache)
+            _, announcer = redis_over(redis)
+            renewals = _Renewals(announcer)
             found = await alternate_async(
-                WAVES, lambda: ours.wave(announcer), lambda: bare.wave(bare.post)
+                WAVES, lambda: ours.wave(renewals), lambda: bare.wave(bare.post)
             )
         finally:
             await redis.aclose()
@@ -152,11 +152,11 @@ class _Side:
         return started
 
 
-class _Announcer:
+class _Renewals:
     """Mass renewals, each with sigs that are a second newer."""
 
-    def __init__(self, cache: SigCache) -> None:
-        self._cache = cache
+    def __init__(self, announcer: RedisAnnouncer) -> None:
+        self._announcer = announcer
         # In the past, and newer than those of the database.
         self._issued_at = int(time.time()) - 3600
 
@@ -166,7 +166,7 @@ class _Announcer:
         now = int(time.time())
         arm()
         started = time.monotonic()
-        await self._cache.announce(batch, now)
+        await self._announcer.announce(batch, now)
         return started
 
 

@@ -12,6 +12,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, NamedTuple, Protocol
 
 from sigmgr.model.app import App
+from sigmgr.model.cursor import Cursor
 from sigmgr.model.errors import SigmgrError
 from sigmgr.model.event import Event
 from sigmgr.model.holder import Holder
@@ -123,10 +124,10 @@ class Transaction(Protocol):
         ...
 
     async def claim_due(
-        self, sdkappid: int, now: int, limit: int, *, emergency_only: bool = False
+        self, sdkappid: int, now: int, limit: int, *, emergency: float | None = None
     ) -> list[Record]:
         """Up to ``limit`` due rows of one app, locked, those others hold skipped, earliest
-        expiry first. ``emergency_only``: a paused app, only what is within 5 % of life."""
+        expiry first. ``emergency``: the policy's share of life; only what is within it."""
         ...
 
     async def claim_warnings(
@@ -195,7 +196,7 @@ class Store(Protocol):
         """The sdkappids that have at least one due row, those nearest to expiry first."""
         ...
 
-    async def mark(self, seen: Sequence[tuple[Holder, int]]) -> None:
+    async def mark_seen(self, seen: Sequence[tuple[Holder, int]]) -> None:
         """Raise ``seen_at`` of all holders of these users to the time given with each, and
         wake those that were dormant."""
         ...
@@ -237,21 +238,58 @@ class Looks(Protocol):
 
 
 class Outbox(Protocol):
-    """Events that wait to be told, at least once, in any commit order. A row holds several
-    of one app and one commit, and goes as a whole."""
+    """Events that wait to be announced to gateways, in any commit order, and, where their app
+    has durable readers, for their numbers. A row holds several of one app and one commit, and
+    goes as a whole when both is done."""
 
     def take(self, limit: int, before: int) -> AbstractAsyncContextManager[list[Event]]:
-        """The events of up to ``limit`` rows appended at or before ``before``, oldest first,
-        locked against other relays; gone when the block ends normally, back when it raises.
-        What cannot be read is logged and goes with the others."""
+        """The events of up to ``limit`` rows appended at or before ``before`` that wait for no
+        number, oldest first, locked against other relays; gone when the block ends normally,
+        back when it raises. What cannot be read is logged and goes with the others."""
         ...
 
-    async def forget(self, ids: Sequence[int]) -> None:
-        """Delete rows all of whose events were told."""
+    async def mark_announced(self, ids: Sequence[int]) -> None:
+        """All events of these rows were announced. Those that wait for numbers stay for that."""
+        ...
+
+    async def unnumbered(self) -> list[int]:
+        """The apps whose events wait for numbers."""
+        ...
+
+    async def number(self, sdkappid: int, now: int, limit: int) -> int:
+        """Give the app's next numbers to the events of up to ``limit`` rows, announced or not;
+        readers see them from then on. Answers how many; 0 where another relay is at it."""
         ...
 
     async def depth(self, now: int) -> tuple[int, int]:
         """How many events wait, and the age in seconds of the oldest (0, 0 when empty)."""
+        ...
+
+
+class Numbered(NamedTuple):
+    """An event with its number among those of its app, the first 1."""
+
+    number: int
+    event: Event
+
+
+class Page(NamedTuple):
+    """``cursor``: where to go on; ``last``: the newest number that the app has given."""
+
+    events: list[Numbered]
+    cursor: Cursor
+    last: int
+
+
+class EventReader(Protocol):
+    """The numbered events of apps that have durable readers, kept for 7 days."""
+
+    async def read(self, sdkappid: int, after: Cursor | None, limit: int) -> Page:
+        """Up to ``limit`` events after a cursor, by number; None: from the first that is kept.
+        Numbers have no gaps, but for events that could not be read: those are logged.
+
+        Raises FeedOff; CursorExpired and CursorUnknown, which say where to begin.
+        """
         ...
 
 
@@ -261,6 +299,11 @@ class Janitor(Protocol):
     async def forget_past(self, now: int, limit: int) -> int:
         """Delete up to ``limit`` rows that rest and have been expired for long (users 180 d,
         rooms 1 d, scaled by ttl); never one that is current. Answers how many."""
+        ...
+
+    async def forget_events(self, now: int, limit: int) -> int:
+        """Delete numbered events that are kept no longer, up to ``limit`` rows of each app.
+        Answers how many rows of the app that had the most."""
         ...
 
 
@@ -281,8 +324,8 @@ class Values(Protocol):
         ...
 
 
-class Cache(Protocol):
-    """Redis as a cache and as the way to gateways. Losing all of it costs CPU, not data."""
+class SigCache(Protocol):
+    """Derived sigs in Redis. Losing all of them costs CPU, not data."""
 
     async def get(self, holders: Sequence[Holder]) -> list[Current | None]:
         """In the order asked. Raises CacheUnavailable."""
@@ -293,14 +336,16 @@ class Cache(Protocol):
         without a look into the store. Raises CacheUnavailable."""
         ...
 
+
+class Announcer(Protocol):
+    """The way of events to gateways, through Redis."""
+
     async def announce(self, batch: Sequence[Announcement], now: int) -> list[bool]:
         """For each: put if newer (or drop, for a revocation), add to the shard's stream and
         publish on the shard's channel, in one call per shard. False where the event's sig
         is not in the cache and was not given: the caller derives and puts it.
-        Raises CacheUnavailable."""
+        Raises CacheUnavailable, perhaps with a part announced: announce all again."""
         ...
-
-    async def ping(self) -> None: ...
 
 
 class States(Protocol):

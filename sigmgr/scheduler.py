@@ -1,12 +1,12 @@
 """APScheduler turned into ``tick(now)`` calls. No rule lives here.
 
 One interval job per task, in one process; due times lie in our own tables, so a job that
-runs late finds all that is due and nothing is lost. Three defaults of APScheduler 3.11 would
-bite and are set here: a run more than one second late is dropped (``misfire_grace_time``),
-``shutdown`` cancels coroutines that run, and its errors go to a log only.
+runs late finds all that is due and nothing is lost. By APScheduler's defaults a run more than
+one second late is dropped, ``shutdown`` cancels coroutines that run, and errors go to its log
+only; not so here.
 
-And it lives on the wall clock. Set back by a week, its jobs would stand still for a week; set
-ahead, its interval trigger would build every run in between, a minute of CPU for ten weeks. So:
+APScheduler plans by the wall clock. Set back by a week, its jobs would stand still for a week;
+set ahead, its interval trigger would build every run in between. So:
 1. A next run is never asked for but as "now plus interval" (:class:`_Every`), in UTC.
 2. ``turns`` is looked at four times a second by the loop's clock, which is monotonic. When it
    has changed, the clock has jumped or what may be done has, and every job runs at once.
@@ -31,17 +31,18 @@ log = get_logger("sigmgr.scheduler")
 
 #: Seconds between two looks for a clock that has jumped.
 GLANCE: Final = 0.25
+#: Before any time that a machine's clock shows: due at once.
+_LONG_AGO: Final = datetime.fromtimestamp(0, UTC)
 
 
 class _Every(BaseTrigger):  # type: ignore[misc]
-    """So many seconds from now, whenever it is asked. ``at_once``: but first now."""
+    """So many seconds from now, whenever it is asked."""
 
-    def __init__(self, seconds: float, *, at_once: bool = False) -> None:
+    def __init__(self, seconds: float) -> None:
         self._interval = timedelta(seconds=seconds)
-        self._at_once = at_once
 
     def get_next_fire_time(self, previous: datetime | None, now: datetime) -> datetime:
-        return now if self._at_once and previous is None else now + self._interval
+        return now + self._interval
 
 
 class Job(NamedTuple):
@@ -57,31 +58,24 @@ class Ticker:
     this machine's clock has jumped, or when jobs may do what was held before."""
 
     def __init__(self, clock: Clock, turns: Callable[[], int]) -> None:
-        self._jobs: list[Job] = []
         self._clock = clock
         self._turns = turns
         self._guard: asyncio.Task[None] | None = None
-        # A zone of its own would bring its summer time.
-        self._scheduler: Any = AsyncIOScheduler(timezone=UTC)
-        self._running: set[asyncio.Task[None]] = set()
+        self._scheduler: Any = AsyncIOScheduler(
+            # A zone of its own would bring its summer time.
+            timezone=UTC,
+            job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
+        )
+        self._running: set[asyncio.Task[Any]] = set()
         self.stopping = False
         self.failing: dict[str, str] = {}
 
     def add(self, jobs: Sequence[Job]) -> None:
         """Before :meth:`start`."""
-        self._jobs.extend(jobs)
+        for job in jobs:
+            self._scheduler.add_job(self._run, _Every(job.every), args=[job], id=job.name)
 
     def start(self) -> None:
-        for job in self._jobs:
-            self._scheduler.add_job(
-                self._spawn,
-                _Every(job.every),
-                args=[job],
-                id=job.name,
-                coalesce=True,
-                max_instances=1,
-                misfire_grace_time=None,
-            )
         self._scheduler.start()
         self._guard = asyncio.create_task(self._watch(), name="scheduler-guard")
 
@@ -93,24 +87,18 @@ class Ticker:
             try:
                 if (turns := self._turns()) != known:
                     known = turns
-                    self._run_all()
+                    for job in self._scheduler.get_jobs():
+                        job.modify(next_run_time=_LONG_AGO)
             except Exception:
                 log.exception("the guard of the jobs failed", action="guard-failed")
 
-    def _run_all(self) -> None:
-        for job in self._jobs:
-            self._scheduler.reschedule_job(job.name, trigger=_Every(job.every, at_once=True))
-
-    async def _spawn(self, job: Job) -> None:
-        """Run in a task of our own: the scheduler's are cancelled when it shuts down."""
+    async def _run(self, job: Job) -> None:
         if self.stopping:
             return
-        task = asyncio.create_task(self._run(job))
+        task = asyncio.current_task()
+        assert task is not None
         self._running.add(task)
         task.add_done_callback(self._running.discard)
-        await asyncio.shield(task)
-
-    async def _run(self, job: Job) -> None:
         now = self._clock()
         try:
             await job.run(now)
@@ -143,10 +131,10 @@ class Ticker:
         if self._guard is not None:
             self._guard.cancel()
         self._scheduler.pause()
-        running = set(self._running)
-        if running:
-            _, late = await asyncio.wait(running, timeout=within)
+        if self._running:
+            _, late = await asyncio.wait(self._running, timeout=within)
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
+        # It would cancel what runs.
         self._scheduler.shutdown(wait=False)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -25,8 +25,9 @@ from pydantic import (
     ValidationError,
 )
 
-from sigmgr.model import errors
+from sigmgr.model import errors, numbers
 from sigmgr.model.addresses import network_of, origin_of
+from sigmgr.model.reference import TOLERANCE
 
 PREFIX = "SIGMGR_"
 
@@ -37,7 +38,24 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-Seconds = Annotated[float, Field(gt=0)]
+def _whole(given: Any) -> Any:
+    """Digits; and in a file no number with a point."""
+    return _plain(given, str | int, numbers.whole)
+
+
+def _decimal(given: Any) -> Any:
+    return _plain(given, str | int | float, numbers.decimal)
+
+
+def _plain(given: Any, kinds: Any, read: Callable[[Any], float]) -> float:
+    if isinstance(given, bool) or not isinstance(given, kinds):
+        raise ValueError("it is no number in plain digits")  # noqa: TRY004  as the library wants it
+    return read(given)
+
+
+Whole = Annotated[int, BeforeValidator(_whole)]
+Decimal = Annotated[float, BeforeValidator(_decimal), Field(allow_inf_nan=False)]
+Seconds = Annotated[Decimal, Field(gt=0)]
 
 
 def _several(given: Any) -> Any:
@@ -64,7 +82,7 @@ class Database(Section):
     """``sqlite+aiosqlite:///FILE`` or ``postgresql+psycopg://USER:PASSWORD@HOST/NAME``."""
 
     url: SecretStr = SecretStr("sqlite+aiosqlite:///sigmgr.db")
-    pool_size: Annotated[int, Field(ge=1, le=200)] = 10
+    pool_size: Annotated[Whole, Field(ge=1, le=200)] = 10
     statement_timeout: Seconds = 30.0
     request_timeout: Seconds = 1.0
 
@@ -82,11 +100,11 @@ class Redis(Section):
     """
 
     url: SecretStr = SecretStr("memory://")
-    shards: Annotated[int, Field(ge=1, le=16384)] = 64
+    shards: Annotated[Whole, Field(ge=1, le=16384)] = 64
     seal: bool = True
-    protocol: Literal[2, 3] = 3
+    protocol: Annotated[Literal[2, 3], BeforeValidator(_whole)] = 3
     timeout: Seconds = 1.0
-    pool_size: Annotated[int, Field(ge=1, le=1000)] = 50
+    pool_size: Annotated[Whole, Field(ge=1, le=1000)] = 50
 
 
 class Http(Section):
@@ -98,13 +116,13 @@ class Http(Section):
     """
 
     host: str = "127.0.0.1"
-    port: Annotated[int, Field(ge=0, le=65535)] = 8080
+    port: Annotated[Whole, Field(ge=0, le=65535)] = 8080
     stream_url: str = ""
-    near_ttl: Annotated[int, Field(ge=0, le=3600)] = 30
-    near_entries: Annotated[int, Field(ge=0)] = 100_000
+    near_ttl: Annotated[Whole, Field(ge=0, le=3600)] = 30
+    near_entries: Annotated[Whole, Field(ge=0)] = 100_000
     graceful: Seconds = 5.0
-    keep_alive: Annotated[int, Field(ge=1, le=3600)] = 60
-    max_connections: Annotated[int, Field(ge=0)] = 0
+    keep_alive: Annotated[Whole, Field(ge=1, le=3600)] = 60
+    max_connections: Annotated[Whole, Field(ge=0)] = 0
     trusted_proxies: Annotated[Several, AfterValidator(_proxies)] = ()
     allowed_origins: Annotated[Several, AfterValidator(_origins)] = ()
 
@@ -112,9 +130,9 @@ class Http(Section):
 class Gateway(Section):
     """Streams towards clients."""
 
-    max_streams: Annotated[int, Field(ge=1)] = 50_000
-    max_per_user: Annotated[int, Field(ge=1, le=1000)] = 20
-    heartbeat: Annotated[int, Field(ge=1, le=300)] = 20
+    max_streams: Annotated[Whole, Field(ge=1)] = 50_000
+    max_per_user: Annotated[Whole, Field(ge=1, le=1000)] = 20
+    heartbeat: Annotated[Whole, Field(ge=1, le=300)] = 20
     drain: Seconds = 2.0
 
 
@@ -128,7 +146,7 @@ class Clock(Section):
     """How far this machine's clock may be from the database's while it signs, and how long a
     clock that jumped must stand before it is believed."""
 
-    tolerance: Annotated[float, Field(ge=2)] = 5.0
+    tolerance: Annotated[Decimal, Field(ge=2, le=TOLERANCE)] = TOLERANCE
     accept: Seconds = 60.0
 
 
@@ -144,8 +162,8 @@ class Scheduler(Section):
     seen_every: Seconds = 10.0
     look_every: Seconds = 1.0
     probe_every: Seconds = 10.0
-    batch: Annotated[int, Field(ge=1, le=10_000)] = 1000
-    lanes: Annotated[int, Field(ge=1, le=32)] = 2
+    batch: Annotated[Whole, Field(ge=1, le=10_000)] = 1000
+    lanes: Annotated[Whole, Field(ge=1, le=32)] = 2
 
 
 class Log(Section):
@@ -182,11 +200,28 @@ def load(config: str | None = None, environ: Mapping[str, str] | None = None) ->
         raise errors.BadSettings(f"settings are not valid: {found}") from None
 
 
+#: What a fault is called here, by its name in the library that checks; the rest is in words
+#: of its own that fit, but for how they begin.
+_FAULTS = {
+    "extra_forbidden": "there is no such setting",
+    "bool_parsing": "it is to be true or false",
+    "bool_type": "it is to be true or false",
+    "string_type": "it is to be a text",
+    "tuple_type": "it is to be a list",
+    "finite_number": "it is no number in plain digits",
+}
+_BEGINNINGS = {"Value error, ": "", "Input should be": "it is to be"}
+
+
 def _told(found: Mapping[str, Any]) -> str:
     """One fault, by the name of its setting and without its value."""
-    unknown = found["type"] == "extra_forbidden"
-    what = "there is no such setting" if unknown else str(found["msg"])
-    return f"{'.'.join(map(str, found['loc']))}: {what}"
+    name = ".".join(map(str, found["loc"]))
+    if found["type"] in {"model_type", "model_attributes_type"}:
+        return f"{name}: it is a section; its settings are named {name}.NAME"
+    said = _FAULTS.get(found["type"], str(found["msg"]))
+    for beginning, plain in _BEGINNINGS.items():
+        said = said.replace(beginning, plain)
+    return f"{name}: {said}"
 
 
 def _from_file(path: str) -> dict[str, Any]:
@@ -208,10 +243,20 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
             continue
         *sections, last = name.removeprefix(PREFIX).lower().split("__")
         branch = tree
-        for section in sections:
+        for at, section in enumerate(sections):
             branch = branch.setdefault(section, {})
+            if not isinstance(branch, dict):
+                raise _no_value(".".join(sections[: at + 1]))
+        if isinstance(branch.get(last), dict):
+            raise _no_value(".".join([*sections, last]))
         branch[last] = value
     return tree
+
+
+def _no_value(name: str) -> errors.BadSettings:
+    return errors.BadSettings(
+        f"settings are not valid: {name}: it is given a value, and so is {name}.NAME; one is wrong"
+    )
 
 
 def _overlay(tree: dict[str, Any], upper: Mapping[str, Any]) -> None:

@@ -18,7 +18,7 @@ import logging
 import os
 import re
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 import pytest
 import structlog
@@ -97,10 +97,15 @@ def started(make: Callable[[], Server]) -> Server:
         server = make()
         server.start()
     except ServerMissing as missing:
-        if IN_CI:
-            pytest.fail(f"{missing} (CI=true forbids skipping)", pytrace=False)
-        pytest.skip(str(missing))
+        lacking(missing)
     return server
+
+
+def lacking(missing: ServerMissing) -> NoReturn:
+    """The verdict on a machine that has not what a test needs."""
+    if IN_CI:
+        pytest.fail(f"{missing} (CI=true forbids skipping)", pytrace=False)
+    pytest.skip(str(missing))
 
 
 @pytest.fixture(scope="session")

@@ -9,8 +9,10 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
+import structlog
 import time_machine
 
+from sigmgr.model import errors
 from sigmgr.model.reference import Rules
 from sigmgr.scheduler import Job, Ticker
 from sigmgr.wiring.reference import ReferenceClock
@@ -118,3 +120,88 @@ async def test_a_guard_that_fails_goes_on() -> None:
     async with running(turns) as jobs:
         await jobs.ran("seldom", 1)
     assert jobs.runs["failed"] == 1
+
+
+# Failures, and the end
+
+
+def ticker_of(run: Callable[[int], object], now: int = 7) -> Ticker:
+    ticker = Ticker(lambda: now, lambda: 0)
+    ticker.add([Job("job", 0.01, run)])
+    return ticker
+
+
+async def until(said: Callable[[], bool]) -> None:
+    before = time.monotonic()
+    while not said():
+        assert time.monotonic() - before < 10
+        await asyncio.sleep(0.005)
+
+
+async def test_a_job_that_fails_is_said_once_tried_again_and_well_again() -> None:
+    outcomes: list[BaseException | None] = [
+        errors.StoreUnavailable(), errors.StoreUnavailable(), ValueError("a bug"), None,
+    ]  # fmt: skip
+    failing: list[str | None] = []
+    times: list[int] = []
+
+    async def run(now: int) -> None:
+        times.append(now)
+        outcome = outcomes.pop(0) if outcomes else None
+        failing.append(ticker.failing.get("job"))
+        if outcome is not None:
+            raise outcome
+
+    ticker = ticker_of(run)
+    with structlog.testing.capture_logs() as logs:
+        ticker.start()
+        await until(lambda: len(times) >= 6)
+        await ticker.stop()
+    assert failing[:5] == [None, "store-unavailable", "store-unavailable", "ValueError", None]
+    assert set(times) == {7}
+    said = [(line["action"], line.get("code")) for line in logs]
+    assert said == [
+        ("job-failing", "store-unavailable"),
+        ("job-failing", "ValueError"),
+        ("job-failed", None),
+        ("job-recovered", None),
+    ]
+
+
+async def test_a_job_never_runs_twice_at_once_and_its_end_is_waited_for() -> None:
+    running, most, ended = 0, 0, 0
+
+    async def run(now: int) -> None:
+        nonlocal running, most, ended
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0.1)
+        running -= 1
+        ended += 1
+
+    ticker = ticker_of(run)
+    ticker.start()
+    await until(lambda: ended == 1 and running == 1)
+    await ticker.stop()
+    assert (running, most, ended) == (0, 1, 2)
+    await asyncio.sleep(0.05)
+    assert ended == 2, "nothing begins after the end"
+
+
+async def test_a_job_that_does_not_end_is_cancelled() -> None:
+    cancelled: list[bool] = []
+
+    async def run(now: int) -> None:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            cancelled.append(True)
+            raise
+
+    ticker = ticker_of(run)
+    ticker.start()
+    await until(lambda: bool(ticker._running))
+    before = time.monotonic()
+    await ticker.stop(within=0.05)
+    assert cancelled == [True]
+    assert time.monotonic() - before < 5

@@ -1,7 +1,7 @@
-"""No cache at all, for commands beside a service whose Redis lives inside its own process.
+"""No Redis at all, for commands beside a service whose Redis lives inside its own process.
 
 Every call says that Redis is away, so gets go to the store and events stay in the outbox,
-where the service's own relay finds them. Telling them to a Redis of our own would lose them.
+where the service's own relay finds them. To announce them to a Redis of our own would lose them.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from sigmgr.model.sig import Current
 from sigmgr.ports import Announcement
 
 
-class NoCache:
-    """Fulfils ``ports.Cache`` by refusing."""
+class NoSigCache:
+    """Fulfils ``ports.SigCache`` by refusing."""
 
     async def get(self, holders: Sequence[Holder]) -> list[Current | None]:
         raise errors.CacheUnavailable
@@ -23,8 +23,9 @@ class NoCache:
     async def put(self, currents: Sequence[Current], now: int) -> None:
         raise errors.CacheUnavailable
 
-    async def announce(self, batch: Sequence[Announcement], now: int) -> list[bool]:
-        raise errors.CacheUnavailable
 
-    async def ping(self) -> None:
+class NoAnnouncer:
+    """Fulfils ``ports.Announcer`` by refusing."""
+
+    async def announce(self, batch: Sequence[Announcement], now: int) -> list[bool]:
         raise errors.CacheUnavailable

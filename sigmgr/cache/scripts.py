@@ -19,6 +19,8 @@ from typing import Any, Final
 
 from redis.exceptions import NoScriptError
 
+from sigmgr.cache.client import RedisParts
+
 _ISSUED_AT: Final = """
 local function issued_at(key)
   local head = redis.call('GETRANGE', key, 0, 4)
@@ -140,8 +142,16 @@ class Call:
         self.args = args
 
 
-async def run_all(client: Any, script: str, calls: Sequence[Call]) -> list[Any]:
-    """One pipeline with a run for each call; answers in order. Raises the first error."""
+async def run(redis: RedisParts, script: str, calls: Sequence[Call]) -> list[Any]:
+    """A run of the script for each call, in one pipeline; answers in order. Raises
+    CacheUnavailable."""
+    if not calls:
+        return []
+    return await redis.run(lambda client: _run_all(client, script, calls))
+
+
+async def _run_all(client: Any, script: str, calls: Sequence[Call]) -> list[Any]:
+    """Raises the first error."""
     answers = await _pipeline(client, "EVALSHA", _SHA[script], calls)
     lost = [i for i, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
     if lost:

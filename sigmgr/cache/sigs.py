@@ -1,10 +1,9 @@
-"""Cached sigs in Redis, and the telling of events through it: fulfils ``ports.Cache``.
+"""Cached sigs in Redis: fulfils ``ports.SigCache``.
 
 Rules:
 1. A sig is only ever replaced by one issued in a later second; Redis itself compares
    (``scripts``).
-2. A revocation leaves a tombstone, so that a slow writer cannot put back a sig from before
-   it. A tombstone reads as a miss.
+2. A tombstone, which a revocation leaves (``announcer``), reads as a miss.
 3. An entry lives until ``serve_until(current)``, as a relative time to live, so that it holds
    under any clock; one that is already past that is not written. Redis may still answer it
    late: callers check what they get.
@@ -13,8 +12,8 @@ Rules:
    it for a while, so that no slow writer puts an older one there.
 5. One script call per shard; the calls of a batch travel together.
 
-What this does not do: derive sigs, know how a value is sealed, look into the store, or read
-a clock.
+What this module does not do: announce events, derive sigs, know how a value is sealed, look
+into the store, or read a clock.
 """
 
 from __future__ import annotations
@@ -27,33 +26,27 @@ from sigmgr.cache import scripts
 from sigmgr.cache.client import RedisParts
 from sigmgr.cache.scripts import Call
 from sigmgr.model import errors, wire
-from sigmgr.model.event import Event, EventType
 from sigmgr.model.holder import Holder
 from sigmgr.model.sig import Current
 from sigmgr.model.values import VERSION, is_tombstone, tombstone
-from sigmgr.ports import Announcement, Values
+from sigmgr.ports import Values
 from sigmgr.telemetry import get_logger
 
 log = get_logger("sigmgr.cache")
 
 #: So many keys or events travel together; a time-out is meant for about this much work.
-_CHUNK: Final = 1000
-_FIRST: Final = 125
+CHUNK: Final = 1000
 
 _VERSION: Final = bytes([VERSION])
 #: So many bytes of a value the scripts read.
 _COMPARED: Final = 5
 #: Longer than anybody's way from a read to a put.
 _ROOM_SECONDS: Final = 60
-_REVOKED: Final = EventType.REVOKED.value
-_NEW_SIG: Final = frozenset({EventType.ISSUED.value, EventType.RENEWED.value})
 
 
-class SigCache:
+class RedisSigCache:
     """``values`` makes and reads what lies in Redis. ``serve_until`` answers the Unix second
-    from which a sig may no longer be served without a look into the store. ``tombstone_ttl``
-    outlives any writer that read before a revocation. A shard's stream keeps so many entries,
-    and none for much longer than ``stream_seconds``: an entry may have a thousand events.
+    from which a sig may no longer be served without a look into the store.
     """
 
     def __init__(
@@ -63,17 +56,11 @@ class SigCache:
         *,
         values: Values,
         serve_until: Callable[[Current], int],
-        tombstone_ttl: int = 3600,
-        stream_length: int = 10_000,
-        stream_seconds: int = 120,
     ) -> None:
         self._redis = redis
         self._layout = layout
         self._values = values
         self._serve_until = serve_until
-        self._tombstone_ttl = tombstone_ttl
-        self._stream_length = stream_length
-        self._stream_ms = stream_seconds * 1000
         #: How many values could not be read. More than none after an upgrade: look why.
         self.damaged = 0
 
@@ -83,14 +70,14 @@ class SigCache:
             key = self._layout.sig_key(holders[0])
             return await self._read(holders, [await self._redis.run(lambda c: c.get(key))])
         found: list[Current | None] = []
-        for chunk in _chunks(holders):
+        for chunk in chunks(holders):
             fetch = self._fetch_by_shard if self._redis.cluster else self._fetch
             found += await self._read(chunk, await fetch(chunk))
         return found
 
     async def put(self, currents: Sequence[Current], now: int) -> None:
         """Put each if newer than what is there. Raises CacheUnavailable."""
-        for chunk in _chunks(currents):
+        for chunk in chunks(currents):
             calls: dict[int, Call] = {}
             for current in chunk:
                 until = self._serve_until(current)
@@ -100,80 +87,7 @@ class SigCache:
                 call = calls.setdefault(shard, Call([], []))
                 call.keys.append(self._layout.sig_key_in(shard, current.holder))
                 call.args += (current.issued_at, (until - now) * 1000, self._values.encode(current))
-            await self._run(scripts.PUT, list(calls.values()))
-
-    async def announce(self, batch: Sequence[Announcement], now: int) -> list[bool]:
-        """Put or bury, add to the streams and publish; see ``ports.Cache``.
-
-        Where it raises CacheUnavailable some shards may have been told: tell all again.
-        """
-        places: dict[int, list[int]] = {}
-        for i, one in enumerate(batch):
-            places.setdefault(self._layout.shard(one.event.holder), []).append(i)
-        answers = [True] * len(batch)
-        for flight in _flights(places):
-            calls = [
-                self._announcing(shard, [batch[i] for i in where], now) for shard, where in flight
-            ]
-            for (_, where), said in zip(
-                flight, await self._run(scripts.ANNOUNCE, calls), strict=True
-            ):
-                for i, flag in zip(where, said, strict=True):
-                    answers[i] = flag != scripts.MISSING
-        return answers
-
-    async def ping(self) -> None:
-        """Raises CacheUnavailable."""
-        await self._redis.run(lambda client: client.ping())
-
-    async def drop(self, holders: Sequence[Holder]) -> int:
-        """Forget these holders' sigs and tombstones; answers how many there were."""
-
-        async def delete(client: Any) -> list[Any]:
-            async with client.pipeline(transaction=False) as pipe:
-                for holder in holders:
-                    pipe.delete(self._layout.sig_key(holder))
-                return _checked(await pipe.execute(raise_on_error=False))
-
-        return sum(await self._redis.run(delete)) if holders else 0
-
-    def _announcing(self, shard: int, batch: list[Announcement], now: int) -> Call:
-        """The script's call for the announcements of one shard."""
-        layout = self._layout
-        keys: list[str | bytes] = [layout.stream_key(shard)]
-        tasks: list[bytes] = []
-        sigs: list[bytes] = []
-        for event, current in batch:
-            todo, seconds, value = self._task(event, current, now)
-            keys.append(layout.sig_key_in(shard, event.holder).encode())
-            tasks.append(scripts.TASK.pack(todo, seconds))
-            sigs.append(value)
-        args = [
-            layout.channel(shard),
-            self._stream_length,
-            self._stream_ms,
-            wire.encode_events([one.event for one in batch]),
-            b"".join(tasks),
-            wire.encode_values(sigs),
-        ]
-        return Call(keys, args)
-
-    def _task(self, event: Event, current: Current | None, now: int) -> tuple[int, int, bytes]:
-        """What the script is to do with the cached sig: the task, seconds to live, value."""
-        if current is not None and event.type != _REVOKED:
-            seconds = self._serve_until(current) - now
-            if seconds > 0:
-                return scripts.PUT_IF_NEWER, seconds, self._values.encode(current)
-        elif event.type == _REVOKED:
-            return scripts.BURY, self._tombstone_ttl, tombstone(event.issued_at)
-        elif event.type in _NEW_SIG and event.expires_at > now:
-            return scripts.LOOK, 0, tombstone(event.issued_at)
-        return scripts.NOTHING, 0, b""
-
-    async def _run(self, script: str, calls: Sequence[Call]) -> list[Any]:
-        if not calls:
-            return []
-        return await self._redis.run(lambda client: scripts.run_all(client, script, calls))
+            await scripts.run(self._redis, scripts.PUT, list(calls.values()))
 
     async def _fetch(self, holders: Sequence[Holder]) -> list[Any]:
         """One MGET: a server that is alone knows no slots."""
@@ -232,29 +146,11 @@ class SigCache:
                 call.keys.append(self._layout.sig_key_in(shard, holder))
                 call.args += (value, before, _ROOM_SECONDS)
         with suppress(errors.CacheUnavailable):
-            await self._run(scripts.REPLACE, list(calls.values()))
+            await scripts.run(self._redis, scripts.REPLACE, list(calls.values()))
 
 
-def _chunks(things: Sequence[Any]) -> Iterable[Sequence[Any]]:
-    return (things[i : i + _CHUNK] for i in range(0, len(things), _CHUNK))
-
-
-def _flights(places: dict[int, list[int]]) -> Iterable[list[tuple[int, list[int]]]]:
-    """Whole shards, about a chunk's worth at a time: a message for each shard of a flight, so
-    a wide batch is told in few. A shard with more than a chunk has several calls. The first
-    flights of a wide batch are small: readers begin while the rest is packed."""
-    flight: list[tuple[int, list[int]]] = []
-    size = 0
-    most = _CHUNK if sum(map(len, places.values())) <= _CHUNK else _FIRST
-    for shard, where in places.items():
-        for some in _chunks(where):
-            if flight and size + len(some) > most:
-                yield flight
-                flight, size, most = [], 0, min(2 * most, _CHUNK)
-            flight.append((shard, list(some)))
-            size += len(some)
-    if flight:
-        yield flight
+def chunks(things: Sequence[Any]) -> Iterable[Sequence[Any]]:
+    return (things[i : i + CHUNK] for i in range(0, len(things), CHUNK))
 
 
 def _checked(answers: list[Any]) -> list[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
@@ -12,6 +13,7 @@ from sigmgr.cli.frame import FAILURE, NEGATIVE, command_app
 from sigmgr.model.app import App
 from sigmgr.model.errors import ConflictError
 from sigmgr.model.policy import Policy
+from sigmgr.model.shown import masked
 
 app = command_app("Manage applications.")
 
@@ -27,15 +29,23 @@ Extra = Annotated[
 ]
 
 
+class Switch(StrEnum):
+    """What an option says that is neither given nor a flag."""
+
+    ON = "on"
+    OFF = "off"
+
+
 def _shown(one: App) -> dict[str, Any]:
     default, policy = asdict(Policy()), asdict(one.policy)
     return {
         "sdkappid": one.sdkappid,
-        "name": one.name,
+        "name": masked(one.name),
         "paused": one.paused,
         "ttl": one.policy.ttl,
         "policy": {name: value for name, value in policy.items() if value != default[name]},
         "created_at": one.created_at,
+        "feed": one.feed or None,
     }
 
 
@@ -44,18 +54,19 @@ def _table(one: App) -> list[tuple[str, str]]:
     overrides = ", ".join(f"{k}={v}" for k, v in shown["policy"].items()) or "defaults"
     return [
         ("sdkappid", str(one.sdkappid)),
-        ("name", one.name or "-"),
+        ("name", masked(one.name) or "-"),
         ("renewal", "paused (emergencies go on)" if one.paused else "on"),
         ("ttl", output.span(one.policy.ttl)),
         ("policy", overrides),
         ("created", output.iso(one.created_at)),
+        ("feed", f"on ({one.feed})" if one.feed else "off"),
     ]
 
 
 @app.command("add")
 def add(
     sdkappid: calls.AppId,
-    name: Annotated[str, typer.Option("--name", metavar="TEXT", help="A name for people.")] = "",
+    name: calls.Name = "",
     ttl: Ttl = None,
     room_ttl: RoomTtl = None,
     policy: Extra = None,
@@ -87,7 +98,9 @@ def list_apps(config: calls.Config = None, as_json: calls.AsJson = False) -> Non
         return
     for one in apps:
         state = "paused" if one.paused else "on"
-        output.say(f"{one.sdkappid:<12} {output.span(one.policy.ttl):<10} {state:<7} {one.name}")
+        output.say(
+            f"{one.sdkappid:<12} {output.span(one.policy.ttl):<10} {state:<7} {masked(one.name)}"
+        )
     if not apps:
         output.note("There are none yet. Next: sigmgr app add SDKAPPID")
 
@@ -102,12 +115,14 @@ def show(sdkappid: calls.AppId, config: calls.Config = None, as_json: calls.AsJs
 @app.command("set")
 def set_app(
     sdkappid: calls.AppId,
-    name: Annotated[
-        str | None, typer.Option("--name", metavar="TEXT", help="A name for people.")
-    ] = None,
+    name: calls.NewName = None,
     pause: Annotated[
         bool | None,
         typer.Option("--pause/--resume", help="Stop or resume ordinary renewals."),
+    ] = None,
+    feed: Annotated[
+        Switch | None,
+        typer.Option("--feed", help="Keep the app's events for durable readers for 7 days."),
     ] = None,
     ttl: Ttl = None,
     room_ttl: RoomTtl = None,
@@ -115,12 +130,15 @@ def set_app(
     config: calls.Config = None,
     as_json: calls.AsJson = False,
 ) -> None:
-    """Change an application. A new lifetime applies to sigs that are made from now on."""
+    """Change an application. A new lifetime applies to sigs that are made from now on, a feed
+    begins with what is committed from now on; off and on again makes it another one."""
 
     async def story(base: Any) -> App:
         before = await base.catalog.get_app(sdkappid)
         wanted = calls.changed_policy(before.policy, ttl, room_ttl, policy or [])
         changed: App = await base.catalog.set_app(sdkappid, name=name, policy=wanted, paused=pause)
+        if feed is not None:
+            changed = await base.catalog.set_feed(sdkappid, on=feed is Switch.ON)
         return changed
 
     one = calls.with_base(config, story)

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from sigmgr.cli import output
-from sigmgr.cli.numbers import whole
 from sigmgr.model import errors
-from sigmgr.model.shown import shown
+from sigmgr.model.limits import MAX_TTL
+from sigmgr.model.numbers import decimal, whole
+from sigmgr.model.shown import MOST_SHOWN, credential, shown
 
 if TYPE_CHECKING:
     from sigmgr.model.policy import Policy
@@ -32,7 +33,21 @@ AppId = Annotated[
 ]
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-_DURATION = re.compile(r"([0-9]{1,12})([smhd]?)")
+_DURATION = re.compile(r"([0-9]+)([smhd]?)")
+#: A duration of more digits is as far from every range as one of so many.
+_MOST_DIGITS = 25
+
+
+def name_for_people(text: str) -> str:
+    """Of an application or a token. It is shown in lists, so that it must not be a secret."""
+    if credential(text) or len(text) > MOST_SHOWN or not text.isprintable():
+        raise ValueError(f"{shown(text)} is no name; write a few words, without secrets")
+    return text
+
+
+_NAME = typer.Option("--name", metavar="TEXT", parser=name_for_people, help="A name for people.")
+Name = Annotated[str, _NAME]
+NewName = Annotated[str | None, _NAME]
 
 
 def settings_of(config: str | None) -> Settings:
@@ -79,7 +94,8 @@ def duration(text: str, *, bare: bool = False) -> int:
         raise output.Misuse(
             f"{shown(text)} is no duration", f"Write 30s, 15m, 6h, 90d{or_seconds}."
         )
-    number, unit = int(found[1]), found[2]
+    digits, unit = found[1].lstrip("0"), found[2]
+    number = int(digits[:_MOST_DIGITS] or 0)
     if number and not unit and not bare:
         raise output.Misuse(
             f"{number} has no unit: is it {number} seconds or {number} days?",
@@ -114,16 +130,28 @@ def changed_policy(policy: Policy, ttl: str | None, room_ttl: str | None, extra:
 
 
 def _policy_value(name: str, now: Any, text: str) -> Any:
+    """As the setting is of its kind: a number of things, a share, a duration or several."""
     from sigmgr.model.policy import COUNTS
 
     try:
         if name in COUNTS:
-            return int(text)
-        if isinstance(now, tuple):
-            return tuple(duration(part) for part in text.split(","))
-        return float(text) if isinstance(now, float) else duration(text)
-    except ValueError:
-        raise output.Misuse(f"{shown(text)} is no number", "Write a share such as 0.6.") from None
+            return whole(text)
+        if isinstance(now, float):
+            return decimal(text)
+    except ValueError as error:
+        hint = "Write a number such as 50." if name in COUNTS else "Write a share such as 0.6."
+        raise output.Misuse(f"{name}: {error}", hint) from None
+    if name in {"ttl", "room_ttl"}:
+        return duration(text)  # has a range of its own
+    return tuple(map(_bounded, text.split(","))) if isinstance(now, tuple) else _bounded(text)
+
+
+def _bounded(text: str) -> int:
+    """A duration that fits everywhere."""
+    seconds = duration(text)
+    if seconds > MAX_TTL:
+        raise output.Misuse("a duration has at most ten years", "Write such as 90d.")
+    return seconds
 
 
 def held_back(what: str, yes: bool) -> bool:

@@ -12,7 +12,7 @@ import typer
 
 from sigmgr.cli import calls, output
 from sigmgr.cli.frame import command_app
-from sigmgr.model.sig import Format
+from sigmgr.model.numbers import between
 
 if TYPE_CHECKING:
     from sigmgr.settings import Settings
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 app = command_app("Watch sigmgr at work.")
 
 #: One app of each format; the numbers are made up.
-_APPS = ((1400000001, Format.V1), (1400000002, Format.V2))
+_APPS = ((1400000001, "v1"), (1400000002, "v2"))
 
 
 #: Seconds; a shorter life is over before its renewal can be seen.
@@ -33,14 +33,18 @@ _SHORTEST = 15
 def demo(
     seconds: Annotated[
         int | None,
-        typer.Option("--seconds", metavar="N", min=1, help="Stop after so long; else Ctrl-C."),
+        typer.Option(
+            "--seconds", metavar="N", parser=between(1), help="Stop after so long; else Ctrl-C."
+        ),
     ] = None,
     port: Annotated[
         int,
-        typer.Option("--port", metavar="N", min=0, max=65535, help="Where the service listens."),
+        typer.Option(
+            "--port", metavar="N", parser=between(0, 65535), help="Where the service listens."
+        ),
     ] = 8080,
     clients: Annotated[
-        int, typer.Option("--clients", metavar="N", min=2, help="Emulated users.")
+        int, typer.Option("--clients", metavar="N", parser=between(2), help="Emulated users.")
     ] = 200,
     ttl: Annotated[
         str, typer.Option("--ttl", metavar="TIME", help="Life of a sig, 15s or more.")
@@ -141,20 +145,18 @@ async def _started(service: Service, over: asyncio.Event) -> tuple[asyncio.Task[
 
 async def _furnish(base: Base, cloud: Cloud, ttl: int) -> str:
     """Two apps with new keys, known to the cloud by their verifying half; a backend token."""
-    from sigmgr.keys.generate import generate, public_pem
+    from sigmgr.keys.generate import generate
     from sigmgr.model.policy import Policy
+    from sigmgr.model.usersig import FORMATS
 
     for sdkappid, format_ in _APPS:
         material = generate(format_)
         policy = Policy(ttl=ttl)
-        await base.catalog.add_app(
-            sdkappid, f"demo {format_.value}", policy=policy, now=base.clock()
-        )
+        await base.catalog.add_app(sdkappid, f"demo {format_}", policy=policy, now=base.clock())
         await base.add_key(sdkappid, format_, material, activate=True)
+        public = FORMATS.named(format_).keys.signer(material).public_pem.decode()
         known: dict[str, Any] = (
-            {"public_pems": [public_pem(material).decode()]}
-            if format_ is Format.V1
-            else {"secrets": [material.decode()]}
+            {"public_pems": [public]} if public else {"secrets": [material.decode()]}
         )
         cloud.set_app(sdkappid, **known)
     text, _ = await base.add_token("backend", sdkappid=0, name="demo")

@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import typer
 
-from sigmgr.cli import calls, output, writes
+from sigmgr.cli import calls, keychange, output, writes
 from sigmgr.cli.clocks import Clocks
 from sigmgr.cli.frame import NEGATIVE, command_app
-from sigmgr.model.app import SealedKey
+from sigmgr.model.app import KeyInfo, SealedKey
+from sigmgr.model.errors import BadSettings, SigmgrError
+from sigmgr.model.shown import masked
 from sigmgr.model.sig import KeyState
 
 if TYPE_CHECKING:
+    from sigmgr.model.usersig.formats import Doubt
     from sigmgr.settings import Settings
     from sigmgr.store.engine import Engine
     from sigmgr.wiring import Base
@@ -30,7 +33,8 @@ _ADVICE = {
 
 
 class Finding(NamedTuple):
-    """One line of the answer. ``verdict`` is ok, warn or fail."""
+    """One line of the answer. ``verdict`` is ok, warn or fail. What is given in a wrong place
+    may stand in text and advice: see :func:`_unsecret`."""
 
     part: str
     verdict: str
@@ -45,7 +49,7 @@ def doctor(config: calls.Config = None, as_json: calls.AsJson = False) -> None:
     Exit status 1 where something is wrong; each finding says what to do.
     """
     settings = calls.settings_of(config)
-    findings = asyncio.run(_examine(settings))
+    findings = [_unsecret(finding) for finding in asyncio.run(_examine(settings))]
     if as_json:
         output.say_json([finding._asdict() for finding in findings])
     else:
@@ -55,6 +59,11 @@ def doctor(config: calls.Config = None, as_json: calls.AsJson = False) -> None:
                 output.say(_wrapped(f"{'':<17} -> ", finding.advice))
     if any(finding.verdict == "fail" for finding in findings):
         raise typer.Exit(NEGATIVE)
+
+
+def _unsecret(finding: Finding) -> Finding:
+    """Without what looks like a credential, such as a key where its file is to be named."""
+    return finding._replace(text=masked(finding.text), advice=masked(finding.advice))
 
 
 def _wrapped(label: str, text: str) -> str:
@@ -75,7 +84,14 @@ async def _examine(settings: Settings) -> list[Finding]:
     clocks = Clocks(settings.clock.tolerance)
     found = await _run("master key", lambda: _master_key(settings))
     usable = not any(one.verdict == "fail" for one in found)
-    engine = wiring.open_database(settings)
+    try:
+        engine = wiring.open_database(settings)
+    except BadSettings as error:
+        found += [
+            _failed("database", error),
+            *await _run("redis", lambda: _redis(settings, clocks)),
+        ]
+        return found
     try:
         chain: list[tuple[str, Callable[[], AsyncIterator[Finding]]]] = [
             ("database", lambda: _database(engine, clocks)),
@@ -96,16 +112,18 @@ async def _examine(settings: Settings) -> list[Finding]:
 
 
 async def _run(part: str, check: Callable[[], AsyncIterator[Finding]]) -> list[Finding]:
-    from sigmgr.model.errors import SigmgrError
-
     found: list[Finding] = []
     try:
         async for finding in check():
             found.append(finding)  # noqa: PERF401  what was found before an error counts
     except SigmgrError as error:
-        advice = getattr(error, "remedy", "") or _ADVICE.get(error.code, error.advice)
-        found.append(Finding(part, "fail", f"{error} ({error.code})", advice))
+        found.append(_failed(part, error))
     return found
+
+
+def _failed(part: str, error: SigmgrError) -> Finding:
+    advice = getattr(error, "remedy", "") or _ADVICE.get(error.code, error.advice)
+    return Finding(part, "fail", f"{error} ({error.code})", advice)
 
 
 async def _master_key(settings: Settings) -> AsyncIterator[Finding]:
@@ -163,29 +181,36 @@ async def _keys(settings: Settings) -> AsyncIterator[Finding]:
 
 def _keys_of(base: Base, app: int, sealed: Sequence[SealedKey]) -> Iterator[Finding]:
     """Which key signs for an app, and what is to be thought of it and of those that may follow."""
-    active = [key for key in sealed if key.info.state is KeyState.ACTIVE]
-    prepared = [key for key in sealed if key.info.state is KeyState.PREPARED]
-    if active:
-        yield Finding("apps", "ok", f"app {app} signs with key {active[0].info.key_id}")
+    states = (KeyState.ACTIVE, KeyState.PREPARED)
+    doubts = {
+        key.info: base.doubt(key) for state in states for key in sealed if key.info.state is state
+    }
+    signs = next((key for key in doubts if key.state is KeyState.ACTIVE), None)
+    if signs is not None:
+        yield Finding("apps", "ok", f"app {app} signs with key {signs.key_id}")
     else:
+        usable = (key for key, doubt in doubts.items() if doubt is None or not doubt.certain)
+        following = next(usable, None)
         advice = f"sigmgr key add {app} --file FILE --activate"
-        if prepared:
-            advice = f"sigmgr key activate {app} {prepared[0].info.key_id}"
+        if following:
+            advice = f"sigmgr key activate {app} {following.key_id}"
         yield Finding("apps", "fail", f"app {app} has no active key", advice)
-    for key in [*active, *prepared]:
-        doubt = base.doubt(key)
-        if doubt is None:
-            continue
-        text = f"app {app}, key {key.info.key_id} ({key.info.state.value}): {doubt.text}"
-        if doubt.certain and key in active:
-            advice = (
-                "The cloud refuses sigs of it. Add the right one: sigmgr key add"
-                f" {app} --file FILE --activate --yes"
-            )
-            yield Finding("apps", "fail", text, advice)
-        else:
-            advice = "Compare it with what the Tencent console shows."
-            yield Finding("apps", "warn", text, advice)
+    for key, doubt in doubts.items():
+        if doubt is not None:
+            yield _doubted(key, doubt)
+
+
+def _doubted(key: KeyInfo, doubt: Doubt) -> Finding:
+    text = f"app {key.sdkappid}, key {key.key_id} ({key.state.value}): {doubt.text}"
+    if not doubt.certain:
+        return Finding("apps", "warn", text, "Compare it with what the Tencent console shows.")
+    if key.state is not KeyState.ACTIVE:
+        return Finding("apps", "warn", text, keychange.instead_of(key))
+    advice = (
+        "The cloud refuses sigs of it. Add the right one: sigmgr key add"
+        f" {key.sdkappid} --file FILE --activate --yes"
+    )
+    return Finding("apps", "fail", text, advice)
 
 
 async def _redis(settings: Settings, clocks: Clocks) -> AsyncIterator[Finding]:

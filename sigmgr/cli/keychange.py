@@ -14,10 +14,11 @@ import typer
 from sigmgr.cli import output
 from sigmgr.cli.frame import FAILURE, NEGATIVE
 from sigmgr.model.app import KeyInfo
-from sigmgr.model.errors import KeyExists, KeyUnknown, NoSigningKey
+from sigmgr.model.errors import BadKey, KeyExists, KeyUnknown, NoSigningKey
 from sigmgr.model.sig import KeyState
 
 if TYPE_CHECKING:
+    from sigmgr.model.usersig.formats import Doubt
     from sigmgr.wiring import Base
 
 
@@ -91,6 +92,42 @@ def ask(said: Sequence[str], *, yes: bool, force: bool | None = None) -> None:
     raise typer.Exit(NEGATIVE)
 
 
+async def doubted(base: Base, key: KeyInfo) -> list[str]:
+    """What is to be asked about a key before it signs. Raises BadKey for one that certainly
+    is none, as older versions sealed them."""
+    doubt = await _doubt(base, key)
+    if doubt is None:
+        return []
+    said = f"key {key.key_id} of app {key.sdkappid}: {doubt.text}"
+    if doubt.certain:
+        raise BadKey(said, advice=f"The cloud refuses sigs of it. {instead_of(key)}")
+    return [said]
+
+
+def instead_of(key: KeyInfo) -> str:
+    """What to do about a key that certainly is none and does not sign yet."""
+    app = key.sdkappid
+    return (
+        f"Add the right one: sigmgr key add {app} --file FILE --activate; and end this one:"
+        f" sigmgr key taint {app} {key.key_id} --yes"
+    )
+
+
+async def _doubt(base: Base, key: KeyInfo) -> Doubt | None:
+    sealed = await base.catalog.sealed_keys(key.sdkappid)
+    return next((base.doubt(one) for one in sealed if one.info.key_id == key.key_id), None)
+
+
+async def _spare(base: Base, keys: Sequence[KeyInfo]) -> KeyInfo | None:
+    """The first key that could sign next."""
+    for key in keys:
+        if key.state in {KeyState.PREPARED, KeyState.OLD}:
+            doubt = await _doubt(base, key)
+            if doubt is None or not doubt.certain:
+                return key
+    return None
+
+
 async def end_of(base: Base, key: KeyInfo, keys: Sequence[KeyInfo], state: KeyState) -> list[str]:
     """What the taint or revocation of a key does where no key is left that signs."""
     app, key_id = key.sdkappid, key.key_id
@@ -107,7 +144,7 @@ async def end_of(base: Base, key: KeyInfo, keys: Sequence[KeyInfo], state: KeySt
         said.append(f"Who has none, or needs the next, gets {error}.")
     else:
         said.append(f"{living}. None is served any more, or verifies. All users get {error}.")
-    spare = next((one for one in keys if one.state in {KeyState.PREPARED, KeyState.OLD}), None)
+    spare = await _spare(base, keys)
     first = f"activate {app} {spare.key_id}" if spare else f"add {app} --file FILE --activate --yes"
     said.append(f"Do this first: sigmgr key {first}")
     return said

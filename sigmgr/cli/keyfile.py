@@ -19,9 +19,8 @@ from sigmgr.cli import output
 from sigmgr.model.shown import credential
 
 if TYPE_CHECKING:
-    from sigmgr.model.keys import VerifyingKey
-    from sigmgr.model.pasted import Pasted
-    from sigmgr.model.sig import Format
+    from sigmgr.model.usersig import VerifyingKey
+    from sigmgr.model.usersig.formats import Pasted
 
 STDIN = "-"
 #: More than any key or sig has; what is longer is refused further in, by its size.
@@ -37,8 +36,8 @@ def one_from_stdin(*sources: str) -> None:
         )
 
 
-def signing_key(source: str, key_format: Format | None, option: str = "--key") -> Pasted:
-    """A private PEM for v1, the secret for v2. Raises BadKey or Misuse."""
+def signing_key(source: str, key_format: str | None, option: str = "--key") -> Pasted:
+    """A key that signs, of the format or of the one it looks like. Raises BadKey or Misuse."""
     from sigmgr.model import pasted
 
     content = read(source, option)
@@ -47,8 +46,7 @@ def signing_key(source: str, key_format: Format | None, option: str = "--key") -
 
 
 def verifying_keys(sources: Sequence[str]) -> list[VerifyingKey]:
-    """A PEM, public or private, is for v1; anything else is a v2 secret. An odd one is
-    warned of, and used. Raises as above."""
+    """Keys of the formats they look like. An odd one is warned of, and used. Raises as above."""
     from sigmgr.model import pasted
 
     found = []
@@ -77,9 +75,11 @@ def read(source: str, option: str = "--key") -> bytes:
         with Path(source).open("rb") as file:
             return file.read(_MOST_BYTES)
     except (OSError, ValueError) as error:
-        if credential(source):
-            text = f"{option} takes the name of a file, and what is given looks like a key itself"
-            raise output.Misuse(text, "Put the key into a file with mode 0600.") from None
+        if kind := credential(source):
+            text = f"{option} takes the name of a file; what is given looks like {kind}"
+            is_key = kind in {"a key", "a PEM", "a key or another secret"}
+            hint = "Put the key into a file with mode 0600." if is_key else "Name the key's file."
+            raise output.Misuse(text, hint) from None
         why = error.strerror if isinstance(error, OSError) else "no file has such a name"
         raise output.Misuse(
             f"the key file {source} cannot be read: {why}", "Name a file that you may read."

@@ -15,41 +15,26 @@ from typing import Annotated
 
 import typer
 
-from sigmgr.cli import output
+from sigmgr.cli import formats, output
 from sigmgr.cli.frame import command_app
-from sigmgr.model.sig import Format
 
 app = command_app("Make a signing key.")
-
-_NEXT_V1 = (
-    "Next: give {public} to the Tencent console as the application's public key, keep {private}"
-    " secret, and add it with: sigmgr key add SDKAPPID --file {private}"
-)
-_NEXT_V2 = (
-    "Next: keep {private} secret. The cloud knows only the v2 key that its console shows; use"
-    " this one for tests, or wherever you can set the key of the verifying side too."
-)
 
 
 @app.command("keygen")
 def keygen(
-    format: Annotated[  # noqa: A002
-        Format, typer.Option("--format", help="v1 is ECDSA, v2 is HMAC-SHA256.")
-    ],
+    format: formats.Format,  # noqa: A002
     out: Annotated[
         Path, typer.Option("--out", metavar="FILE", help="Where the secret key goes (mode 0600).")
     ],
-    curve: Annotated[
-        str | None,
-        typer.Option("--curve", metavar="CURVE", help="For v1: P-256 (default) or secp256k1."),
-    ] = None,
+    curve: formats.Curve = None,
     force: Annotated[
         bool, typer.Option("--force", help="Replace files that exist. Lost keys stay lost.")
     ] = False,
 ) -> None:
     """Make a signing key in a file.
 
-    For v1 the public half is written beside it, as FILE.pub.
+    Where the format has a public half, that is written beside it, as FILE.pub.
 
     \b
     Examples:
@@ -57,23 +42,21 @@ def keygen(
       sigmgr keygen --format v1 --curve secp256k1 --out old-app.pem
       sigmgr keygen --format v2 --out secret.txt
     """
-    from sigmgr.keys.generate import DEFAULT_CURVE, generate, public_pem
+    from sigmgr.keys.generate import generate
 
-    if format is Format.V2 and curve is not None:
-        raise output.Misuse("a v2 key has no curve", "Leave out --curve.")
+    form = formats.chosen(format, curve)
     if not out.name:
         raise output.Misuse(f"{out} is no ordinary file", "Name a file with --out.")
-    material = generate(format, curve or DEFAULT_CURVE)
-    public = out.with_name(out.name + ".pub")
-    files = [(out, material if format is Format.V1 else material + b"\n", 0o600)]
-    if format is Format.V1:
-        files.append((public, public_pem(material), 0o644))
+    material = generate(format, curve)
+    public, public_pem = out.with_name(out.name + ".pub"), form.keys.signer(material).public_pem
+    files = [(out, material.rstrip(b"\n") + b"\n", 0o600)]
+    if public_pem:
+        files.append((public, public_pem, 0o644))
     _refuse_existing([path for path, _, _ in files], force)
     for path, content, mode in files:
         _write(path, content, mode)
     output.say(f"wrote {' and '.join(str(path) for path, _, _ in files)}")
-    text = _NEXT_V1 if format is Format.V1 else _NEXT_V2
-    output.note(text.format(private=out, public=public))
+    output.note(form.hints.made_file.format(private=out, public=public))
 
 
 def _refuse_existing(paths: list[Path], force: bool) -> None:

@@ -6,22 +6,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sigmgr.cli import calls, keychange, keyfile, output
+from sigmgr.cli import calls, formats, keychange, keyfile, output
 from sigmgr.cli.frame import command_app
-from sigmgr.cli.numbers import whole
 from sigmgr.model.app import KeyInfo, check_step
-from sigmgr.model.sig import Format, KeyState
+from sigmgr.model.numbers import whole
+from sigmgr.model.sig import KeyState
 
 if TYPE_CHECKING:
     from sigmgr.wiring import Base
 
 app = command_app("Manage signing keys.")
-
-_UNKNOWN_TO_THE_CLOUD = (
-    "Tencent's cloud does not know a v2 secret that was made here and will refuse its sigs. For"
-    " the real cloud take the secret that its console shows: sigmgr key add {sdkappid} --file"
-    " SECRETFILE --activate"
-)
 
 KeyId = Annotated[
     int, typer.Argument(metavar="KEY_ID", parser=whole, help="Its number, as 'key list' shows it.")
@@ -57,10 +51,10 @@ def add(
     sdkappid: calls.AppId,
     file: Annotated[
         str,
-        typer.Option("--file", metavar="FILE", help="Private PEM (v1) or secret (v2); - is stdin."),
+        typer.Option("--file", metavar="FILE", help=formats.PRIVATE_FILE),
     ],
     format: Annotated[  # noqa: A002
-        Format | None, typer.Option("--format", help="Told from the file where left out.")
+        formats.Name | None, typer.Option("--format", help="Told from the file where left out.")
     ] = None,
     activate: Activate = False,
     yes: calls.Yes = False,
@@ -103,46 +97,43 @@ def add(
 @app.command("generate")
 def generate(
     sdkappid: calls.AppId,
-    format: Annotated[Format, typer.Option("--format", help="v1 is ECDSA, v2 is HMAC-SHA256.")],  # noqa: A002
-    curve: Annotated[
-        str | None,
-        typer.Option("--curve", metavar="CURVE", help="For v1: P-256 (default) or secp256k1."),
-    ] = None,
+    format: formats.Format,  # noqa: A002
+    curve: formats.Curve = None,
     activate: Activate = False,
     yes: calls.Yes = False,
     config: calls.Config = None,
     as_json: calls.AsJson = False,
 ) -> None:
-    """Make a key inside sigmgr; its secret never leaves. For v1 the public PEM is shown.
+    """Make a key inside sigmgr; its secret never leaves. A public half is shown as PEM.
 
     The Tencent console takes the public half of a v1 key. It takes no v2 secret: the cloud
     knows the one that the console shows, which is added with 'sigmgr key add'.
     """
-    from sigmgr.keys.generate import DEFAULT_CURVE, public_pem
     from sigmgr.keys.generate import generate as make
 
-    if format is Format.V2 and curve is not None:
-        raise output.Misuse("a v2 key has no curve", "Leave out --curve.")
-    material = make(format, curve or DEFAULT_CURVE)
+    form = formats.chosen(format, curve)
+    material = make(format, curve)
+    made = form.keys.signer(material)
 
     async def story(base: Base) -> tuple[KeyInfo, KeyInfo | None]:
         keys = await _keys_of(base, sdkappid)
         former = keychange.active(keys) if activate else None
-        kind = keychange.kind(format, (curve or DEFAULT_CURVE) if format is Format.V1 else "")
+        kind = keychange.kind(format, made.curve)
         keychange.ask(keychange.replaced(former, f"a new key, {kind}"), yes=yes)
         return await base.add_key(sdkappid, format, material, activate=activate), former
 
     key, former = calls.with_base(config, story)
-    public = public_pem(material).decode() if format is Format.V1 else ""
-    if format is Format.V2:
-        output.warn(_UNKNOWN_TO_THE_CLOUD.format(sdkappid=sdkappid))
+    public = made.public_pem.decode()
+    hint = form.hints.made_inside.format(sdkappid=sdkappid)
+    if not public:
+        output.warn(hint)
     if as_json:
         output.say_json({**_shown(key), "public_pem": public or None})
     else:
         output.say(_line(key))
     if public and not as_json:
         output.say(public.strip())
-        output.note("Next: give this public key to the Tencent console as the application's.")
+        output.note(hint)
     keychange.taken_back_by(former)
 
 
@@ -182,7 +173,8 @@ def activate(
         if former == key:
             return key, None
         kind = keychange.kind(key.format, key.curve)
-        said = keychange.replaced(former, f"key {key_id}, {kind}, {key.fingerprint}")
+        said = await keychange.doubted(base, key)
+        said += keychange.replaced(former, f"key {key_id}, {kind}, {key.fingerprint}")
         keychange.ask(said, yes=yes)
         return await _stepped(base, key, KeyState.ACTIVE), former
 

@@ -22,6 +22,9 @@ _EXAMPLES = {
     "revision": "0001",
 }
 
+#: What a command needs besides, of several that would do.
+_BESIDES = {"sigmgr revoke": ["alice"]}
+
 
 def told(parameter: Any, context: Any) -> tuple[str, str]:
     """What is missing and what it is for; and an example of the whole command."""
@@ -36,7 +39,8 @@ def example(context: Any) -> str:
     required = [one for one in context.command.params if one.required]
     arguments = [_value(one) for one in required if not _is_option(one)]
     options = [f"{one.opts[0]} {_value(one)}" for one in required if _is_option(one)]
-    return " ".join([context.command_path, *arguments, *options])
+    besides = _BESIDES.get(context.command_path, [])
+    return " ".join([context.command_path, *arguments, *besides, *options])
 
 
 def _is_option(parameter: Any) -> bool:

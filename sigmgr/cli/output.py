@@ -72,8 +72,7 @@ def warn(text: str) -> None:
 def complain(text: str, code: str, advice: str) -> None:
     """An error, as rule 2 says."""
     colour = sys.stderr.isatty()
-    # A sig or a secret in a place where it does not belong, such as a mistyped command line.
-    _prose(masked(text), colour, "error: ", _RED)
+    _prose(text, colour, "error: ", _RED)
     _prose(code, colour, "  code: ", "")
     _prose(advice, colour, "  what to do: ", "")
 
@@ -111,8 +110,10 @@ def span(seconds: int) -> str:
 
 
 def _prose(text: str, colour: bool, label: str, paint: str) -> None:
+    """In as many lines as it takes. A sig or a secret may stand in it that was given in a
+    wrong place, such as a mistyped command line; it is masked."""
     lines = textwrap.wrap(
-        text,
+        masked(text),
         WIDTH,
         initial_indent=label,
         subsequent_indent=" " * len(label),

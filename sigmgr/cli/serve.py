@@ -12,6 +12,7 @@ import typer
 
 from sigmgr.cli import calls, output
 from sigmgr.cli.frame import command_app
+from sigmgr.model.numbers import between
 
 if TYPE_CHECKING:
     from sigmgr.settings import Settings
@@ -48,7 +49,7 @@ def serve(
     ] = None,
     port: Annotated[
         int | None,
-        typer.Option("--port", metavar="N", min=0, max=65535, help="0 takes any free one."),
+        typer.Option("--port", metavar="N", parser=between(0, 65535), help="0 takes any free one."),
     ] = None,
     upgrade: Annotated[
         bool, typer.Option("--upgrade", help="Bring the database up to date first.")

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sigmgr.cli import calls, keyfile, output
+from sigmgr.cli import calls, formats, keyfile, output
 from sigmgr.cli.frame import NEGATIVE, command_app
-from sigmgr.cli.numbers import natural, whole
-from sigmgr.model.sig import Format
+from sigmgr.model.numbers import natural, whole
 
 if TYPE_CHECKING:
     from sigmgr.model.holder import Holder
@@ -22,14 +21,11 @@ _SIG_HELP = "The sig; - reads it from standard input, out of sight of the proces
 _SO_CALLED_VIEWER = 0xAB
 
 Sig = Annotated[str, typer.Argument(metavar="SIG", help=_SIG_HELP)]
-FormatName = Annotated[Format, typer.Option("--format", help="v1 is ECDSA, v2 is HMAC-SHA256.")]
 SdkAppId = Annotated[
     int, typer.Option("--sdkappid", metavar="N", parser=whole, help="The application.")
 ]
 UserId = Annotated[str, typer.Option("--userid", metavar="U", help="Whose sig it is.")]
-SigningKeyFile = Annotated[
-    str, typer.Option("--key", metavar="FILE", help="Private PEM (v1) or secret (v2); - is stdin.")
-]
+SigningKeyFile = Annotated[str, typer.Option("--key", metavar="FILE", help=formats.PRIVATE_FILE)]
 Ttl = Annotated[
     str, typer.Option("--ttl", metavar="S", help="Lifetime: seconds, or such as 15m, 90d.")
 ]
@@ -54,7 +50,7 @@ At = Annotated[
 
 @app.command("sign")
 def sign(
-    format: FormatName,  # noqa: A002
+    format: formats.Format,  # noqa: A002
     sdkappid: SdkAppId,
     userid: UserId,
     key: SigningKeyFile,
@@ -101,9 +97,7 @@ def verify(
     sig: Sig,
     key: Annotated[
         list[str],
-        typer.Option(
-            "--key", metavar="FILE", help="PEM (v1) or secret (v2); - is stdin. May be repeated."
-        ),
+        typer.Option("--key", metavar="FILE", help=f"{formats.PUBLIC_FILE} May be repeated."),
     ],
     userid: Annotated[
         str | None, typer.Option("--userid", metavar="U", help="It must be this user's.")

@@ -12,6 +12,7 @@ import typer
 
 from sigmgr.cli import calls, output
 from sigmgr.cli.frame import NEGATIVE, command_app
+from sigmgr.model.numbers import between, natural
 
 if TYPE_CHECKING:
     from sigmgr.sim.months import Report
@@ -21,12 +22,17 @@ app = command_app("Run virtual months.")
 
 @app.command("simulate")
 def simulate(
-    days: Annotated[int, typer.Option("--days", metavar="N", min=5, help="Virtual days.")] = 400,
+    days: Annotated[
+        int, typer.Option("--days", metavar="N", parser=between(5), help="Virtual days.")
+    ] = 400,
     holders: Annotated[
-        int, typer.Option("--holders", metavar="N", min=10, help="Emulated users.")
+        int, typer.Option("--holders", metavar="N", parser=between(10), help="Emulated users.")
     ] = 2000,
     seed: Annotated[
-        int | None, typer.Option("--seed", metavar="N", help="Replays a run; drawn where left out.")
+        int | None,
+        typer.Option(
+            "--seed", metavar="N", parser=natural, help="Replays a run; drawn where left out."
+        ),
     ] = None,
     as_json: calls.AsJson = False,
 ) -> None:

@@ -9,8 +9,9 @@ import typer
 
 from sigmgr.cli import calls, output
 from sigmgr.cli.frame import command_app
-from sigmgr.cli.numbers import whole
 from sigmgr.model.app import Token
+from sigmgr.model.numbers import whole
+from sigmgr.model.shown import masked
 
 app = command_app("Manage API tokens.")
 
@@ -23,10 +24,14 @@ class Role(StrEnum):
     ADMIN = "admin"
 
 
+def _shown(token: Token) -> dict[str, Any]:
+    return {**token._asdict(), "name": masked(token.name)}
+
+
 def _line(token: Token) -> str:
     where = f"app {token.sdkappid}" if token.sdkappid else "every app"
     state = f"revoked {output.iso(token.revoked_at)}" if token.revoked_at else "good"
-    return f"{token.token_id:<6} {token.role:<8} {where:<16} {state:<8} {token.name}"
+    return f"{token.token_id:<6} {token.role:<8} {where:<16} {state:<8} {masked(token.name)}"
 
 
 @app.command("create")
@@ -41,7 +46,7 @@ def create(
             help="Bind it to one application; 0 is every one.",
         ),
     ] = 0,
-    name: Annotated[str, typer.Option("--name", metavar="TEXT", help="A name for people.")] = "",
+    name: calls.Name = "",
     config: calls.Config = None,
     as_json: calls.AsJson = False,
 ) -> None:
@@ -50,7 +55,7 @@ def create(
         config, lambda base: base.add_token(role.value, sdkappid=sdkappid, name=name)
     )
     if as_json:
-        output.say_json({**token._asdict(), "token": text})
+        output.say_json({**_shown(token), "token": text})
         return
     output.say(text)
     output.note(f"token {token.token_id}, role {role.value}; it will not be shown again")
@@ -61,7 +66,7 @@ def list_tokens(config: calls.Config = None, as_json: calls.AsJson = False) -> N
     """All tokens, without their secrets."""
     tokens = calls.with_base(config, lambda base: base.catalog.list_tokens())
     if as_json:
-        output.say_json([token._asdict() for token in tokens])
+        output.say_json([_shown(token) for token in tokens])
         return
     for token in tokens:
         output.say(_line(token))
@@ -87,4 +92,4 @@ def revoke(
         return ended
 
     token = calls.with_base(config, story)
-    output.say_json(token._asdict()) if as_json else output.say(_line(token))
+    output.say_json(_shown(token)) if as_json else output.say(_line(token))

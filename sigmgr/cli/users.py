@@ -8,7 +8,6 @@ import typer
 
 from sigmgr.cli import calls, output
 from sigmgr.cli.frame import FAILURE, NEGATIVE, command_app
-from sigmgr.cli.numbers import natural, whole
 from sigmgr.model.errors import HolderUnknown
 from sigmgr.model.holder import (
     ALL_PRIVILEGES,
@@ -18,6 +17,7 @@ from sigmgr.model.holder import (
     check_room,
     check_userid,
 )
+from sigmgr.model.numbers import natural, whole
 from sigmgr.model.sig import Current, Reason, Record
 
 app = command_app("One user's sigs.")

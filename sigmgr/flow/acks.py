@@ -18,7 +18,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from functools import partial
 
-from sigmgr.flow.commit import Telling, append, once_more
+from sigmgr.flow.commit import Committed, append, once_more
 from sigmgr.flow.gather import Gather, answered
 from sigmgr.flow.limits import Lane, Limits, pauses
 from sigmgr.flow.relay import Teller
@@ -94,9 +94,9 @@ class Acks:
         first = {ack.user: ack for ack in reversed(acks)}
         async with self._store.transaction() as tx:
             done = await tx.confirm(list(first.values()), now)
-            told = [Announcement(_delivered(*one, now), None) for one in done]
-            tell = await append(tx, told) if told else Telling()
-        self._teller.soon(tell, now)
+            events = [Announcement(_delivered(*one, now), None) for one in done]
+            committed = await append(tx, events) if events else Committed()
+        self._teller.soon(committed, now)
         ACKS.labels("new").inc(len(done))
         return {first[one.user] for one in done}
 
@@ -108,15 +108,15 @@ class Acks:
             records = {r.holder: r for r in rows if r is not None}
             meant = [_meant(ack, records.get(ack.user), now) for ack in acks]
             changes = _changes(acks, meant, records, now)
-            tell = Telling()
+            committed = Committed()
             if changes:
                 await tx.save(changes)
-                told = [
+                events = [
                     _delivered(row.holder, row.acked, row.expires_at, row.reason, now)
                     for row, _ in changes
                 ]
-                tell = await append(tx, [Announcement(event, None) for event in told])
-        self._teller.soon(tell, now)
+                committed = await append(tx, [Announcement(event, None) for event in events])
+        self._teller.soon(committed, now)
         ACKS.labels("new").inc(len(changes))
         unseen = [user for user in users if user not in records]
         held = {r.holder for r in await self._store.find(unseen) if r} if unseen else set()

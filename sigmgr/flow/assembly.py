@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from sigmgr.flow.acks import Acks
-from sigmgr.flow.commit import Commit
 from sigmgr.flow.deliver import Deliver
 from sigmgr.flow.derive import Derive
 from sigmgr.flow.issue import Issue
@@ -14,6 +13,7 @@ from sigmgr.flow.limits import PROMPT, Limits
 from sigmgr.flow.newcomers import Newcomers
 from sigmgr.flow.openings import Openings
 from sigmgr.flow.reconcile import Reconcile
+from sigmgr.flow.reissuer import Reissuer
 from sigmgr.flow.relay import Relay, Teller
 from sigmgr.flow.renew import Renew
 from sigmgr.flow.restored import Restored
@@ -23,7 +23,7 @@ from sigmgr.flow.room_keys import RoomKeys
 from sigmgr.flow.seen import Seen
 from sigmgr.flow.verify import Verify
 from sigmgr.flow.warn import Warn
-from sigmgr.ports import Cache, Draw, Janitor, Looks, Outbox, Registry, Signer, Store
+from sigmgr.ports import Announcer, Draw, Janitor, Looks, Outbox, Registry, SigCache, Signer, Store
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +38,8 @@ class Ports:
     looks: Looks
     outbox: Outbox
     janitor: Janitor
-    cache: Cache
+    cache: SigCache
+    announcer: Announcer
     signer: Signer
     draw: Draw
     revocations: Revocations
@@ -78,19 +79,19 @@ def assemble(
 ) -> Flows:
     """Join them. ``batch`` and ``lanes`` bound a renewal round, ``gather_acks_for`` is in
     seconds, ``limits`` are those of who asks and waits."""
-    commit = Commit(ports.signer, ports.draw, ports.ordinary)
-    relay = Relay(ports.patient, ports.outbox, ports.cache, ports.signer)
+    relay = Relay(ports.patient, ports.outbox, ports.announcer, ports.cache, ports.signer)
     teller = Teller(relay)
     seen = Seen(ports.patient, ports.registry)
     derive = _derive(ports)
     newcomers = Newcomers(ports.registry, ports.patient)
-    issue = _issue(ports, derive, commit, teller, seen, newcomers=newcomers, limits=limits)
-    restored = _restored(ports, derive, commit, teller, limits=limits)
+    reissuer = _reissuer(ports, ports.store, teller)
+    issue = _issue(ports, derive, reissuer, seen, newcomers=newcomers, limits=limits)
+    restored = _restored(ports, derive, reissuer, limits=limits)
     return Flows(
         issue=issue,
-        room_keys=_room_keys(ports, derive, commit, teller, newcomers),
+        room_keys=_room_keys(ports, derive, reissuer, newcomers),
         newcomers=newcomers,
-        renew=_renew(ports, commit, teller, batch=batch, lanes=lanes),
+        renew=_renew(ports, derive, teller, batch=batch, lanes=lanes),
         warn=Warn(registry=ports.registry, store=ports.patient, teller=teller, limit=batch),
         relay=relay,
         teller=teller,
@@ -153,18 +154,8 @@ def _acks(
     )
 
 
-def _restored(
-    ports: Ports, derive: Derive, commit: Commit, teller: Teller, *, limits: Limits
-) -> Restored:
-    return Restored(
-        registry=ports.registry,
-        store=ports.store,
-        signer=ports.signer,
-        derive=derive,
-        commit=commit,
-        teller=teller,
-        limits=limits,
-    )
+def _restored(ports: Ports, derive: Derive, reissuer: Reissuer, *, limits: Limits) -> Restored:
+    return Restored(registry=ports.registry, derive=derive, reissuer=reissuer, limits=limits)
 
 
 def _openings(
@@ -202,8 +193,7 @@ def _reconcile(ports: Ports, derive: Derive) -> Reconcile:
 def _issue(
     ports: Ports,
     derive: Derive,
-    commit: Commit,
-    teller: Teller,
+    reissuer: Reissuer,
     seen: Seen,
     *,
     newcomers: Newcomers,
@@ -213,39 +203,36 @@ def _issue(
         registry=ports.registry,
         store=ports.store,
         cache=ports.cache,
-        signer=ports.signer,
         derive=derive,
-        commit=commit,
-        teller=teller,
+        reissuer=reissuer,
         seen=seen,
         newcomers=newcomers,
         limits=limits,
     )
 
 
-def _room_keys(
-    ports: Ports, derive: Derive, commit: Commit, teller: Teller, newcomers: Newcomers
-) -> RoomKeys:
-    return RoomKeys(
-        registry=ports.registry,
-        store=ports.store,
-        signer=ports.signer,
-        derive=derive,
-        commit=commit,
-        teller=teller,
-        newcomers=newcomers,
-    )
+def _room_keys(ports: Ports, derive: Derive, reissuer: Reissuer, newcomers: Newcomers) -> RoomKeys:
+    return RoomKeys(registry=ports.registry, derive=derive, reissuer=reissuer, newcomers=newcomers)
 
 
-def _renew(ports: Ports, commit: Commit, teller: Teller, *, batch: int, lanes: int) -> Renew:
+def _renew(ports: Ports, derive: Derive, teller: Teller, *, batch: int, lanes: int) -> Renew:
     return Renew(
         registry=ports.registry,
         store=ports.patient,
-        signer=ports.signer,
-        commit=commit,
+        derive=derive,
+        reissuer=_reissuer(ports, ports.patient, teller),
         teller=teller,
-        draw=ports.draw,
         ordinary=ports.ordinary,
         limit=batch,
         lanes=lanes,
+    )
+
+
+def _reissuer(ports: Ports, store: Store, teller: Teller) -> Reissuer:
+    return Reissuer(
+        store=store,
+        signer=ports.signer,
+        draw=ports.draw,
+        teller=teller,
+        ordinary=ports.ordinary,
     )

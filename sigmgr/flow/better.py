@@ -32,7 +32,7 @@ _LATE = "the database did not answer in time"
 
 
 class Better:
-    """``make`` is the story that is told under the locks."""
+    """``make`` reissues under the locks."""
 
     def __init__(self, make: Make, derive: Derive, newcomers: Newcomers, limits: Limits) -> None:
         self._make = make
@@ -56,13 +56,17 @@ class Better:
     async def _than(
         self, old: Sequence[Record], asked: Mapping[Holder, App], now: int
     ) -> dict[Holder, Answer]:
-        vouched = await self._derive.vouched([r for r in old if r.holder in asked], now)
+        vouched = await self._derive.still_valid([r for r in old if r.holder in asked], now)
         valid = {record.holder: record for record in vouched}
         enough = {h for h, r in valid.items() if _may_serve(asked[h], r, now)}
         limit = self._limits.valid if len(valid) == len(asked) else self._limits.answer
         answers = await self._in_turns(list(asked), enough, limit, now)
-        poor = [r for h, r in valid.items() if isinstance(answers[h], errors.UnavailableError)]
-        derived = await self._derive.many(poor, now)
+        poor = [
+            record
+            for holder, record in valid.items()
+            if not isinstance(answers[holder], Current | errors.RevokePause)
+        ]
+        derived = await self._derive.derive_and_cache(poor, now)
         return answers | {h: a for h, a in derived.items() if isinstance(a, Current)}
 
     async def _in_turns(
@@ -73,7 +77,7 @@ class Better:
         for pause in pauses(limit):
             futures = {holder: self._gather.ask(holder, now) for holder in left}
             in_time = await all_done(futures.values(), limit)
-            answers |= _told(futures)
+            answers |= _answers_of(futures)
             left = [holder for holder in left if holder not in answers]
             if not in_time:
                 return answers | {h: errors.StoreUnavailable(_LATE, retry_after=1) for h in left}
@@ -87,7 +91,7 @@ class Better:
         return [answers.get(holder) for holder in holders]
 
 
-def _told(
+def _answers_of(
     futures: Mapping[Holder, asyncio.Future[Answer | Exception | None]],
 ) -> dict[Holder, Answer]:
     """The answers that are there; None is none. Raises what is no answer."""

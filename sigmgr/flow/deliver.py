@@ -16,7 +16,7 @@ from sigmgr.flow.revocations import Revocations
 from sigmgr.model import errors
 from sigmgr.model.holder import Holder
 from sigmgr.model.sig import Current
-from sigmgr.ports import Ack, Cache, Store
+from sigmgr.ports import Ack, SigCache, Store
 from sigmgr.telemetry import get_logger
 
 log = get_logger("sigmgr.deliver")
@@ -33,7 +33,7 @@ class Deliver:
         derive: Derive,
         revocations: Revocations,
         store: Store,
-        cache: Cache,
+        cache: SigCache,
         limits: Limits,
     ) -> None:
         self._openings = openings
@@ -78,18 +78,19 @@ class Deliver:
                 for hit in hits
             ]
         alive = [r for r in records if r is not None and r.alive(now)]
-        found = {current.holder: current for current in await self._derive.found(alive, now)}
+        derived = await self._derive.derive_and_cache(alive, now)
         living = {record.holder: record.issued_at for record in alive}
         for i in doubtful:
             hit = hits[i]
             same = hit is not None and living.get(hit.holder) == hit.issued_at
-            hits[i] = found.get(holders[i]) or (hit if same else None)
+            current = derived.get(holders[i])
+            hits[i] = current if isinstance(current, Current) else hit if same else None
         return [None if hit is None or self._revocations.killed(hit) else hit for hit in hits]
 
     async def seen(self, users: Sequence[Holder], now: int) -> None:
         """These users have a stream open now."""
         try:
-            await self._store.mark([(user, now) for user in users])
+            await self._store.mark_seen([(user, now) for user in users])
         except errors.StoreUnavailable:
             log.info("sightings were not written", action="seen-skipped", count=len(users))
 

@@ -1,7 +1,7 @@
 """Whether a sig stands, and its string made again from its facts.
 
-Everybody who hands out a sig comes through here: requests, streams, reconcile. A cached sig
-stands while enough of its life is left and its key vouches for it; a record is judged by
+Whatever hands out a sig comes through here: requests, streams, reconcile. A cached sig
+stands while enough of its life is left and its key is not dead; a record is judged by
 ``model/decision`` with the keys of its app.
 
 What this module does not do: make new sigs, or write to the store.
@@ -11,19 +11,26 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from sigmgr.flow.commit import current_key_state, current_of
+from sigmgr.flow.reissuer import Batch
 from sigmgr.flow.revocations import Revocations
 from sigmgr.model import decision, errors, timing
 from sigmgr.model.app import App
 from sigmgr.model.decision import Decision, Input
 from sigmgr.model.holder import Holder
-from sigmgr.model.sig import Current, Record
-from sigmgr.ports import Cache, Registry, Signer
+from sigmgr.model.sig import Current, Record, current_of
+from sigmgr.ports import Registry, SigCache, Signer
 from sigmgr.telemetry import get_logger
 
 log = get_logger("sigmgr.derive")
 
 Answer = Current | errors.SigmgrError
+
+
+def raised(answer: Answer) -> Current:
+    """The sig, or its error raised."""
+    if isinstance(answer, errors.SigmgrError):
+        raise answer
+    return answer
 
 
 def key_of(current: Current) -> tuple[int, int]:
@@ -35,7 +42,7 @@ class Derive:
     """Judges sigs and derives their strings."""
 
     def __init__(
-        self, *, registry: Registry, cache: Cache, signer: Signer, revocations: Revocations
+        self, *, registry: Registry, cache: SigCache, signer: Signer, revocations: Revocations
     ) -> None:
         self._registry = registry
         self._cache = cache
@@ -61,7 +68,7 @@ class Derive:
             return False
         return not await self._dead(*key_of(hit))
 
-    def still(self, answer: Answer, now: int) -> Answer:
+    def unless_revoked(self, answer: Answer, now: int) -> Answer:
         """The answer, or why not: it may have been revoked while it was on its way. The last
         step before something is handed out, with nothing awaited after it."""
         if isinstance(answer, Current) and self._revocations.killed(answer):
@@ -74,7 +81,7 @@ class Derive:
         keys = {key_of(hit) for hit in hits if hit is not None}
         return {key for key in keys if not await self._dead(*key)}
 
-    async def vouched(self, records: Sequence[Record], now: int) -> list[Record]:
+    async def still_valid(self, records: Sequence[Record], now: int) -> list[Record]:
         """Those that live and whose keys were not taken back: better than nothing (rule 5)."""
         return [
             record
@@ -82,32 +89,41 @@ class Derive:
             if record.alive(now) and not await self._dead(record.sdkappid, record.key_id)
         ]
 
-    async def judged_by(self, app: App, record: Record, now: int, privileges: int = 0) -> Input:
-        """All that a decision about this record looks at."""
+    async def inputs(
+        self, app: App, records: Sequence[Record], now: int, privileges: int = 0
+    ) -> list[Input]:
+        """All that decisions about these records of an app look at."""
         try:
             key = await self._signer.active_key(app.sdkappid)
         except errors.SigmgrError:
             # None, or one that does not open: what was signed by others is still served.
             key = None
-        state = None
-        if record.issued_at:
-            state = current_key_state(await self._signer.key_state(app.sdkappid, record.key_id))
-        return Input(record, now, app.policy, key, state, privileges)
+        states = {
+            key_id: decision.state_of(await self._signer.key_state(app.sdkappid, key_id))
+            for key_id in {record.key_id for record in records if record.issued_at}
+        }
+        return [
+            Input(record, now, app.policy, key, states.get(record.key_id), privileges)
+            for record in records
+        ]
 
     async def decide(self, app: App, record: Record, now: int) -> Decision:
         """What to give to somebody who asks."""
-        given = await self.judged_by(app, record, now)
+        [given] = await self.inputs(app, [record], now)
         return decision.decide(decision.REQUEST_CHAIN, given)
 
-    async def one(self, record: Record) -> Current:
-        """The string of facts that stand. Raises SigningFailed and others of the signer."""
-        [string] = await self._signer.sign([record.facts])
-        if isinstance(string, errors.SigmgrError):
-            raise string
-        return current_of(record, string)
+    async def only(self, batch: Batch, now: int) -> Current:
+        """The answer of a batch about one holder. Raises its error, and those of the signer."""
+        for record in batch.choice.keep:
+            [string] = await self._signer.sign([record.facts])
+            answer = current_of(record, string) if isinstance(string, str) else string
+            break
+        else:
+            [answer] = batch.answers().values()
+        return raised(self.unless_revoked(answer, now))
 
-    async def many(self, records: Sequence[Record], now: int) -> dict[Holder, Answer]:
-        """Strings for facts that stand, and the cache told of them."""
+    async def derive_and_cache(self, records: Sequence[Record], now: int) -> dict[Holder, Answer]:
+        """Strings for facts that stand, put into the cache."""
         if not records:
             return {}
         strings = await self._signer.sign([record.facts for record in records])
@@ -121,12 +137,13 @@ class Derive:
             log.debug("the cache was not warmed", action="put-skipped")
         return answers
 
-    async def again(self, records: Sequence[Record], now: int) -> dict[Holder, Answer]:
-        """As :meth:`many`, but what the cache holds of these very facts is not made again."""
+    async def cached_or_derived(self, records: Sequence[Record], now: int) -> dict[Holder, Answer]:
+        """As :meth:`derive_and_cache`, but what the cache holds of these very facts is not
+        derived again."""
         try:
             hits = await self._cache.get([record.holder for record in records])
         except errors.CacheUnavailable:
-            return await self.many(records, now)
+            return await self.derive_and_cache(records, now)
         cached: dict[Holder, Answer] = {}
         rest: list[Record] = []
         for record, hit in zip(records, hits, strict=True):
@@ -135,13 +152,8 @@ class Derive:
                 cached[hit.holder] = hit
             else:
                 rest.append(record)
-        return cached | await self.many(rest, now)
-
-    async def found(self, records: Sequence[Record], now: int) -> list[Current]:
-        """As :meth:`many`; failures are left out."""
-        answers = await self.many(records, now)
-        return [answer for answer in answers.values() if isinstance(answer, Current)]
+        return cached | await self.derive_and_cache(rest, now)
 
     async def _dead(self, sdkappid: int, key_id: int) -> bool:
         state = await self._signer.key_state(sdkappid, key_id)
-        return current_key_state(state) in decision.DEAD_KEYS
+        return decision.state_of(state) in decision.DEAD_KEYS

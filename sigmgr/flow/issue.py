@@ -14,22 +14,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 from sigmgr.flow.better import Better
-from sigmgr.flow.commit import Commit, Made, Telling, Work, once_more
-from sigmgr.flow.derive import Answer, Derive
+from sigmgr.flow.derive import Answer, Derive, raised
 from sigmgr.flow.limits import Lane, Limits
 from sigmgr.flow.newcomers import Newcomers
-from sigmgr.flow.relay import Teller
+from sigmgr.flow.reissuer import Choice, OnFailure, Reissue, Reissuer
 from sigmgr.flow.seen import Seen
 from sigmgr.model import decision, errors, timing
 from sigmgr.model.app import App
 from sigmgr.model.decision import Verdict
 from sigmgr.model.holder import Holder
-from sigmgr.model.policy import Policy
-from sigmgr.model.sig import Current, Reason, Record
-from sigmgr.ports import Cache, Registry, Signer, Store, Transaction
+from sigmgr.model.sig import Current, Reason, Record, awake
+from sigmgr.ports import Registry, SigCache, Store, Transaction
 from sigmgr.telemetry import GETS
 
 _CREATE = (
@@ -37,15 +36,22 @@ _CREATE = (
 )
 
 
-class _Asked(NamedTuple):
-    """A reissue. ``tried``: what was written for it, in a commit that may have been done."""
+def _nothing_to_replace() -> errors.SigmgrError:
+    return errors.AlreadyReplaced(
+        "this user never had a sig, so there is none to replace",
+        advice="Leave 'replaces' out to make the first one.",
+    )
 
+
+class _Asked(NamedTuple):
+    """A reissue."""
+
+    app: App
     holder: Holder
     now: int
     reason: Reason
     replaces: int | None
     create: bool
-    tried: list[Record]
 
 
 class Issue:
@@ -56,11 +62,9 @@ class Issue:
         *,
         registry: Registry,
         store: Store,
-        cache: Cache,
-        signer: Signer,
+        cache: SigCache,
         derive: Derive,
-        commit: Commit,
-        teller: Teller,
+        reissuer: Reissuer,
         seen: Seen,
         newcomers: Newcomers,
         limits: Limits,
@@ -68,10 +72,8 @@ class Issue:
         self._registry = registry
         self._store = store
         self._cache = cache
-        self._signer = signer
         self._derive = derive
-        self._commit = commit
-        self._teller = teller
+        self._reissuer = reissuer
         self._seen = seen
         self._limits = limits
         self._reads = Lane("sigs-read")
@@ -100,7 +102,7 @@ class Issue:
         for holder, answer in answers.items():
             if isinstance(answer, Current):
                 self._seen.note(holder.user, now)
-        return [self._derive.still(answers[holder], now) for holder in holders]
+        return [self._derive.unless_revoked(answers[holder], now) for holder in holders]
 
     async def reissue(
         self,
@@ -115,41 +117,29 @@ class Issue:
         result; ``replaces`` (an issued_at) that is no longer current raises AlreadyReplaced.
         Without ``create`` a holder that never had a sig gets none: HolderUnknown.
         """
-        asked = _Asked(holder, now, reason, replaces, create, [])
-        made = await once_more(lambda: self._reissued(asked), self._signer)
-        return raised(self._derive.still(made, now))
+        app = await self._registry.app(holder.sdkappid)
+        asked = _Asked(app, holder, now, reason, replaces, create)
+        batch = await self._reissuer.reissue(partial(self._next, asked), now, OnFailure.RAISE)
+        return await self._derive.only(batch, now)
 
-    async def _reissued(self, asked: _Asked) -> Current:
-        now = asked.now
-        app = await self._registry.app(asked.holder.sdkappid)
-        tell = Telling()
-        async with self._store.transaction() as tx:
-            [record] = await tx.lock([asked.holder])
-            if any(_same(record, one) for one in asked.tried):
-                return await self._derive.one(record)
-            if record.issued_at == 0 and not asked.create:
-                raise errors.HolderUnknown(advice=_CREATE)
-            self._newcomers.admit(app, [record], now)
-            if not decision.may_replace(record, asked.replaces):
-                raise errors.AlreadyReplaced
-            given = await self._derive.judged_by(app, record, now)
-            pause = decision.in_revoke_pause(given)
-            if pause is not None:
-                raise _pause(app, record, now)
-            forced = decision.has_dead_key(given) is not None
-            if record.alive(now) and timing.same_second(now, record.issued_at) and not forced:
-                made = Made(record, await self._derive.one(record), None)
-            else:
-                reason = asked.reason if record.issued_at else Reason.MISSING
-                work = Work(record, reason, app.policy, seen=True)
-                [made] = await self._commit.make(tx, [work], now)
-                if made.error is not None:
-                    raise made.error
-                tell = await self._commit.write(tx, [(work, made)], now)
-                asked.tried.append(made.record)
-        self._teller.soon(tell, now)
-        assert made.current is not None
-        return made.current
+    async def _next(self, asked: _Asked, tx: Transaction, written: Sequence[Record]) -> Choice:
+        app, now = asked.app, asked.now
+        [record] = await tx.lock([asked.holder])
+        if any(_same(record, one) for one in written):
+            return Choice(keep=[record])
+        if record.issued_at == 0 and not asked.create:
+            raise errors.HolderUnknown(advice=_CREATE)
+        self._newcomers.admit(app, [record], now)
+        if not decision.may_replace(record, asked.replaces):
+            raise errors.AlreadyReplaced if record.issued_at else _nothing_to_replace()
+        [given] = await self._derive.inputs(app, [record], now)
+        if decision.in_revoke_pause(given) is not None:
+            raise _pause(app, record, now)
+        forced = decision.has_dead_key(given) is not None
+        if record.alive(now) and timing.same_second(now, record.issued_at) and not forced:
+            return Choice(keep=[record])
+        reason = asked.reason if record.issued_at else Reason.MISSING
+        return Choice(reissues=[Reissue(record, reason, app.policy, seen=True)])
 
     # -- the way through the store -------------------------------------------------------
 
@@ -192,7 +182,7 @@ class Issue:
                     keep.append(record)
                     continue
             stale.append((app, holder))
-        answers.update(await self._derive.many(keep, now))
+        answers.update(await self._derive.derive_and_cache(keep, now))
         if stale:
             old = [record for record in found if record is not None]
             wanted = {holder: app for app, holder in stale}
@@ -215,49 +205,33 @@ class Issue:
 
     async def _renewed(self, holders: Sequence[Holder], now: int) -> dict[Holder, Answer]:
         """The next sigs, or what is found under the locks. See ``better.Make``."""
-        known, answers = await self._with_apps(holders)
-        made = await once_more(lambda: self._reissued_if_free(known, now), self._signer)
-        return answers | made
+        known, unknown = await self._with_apps(holders)
+        batch = await self._reissuer.reissue(partial(self._if_free, known, now), now)
+        return (
+            unknown | batch.answers() | await self._derive.derive_and_cache(batch.choice.keep, now)
+        )
 
-    async def _reissued_if_free(
-        self, stale: list[tuple[App, Holder]], now: int
-    ) -> dict[Holder, Answer]:
-        """Under the locks: look again, wake, sign what still needs it, commit. Nothing is
-        answered for rows that another transaction holds."""
-        answers: dict[Holder, Answer] = {}
-        tell = Telling()
-        async with self._store.transaction() as tx:
-            records = await tx.try_lock([holder for _, holder in stale])
-            works: list[Work] = []
-            keep: list[Record] = []
-            for (app, holder), record in zip(stale, records, strict=True):
-                if record is None:
-                    continue
-                verdict = await self._derive.decide(app, record, now)
-                if verdict.verdict is Verdict.WAIT:
-                    answers[holder] = _pause(app, record, now)
-                elif verdict.verdict is Verdict.KEEP:
-                    keep.append(record)
-                else:
-                    assert verdict.reason is not None
-                    works.append(Work(record, verdict.reason, app.policy, seen=True))
-            await self._wake(tx, keep, now)
-            made = await self._commit.make(tx, works, now) if works else []
-            tell = await self._commit.write(tx, list(zip(works, made, strict=True)), now)
-        self._teller.soon(tell, now)
-        answers.update(await self._derive.many(keep, now))
-        old = await self._derive.vouched([one.record for one in made if one.error], now)
-        answers.update(await self._derive.many(old, now))
-        for work, one in zip(works, made, strict=True):
-            answers.setdefault(work.record.holder, one.current or one.error or errors.SigmgrError())
-        return answers
-
-    @staticmethod
-    async def _wake(tx: Transaction, keep: Sequence[Record], now: int) -> None:
-        """Dormant holders that were asked for are renewed again from now on."""
-        asleep = [record for record in keep if record.due_at is None]
-        if asleep:
-            await tx.save([(awake(record, now), record.issued_at) for record in asleep])
+    async def _if_free(
+        self, stale: list[tuple[App, Holder]], now: int, tx: Transaction, _: Sequence[Record]
+    ) -> Choice:
+        """Look again, and wake who is dormant. Nothing is answered for rows that another
+        transaction holds."""
+        choice = Choice()
+        records = await tx.try_lock([holder for _, holder in stale])
+        for (app, holder), record in zip(stale, records, strict=True):
+            if record is None:
+                continue
+            verdict = await self._derive.decide(app, record, now)
+            if verdict.verdict is Verdict.WAIT:
+                choice.refused[holder] = _pause(app, record, now)
+            elif verdict.verdict is Verdict.KEEP:
+                choice.keep.append(record)
+                if record.due_at is None:
+                    choice.moved.append((awake(record, now), record.issued_at))
+            else:
+                assert verdict.reason is not None
+                choice.reissues.append(Reissue(record, verdict.reason, app.policy, seen=True))
+        return choice
 
     # -- small parts -----------------------------------------------------------------------
 
@@ -282,22 +256,5 @@ def _same(record: Record, made: Record) -> bool:
     return (record.issued_at, record.renew_at) == (made.issued_at, made.renew_at)
 
 
-def awake(record: Record, now: int) -> Record:
-    """A dormant holder that was asked for: due again at its renewal time."""
-    return record._replace(due_at=record.renew_at, seen_at=max(record.seen_at, now))
-
-
-def pause_left(policy: Policy, record: Record, now: int) -> int:
-    """Seconds until a revoked holder may get its next sig; 1 at the least."""
-    return max(1, record.revoked_at + policy.revoke_pause - now)
-
-
 def _pause(app: App, record: Record, now: int) -> errors.RevokePause:
-    return errors.RevokePause(retry_after=pause_left(app.policy, record, now))
-
-
-def raised(answer: Answer) -> Current:
-    """The sig, or its error raised."""
-    if isinstance(answer, errors.SigmgrError):
-        raise answer
-    return answer
+    return errors.RevokePause(retry_after=decision.pause_left(app.policy, record, now))

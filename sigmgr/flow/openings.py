@@ -19,11 +19,10 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from sigmgr.flow.better import Better
-from sigmgr.flow.derive import Answer, Derive
+from sigmgr.flow.derive import Answer, Derive, raised
 from sigmgr.flow.gather import Gather, answered
-from sigmgr.flow.issue import raised
 from sigmgr.flow.limits import Lane, Limits
-from sigmgr.flow.restored import Restored, has_lost
+from sigmgr.flow.restored import Restored, lost_second
 from sigmgr.flow.revocations import Revocations
 from sigmgr.flow.seen import Seen
 from sigmgr.model import errors
@@ -31,7 +30,7 @@ from sigmgr.model.app import App
 from sigmgr.model.decision import Verdict
 from sigmgr.model.holder import Holder, Kind
 from sigmgr.model.sig import Current, Record
-from sigmgr.ports import Cache, Registry, Store
+from sigmgr.ports import Registry, SigCache, Store
 from sigmgr.telemetry import get_logger
 
 log = get_logger("sigmgr.openings")
@@ -59,7 +58,7 @@ class Openings:
         *,
         registry: Registry,
         store: Store,
-        cache: Cache,
+        cache: SigCache,
         derive: Derive,
         better: Better,
         restored: Restored,
@@ -92,13 +91,13 @@ class Openings:
         except errors.StoreUnavailable:
             found = [await answered(self._cached.ask(user, now))]
         else:
-            lost = has_lost(state.records, user, held, ticket_issued_at, now)
+            lost = lost_second(state.records, user, held, ticket_issued_at, now)
             found = await self._told(user, ticket_issued_at, state, now)
-            if lost and found[0].issued_at <= held:
-                found[0] = await self._newer(found[0], held, now)
+            if lost and found[0].issued_at <= lost:
+                found[0] = await self._newer(found[0], lost, now)
         self._refuse_revoked(user, ticket_issued_at)
         own, *others = found
-        mine = raised(self._derive.still(own, now))
+        mine = raised(self._derive.unless_revoked(own, now))
         return [mine, *(other for other in others if not self._revocations.killed(other))]
 
     async def _told(
@@ -178,7 +177,7 @@ class Openings:
             revoked_at = max((record.revoked_at for record in mine), default=0)
             rooms = [record.holder for record in living if record.kind == ROOM]
             states.append(_State(app, living, [user, *rooms], {}, revoked_at))
-        good = await self._derive.again(keep, now)
+        good = await self._derive.cached_or_derived(keep, now)
         return [_with_good(state, good) for state in states]
 
     async def _stands(self, app: App, record: Record, now: int) -> bool:

@@ -1,6 +1,6 @@
 """Drift between store and cache, and removal of what is past.
 
-A cached sig older than the store's means that a telling was lost; it is put right. A sig
+A cached sig older than the store's means that an announcement was lost; it is put right. A sig
 that is not cached is no drift: the next get warms it. Each call does a small page, so that
 a run over a billion rows holds nothing for long.
 """
@@ -9,10 +9,13 @@ from __future__ import annotations
 
 from sigmgr.flow.derive import Derive
 from sigmgr.model.holder import Holder
-from sigmgr.ports import Cache, Janitor, Looks, Store
+from sigmgr.ports import Janitor, Looks, SigCache, Store
 from sigmgr.telemetry import DRIFT, get_logger
 
 log = get_logger("sigmgr.reconcile")
+
+#: A holder has many events in its time. So much more often a clean-up goes on.
+_EVENT_BATCHES = 20
 
 
 class Reconcile:
@@ -24,7 +27,7 @@ class Reconcile:
         derive: Derive,
         store: Store,
         looks: Looks,
-        cache: Cache,
+        cache: SigCache,
         janitor: Janitor,
         page: int = 500,
     ) -> None:
@@ -50,7 +53,7 @@ class Reconcile:
             if hit is not None and hit.issued_at < record.issued_at
         ]
         if behind:
-            await self._derive.found(behind, now)
+            await self._derive.derive_and_cache(behind, now)
             DRIFT.inc(len(behind))
             log.warning(
                 "cached sigs were behind the store and were put right",
@@ -69,5 +72,8 @@ class Reconcile:
                 break
         for _ in range(batches):
             if await self._looks.forget_revocations(now, limit) < limit:
+                break
+        for _ in range(_EVENT_BATCHES * batches):
+            if await self._janitor.forget_events(now, limit) < limit:
                 break
         return gone

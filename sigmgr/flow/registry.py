@@ -1,7 +1,8 @@
 """The apps, kept loaded: every rule asks for an app's policy, none waits for SQL to get it.
 
 Only who asks for an app that is not known waits, for a look that all such callers share, and
-no longer than its limit. Where that look has failed nobody is told that there is no such app.
+no longer than its limit. Where that look has failed, so has the question: no app is unknown
+because the database is away.
 """
 
 from __future__ import annotations

@@ -1,51 +1,67 @@
-"""Telling: from a commit to the cache, the shard streams and the channels, at least once.
+"""From a commit to gateways and to durable readers, at least once.
 
-Two ways lead to the same telling:
-1. who committed tells at once, in batches (:class:`Teller`), and then deletes the rows;
+To gateways, through cache, shard streams and channels, two ways lead:
+1. who committed announces at once, in batches (:class:`Teller`);
 2. what a committer left behind (it died, Redis was away) is swept up from the outbox
    (:meth:`Relay.sweep`), by any number of processes, each row by one.
 
+To durable readers of an app (feed, webhooks) leads one: a relay gives its events their numbers
+(:meth:`Relay.number`), announced or not. Redis has no part in it.
+
 Rules:
-1. A row of the outbox holds several events and is forgotten only when all of them were told.
-   So a commit's :class:`~sigmgr.flow.commit.Telling` is told whole or left whole to the
+1. A row of the outbox holds several events and is marked only when all of them were announced.
+   So a commit's :class:`~sigmgr.flow.commit.Committed` is announced whole or left whole to the
    sweep, and never cut.
-2. An event told twice is harmless: every reader drops what is not newer than what it has.
+2. An event announced twice is harmless: every gateway drops what is not newer than what it has.
+   A number is given once.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from sigmgr.flow.commit import Telling, current_of, joined
+from sigmgr.flow.commit import Committed, joined
 from sigmgr.model import errors
 from sigmgr.model.event import Event
-from sigmgr.model.sig import Current
-from sigmgr.ports import Announcement, Cache, Outbox, Signer, Store
+from sigmgr.model.sig import Current, current_of
+from sigmgr.ports import Announcement, Announcer, Outbox, SigCache, Signer, Store
 from sigmgr.telemetry import OUTBOX_OLDEST, OUTBOX_PENDING, get_logger
 
 log = get_logger("sigmgr.relay")
 
 
-class Relay:
-    """Tells events, and derives again the sigs that the cache lacks."""
+#: Rows that get their numbers in one transaction.
+_NUMBERED = 500
 
-    def __init__(self, store: Store, outbox: Outbox, cache: Cache, signer: Signer) -> None:
+
+class Relay:
+    """Announces and numbers events, and derives again the sigs that the cache lacks."""
+
+    def __init__(
+        self,
+        store: Store,
+        outbox: Outbox,
+        announcer: Announcer,
+        cache: SigCache,
+        signer: Signer,
+    ) -> None:
         self._store = store
         self._outbox = outbox
+        self._announcer = announcer
         self._cache = cache
         self._signer = signer
 
-    async def tell(self, telling: Telling, now: int) -> None:
-        """Tell events that are committed and delete their rows from the outbox.
+    async def tell(self, telling: Committed, now: int) -> None:
+        """Announce events that are committed, and mark their rows in the outbox.
 
-        Raises CacheUnavailable with the events left in the outbox, for the sweep.
+        Raises CacheUnavailable with the rows left as they are, for the sweep.
         """
         await self._announce(telling.batch, now)
-        await self._outbox.forget(telling.rows)
+        await self._outbox.mark_announced(telling.rows)
 
     async def sweep(self, now: int, *, limit: int = 250, grace: int = 1) -> int:
-        """Tell the events of up to ``limit`` rows that nobody has told for ``grace`` seconds.
+        """Announce the events of up to ``limit`` rows that nobody has for ``grace`` seconds.
 
         Answers how many events. Raises CacheUnavailable: the events stay.
         """
@@ -54,6 +70,25 @@ class Relay:
                 await self._announce([Announcement(event, None) for event in events], now)
         return len(events)
 
+    async def number(
+        self, now: int, *, limit: int = _NUMBERED, stopping: Callable[[], bool] = lambda: False
+    ) -> int:
+        """Give numbers to all events that wait for them, the apps in turn, ``limit`` rows each.
+
+        Answers how many. Ends between two batches when ``stopping()``, and leaves an app to
+        another relay that is at it.
+        """
+        total = 0
+        while apps := await self._outbox.unnumbered():
+            before = total
+            for sdkappid in apps:
+                if stopping():
+                    return total
+                total += await self._outbox.number(sdkappid, now, limit)
+            if total == before:
+                break
+        return total
+
     async def measure(self, now: int) -> None:
         """Set the gauges of the outbox."""
         pending, oldest = await self._outbox.depth(now)
@@ -61,7 +96,7 @@ class Relay:
         OUTBOX_OLDEST.set(oldest)
 
     async def _announce(self, batch: Sequence[Announcement], now: int) -> None:
-        shown = await self._cache.announce(batch, now)
+        shown = await self._announcer.announce(batch, now)
         missing = [one.event for one, ok in zip(batch, shown, strict=True) if not ok]
         if missing:
             await self._cache.put(await self._derive(missing, now), now)
@@ -98,11 +133,11 @@ class Teller:
         self._relay = relay
         self._most = most
         self._room = most
-        self._waiting: list[Telling] = []
+        self._waiting: list[Committed] = []
         self._wake = asyncio.Event()
         self._now = 0
 
-    def soon(self, telling: Telling, now: int) -> None:
+    def soon(self, telling: Committed, now: int) -> None:
         """Tell this after the next turn of the loop. At most ``most`` events wait: a telling
         that does not fit is left to the sweep, for it lies in the outbox."""
         if 0 < len(telling) <= self._room:
@@ -111,7 +146,7 @@ class Teller:
             self._now = max(self._now, now)
             self._wake.set()
 
-    async def at_once(self, telling: Telling, now: int) -> bool:
+    async def at_once(self, telling: Committed, now: int) -> bool:
         """Tell this now. False where Redis is away: the sweep will tell it."""
         if not telling:
             return True

@@ -4,7 +4,7 @@ a failover lost its last writes.
 Their sigs are good at the cloud until they expire, but of two sigs the later issued wins
 everywhere: such a client takes no sig of ours that is not newer than its own. So its holder
 gets one at once, of a later second than the one claimed (``model/held`` says when a claim is
-believed). After a restore thousands say so at once; they are put together.
+believed). After a restore thousands claim that at once; they are put together.
 
 What this module does not do: find out what else was lost. Revocations and keys may be.
 """
@@ -15,45 +15,47 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
-from sigmgr.flow.commit import Commit, Telling, Work, once_more, past_of
 from sigmgr.flow.derive import Answer, Derive
 from sigmgr.flow.gather import Gather, answered
 from sigmgr.flow.limits import Lane, Limits
-from sigmgr.flow.relay import Teller
+from sigmgr.flow.reissuer import Choice, Reissue, Reissuer
 from sigmgr.model import decision, errors
 from sigmgr.model.held import Claim, judge
 from sigmgr.model.holder import Holder
-from sigmgr.model.sig import Current, Reason, Record
-from sigmgr.ports import Registry, Signer, Store
+from sigmgr.model.sig import Current, Reason, Record, past_of
+from sigmgr.ports import Registry, Transaction
 from sigmgr.telemetry import RESTORED, get_logger
 
 log = get_logger("sigmgr.restored")
 
-#: After a restore every connected client says so; one line a minute tells enough.
-_SAY_EVERY = 60
+#: Seconds between two log lines: after a restore every connected client has such a claim.
+_LOG_EVERY = 60
 
 
 def meaning(record: Record, issued_at: int, ticket_issued_at: int, now: int) -> Claim:
-    """What it means that a client with this ticket says it holds the sig of ``issued_at``.
+    """What it means that a client with this ticket claims the sig of ``issued_at``.
     Raises NeverIssued."""
     if issued_at == record.issued_at:
         return Claim.KNOWN
     past = past_of(record)
-    said = judge(record, past, issued_at, ticket_issued_at=ticket_issued_at, now=now)
-    if said is Claim.NEVER:
+    claim = judge(record, past, issued_at, ticket_issued_at=ticket_issued_at, now=now)
+    if claim is Claim.NEVER:
         raise errors.NeverIssued(f"no sig was ever issued to this user at {issued_at}")
-    return said
+    return claim
 
 
-def has_lost(
+def lost_second(
     records: Sequence[Record], user: Holder, held: int, ticket_issued_at: int, now: int
-) -> bool:
-    """The client holds a sig that the user's row has lost; ``held`` 0: it claims nothing.
-    Raises NeverIssued."""
+) -> int:
+    """The second of the newest sig that the client proves or claims to hold and that the user's
+    row has lost; 0 where there is none. ``held`` 0: it claims nothing, but a ticket later than
+    the row is proof by itself. Raises NeverIssued."""
     row = next((record for record in records if record.holder == user), None)
-    if row is None or not held:
-        return False
-    return meaning(row, held, ticket_issued_at, now) is Claim.RESTORED
+    if row is None:
+        return 0
+    claims = [second for second in (held, ticket_issued_at) if second]
+    meanings = {second: meaning(row, second, ticket_issued_at, now) for second in claims}
+    return max((at for at, said in meanings.items() if said is Claim.RESTORED), default=0)
 
 
 class _Lost(NamedTuple):
@@ -70,24 +72,18 @@ class Restored:
         self,
         *,
         registry: Registry,
-        store: Store,
-        signer: Signer,
         derive: Derive,
-        commit: Commit,
-        teller: Teller,
+        reissuer: Reissuer,
         limits: Limits,
     ) -> None:
         self._registry = registry
-        self._store = store
-        self._signer = signer
         self._derive = derive
-        self._commit = commit
-        self._teller = teller
+        self._reissuer = reissuer
         self._limits = limits
         self._lane = Lane("restored", most=2)
         self._gather: Gather[_Lost, Current] = Gather(self._superseded)
-        self._unsaid = 0
-        self._say_at = 0
+        self._unlogged = 0
+        self._log_at = 0
 
     async def newer_than(self, user: Holder, issued_at: int, now: int) -> Current:
         """A sig of a later second than the one lost. Raises what keeps it from being made."""
@@ -100,54 +96,48 @@ class Restored:
         claims: dict[Holder, int] = {}
         for user, issued_at in lost:
             claims[user] = max(issued_at, claims.get(user, 0))
-        story = once_more(partial(self._made, claims, now), self._signer)
-        made = await self._lane.within(self._limits.answer, story)
-        return [self._derive.still(made[user], now) for user, _ in lost]
+        made = await self._lane.within(self._limits.answer, self._made(claims, now))
+        return [self._derive.unless_revoked(made[user], now) for user, _ in lost]
 
     async def _made(self, claims: Mapping[Holder, int], now: int) -> dict[Holder, Answer]:
-        answers: dict[Holder, Answer] = {}
-        stand: list[Record] = []
-        works: list[Work] = []
-        async with self._store.transaction() as tx:
-            users = sorted(claims)
-            for user, record in zip(users, await tx.try_lock(users), strict=True):
-                if record is None:
-                    held = "another transaction holds this user's row"
-                    answers[user] = errors.StoreUnavailable(held, retry_after=1)
-                elif record.issued_at > claims[user]:
-                    # Another device of the user was here before.
-                    stand.append(record)
-                else:
-                    work = await self._work(record, claims[user], now)
-                    if isinstance(work, Work):
-                        works.append(work)
-                    else:
-                        answers[user] = work
-            made = await self._commit.make(tx, works, now) if works else []
-            tell: Telling = await self._commit.write(tx, list(zip(works, made, strict=True)), now)
-        self._teller.soon(tell, now)
-        for work, one in zip(works, made, strict=True):
-            answers[work.record.holder] = one.current or one.error or errors.SigmgrError()
-        return answers | await self._derive.many(stand, now)
+        batch = await self._reissuer.reissue(partial(self._older, claims, now), now)
+        return batch.answers() | await self._derive.derive_and_cache(batch.choice.keep, now)
 
-    async def _work(self, record: Record, claim: int, now: int) -> Work | errors.SigmgrError:
-        try:
-            app = await self._registry.app(record.sdkappid)
-        except errors.SigmgrError as error:
-            return error
-        if decision.in_revoke_pause(await self._derive.judged_by(app, record, now)) is not None:
-            return errors.RevokePause(retry_after=app.policy.revoke_pause)
-        return Work(record, Reason.FORCED, app.policy, seen=True, newer_than=claim)
+    async def _older(
+        self, claims: Mapping[Holder, int], now: int, tx: Transaction, _: Sequence[Record]
+    ) -> Choice:
+        """Whose rows are free and not newer than the claim."""
+        choice, users = Choice(), sorted(claims)
+        for user, record in zip(users, await tx.try_lock(users), strict=True):
+            if record is None:
+                held = "another transaction holds this user's row"
+                choice.refused[user] = errors.StoreUnavailable(held, retry_after=1)
+            elif record.issued_at > claims[user]:
+                # Another device of the user was here before.
+                choice.keep.append(record)
+            else:
+                try:
+                    choice.reissues.append(await self._newer(record, claims[user], now))
+                except errors.SigmgrError as error:
+                    choice.refused[user] = error
+        return choice
+
+    async def _newer(self, record: Record, claim: int, now: int) -> Reissue:
+        app = await self._registry.app(record.sdkappid)
+        [given] = await self._derive.inputs(app, [record], now)
+        if decision.in_revoke_pause(given) is not None:
+            raise errors.RevokePause(retry_after=app.policy.revoke_pause)
+        return Reissue(record, Reason.FORCED, app.policy, seen=True, newer_than=claim)
 
     def _count(self, claims: int, now: int) -> None:
         RESTORED.inc(claims)
-        self._unsaid += claims
-        if now < self._say_at:
+        self._unlogged += claims
+        if now < self._log_at:
             return
         log.warning(
             "clients hold sigs that the database does not know: it was restored from a backup,"
             " or a failover lost writes; they get newer sigs, but look what else is missing",
             action="restored",
-            clients=self._unsaid,
+            clients=self._unlogged,
         )
-        self._unsaid, self._say_at = 0, now + _SAY_EVERY
+        self._unlogged, self._log_at = 0, now + _LOG_EVERY

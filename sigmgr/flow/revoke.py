@@ -1,14 +1,14 @@
 """Ending all sigs of a user at once: rows, cache, tickets and streams. Or of all users.
 
 The next sig carries a second that is later than the revocation by the policy's pause, since
-the cloud compares whole seconds. This does not yet tell the cloud itself: its REST call
-that invalidates a login belongs to the app's backend.
+the cloud compares whole seconds. Nothing here calls the cloud: its REST call that
+invalidates a login belongs to the app's backend.
 
 Rules:
 1. The revocation is a row of its own, written in the transaction that ends the holders' rows.
    It is answered only if that transaction took no longer than the look-back of other
    processes allows for; else it is written once more (see ``look``).
-2. This process knows it before it answers, and before it tells anybody else.
+2. This process knows it before it answers, and before it is announced.
 3. A revocation of all users touches no holder's row: whoever reads one applies it.
 """
 
@@ -71,21 +71,17 @@ class Revoke:
         """
         app = await self._registry.app(sdkappid)
         longest = max(app.policy.ttl, app.policy.room_ttl, FULL_LIFE)
-        wanted = {Holder(sdkappid, userid)}
         done = Revoked(0, known=False)
-        while wanted:
-            rows = await self._store.of_user(sdkappid, userid)
-            holders = wanted | {row.holder for row in rows}
-            ended = await once_more(partial(self._end, holders, longest, now))
-            known = done.known or any(row.issued_at for row in rows)
-            done = Revoked(max(done.revoked_at, ended), known)
+        rows = await self._store.of_user(sdkappid, userid)
+        ended, left = set[Holder](), {Holder(sdkappid, userid)}
+        while left:
+            ended |= left | {row.holder for row in rows}
+            until = await once_more(partial(self._end, ended, longest, now))
+            done = Revoked(max(done.revoked_at, until), any(row.issued_at for row in rows))
             # A room key that was made after we looked and before we held the user's row; one
             # made later waits for the pause.
-            wanted = {
-                row.holder
-                for row in await self._store.of_user(sdkappid, userid)
-                if row.revoked_at < done.revoked_at and row.issued_at <= done.revoked_at
-            }
+            rows = await self._store.of_user(sdkappid, userid)
+            left = {row.holder for row in rows if row.issued_at <= done.revoked_at} - ended
         return done
 
     async def everybody(self, sdkappid: int, now: int) -> int:
@@ -112,11 +108,11 @@ class Revoke:
             revocation = Revocation(user.sdkappid, user.userid, revoked_at, last + DAY)
             await tx.revoke([revocation])
             await tx.save(changes)
-            tell = await append(tx, [_announcement(record, now) for record, _ in changes])
+            committed = await append(tx, [_announcement(record, now) for record, _ in changes])
         self._revocations.learn([revocation])
         if await self._late(revocation):
             await self._written(revocation)
-        await self._teller.at_once(tell, now)
+        await self._teller.at_once(committed, now)
         return revoked_at
 
     async def _written(self, revocation: Revocation) -> None:

@@ -7,17 +7,30 @@ What this module does not do: renew room keys (``renew`` does, while a stream is
 
 from __future__ import annotations
 
-from sigmgr.flow.commit import Commit, Made, Telling, Work, once_more
+from collections.abc import Sequence
+from functools import partial
+from typing import NamedTuple
+
 from sigmgr.flow.derive import Derive
-from sigmgr.flow.issue import awake, pause_left, raised
 from sigmgr.flow.newcomers import Newcomers
-from sigmgr.flow.relay import Teller
+from sigmgr.flow.reissuer import Choice, OnFailure, Reissue, Reissuer
 from sigmgr.model import decision, errors
+from sigmgr.model.app import App
 from sigmgr.model.decision import Decision, Input, Verdict
 from sigmgr.model.holder import Holder, Kind, Room
 from sigmgr.model.policy import Policy, check_ttl
-from sigmgr.model.sig import Current, Reason, Record
-from sigmgr.ports import Registry, Signer, Store, Transaction
+from sigmgr.model.sig import Current, Reason, Record, awake
+from sigmgr.ports import Registry, Transaction
+
+
+class _Asked(NamedTuple):
+    """``ttl`` 0: the policy's."""
+
+    app: App
+    holder: Holder
+    privileges: int
+    ttl: int
+    now: int
 
 
 class RoomKeys:
@@ -27,19 +40,13 @@ class RoomKeys:
         self,
         *,
         registry: Registry,
-        store: Store,
-        signer: Signer,
         derive: Derive,
-        commit: Commit,
-        teller: Teller,
+        reissuer: Reissuer,
         newcomers: Newcomers,
     ) -> None:
         self._registry = registry
-        self._store = store
-        self._signer = signer
         self._derive = derive
-        self._commit = commit
-        self._teller = teller
+        self._reissuer = reissuer
         self._newcomers = newcomers
 
     async def current(
@@ -51,40 +58,27 @@ class RoomKeys:
         if ttl is not None:
             check_ttl(ttl)
         holder = Holder(sdkappid, userid, Kind.ROOM.value, room.scope)
-        made = await once_more(lambda: self._made(holder, privileges, ttl or 0, now), self._signer)
-        return raised(self._derive.still(made, now))
+        app = await self._registry.app(sdkappid)
+        asked = _Asked(app, holder, privileges, ttl or 0, now)
+        batch = await self._reissuer.reissue(partial(self._fitting, asked), now, OnFailure.RAISE)
+        return await self._derive.only(batch, now)
 
-    async def _made(self, holder: Holder, privileges: int, ttl: int, now: int) -> Current:
-        app = await self._registry.app(holder.sdkappid)
-        tell = Telling()
-        async with self._store.transaction() as tx:
-            owner, record = await tx.lock([holder.user, holder])
-            self._newcomers.admit(app, [owner, record], now)
-            record = record._replace(revoked_at=max(record.revoked_at, owner.revoked_at))
-            given = await self._derive.judged_by(app, record, now, privileges)
-            verdict = _verdict(given, ttl)
-            work = Work(
-                record,
-                verdict.reason or Reason.CLIENT_REQUESTED,
-                app.policy,
-                ttl=ttl,
-                privileges=privileges,
-                seen=True,
-            )
-            if verdict.verdict is Verdict.KEEP:
-                made = Made(record, await self._derive.one(record), None)
-                if record.due_at is None:
-                    await tx.save([(awake(record, now), record.issued_at)])
-            else:
-                if not record.alive(now):
-                    await _refuse_too_many(tx, app.policy, owner, now)
-                [made] = await self._commit.make(tx, [work], now)
-                if made.error is not None:
-                    raise made.error
-                tell = await self._commit.write(tx, [(work, made)], now)
-        self._teller.soon(tell, now)
-        assert made.current is not None
-        return made.current
+    async def _fitting(self, asked: _Asked, tx: Transaction, _: Sequence[Record]) -> Choice:
+        app, holder, privileges, ttl, now = asked
+        owner, record = await tx.lock([holder.user, holder])
+        self._newcomers.admit(app, [owner, record], now)
+        record = record._replace(revoked_at=max(record.revoked_at, owner.revoked_at))
+        [given] = await self._derive.inputs(app, [record], now, privileges)
+        verdict = _verdict(given, ttl)
+        if verdict.verdict is Verdict.KEEP:
+            asleep = record.due_at is None
+            moved = [(awake(record, now), record.issued_at)] if asleep else []
+            return Choice(keep=[record], moved=moved)
+        if not record.alive(now):
+            await _refuse_too_many(tx, app.policy, owner, now)
+        reason = verdict.reason or Reason.CLIENT_REQUESTED
+        reissue = Reissue(record, reason, app.policy, ttl=ttl, privileges=privileges, seen=True)
+        return Choice(reissues=[reissue])
 
 
 async def _refuse_too_many(tx: Transaction, policy: Policy, owner: Record, now: int) -> None:
@@ -104,7 +98,7 @@ def _verdict(given: Input, ttl: int) -> Decision:
     record, now = given.record, given.now
     verdict = decision.decide(decision.REQUEST_CHAIN, given)
     if verdict.verdict is Verdict.WAIT:
-        raise errors.RevokePause(retry_after=pause_left(given.policy, record, now))
+        raise errors.RevokePause(retry_after=decision.pause_left(given.policy, record, now))
     # What lives longer already cannot be made shorter (rule 3).
     if verdict.verdict is Verdict.KEEP and ttl > record.ttl:
         verdict = Decision(Verdict.REISSUE, Reason.POLICY_CHANGED, "a longer life")

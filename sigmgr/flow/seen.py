@@ -1,4 +1,4 @@
-"""Who was seen: sightings of users, gathered in memory and written now and then.
+"""When users were seen: gathered in memory and written now and then.
 
 A sighting keeps a holder from going dormant after ``idle_after``. It is worth one small
 write a day, not one per login; a process that dies loses at most one interval of them.
@@ -41,7 +41,7 @@ class Seen:
         ]
         try:
             for start in range(0, len(due), 1000):
-                await self._store.mark(due[start : start + 1000])
+                await self._store.mark_seen(due[start : start + 1000])
         except BaseException:
             self._waiting = {**dict(due), **self._waiting}
             raise

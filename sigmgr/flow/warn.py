@@ -1,4 +1,4 @@
-"""Warnings before expiry, and the word that it came: each once per crossing (rule 12).
+"""Warnings before expiry, and the event of expiry itself: each once per crossing (rule 12).
 
 In calm times this finds nothing: holders are renewed weeks before the first rung. What it
 finds is a holder whose renewal keeps failing.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from sigmgr.flow.commit import Telling, append, once_more
+from sigmgr.flow.commit import Committed, append, once_more
 from sigmgr.flow.relay import Teller
 from sigmgr.model import timing
 from sigmgr.model.app import App
@@ -45,7 +45,7 @@ class Warn:
     async def _batch(self, app: App, now: int) -> tuple[int, int]:
         async with self._store.transaction() as tx:
             records = await tx.claim_warnings(app.sdkappid, now, self._limit, app.policy.ladder)
-            tell = Telling()
+            committed = Committed()
             fired: list[Announcement] = []
             changes: list[tuple[Record, int]] = []
             for record in records:
@@ -56,16 +56,16 @@ class Warn:
                 changes.append((record._replace(warned=crossed), record.issued_at))
             if changes:
                 await tx.save(changes)
-                tell = await append(tx, fired)
-        if tell:
+                committed = await append(tx, fired)
+        if committed:
             log.warning(
                 "sigs come near expiry without a renewal",
                 action="will-expire",
                 app=app.sdkappid,
                 count=len(changes),
             )
-        await self._teller.at_once(tell, now)
-        return len(records), len(tell)
+        await self._teller.at_once(committed, now)
+        return len(records), len(committed)
 
 
 def _event(record: Record, ladder: tuple[int, ...], step: int, now: int) -> Event:

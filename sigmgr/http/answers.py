@@ -6,11 +6,10 @@ from typing import Any
 
 import msgspec
 
-from sigmgr.flow.commit import past_of
-from sigmgr.http.doors import Doors
+from sigmgr.http.services import Services
 from sigmgr.model import errors
 from sigmgr.model.holder import ALL_PRIVILEGES, Holder, Privilege, Room, privilege_names
-from sigmgr.model.sig import Current, Record
+from sigmgr.model.sig import Current, Record, past_of
 from sigmgr.model.usersig import issued_in_future
 
 _encode = msgspec.json.Encoder().encode
@@ -25,7 +24,7 @@ _CREATE_NOTE = (
 )
 
 
-def sig_body(doors: Doors, current: Current) -> bytes:
+def sig_body(services: Services, current: Current) -> bytes:
     """The JSON of a single get, which is also one item of a batch."""
     sdkappid, userid, _, _ = current.holder
     issued_at, expires_at = current.issued_at, current.expires_at
@@ -38,23 +37,23 @@ def sig_body(doors: Doors, current: Current) -> bytes:
             "issued_at": issued_at,
             "expires_at": expires_at,
             "renew_at": current.renew_at,
-            "ticket": doors.tickets.issue(sdkappid, userid, issued_at, expires_at),
-            "stream_url": doors.stream_url,
+            "ticket": services.tickets.issue(sdkappid, userid, issued_at, expires_at),
+            "stream_url": services.stream_url,
         }
     )
 
 
-def remember(doors: Doors, current: Current, body: bytes, now: int) -> None:
+def remember(services: Services, current: Current, body: bytes, now: int) -> None:
     """Keep a ready-made answer near, until its renewal time or for ``near_ttl`` seconds."""
-    fresh_until = min(current.renew_at, now + doors.near_ttl)
-    if doors.near is not None and fresh_until > now:
-        doors.near.put(current.holder, body, current.issued_at, fresh_until)
+    fresh_until = min(current.renew_at, now + services.near_ttl)
+    if services.near is not None and fresh_until > now:
+        services.near.put(current.holder, body, current.issued_at, fresh_until)
 
 
 def room_key(current: Current, room: Room, mask: int, ttl: int | None) -> dict[str, Any]:
     """The answer to a room-key request, with a note where the mask is a known trap, or where
     the key lives longer than was asked."""
-    said: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "sdkappid": current.holder.sdkappid,
         "userid": current.holder.userid,
         **({"room_name": room.name} if room.name else {"room_id": room.id}),
@@ -73,18 +72,18 @@ def room_key(current: Current, room: Room, mask: int, ttl: int | None) -> dict[s
     if ttl is not None and ttl < life:
         notes.append(_LONGER_NOTE.format(ttl=ttl, life=life))
     if notes:
-        said["note"] = " ".join(notes)
-    return said
+        fields["note"] = " ".join(notes)
+    return fields
 
 
 def valid(fields: dict[str, Any], now: int) -> dict[str, Any]:
-    """What is said of a sig that is valid."""
+    """The verdict on a sig that is valid."""
     ahead = issued_in_future(fields["issued_at"], now)
     return {**fields, "valid": True, "reason": None, "issued_in_future": ahead}
 
 
 def not_valid(error: errors.BadSig) -> dict[str, Any]:
-    """What is said of one that is not."""
+    """The verdict on one that is not."""
     reason = error.reason.value
     return {"valid": False, "reason": reason, "detail": error.text, "advice": error.advice}
 
@@ -99,7 +98,7 @@ def user_facts(user: Holder, records: list[Record], now: int) -> dict[str, Any]:
 
 
 def was_issued(record: Record) -> bool:
-    """A row without sig and revocation was made for a lock only, and tells nothing."""
+    """A row without sig and revocation was made for a lock only."""
     return bool(record.issued_at or record.revoked_at)
 
 

@@ -1,163 +1,97 @@
 """The app: one ASGI callable for everything that this process serves over HTTP.
 
-A front in raw ASGI stands before the framework and
-1. answers the two hot routes without it: the single get, and the stream;
-2. settles who asks before a byte of the body is read;
-3. bounds bodies, and hands the path on undecoded, so that ``%2F`` stays part of a user id;
-   a body for a route that takes none is not read;
-4. answers pages of other origins on the clients' routes, as far as they are allowed;
-5. turns whatever is raised into a problem document.
-
-Routes are chosen by role: ``api`` serves backends, ``gateway`` clients, all serve health and
-the documents of what they serve.
+Routes are declared in their modules and chosen here by role: ``api`` serves backends,
+``gateway`` clients, all serve health and the documents of what they serve. See ``routes`` for
+what a declaration is, and for the way of a request.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections import defaultdict
+from collections.abc import Coroutine, Sequence
+from functools import cached_property
+from typing import Any
 from urllib.parse import quote
 
-from fastapi import FastAPI, Request
-from fastapi.responses import HTMLResponse, JSONResponse
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.routing import Match
+from starlette.types import Receive, Scope, Send
 
-from sigmgr.http import backend, health, pages, problems, stream
-from sigmgr.http.bodies import ClientGone, read_body, replay
-from sigmgr.http.cors import Cors, with_headers
-from sigmgr.http.documents import finish
-from sigmgr.http.doors import API, GATEWAY, Doors
-from sigmgr.http.sig import SigRoute
+from sigmgr.http import backend, documents, health, problems, sig, stream
+from sigmgr.http.access import ANYBODY, PREFLIGHT
+from sigmgr.http.cors import Cors
+from sigmgr.http.openapi import openapi_of
+from sigmgr.http.routes import Declaration, Route, Routes, Watched
+from sigmgr.http.services import Services
 from sigmgr.model import errors
-from sigmgr.model.bearer import bearer
-from sigmgr.push.sse import HEADERS_KEY
+
+#: In the order in which a path is compared with them: what is asked most comes first.
+MODULES = (sig.routes, stream.routes, backend.routes, health.routes, documents.routes)
 
 
-def create_app(doors: Doors) -> ASGIApp:
-    """Everything that ``doors.roles`` asks for, behind the front."""
-    return _Front(doors, _framework(doors))
+def create_app(services: Services, modules: Sequence[Routes] = MODULES) -> App:
+    """What a process with ``services.roles`` serves."""
+    return App(services, modules)
 
 
-def _framework(doors: Doors) -> FastAPI:
-    app = FastAPI(
-        title="sigmgr",
-        version="1",
-        docs_url=None,
-        redoc_url=None,
-        openapi_url=None,
-        redirect_slashes=False,
-    )
-    problems.install(app)
-    app.include_router(health.router(doors))
-    if API in doors.roles:
-        app.include_router(backend.router(doors))
-    if GATEWAY in doors.roles:
-        app.include_router(stream.router(doors))
-    _documents(app, doors.roles)
-    return app
+class App:
+    """Starlette's routes, compared in their order with the path as it was sent: undecoded, so
+    that ``%2F`` stays part of a user id.
 
+    Starlette's own router is not used: it is a coroutine, and its frame with what it holds
+    takes half a kilobyte for each stream that is open.
+    """
 
-#: Where to look, for whoever comes without a path.
-_PLACES = {
-    "documents": "/docs",
-    "openapi": "/openapi.json",
-    "ready": "/readyz",
-    "alive": "/livez",
-}
+    def __init__(self, services: Services, modules: Sequence[Routes]) -> None:
+        served = [one for one in modules if not one.role or one.role in services.roles]
+        declared = [declaration for one in served for declaration in one]
+        self._services = services
+        self._cors = Cors(services.allowed_origins) if services.allowed_origins else None
+        if self._cors is None:
+            declared = [one for one in declared if one.access is not PREFLIGHT]
+        methods: defaultdict[str, list[str]] = defaultdict(list)
+        for one in declared:
+            methods[one.path].append(one.method)
+        self.routes = [self._route(one, ", ".join(methods[one.path])) for one in declared]
 
-
-def _documents(app: FastAPI, roles: frozenset[str]) -> None:
-    """``/``, ``/openapi.json`` and ``/docs``: no token, no secret, nothing from another host."""
-
-    @app.get("/", include_in_schema=False)
-    async def start() -> JSONResponse:
-        return JSONResponse({"service": "sigmgr", "roles": sorted(roles), **_PLACES})
-
-    @app.get("/openapi.json", include_in_schema=False)
-    async def openapi() -> JSONResponse:
-        return JSONResponse(finish(app))
-
-    @app.get("/docs", include_in_schema=False)
-    async def docs(request: Request) -> HTMLResponse:
-        page = pages.render(finish(app), str(request.base_url).rstrip("/"), roles)
-        return HTMLResponse(page, headers={"content-security-policy": pages.POLICY})
-
-
-class _Front:
-    """See the module. The gateway answers its own errors."""
-
-    def __init__(self, doors: Doors, inner: ASGIApp) -> None:
-        self._doors = doors
-        self._inner = inner
-        self._sig = SigRoute(doors) if API in doors.roles else None
-        self._gateway = doors.gateway if GATEWAY in doors.roles else None
-        self._cors = Cors(doors.allowed_origins) if doors.allowed_origins else None
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
         if scope["type"] != "http":
-            return await _no_request(scope, receive, send)
+            return _no_request(scope, receive, send)
         raw: bytes | None = scope.get("raw_path")
         if raw is None:  # a server may leave it out
             raw = scope["raw_path"] = quote(scope["path"]).encode("ascii")
-        if raw.startswith(b"/v1/stream") and self._gateway is not None:
-            return await self._for_client(raw, scope, receive, send)
-        hot = raw.endswith(b"/sig") and raw.startswith(b"/v1/apps/") and scope["method"] == "GET"
-        if hot and self._sig is not None:
-            return await self._guarded(self._sig, scope, receive, send)
-        return await self._guarded(self._cool, scope, receive, Watched(send))
+        scope["path"] = raw.decode("latin-1")
+        partial: tuple[Route, Scope] | None = None
+        for route in self.routes:
+            match, found = route.matches(scope)
+            if match is Match.FULL:
+                break
+            if match is Match.PARTIAL and partial is None:
+                partial = route, found
+        else:
+            if partial is None:
+                return self._unknown(scope, receive, send)
+            route, found = partial
+        scope.update(found, route=route, router=self)
+        return route.handle(scope, receive, send)
 
-    def _for_client(
-        self, raw: bytes, scope: Scope, receive: Receive, send: Send
-    ) -> Awaitable[None]:
-        """Who answers a request under ``/v1/stream``. Nothing of this frame lies in memory for
-        as long as a stream is open."""
-        if self._cors is not None:
-            scope[HEADERS_KEY] = self._cors.headers(scope)
-            preflight = self._cors.preflight(scope)
-            if preflight is not None:
-                return preflight(scope, receive, send)
-        if raw == b"/v1/stream" and scope["method"] == "GET" and self._gateway is not None:
-            return self._gateway(scope, receive, send)
-        if self._cors is not None:
-            send = with_headers(send, scope[HEADERS_KEY])
-        return self._guarded(self._cool, scope, receive, Watched(send))
+    @cached_property
+    def document(self) -> dict[str, Any]:
+        """The OpenAPI document."""
+        return openapi_of([route.documented for route in self.routes])
 
-    async def _guarded(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    def _route(self, declared: Declaration, allow: str) -> Route:
+        cors = self._cors if declared.cross_origin else None
+        return Route(declared, self._services, allow=allow, cors=cors)
+
+    async def _unknown(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """No route. Pages of allowed origins may read so: it may be their misspelling."""
+        error: errors.SigmgrError = errors.RouteUnknown()
         try:
-            await app(scope, receive, send)
-        except errors.SigmgrError as error:
-            await problems.response(error, scope)(scope, receive, send)
-        except ClientGone:
-            pass
-        except Exception as error:  # noqa: BLE001  # crash() logs it
-            answer = problems.crash(scope, error)
-            if not (isinstance(send, Watched) and send.started):
-                await answer(scope, receive, send)
-
-    async def _cool(self, scope: Scope, receive: Receive, send: Send) -> None:
-        raw: bytes = scope["raw_path"]
-        doors, shown = self._doors, bearer(scope["headers"])
-        scheme = doors.credentials.peers.scheme(scope)
-        inner = dict(scope, path=raw.decode("latin-1"), state={}, scheme=scheme)
-        body = b""
-        if raw.startswith(b"/v1/apps/") and API in doors.roles:
-            inner["state"]["token"] = await doors.credentials.token(scope, shown)
-            body = await read_body(scope, receive)
-        elif raw.startswith(b"/v1/stream") and GATEWAY in doors.roles:
-            inner["state"]["ticket"] = doors.credentials.ticket(scope, shown, doors.clock())
-            body = await read_body(scope, receive)
-        await self._inner(inner, replay(body, receive), send)
-
-
-class Watched:
-    """A ``send`` that knows whether an answer has begun."""
-
-    def __init__(self, send: Send) -> None:
-        self._send = send
-        self.started = False
-
-    async def __call__(self, message: Message) -> None:
-        self.started = True
-        await self._send(message)
+            ANYBODY.check(self._services, scope)
+        except errors.BadRequest as refused:
+            error = refused
+        headers = self._cors.headers(scope) if self._cors is not None else ()
+        await problems.answer(error, scope)(scope, receive, Watched(send, headers))
 
 
 async def _no_request(scope: Scope, receive: Receive, send: Send) -> None:

@@ -3,9 +3,9 @@
 Rules:
 1. A token is ``smt_`` and 32 random bytes in base64url. Only a keyed digest of it is
    stored, so neither a stolen database nor a log line opens anything.
-2. The hot path is one HMAC and one dict lookup: what the store said is believed for
+2. The hot path is one HMAC and one dict lookup: an answer of the store is used for
    ``keep`` seconds, so a revoked token works that much longer at most. Each second the look
-   says whether any token was made or revoked (:meth:`Auth.heard`): if none was, all that is
+   finds whether any token was made or revoked (:meth:`Auth.looked`): if none was, all that is
    known holds as of then. Where no look comes, a token in use is looked up again shortly
    before its time is over, behind the requests that it opens.
 3. A lookup is shared by all who wait for it. Where it fails or takes longer than ``patience``
@@ -13,7 +13,7 @@ Rules:
    once, and one lookup a second sees whether it is back: gets are answered from caches then,
    and a database that is dead or hangs must not close them.
 4. What a token may not see is denied before anything is looked up, so that the answer does
-   not tell whether an app exists.
+   not show whether an app exists.
 
 Roles: ``backend`` is the app's own server, ``ops`` reads facts, ``admin`` may do all.
 """
@@ -46,9 +46,6 @@ _PAUSE = 1.0
 #: Lookups under way at a time: most connections are for other things.
 _AT_ONCE = 4
 
-BACKEND = frozenset({"backend", "admin"})
-FACTS = frozenset({"backend", "ops", "admin"})
-
 Lookup = Callable[[bytes], Coroutine[Any, Any, Token | None]]
 
 
@@ -63,11 +60,12 @@ def new_token(key: bytes) -> tuple[str, bytes]:
     return text, digest_of(key, text)
 
 
-def allow(token: Token, roles: frozenset[str], sdkappid: int | None = None) -> None:
-    """Raises RoleDenied, or AppDenied where the token is bound to another app."""
+def allow(token: Token, roles: frozenset[str], sdkappid: int | None) -> None:
+    """Raises RoleDenied, or AppDenied where the token is bound to another app; ``sdkappid`` is
+    None where all apps are concerned."""
     if token.role not in roles:
         raise errors.RoleDenied
-    if token.sdkappid and sdkappid is not None and token.sdkappid != sdkappid:
+    if token.sdkappid and token.sdkappid != sdkappid:
         raise errors.AppDenied
 
 
@@ -101,7 +99,7 @@ class Auth:
         self._patience = patience
         self._known: dict[bytes, _Known] = {}
         self._unknown: dict[bytes, float] = {}
-        self._flights: dict[bytes, asyncio.Task[Token | None]] = {}
+        self._pending: dict[bytes, asyncio.Task[Token | None]] = {}
         self._lane = Lane("tokens", most=_AT_ONCE)
         self._turn = asyncio.Semaphore(_AT_ONCE)
         self._failing = False
@@ -109,7 +107,7 @@ class Auth:
         self._same_at = float("-inf")
         self._changed_at = float("-inf")
 
-    def heard(self, began: float, changed: bool) -> None:
+    def looked(self, began: float, changed: bool) -> None:
         """A look that began then saw all tokens as the look before it did, or not. What was
         found before a change is forgotten, and so is what a lookup brings that is older."""
         if changed:
@@ -158,12 +156,12 @@ class Auth:
             return None
         known = self._known.get(digest)
         believed = known is not None and self._age(known, now) <= self._grace
-        flight = self._look(digest, self._patience if believed else _FIRST_WAIT)
-        await asyncio.wait({flight})
-        if flight.cancelled():
+        task = self._look(digest, self._patience if believed else _FIRST_WAIT)
+        await asyncio.wait({task})
+        if task.cancelled():
             raise errors.Stopping
         try:
-            return flight.result()
+            return task.result()
         except errors.UnavailableError:
             if known is None or not believed:
                 raise
@@ -171,29 +169,29 @@ class Auth:
 
     def _look(self, digest: bytes, within: float) -> asyncio.Task[Token | None]:
         """The lookup of this token that is under way, or a new one."""
-        flight = self._flights.get(digest)
-        if flight is None:
+        task = self._pending.get(digest)
+        if task is None:
             self._tried_at = self._monotonic()
-            flight = asyncio.create_task(self._fly(digest, within), name="tokens: lookup")
-            self._flights[digest] = flight
-            flight.add_done_callback(lambda flight: self._landed(digest, flight))
-        return flight
+            task = asyncio.create_task(self._ask_within(digest, within), name="tokens: lookup")
+            self._pending[digest] = task
+            task.add_done_callback(lambda task: self._finished(digest, task))
+        return task
 
-    async def _fly(self, digest: bytes, within: float) -> Token | None:
+    async def _ask_within(self, digest: bytes, within: float) -> Token | None:
         try:
             return await self._lane.within(within, self._ask(digest))
         except errors.UnavailableError:
             self._failing = True
             raise
 
-    def _landed(self, digest: bytes, flight: asyncio.Task[Token | None]) -> None:
-        del self._flights[digest]
-        if not flight.cancelled():
+    def _finished(self, digest: bytes, task: asyncio.Task[Token | None]) -> None:
+        del self._pending[digest]
+        if not task.cancelled():
             # Whoever waited has it; where nobody did, the next to ask will see it again.
-            flight.exception()
+            task.exception()
 
     async def _ask(self, digest: bytes) -> Token | None:
-        """Remembers what it hears, however late that is."""
+        """Remembers the answer, however late it comes."""
         async with self._turn:
             started = self._monotonic()
             found = await self._lookup(digest)

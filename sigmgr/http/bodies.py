@@ -1,27 +1,25 @@
 """Request bodies: read whole, up to 256 KiB, and only JSON.
 
-Reading before the routes keeps them simple and bounds what anybody can make us hold. Who
-asks is settled before, so nobody without a token gets this far.
+Reading before the routes keeps them simple and bounds the memory that anybody can take. The
+credential is checked before, so nobody without one gets this far.
 """
 
 from __future__ import annotations
 
 from starlette.types import Message, Receive, Scope
 
-from sigmgr.http.problems import BadContentType, BodyTooLarge
+from sigmgr.model.problem import BadContentType, BodyTooLarge
 
 MAX_BODY = 256 * 1024
 
 
 class ClientGone(Exception):
-    """The client hung up before its body was whole; nobody hears an answer."""
+    """The client hung up before its body was whole; there is nobody to answer."""
 
 
 async def read_body(scope: Scope, receive: Receive) -> bytes:
     """The whole body. Raises BodyTooLarge, BadContentType where there is one that is not
     declared as JSON, or ClientGone."""
-    if scope["method"] in ("GET", "HEAD", "OPTIONS"):
-        return b""
     headers = dict(scope["headers"])
     declared = headers.get(b"content-length", b"0")
     if declared.isdigit() and int(declared) > MAX_BODY:
@@ -46,7 +44,7 @@ async def read_body(scope: Scope, receive: Receive) -> bytes:
 
 
 def replay(body: bytes, receive: Receive) -> Receive:
-    """A ``receive`` that gives the body first, and then what the server says."""
+    """A ``receive`` that gives the body first, and then the messages of the server."""
     given = False
 
     async def again() -> Message:

@@ -4,12 +4,13 @@ Rules:
 1. An origin that is not allowed gets none of the headers, whatever it asks: its page sees
    nothing, and learns nothing of what is set here.
 2. A preflight needs no credential: browsers send none with it.
-3. Errors carry the headers too: a page must be able to read that its ticket has expired.
+3. Errors carry the headers too: a page must be able to read that its ticket has expired. Not
+   those of what is refused before it is a request (414, 431, 408): no browser sends that.
 4. No cookies: a ticket travels in the Authorization header, so a page that has none can do
    nothing in anybody's name.
 
-Starlette's middleware is not used: it tells a refused origin the methods and headers, and its
-wrapper of the send would lie in memory for each stream.
+Starlette's middleware is not used: it names the methods and headers to a refused origin, and
+its wrapper of the send would lie in memory for each open stream.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from starlette.responses import Response
-from starlette.types import Message, Scope, Send
+from starlette.types import Scope
 
 from sigmgr.model.addresses import ANY, every_port
 
@@ -44,23 +45,21 @@ class Cors:
         self.headers_for = lru_cache(maxsize=1024)(self._headers_for)
 
     def headers(self, scope: Scope) -> Headers:
-        """What an answer to this request says besides."""
+        """What an answer to this request has besides."""
         return self.headers_for(_header(scope, b"origin"))
 
-    def preflight(self, scope: Scope) -> Response | None:
-        """The answer to a preflight; None where this request is none."""
-        if scope["method"] != "OPTIONS" or not _header(scope, b"access-control-request-method"):
-            return None
+    def preflight(self, scope: Scope) -> Response:
+        """The answer to a preflight."""
         answer = Response(status_code=204)
-        said = self.headers(scope)
-        if len(said) > 1:
-            said = (
-                *said[:2],
+        headers = self.headers(scope)
+        if len(headers) > 1:
+            headers = (
+                *headers[:2],
                 (b"access-control-allow-methods", _METHODS),
                 (b"access-control-allow-headers", _SENT),
                 (b"access-control-max-age", _KEPT),
             )
-        answer.raw_headers += said
+        answer.raw_headers += headers
         return answer
 
     def _headers_for(self, origin: bytes) -> Headers:
@@ -82,15 +81,9 @@ class Cors:
         return self._loopback is not None and self._loopback.fullmatch(origin) is not None
 
 
-def with_headers(send: Send, headers: Headers) -> Send:
-    """A send that adds these to the answer."""
-
-    async def sending(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            message = {**message, "headers": [*message.get("headers", ()), *headers]}
-        await send(message)
-
-    return sending
+def is_preflight(scope: Scope) -> bool:
+    """A browser asks what its page may send."""
+    return scope["method"] == "OPTIONS" and bool(_header(scope, b"access-control-request-method"))
 
 
 def _header(scope: Scope, wanted: bytes) -> bytes:

@@ -4,10 +4,10 @@ Rules:
 1. A right credential is never refused for the wrong ones of others: a ticket is opened and a
    known token is found before anybody is counted, so a whole office may share an address.
 2. After ``BURST`` wrong ones, one in ``EVERY`` seconds is answered as what it is; the rest are
-   told to stop (429). What is forged or unknown counts; an expired or revoked ticket was
+   answered 429. What is forged or unknown counts; an expired or revoked ticket was
    right once and does not.
 3. Only a token that this process does not know has to be looked up in the store. From an
-   address that was told to stop, those lookups go one after the other, so that guessing takes
+   address that gets 429, those lookups go one after the other, so that guessing takes
    a fraction of the connections that others need.
 4. The counts are of this process, and bounded (see :mod:`sigmgr.model.bucket`).
 """
@@ -35,7 +35,7 @@ EVERY = 2.0
 #: Seconds that somebody waits for his turn in rule 3.
 PATIENCE = 0.5
 #: Seconds between two log lines about wrong credentials.
-TELL_EVERY = 10.0
+LOG_EVERY = 10.0
 
 
 class Credentials:
@@ -50,7 +50,7 @@ class Credentials:
         self._monotonic = monotonic
         self._wrong = Buckets(burst=BURST, rate=1 / EVERY)
         self._turn = asyncio.Semaphore(1)
-        self._told_at = -math.inf
+        self._logged_at = -math.inf
 
     def peek(self, text: str | None) -> Token | None:
         """The token if it needs no wait; never waits, never raises."""
@@ -97,8 +97,8 @@ class Credentials:
         WRONG_CREDENTIALS.labels(error.code).inc()
         if self._wrong.take(block, now):
             return error
-        if now - self._told_at >= TELL_EVERY:
-            self._told_at = now
+        if now - self._logged_at >= LOG_EVERY:
+            self._logged_at = now
             log.warning(
                 "many wrong tokens or tickets come from an address",
                 action="wrong-credentials",

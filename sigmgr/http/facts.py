@@ -1,4 +1,4 @@
-"""The JSON objects that tell what is known of a user: times, delivery and history; no sig."""
+"""The JSON objects with what is known of a user: times, delivery and history; no sig."""
 
 from __future__ import annotations
 

@@ -8,10 +8,10 @@ What it does not do: repeat a value that was sent. A name that was sent is repea
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
 from sigmgr.model.shown import shown
@@ -23,17 +23,20 @@ _WHERE = {
     "path": "in the path",
 }
 
+#: What the framework's sentences begin with; ours begin with the field.
+_SUBJECT = re.compile(r"^(Value error, |(Input|String|List|Value|Number) )")
+
 Complaint = Mapping[str, Any]
 
 
-def sentence(complaints: Sequence[Complaint], route: object) -> str:
+def sentence(complaints: Sequence[Complaint], body: type[BaseModel] | None) -> str:
     """One sentence about the first complaint and those of the same field; first of all about
-    a field that there is not, for a misspelt one is missing too. ``route`` is what the request
-    was sent to, where that is known."""
+    a field that there is not, for a misspelt one is missing too. ``body`` is what the route
+    takes as its body, if any."""
     unknown = (one for one in complaints if one["type"] == "extra_forbidden")
     first = next(unknown, complaints[0])
     place, *names = first["loc"]
-    fields = _fields_of(route) if place == "body" else ""
+    fields = _fields_of(body) if place == "body" else ""
     if first["type"] == "json_invalid":
         return f"the body is not valid JSON{fields and f'; it takes {fields}'}"
     if not names:
@@ -47,13 +50,12 @@ def sentence(complaints: Sequence[Complaint], route: object) -> str:
     if first["type"] == "missing":
         return f"{field} is missing {where}{takes}"
     same = [one for one in complaints if tuple(one["loc"][:2]) == tuple(first["loc"][:2])]
-    wanted = dict.fromkeys(str(one["msg"]).removeprefix("Input ") for one in same)
+    wanted = dict.fromkeys(_SUBJECT.sub("", str(one["msg"])) for one in same)
     return f"{field} {where} {' or '.join(wanted).replace(' or should be', ' or')}"
 
 
-def _fields_of(route: object) -> str:
+def _fields_of(model: type[BaseModel] | None) -> str:
     """``usersig (needed), userid``; empty where the route takes no object."""
-    model = _body_model(route)
     if model is None:
         return ""
     names = [
@@ -61,16 +63,6 @@ def _fields_of(route: object) -> str:
         for name, field in model.model_fields.items()
     ]
     return f"the fields {', '.join(names)}" if len(names) > 1 else f"the one field {names[0]}"
-
-
-def _body_model(route: object) -> type[BaseModel] | None:
-    if not isinstance(route, APIRoute) or route.body_field is None:
-        return None
-    wanted = route.body_field.field_info.annotation
-    for one in getattr(wanted, "__args__", (wanted,)):  # Model | None
-        if isinstance(one, type) and issubclass(one, BaseModel):
-            return one
-    return None
 
 
 def _is_index(name: object) -> bool:

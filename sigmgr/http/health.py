@@ -1,8 +1,8 @@
 """``/livez`` and ``/readyz``: is the process alive, and can it do its work?
 
 ``/livez`` asks nobody, so that a dead database does not get every process restarted.
-``/readyz`` asks nobody either: it reads what each part last said of itself (``Health``), so
-that a part that hangs keeps it waiting for nothing. Who answers "degraded" stays in the load
+``/readyz`` asks nobody either: it reads what each part last reported (``Health``), so that a
+part that hangs keeps it waiting for nothing. A process that is "degraded" stays in the load
 balancer: where every process misses the same part, taking all of them out would be the outage.
 """
 
@@ -10,36 +10,39 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
 
 from sigmgr.health import OK, is_bad
 from sigmgr.http import shapes
-from sigmgr.http.doors import Doors
+from sigmgr.http.access import ANYBODY
+from sigmgr.http.routes import Routes
+from sigmgr.http.services import Services
+
+routes = Routes("ops")
+
+_FAILED: dict[int | str, dict[str, Any]] = {
+    503: {"model": shapes.Readiness, "description": "A check failed."}
+}
 
 
-def router(doors: Doors) -> APIRouter:
-    """The two health routes; they need no token and tell no secret."""
-    routes = APIRouter(tags=["ops"])
+@routes.get("/livez", ANYBODY, raises=[], patient=True)
+async def livez(services: Services) -> shapes.Alive:
+    """Is the process alive?
 
-    @routes.get("/livez", summary="Is the process alive?")
-    async def livez() -> shapes.Alive:
-        """Answers as long as the event loop turns."""
-        return shapes.Alive(status="ok")
+    Answers as long as the event loop turns."""
+    return shapes.Alive(status="ok")
 
-    @routes.get(
-        "/readyz",
-        summary="Can it do its work?",
-        response_model=shapes.Readiness,
-        responses={503: {"model": shapes.Readiness, "description": "A check failed."}},
-    )
-    async def readyz() -> Response:
-        """Each part by name: `ok`, `degraded: ...` where the process goes on without it, or
-        `failed: ...` (and then 503) where it can serve nobody because of it."""
-        checks = doors.health.checks() if doors.health is not None else {}
-        failed = any(map(is_bad, checks.values()))
-        status = "failed" if failed else "ok" if {*checks.values()} <= {OK} else "degraded"
-        answer: dict[str, Any] = {"status": status, "checks": checks}
-        return JSONResponse(answer, 503 if failed else 200, {"cache-control": "no-store"})
 
-    return routes
+@routes.get(
+    "/readyz", ANYBODY, raises=[], answers=shapes.Readiness, responses=_FAILED, patient=True
+)
+async def readyz(services: Services) -> JSONResponse:
+    """Can it do its work?
+
+    Each part by name: `ok`, `degraded: ...` where the process goes on without it, or
+    `failed: ...` (and then 503) where it can serve nobody because of it."""
+    checks = services.health.checks() if services.health is not None else {}
+    failed = any(map(is_bad, checks.values()))
+    status = "failed" if failed else "ok" if {*checks.values()} <= {OK} else "degraded"
+    answer: dict[str, Any] = {"status": status, "checks": checks}
+    return JSONResponse(answer, 503 if failed else 200, {"cache-control": "no-store"})

@@ -1,10 +1,10 @@
-"""Who is at the other end of a request, behind proxies that this service was told to trust.
+"""Who is at the other end of a request, behind proxies that this service is set to trust.
 
 Rules:
 1. A header names the client's address or scheme only where the connection comes from a
-   trusted proxy. From anybody else it is what a stranger says of himself.
+   trusted proxy. From anybody else it is only a claim.
 2. ``X-Forwarded-For`` is read from its end, where the proxy next to us has written: the first
-   address that is not trusted is the client's. What stands before it is hearsay. Where an
+   address that is not trusted is the client's. What stands before it is a claim. Where an
    entry is no address, the last good one counts.
 3. Clients are counted by IPv4 address and by IPv6 /64: that much of it one customer has.
 """
@@ -36,7 +36,7 @@ class Peers:
         return bool(self._trusted)
 
     def client(self, scope: Scope) -> str:
-        """The client's address; "" where the connection has none, as over a Unix socket."""
+        """The client's address; "" where the server gives none."""
         host = scope["client"][0] if scope.get("client") else ""
         return str(self._client(scope, host)) if self._trusted and self._known(host) else host
 
@@ -52,9 +52,9 @@ class Peers:
         """As the client asked: ``http`` or ``https``."""
         host = scope["client"][0] if scope.get("client") else ""
         if self._trusted and self._known(host):
-            said = [value for _, value in _named(b"x-forwarded-proto", scope["headers"])]
-            if len(said) == 1 and said[0] in _SCHEMES:
-                return said[0].decode()
+            schemes = [value for _, value in _named(b"x-forwarded-proto", scope["headers"])]
+            if len(schemes) == 1 and schemes[0] in _SCHEMES:
+                return schemes[0].decode()
         return str(scope.get("scheme", "http"))  # ASGI lets a server leave it out
 
     def _client(self, scope: Scope, host: str) -> Address | str:

@@ -6,7 +6,7 @@ Rules:
 2. A header is complete ten seconds after its first byte, a body gets further at least every
    thirty (408), and so does a client that takes an answer. A connection without a request is
    closed after ``keep_alive`` seconds; a new one after the ten that its first header has.
-3. What is refused is told in a problem document where nothing was answered yet, and then the
+3. What is refused gets a problem document where nothing was answered yet, and then the
    connection is closed. What its client still sends is read and dropped for a moment: closing
    at once would reset the connection before the answer is read.
 4. More connections than ``connections`` are not held. A new one takes the place of one that
@@ -32,8 +32,9 @@ import httptools
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from sigmgr.http.problems import HeadersTooLarge, TooSlow, UriTooLong, wire_answer
+from sigmgr.http.problems import wire_answer
 from sigmgr.model import errors
+from sigmgr.model.problem import HeadersTooLarge, TooSlow, UriTooLong
 from sigmgr.telemetry import CONNECTIONS_CUT, get_logger
 
 log = get_logger("sigmgr.http")
@@ -47,7 +48,7 @@ MAX_UNREAD = 512 * 1024
 #: Seconds for which a refused client may go on sending, to read why.
 LINGER = 2
 #: Seconds between two log lines about closed connections.
-TELL_EVERY = 10
+LOG_EVERY = 10
 
 _NEVER = 1 << 62
 
@@ -85,8 +86,8 @@ class Connections:
         self.open = 0
         self.waiting: set[Connection] = set()
         self.cut: Counter[str] = Counter()
-        self._told: Counter[str] = Counter()
-        self._told_at = -TELL_EVERY
+        self._logged: Counter[str] = Counter()
+        self._logged_at = -LOG_EVERY
         self._spare: list[Connection] = []
         self._spare_of = -1
 
@@ -97,7 +98,7 @@ class Connections:
             self.sweep()
 
     def sweep(self) -> None:
-        """A second has passed: close what is overdue, tell what was closed."""
+        """A second has passed: close what is overdue, log what was closed."""
         self.now += 1
         for connection in list(self.waiting):
             if connection.due <= self.now:
@@ -105,7 +106,7 @@ class Connections:
             elif connection.due == _NEVER:
                 connection.watched = False
                 self.waiting.discard(connection)
-        self._tell()
+        self._log_cuts()
 
     def count(self, why: str) -> None:
         """A connection was closed for this reason."""
@@ -129,12 +130,12 @@ class Connections:
                 return True
         return False
 
-    def _tell(self) -> None:
-        if self.cut == self._told or self.now - self._told_at < TELL_EVERY:
+    def _log_cuts(self) -> None:
+        if self.cut == self._logged or self.now - self._logged_at < LOG_EVERY:
             return
-        news = {why.replace("-", "_"): n for why, n in (self.cut - self._told).items()}
-        log.warning("connections were closed", action="connections-cut", open=self.open, **news)
-        self._told, self._told_at = self.cut.copy(), self.now
+        counts = {why.replace("-", "_"): n for why, n in (self.cut - self._logged).items()}
+        log.warning("connections were closed", action="connections-cut", open=self.open, **counts)
+        self._logged, self._logged_at = self.cut.copy(), self.now
 
 
 class Connection(HttpToolsProtocol):
@@ -245,8 +246,8 @@ class Connection(HttpToolsProtocol):
         except httptools.HttpParserUpgrade:
             pass  # nobody is upgraded here; the request is answered as it is
         except httptools.HttpParserError:
-            said = errors.BadRequest("this is no HTTP request")
-            self._refuse(self._refusal or said, "refused")
+            error = errors.BadRequest("this is no HTTP request")
+            self._refuse(self._refusal or error, "refused")
             return
         if self._stale > MAX_LINE:
             self._check_stale()
@@ -309,18 +310,18 @@ class Connection(HttpToolsProtocol):
         raise error
 
     def _refuse(self, error: errors.SigmgrError, why: str) -> None:
-        """Close; say why where an answer to this very request is the next thing to be said."""
+        """Close; answer why, where the answer to this very request is what comes next."""
         self.all.count(why)
         self._over = True
         cycle: RequestResponseCycle = self.cycle
         if not self._answering:
-            say = self._reading is not BODY
+            answers = self._reading is not BODY
         else:
-            say = self._reading is BODY and not self.pipeline and not cycle.response_started
+            answers = self._reading is BODY and not self.pipeline and not cycle.response_started
             for waiting in (cycle, *(queued for queued, _ in self.pipeline)):
                 waiting.disconnected = True
                 waiting.message_event.set()
-        if say:
+        if answers:
             self.transport.write(wire_answer(error, self.server_state.default_headers))
             self.transport.write_eof()
         else:

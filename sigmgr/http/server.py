@@ -1,10 +1,10 @@
-"""Runs an ASGI app on uvicorn until it is told to stop, and stops within a limit.
+"""Runs an ASGI app on uvicorn until it is set to stop, and stops within a limit.
 
 Rules:
 1. The socket is bound here before anything starts, so that a port in use is one sentence
    and not a traceback.
 2. Signals are not ours: whoever calls sets ``stop``.
-3. Stopping: no new connections, then ``drain`` (streams are told to reconnect, and find
+3. Stopping: no new connections, then ``drain`` (streams get their ``bye``, and find
    another process), then requests in flight, then whatever is left is cancelled. All of
    it within ``graceful`` seconds and a fraction.
 """
@@ -18,7 +18,6 @@ import errno
 import logging
 import os
 import socket
-import stat
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
@@ -40,7 +39,7 @@ _WHY = {
     socket.EAI_AGAIN: "no name server answers",
     errno.EADDRNOTAVAIL: "no interface of this machine has this address",
 }
-_Place = tuple[socket.AddressFamily, Any]
+_Address = tuple[socket.AddressFamily, Any]
 
 
 class BadAddress(errors.BadSettings):
@@ -53,11 +52,11 @@ class BadAddress(errors.BadSettings):
 
 
 class _Server(uvicorn.Server):
-    """uvicorn without signal handlers, which says when it listens."""
+    """uvicorn without signal handlers, which calls back once it listens."""
 
     def __init__(self, config: uvicorn.Config, started: Callable[[], None]) -> None:
         super().__init__(config)
-        self._said_started = started
+        self._on_started = started
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -65,7 +64,7 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        self._said_started()
+        self._on_started()
 
 
 async def bind(host: str, port: int, *, patience: float = PATIENCE) -> socket.socket:
@@ -99,20 +98,6 @@ def bracketed(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def bind_unix(path: str) -> socket.socket:
-    """A bound Unix socket; one that a dead process left behind is replaced."""
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        if _left_behind(path):
-            os.unlink(path)  # noqa: PTH108  # a path, not a Path, all through here
-        listener.bind(path)
-        listener.listen(BACKLOG)
-    except OSError as error:
-        listener.close()
-        raise _refused(path, error) from error
-    return listener
-
-
 async def serve(
     app: ASGIApp,
     host: str,
@@ -121,20 +106,18 @@ async def serve(
     stop: asyncio.Event,
     drain: Callable[[], Awaitable[None]],
     graceful: float = 3.0,
-    uds: str | None = None,
     sock: socket.socket | None = None,
     bound: Callable[[int], None] | None = None,
     connections: Connections | None = None,
 ) -> None:
     """Serve until ``stop`` is set; returns when everything has ended.
 
-    ``bound`` is called with the port once connections are accepted (0 for a Unix socket).
-    ``sock`` is a listening socket that somebody else has bound. ``connections`` brings the
-    limits that they have here.
+    ``bound`` is called with the port once connections are accepted. ``sock`` is a
+    listening socket that somebody else has bound. ``connections`` brings the limits that they
+    have here.
     """
-    listener = sock or (bind_unix(uds) if uds else await bind(host, port))
-    name = listener.getsockname()
-    number = name[1] if isinstance(name, tuple) else 0
+    listener = sock or await bind(host, port)
+    number = listener.getsockname()[1]
     listening = asyncio.Event()
     connections = connections or Connections(Limits())
     server = _Server(_config(app, connections), listening.set)
@@ -149,9 +132,6 @@ async def serve(
         await _stop(server, running, drain, graceful)
         sweeping.cancel()
         listener.close()
-        if uds and sock is None:
-            with contextlib.suppress(OSError):
-                os.unlink(uds)  # noqa: PTH108
 
 
 def _config(app: ASGIApp, connections: Connections) -> uvicorn.Config:
@@ -195,9 +175,9 @@ async def _stop(
         async with asyncio.timeout(graceful / 2):
             await drain()
     except TimeoutError:
-        log.warning("streams were not all told to reconnect within %.1f s", graceful / 2)
+        log.warning("not all streams were sent to reconnect within %.1f s", graceful / 2)
     except Exception:
-        log.exception("telling streams to reconnect failed")
+        log.exception("sending streams to reconnect failed")
     left = max(0.1, until - loop.time())
     server.config.timeout_graceful_shutdown = left  # type: ignore[assignment]  # any number does
     server.should_exit = True
@@ -208,40 +188,24 @@ async def _stop(
         running.result()
 
 
-def _left_behind(path: str) -> bool:
-    """There is a socket at this path that nobody listens on. Raises where somebody does."""
-    try:
-        if not stat.S_ISSOCK(os.stat(path).st_mode):  # noqa: PTH116
-            raise OSError(errno.EADDRINUSE, "a file is in the way")
-    except FileNotFoundError:
-        return False
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.settimeout(1)
-        try:
-            probe.connect(path)
-        except ConnectionRefusedError:
-            return True
-    raise OSError(errno.EADDRINUSE, "in use")
-
-
-async def _resolved(host: str, port: int) -> _Place:
+async def _resolved(host: str, port: int) -> _Address:
     """Family and address. A name is looked up in a thread of its own that nobody waits for:
     a name server that does not answer holds neither the loop nor the end of the process."""
     with contextlib.suppress(OSError):
         return _looked_up(host, port, socket.AI_NUMERICHOST)
     loop = asyncio.get_running_loop()
-    answer: asyncio.Future[_Place] = loop.create_future()
+    answer: asyncio.Future[_Address] = loop.create_future()
 
     def ask() -> None:
-        found: concurrent.futures.Future[_Place] = concurrent.futures.Future()
+        found: concurrent.futures.Future[_Address] = concurrent.futures.Future()
         try:
             found.set_result(_looked_up(host, port))
         except (OSError, UnicodeError) as error:
             found.set_exception(error)
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            loop.call_soon_threadsafe(tell, found)
+            loop.call_soon_threadsafe(hand_over, found)
 
-    def tell(found: concurrent.futures.Future[_Place]) -> None:
+    def hand_over(found: concurrent.futures.Future[_Address]) -> None:
         if answer.done():
             return
         error = found.exception()
@@ -251,7 +215,7 @@ async def _resolved(host: str, port: int) -> _Place:
     return await answer
 
 
-def _looked_up(host: str, port: int, flags: int = 0) -> _Place:
+def _looked_up(host: str, port: int, flags: int = 0) -> _Address:
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE | flags)
     family, _, _, _, address = found[0]
     return family, address
@@ -265,5 +229,5 @@ def _refused(place: str, error: OSError | UnicodeError) -> errors.SetupError:
     if number == errno.EADDRINUSE:
         return errors.AddressInUse(f"{place} is in use by another process")
     # Python's own text of a refused address repeats the address.
-    said = error.strerror if isinstance(error, socket.gaierror) else os.strerror(number)
-    return BadAddress(f"cannot listen on {place}: {_WHY.get(number, said)}")
+    why = error.strerror if isinstance(error, socket.gaierror) else os.strerror(number)
+    return BadAddress(f"cannot listen on {place}: {_WHY.get(number, why)}")

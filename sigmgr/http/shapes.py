@@ -22,7 +22,7 @@ from sigmgr.model.holder import (
     privilege_names,
 )
 from sigmgr.model.limits import MAX_TTL, MIN_TTL
-from sigmgr.model.usersig import MAX_AHEAD
+from sigmgr.model.usersig import FORMATS, MAX_AHEAD
 
 #: The time of all examples.
 AT = 1900000000
@@ -39,6 +39,8 @@ Seconds = Annotated[int, Field(description="Unix seconds, UTC.")]
 IssuedAt = Annotated[
     int, Field(ge=1, le=MAX_UINT32, description="Unix seconds, UTC, in digits: not 1.0.")
 ]
+
+FormatName = Annotated[str, Field(json_schema_extra={"enum": [one.name for one in FORMATS]})]
 
 
 def example(**fields: Any) -> dict[str, Any]:
@@ -107,7 +109,7 @@ class Sig(BaseModel):
     sdkappid: int
     userid: str
     usersig: str
-    format: Literal["v1", "v2"]
+    format: FormatName
     issued_at: Seconds
     expires_at: Seconds
     renew_at: Seconds
@@ -129,8 +131,8 @@ class FailedSig(BaseModel):
     """In the place of a sig that could not be given."""
 
     userid: str = Field(
-        description="As it was asked for; its first 64 characters where it is longer, and '...'"
-        " where it looks like a credential."
+        description="As it was asked for; '...' where it is longer than 64 characters or looks"
+        " like a credential."
     )
     error: ItemError
 
@@ -177,7 +179,7 @@ class ReissueRequest(Request):
         default=False,
         description="Issue the first sig where the user never had one; without it that is a 404.",
     )
-    model_config = ConfigDict(json_schema_extra=example(reason="Forced", replaces=AT))
+    model_config = ConfigDict(json_schema_extra=example(reason="Forced", create=True))
 
 
 class Revoked(BaseModel):
@@ -239,7 +241,7 @@ class RoomKey(BaseModel):
     privileges: int
     privilege_names: list[str]
     private_map_key: str
-    format: Literal["v1", "v2"]
+    format: FormatName
     issued_at: Seconds
     expires_at: Seconds
     renew_at: Seconds

@@ -1,9 +1,9 @@
-"""The hot route, ``GET .../users/{userid}/sig``, in raw ASGI, and the batch beside it.
+"""``GET .../users/{userid}/sig``, and the batch beside it.
 
-A backend asks for a sig at every login, so the way through the near cache awaits nothing
-but the two sends: the path is split as it came, the token is known by its digest, and the
-body lies ready. Every other way (a token not seen lately, a user not asked for lately)
-leads through the flow once and leaves its answer near.
+A backend asks for a sig at every login, so the single get is plain ASGI, and its way through
+the near cache awaits nothing but the two sends: the token is known by its digest, and the body
+lies ready. Every other way (a token not seen lately, a user not asked for lately) leads
+through the flow once and leaves its answer near.
 """
 
 from __future__ import annotations
@@ -14,23 +14,35 @@ from functools import lru_cache
 from typing import Any, cast
 
 import msgspec
+from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from sigmgr.http import shapes
+from sigmgr.http.access import BACKEND
 from sigmgr.http.answers import remember, sig_body
-from sigmgr.http.auth import BACKEND, allow
-from sigmgr.http.doors import Doors
-from sigmgr.http.places import place_of_sig
-from sigmgr.http.problems import SEE_DOCS, brief, status_of
+from sigmgr.http.paths import sdkappid_of, userid_of
+from sigmgr.http.problems import SEE_DOCS
+from sigmgr.http.routes import Routes
+from sigmgr.http.services import API, Services
 from sigmgr.model import errors
-from sigmgr.model.bearer import bearer
 from sigmgr.model.holder import Holder, check_userid
-from sigmgr.model.shown import MOST_SHOWN, credential
+from sigmgr.model.problem import brief, status_of
+from sigmgr.model.shown import MOST_SHOWN, credential, shown
 from sigmgr.model.sig import Current
 from sigmgr.telemetry import get_logger
 
 log = get_logger("sigmgr.http.sig")
 
+routes = Routes("backend", role=API)
+
 MAX_BATCH = 1000
+ISSUE_ERRORS = (
+    errors.MaxHolders,
+    errors.TooManyNewHolders,
+    errors.RevokePause,
+    errors.NoSigningKey,
+    errors.StoreUnavailable,
+)
 
 
 class _Asked(msgspec.Struct, forbid_unknown_fields=True):
@@ -55,57 +67,70 @@ def _start(size: int) -> dict[str, Any]:
     }
 
 
-class SigRoute:
-    """``GET /v1/apps/{sdkappid}/users/{userid}/sig`` as an ASGI callable."""
+@routes.get(
+    "/v1/apps/{sdkappid}/users/{userid}/sig",
+    BACKEND,
+    raises=[errors.BadUserId, errors.AppUnknown, *ISSUE_ERRORS],
+    answers=shapes.Sig,
+    raw=True,
+)
+async def sig(services: Services, scope: Scope, receive: Receive, send: Send) -> None:
+    """The user's current sig.
 
-    def __init__(self, doors: Doors) -> None:
-        self._doors = doors
-        self._near = doors.near
-        self._clock = doors.clock
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        text = bearer(scope["headers"])
-        credentials = self._doors.credentials
-        token = credentials.peek(text) or await credentials.token(scope, text)
-        sdkappid, userid = place_of_sig(scope["raw_path"])
-        allow(token, BACKEND, sdkappid)
-        holder = Holder(sdkappid, userid)
-        now = self._clock()
-        body = self._near.get(holder, now) if self._near is not None else None
-        if body is None:
-            body = await self._from_flow(holder, now)
-        await send(_start(len(body)))
-        await send({"type": "http.response.body", "body": body})
-
-    async def _from_flow(self, holder: Holder, now: int) -> bytes:
-        current = await self._doors.issue.current(holder, now)
-        body = sig_body(self._doors, current)
-        remember(self._doors, current, body, now)
-        return body
+    The sig to sign in with; it is issued if there is none. Ask at every login."""
+    segments = scope["path_params"]
+    holder = Holder(sdkappid_of(segments["sdkappid"]), userid_of(segments["userid"]))
+    now = services.clock()
+    body = services.near.get(holder, now) if services.near is not None else None
+    if body is None:
+        current = await services.issue.current(holder, now)
+        body = sig_body(services, current)
+        remember(services, current, body, now)
+    await send(_start(len(body)))
+    await send({"type": "http.response.body", "body": body})
 
 
-async def batch_get(doors: Doors, sdkappid: int, asked: bytes, now: int) -> bytes:
+@routes.post(
+    "/v1/apps/{sdkappid}/sigs/batch-get",
+    BACKEND,
+    raises=[errors.BadBatch, errors.BadRequest, errors.AppUnknown],
+    answers=shapes.Batch,
+    body=shapes.BatchRequest,
+    raw=True,
+)
+async def batch(services: Services, scope: Scope, receive: Receive, send: Send) -> None:
+    """Current sigs of many users.
+
+    Up to 1,000 users at once, answered in the order asked. An id that is not valid
+    gets an error in its place and does not fail the batch."""
+    sdkappid = sdkappid_of(scope["path_params"]["sdkappid"])
+    asked = (await receive())["body"]
+    body = await batch_get(services, sdkappid, asked, services.clock())
+    await Response(body, media_type="application/json")(scope, receive, send)
+
+
+async def batch_get(services: Services, sdkappid: int, asked: bytes, now: int) -> bytes:
     """The body of the answer to a batch. Raises BadRequest, BadBatch or AppUnknown.
 
     What lies near was checked when it was put there, so only the rest is looked at.
     """
     userids = _userids(asked)
-    await doors.apps.app(sdkappid)
+    await services.apps.app(sdkappid)
     bodies: list[bytes | None] = [None] * len(userids)
-    if doors.near is not None:
-        get = doors.near.get
+    if services.near is not None:
+        get = services.near.get
         bodies = [get(Holder(sdkappid, userid), now) for userid in userids]
     if None in bodies:
         missing = {
             userid: b"" for userid, body in zip(userids, bodies, strict=True) if body is None
         }
-        await _fill(doors, sdkappid, missing, now)
+        await _fill(services, sdkappid, missing, now)
         pairs = zip(userids, bodies, strict=True)
         bodies = [missing[userid] if body is None else body for userid, body in pairs]
     return b'{"sigs":[%b]}' % b",".join(cast("list[bytes]", bodies))
 
 
-async def _fill(doors: Doors, sdkappid: int, missing: dict[str, bytes], now: int) -> None:
+async def _fill(services: Services, sdkappid: int, missing: dict[str, bytes], now: int) -> None:
     """A sig or an error for each, through the flow, once for an id asked twice."""
     holders: list[Holder] = []
     refused: list[errors.SigmgrError] = []
@@ -116,9 +141,9 @@ async def _fill(doors: Doors, sdkappid: int, missing: dict[str, bytes], now: int
             missing[userid] = _failed(userid, error)
             refused.append(error)
     if holders:
-        answers = await doors.issue.many(holders, now)
+        answers = await services.issue.many(holders, now)
         for holder, answer in zip(holders, answers, strict=True):
-            missing[holder.userid] = _item(doors, holder, answer, now)
+            missing[holder.userid] = _item(services, holder, answer, now)
             if isinstance(answer, errors.SigmgrError):
                 refused.append(answer)
     if refused:
@@ -149,24 +174,35 @@ def _userids(asked: bytes) -> list[str]:
 
 
 def _sentence(error: Exception) -> str:
-    takes = "the one field userids (needed), a list of strings"
+    """In the words of ``fields``, from what the decoder says."""
+    takes = "the body takes the one field userids (needed)"
+    said = str(error)
     if not isinstance(error, msgspec.ValidationError):
-        return f"the body is not valid JSON; it takes {takes}"
-    if "unknown field" in str(error):
-        # Its name is not repeated: it may be anything.
-        return f"the body has another field, too; it takes {takes}"
-    return f"the body takes {takes}: {error}"
+        return f"the body is not valid JSON; {takes}"
+    if "unknown field" in said:
+        _, name, _ = said.split("`", 2)
+        return f"{shown(name)} is no field of the body; {takes}"
+    if "missing required field" in said:
+        return f"userids is missing in the body; {takes}"
+    _, _, place = said.partition("$.")
+    if not place:
+        return f"the body is no JSON object; {takes}"
+    wanted = "a valid string" if "[" in place else "a valid list"
+    return f"{place.rstrip('`')} in the body should be {wanted}"
 
 
-def _item(doors: Doors, holder: Holder, answer: Current | errors.SigmgrError, now: int) -> bytes:
+def _item(
+    services: Services, holder: Holder, answer: Current | errors.SigmgrError, now: int
+) -> bytes:
     if isinstance(answer, errors.SigmgrError):
         return _failed(holder.userid, answer)
-    body = sig_body(doors, answer)
-    remember(doors, answer, body, now)
+    body = sig_body(services, answer)
+    remember(services, answer, body, now)
     return body
 
 
 def _failed(userid: str, error: errors.SigmgrError) -> bytes:
-    """An id that is far too long is cut, and what looks like a credential is left out."""
-    named = "..." if credential(userid) else userid[:MOST_SHOWN]
+    """An id that is far too long, or looks like a credential, is not repeated: it is known by
+    its place."""
+    named = "..." if credential(userid) or len(userid) > MOST_SHOWN else userid
     return _encode({"userid": named, "error": brief(error)})

@@ -2,8 +2,9 @@
 
 A sig is accepted if its key's own verifying half accepts it and every field that it
 carries is the fact it was made from. Nothing is taken from the signer's word: the string
-is read back as the cloud will read it. For v1 this also keeps a faulty signature inside,
-which could give the private key away (signatures are deterministic).
+is read back as the cloud will read it, or proves by itself to be right (``usersig.holds``).
+For v1 this also keeps a faulty signature inside, which could give the private key away
+(signatures are deterministic).
 
 What it does not do: judge the facts. Facts that the model refuses never get this far.
 """
@@ -12,13 +13,13 @@ from __future__ import annotations
 
 from sigmgr.model import errors, userbuf, usersig
 from sigmgr.model.holder import Kind, Room
-from sigmgr.model.keys import HmacKey, VerifyingKey
 from sigmgr.model.sig import SigFacts
+from sigmgr.model.usersig import SigningKey
 
 
-def acceptable(facts: SigFacts, text: str, key: VerifyingKey) -> None:
+def acceptable(facts: SigFacts, text: str, key: SigningKey) -> None:
     """Raises :class:`errors.SigningFailed` where ``text`` is not the sig of these facts."""
-    if isinstance(key, HmacKey) and usersig.holds(text, facts, key):
+    if usersig.holds(text, facts, key):
         return
     holder = facts.holder
     in_room = holder.kind == Kind.ROOM

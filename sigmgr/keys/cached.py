@@ -71,7 +71,7 @@ class CachedValues:
         self._unsealed = UNREAD.labels("unsealed")
 
     def encode(self, current: Current) -> bytes:
-        """Raises KeyError for a format or reason outside the closed lists."""
+        """Raises KeyError for a format or reason that there is none of."""
         value = values.encode(current)
         if not self._seal:
             return value

@@ -16,9 +16,10 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from sigmgr.keys.sealing import MasterKey, key_context
-from sigmgr.model import errors, keys
+from sigmgr.model import errors
 from sigmgr.model.app import KeyInfo, SealedKey
 from sigmgr.model.sig import KeyState
+from sigmgr.model.usersig import FORMATS, SigningKey
 
 
 class LoadedKey(NamedTuple):
@@ -26,7 +27,7 @@ class LoadedKey(NamedTuple):
 
     info: KeyInfo
     sealed: bytes
-    key: keys.SigningKey | None
+    key: SigningKey | None
     problem: errors.SigmgrError | None = None
 
 
@@ -80,7 +81,8 @@ def _open(sealed: SealedKey, master: MasterKey) -> LoadedKey:
     problem: errors.SigmgrError
     try:
         material = master.open(sealed.sealed, key_context(info.sdkappid, info.key_id))
-        return LoadedKey(info, sealed.sealed, keys.from_material(info.format, material))
+        key = FORMATS.named(info.format).keys.signer(material)
+        return LoadedKey(info, sealed.sealed, key)
     except errors.WrongMasterKey:
         problem = errors.WrongMasterKey(f"{name} does not open with this master key")
     except errors.BadKey as error:

@@ -28,17 +28,17 @@ from sigmgr.keys.sealing import MasterKey
 from sigmgr.model import errors, usersig
 from sigmgr.model.app import SealedKey
 from sigmgr.model.errors import SigmgrError, SigReason
-from sigmgr.model.keys import SigningKey
 from sigmgr.model.sig import Format, KeyRef, KeyState, SigFacts
+from sigmgr.model.usersig import SigningKey
 from sigmgr.telemetry import get_logger
 
-#: A batch of at most this cost takes less time than the way to a thread and back, some
-#: 0.2 ms. The unit is a checked v2 sig, 0.03 ms; a checked P-256 sig costs six of them.
-INLINE = 8
-_COST = {"": 1, "P-256": 6, "secp256k1": 25}
-#: Items of one trip to a thread: a few milliseconds, so that batches take turns.
-CHUNK = 64
-V2_CHUNK = 256
+#: Microseconds of CPU, as keys give their ``cost``. A batch of at most this much takes less
+#: than the way to a thread and back.
+INLINE = 200
+#: One trip to a thread, so that batches take turns.
+TRIP = 5000
+#: A sig that costs less is nearly all Python, which runs in one thread at a time anyway.
+LIGHT = 50
 #: At most one unasked load in this time, seconds.
 LAZY_PAUSE = 1.0
 #: How long after its start a load that hangs keeps callers waiting, seconds.
@@ -83,10 +83,10 @@ class KeyRing:
         self._monotonic = monotonic
         self._refresh_after = refresh_after
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="sign")
-        # A v2 sig is nearly all Python, which runs in one thread at a time anyway, and its few
-        # microseconds of zlib let go of the interpreter: two threads handed it to and fro at
-        # each, and took a third more CPU than the signing.
-        self._v2_thread = ThreadPoolExecutor(1, thread_name_prefix="sign-v2")
+        # The few microseconds that a light sig spends outside of Python let go of the
+        # interpreter: two threads handed it to and fro at each, and took a third more CPU than
+        # the signing.
+        self._light_thread = ThreadPoolExecutor(1, thread_name_prefix="sign-light")
         self._threads = threads
         self._chain = Keychain()
         self._loaded_at = float("-inf")
@@ -177,20 +177,20 @@ class KeyRing:
             self._flight.cancel()
             await asyncio.wait({self._flight})
         await asyncio.to_thread(self._pool.shutdown)
-        await asyncio.to_thread(self._v2_thread.shutdown)
+        await asyncio.to_thread(self._light_thread.shutdown)
 
     # Signing
 
     async def _work_off(self, jobs: Sequence[Job]) -> list[str | SigmgrError]:
         if self._closed:
             return [errors.Stopping() for _ in jobs]
-        if len(jobs) <= INLINE and sum(_COST[key.curve] for _, key in jobs) <= INLINE:
+        if sum(key.cost for _, key in jobs) <= INLINE:
             return _sign_chunk(jobs)
         loop = asyncio.get_running_loop()
-        if any(key.curve for _, key in jobs):
-            pool, size = self._pool, min(CHUNK, -(-len(jobs) // self._threads))
-        else:
-            pool, size = self._v2_thread, V2_CHUNK
+        dearest = max(key.cost for _, key in jobs)
+        pool, size = self._light_thread, max(1, TRIP // dearest)
+        if dearest > LIGHT:
+            pool, size = self._pool, min(size, -(-len(jobs) // self._threads))
         chunks = [jobs[at : at + size] for at in range(0, len(jobs), size)]
         trips = [loop.run_in_executor(pool, _sign_chunk, chunk) for chunk in chunks]
         return [result for results in await asyncio.gather(*trips) for result in results]

@@ -29,7 +29,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from sigmgr.model import errors
-from sigmgr.model.likeness import likeness
+from sigmgr.model.usersig.likeness import likeness
 
 MASTER_KEY_BYTES = 32
 _VERSION = b"\x01"

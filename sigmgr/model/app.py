@@ -22,20 +22,22 @@ _STEPS: dict[KeyState, frozenset[KeyState]] = {
 
 
 class App(NamedTuple):
-    """``paused`` stops ordinary renewals of the app; the emergency lane goes on (rule 6)."""
+    """``paused`` stops ordinary renewals of the app; the emergency lane goes on (rule 6).
+    ``feed``: the id of the feed of its numbered events; empty where that is off."""
 
     sdkappid: int
     name: str
     policy: Policy
     paused: bool = False
     created_at: int = 0
+    feed: str = ""
 
 
 class KeyInfo(NamedTuple):
     """A signing key without its material.
 
-    ``curve`` is ``P-256`` or ``secp256k1`` for v1 and empty for v2. ``fingerprint`` is the
-    first 16 hex digits of SHA-256 over the SPKI DER (v1) or over the secret string (v2).
+    ``format`` is a name in ``usersig.FORMATS``; ``curve`` and ``fingerprint`` are as its keys
+    give them, the curve empty where the format has one kind of key.
     """
 
     key_id: int

@@ -45,6 +45,11 @@ class Input(NamedTuple):
     privileges: int = 0
 
 
+def state_of(state: KeyState | None) -> KeyState:
+    """An unknown key is treated as a dead one: its sig cannot be derived again."""
+    return KeyState.REVOKED if state is None else state
+
+
 Check = Callable[[Input], Decision | None]
 
 #: States in which a key vouches for nothing any more.
@@ -56,6 +61,11 @@ def in_revoke_pause(i: Input) -> Decision | None:
     if 0 < wait <= i.policy.revoke_pause and i.record.revoked_at:
         return Decision(Verdict.WAIT, Reason.REVOKED, f"revoked; the next sig waits {wait} s")
     return None
+
+
+def pause_left(policy: Policy, record: Record, now: int) -> int:
+    """Seconds until a revoked holder may get its next sig; 1 at the least."""
+    return max(1, record.revoked_at + policy.revoke_pause - now)
 
 
 def is_revoked(i: Input) -> Decision | None:

@@ -25,10 +25,9 @@ from collections.abc import Sequence
 from enum import StrEnum
 from typing import Final
 
+from sigmgr.model.reference import APART
 from sigmgr.model.sig import Past, Reason, Record
 
-#: How far ahead of ours a clock that signed may have been, in seconds.
-TOLERANCE: Final = 5
 #: A forced sig answers all claims of its time; who claims a later one so soon makes it up.
 BELIEVED_EVERY: Final = 60
 
@@ -50,7 +49,6 @@ def judge(
     *,
     ticket_issued_at: int,
     now: int,
-    tolerance: int = TOLERANCE,
 ) -> Claim:
     """What the claim to hold the sig of second ``claim`` means. ``past``: the record's earlier
     sigs, in any order; ``ticket_issued_at``: of the opened ticket that came with the claim."""
@@ -61,7 +59,7 @@ def judge(
     if any(claim == at for at, _ in known):
         return Claim.KNOWN
     if not known or claim > known[-1][0]:
-        return _newer_than_all(record, claim, now + tolerance, proven=proven)
+        return _newer_than_all(record, claim, now + APART, proven=proven)
     if proven or claim < known[0][0] or claim <= record.revoked_at:
         return Claim.OLD
     follower = next(reason for at, reason in known if at > claim)

@@ -104,6 +104,7 @@ class Privilege(IntFlag):
     RECEIVE_SCREEN = 128
 
 
+_PRIVILEGES = {bit.name.lower(): bit.value for bit in Privilege if bit.name}
 ALL_PRIVILEGES = 255
 VIEWER_PRIVILEGES = 42
 
@@ -145,7 +146,8 @@ def check_room(room_id: int | None = None, room_name: str | None = None) -> Room
 
 
 def check_privileges(privileges: int | Iterable[str]) -> int:
-    """A mask of 1 to 255 from a number or from names such as ``enter``, ``send_audio``.
+    """A mask of 1 to 255 from a number or from names such as ``enter``, ``send_audio``, in
+    lower case as the documents have them.
 
     Raises :class:`errors.BadPrivileges`.
     """
@@ -157,10 +159,9 @@ def check_privileges(privileges: int | Iterable[str]) -> int:
         return privileges
     mask = 0
     for name in privileges:
-        try:
-            mask |= Privilege[name.upper()]
-        except KeyError:
-            raise errors.BadPrivileges(f"{shown(name)} is no privilege") from None
+        if name not in _PRIVILEGES:
+            raise errors.BadPrivileges(f"{shown(name)} is no privilege")
+        mask |= _PRIVILEGES[name]
     if mask == 0:
         raise errors.BadPrivileges("no privilege is given")
     return mask

@@ -51,6 +51,11 @@ _MOST = 10**12
 #: Fields of a policy that are numbers of things, and not of seconds.
 COUNTS = frozenset({"max_rooms", "max_holders"})
 
+#: The emergency of a life is its policy's share of it, but at least so many seconds, in which
+#: a short life can be saved, and at most this part of it: a quarter.
+EMERGENCY_LEAST = 3
+EMERGENCY_MOST = 4
+
 #: Lifetimes whose spans a policy remembers. An app has a few; who asks for others bounds them.
 _KNOWN = 1000
 
@@ -133,6 +138,12 @@ def check_ttl(ttl: int) -> int:
     return ttl
 
 
+def emergency_of(ttl: int, share: float) -> int:
+    """Seconds before expiry at which the emergency of a life of ``ttl`` seconds begins.
+    ``store.holders`` says the same in SQL."""
+    return min(max(EMERGENCY_LEAST, int(ttl * share)), ttl // EMERGENCY_MOST)
+
+
 def _spans(policy: Policy, ttl: int) -> Spans:
     life = min(ttl, FULL_LIFE)
 
@@ -145,8 +156,7 @@ def _spans(policy: Policy, ttl: int) -> Spans:
         ttl=ttl,
         warn_lag=scaled(policy.warn_lag),
         min_remaining=max(1, min(policy.min_remaining, ttl // 10)),
-        # A life of seconds needs a few of them to be saved in.
-        emergency=min(max(3, int(ttl * policy.emergency)), ttl // 4),
+        emergency=emergency_of(ttl, policy.emergency),
         idle_after=idle_after,
         presence=presence,
         touch_every=max(1, min(presence // 3, (idle_after or FULL_LIFE) // 4, DAY)),

@@ -31,6 +31,11 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
+#: Seconds that ``clock.tolerance`` may be at most: what is written for others (a revocation of
+#: all users, a look back into SQL, a client's claim) reckons with it.
+TOLERANCE: Final = 5.0
+#: Two processes that both sign may be this far apart: one ahead of the database, one behind.
+APART: Final = round(2 * TOLERANCE)
 #: A wall that moved further than this against monotonic time between two readings has jumped.
 JUMP: Final = 1.0
 #: What was held for being too far away is let go a little before the tolerance, so that a
@@ -43,7 +48,7 @@ _THEIRS: Final = "the database's"
 class Rules(NamedTuple):
     """``tolerance`` and ``accept`` in seconds; ``shared``: the database has its own clock."""
 
-    tolerance: float = 5.0
+    tolerance: float = TOLERANCE
     accept: float = 60.0
     shared: bool = True
 

@@ -21,6 +21,7 @@ from typing import Final, NamedTuple
 
 from sigmgr.model.event import Event, EventType
 from sigmgr.model.holder import Holder
+from sigmgr.model.reference import APART
 from sigmgr.model.sig import Reason
 
 #: What names all: every app, every user.
@@ -28,8 +29,8 @@ EVERY_APP: Final = 0
 EVERY_USER: Final = ""
 
 #: A revocation of all users ends this many seconds later than now: another process may sign
-#: with a clock that is ahead of ours by the tolerance (rule 21 of the design).
-WIDE_MARGIN: Final = 5
+#: with a clock that is that far ahead of ours (rule 21 of the design).
+WIDE_MARGIN: Final = APART
 
 
 class Revocation(NamedTuple):

@@ -8,34 +8,53 @@ Rules:
    steer a terminal or break a line of a log.
 
 What looks like a credential is judged by its form alone. A form that is also that of other
-things (32 hex digits are a user id somewhere) is named rather than risked.
+things (32 hex digits are a user id somewhere) is named rather than risked. What has no form of
+its own, such as base64 without its padding, is known by the words that it lacks: the name of a
+file is made of words and numbers, wherever its parts are joined.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Final
 
 #: Longer values are described, not repeated.
 MOST_SHOWN: Final = 64
 _MOST_NUMBER = 10**20
 
+#: 32 bytes in base64, as a master key is.
+_PADDED = re.compile(r"(?<![0-9A-Za-z+_-])[0-9A-Za-z+/_-]{43}=(?![\w=])")
+#: How keys begin in base64: a SEQUENCE, and in it a number or another SEQUENCE.
+_DER = r"M(?:[A-H][0-9A-Za-z+/_-][Cw]|I[GH][0-9A-Za-z+/_-](?:Ag|M)|II)"
+_UNNAMED: Final = "a key or another secret"
 _KINDS = (
     (re.compile(r"smt_[\w-]{16,}"), "an API token"),
     (re.compile(r"\bt1\.[\w-]{24,}"), "a ticket"),
     (re.compile(r"\beyJ[\w-]{8,}\.[\w-]{8,}(\.[\w-]*)?"), "a JSON web token"),
     (re.compile(r"\be[AJN][0-9A-Za-z*_/+=-]{46,}"), "a sig"),
-    (re.compile(r"-----BEGIN.*", re.DOTALL), "a PEM"),
-    (re.compile(r"\b(?:M[A-I]|LS0tLS1CRUdJTi)[0-9A-Za-z+/_=-]{40,}"), "a key"),
+    (re.compile(r"-----BEGIN.*?(-----END[^-]*-----|\Z)", re.DOTALL), "a PEM"),
+    (re.compile(rf"\b(?:{_DER}|LS0tLS1CRUdJTi)[0-9A-Za-z+/_=-]{{40,}}"), "a key"),
     (re.compile(r"\bAKID[0-9A-Za-z]{12,}"), "a cloud account's SecretId"),
     (re.compile(r"\b[a-z][\w+.-]*://[^\s/@]*:[^\s@]+@\S*", re.IGNORECASE), "a URL with a password"),
-    (re.compile(r"\bbearer\s+\S{8,}", re.IGNORECASE), "an Authorization header"),
+    (
+        re.compile(r"\bbearer\s+((?=\S*[0-9])\S{8,}|\S{20,})", re.IGNORECASE),
+        "an Authorization header",
+    ),
+    (_PADDED, _UNNAMED),
 )
-#: A run without a pause in which upper case, lower case and digits meet, or of hex digits.
-_RUN = re.compile(r"[0-9A-Za-z*_+=-]{32,}")
+_RUN = re.compile(r"[0-9A-Za-z*_+/=-]{32,}")
 _HEX = re.compile(r"[0-9A-Fa-f]{32,}")
 _LONG = re.compile(rf"[^\s/]{{{MOST_SHOWN + 1},}}")
-_MIXED = (re.compile("[a-z]"), re.compile("[A-Z]"), re.compile("[0-9]"))
+_DIGIT = re.compile("[0-9]")
+#: What names are made of: words, acronyms, numbers, and short parts of any kind.
+_WORD = re.compile(
+    r"(?<![0-9A-Za-z])[0-9A-Za-z]{1,4}(?![0-9A-Za-z])"
+    r"|[A-Z]{2,}(?=[A-Z][a-z]{2}|[^A-Za-z]|\Z)|[0-9]{4,}|(?P<lower>[A-Z]?[a-z]{2,})"
+)
+_VOWEL = re.compile("[aeiouyAEIOUY]")
+#: So many characters outside of words, within so many of all: no name has them.
+_WORDLESS, _WITHIN = 9, 32
 
 
 def credential(text: str) -> str | None:
@@ -43,7 +62,7 @@ def credential(text: str) -> str | None:
     for form, name in _KINDS:
         if form.search(text):
             return name
-    return "a key or another secret" if any(map(_is_secret, _RUN.finditer(text))) else None
+    return _UNNAMED if next(_secrets(text), None) else None
 
 
 def shown(value: str | int) -> str:
@@ -64,8 +83,45 @@ def masked(text: str) -> str:
     for form, _ in _KINDS:
         text = form.sub("***", text)
     text = _LONG.sub("***", text)
-    return _RUN.sub(lambda run: "***" if _is_secret(run) else run[0], text)
+    for start, end in reversed(list(_secrets(text))):
+        text = f"{text[:start]}***{text[end:]}"
+    return text
 
 
-def _is_secret(run: re.Match[str]) -> bool:
-    return bool(_HEX.search(run[0])) or all(kind.search(run[0]) for kind in _MIXED)
+def _secrets(text: str) -> Iterator[tuple[int, int]]:
+    """Where secrets without a form of their own begin and end. They do not overlap."""
+    for run in _RUN.finditer(text):
+        for start, end in _joined(run[0], [*_hex(run[0]), *_wordless(run[0])]):
+            yield run.start() + start, run.start() + end
+
+
+def _hex(run: str) -> Iterator[tuple[int, int]]:
+    return (found.span() for found in _HEX.finditer(run))
+
+
+def _wordless(run: str) -> Iterator[tuple[int, int]]:
+    """Stretches in which upper case, lower case and digits meet and make no words."""
+    alone = [run[at].isalnum() for at in range(len(run))]
+    for word in _WORD.finditer(run):
+        if word["lower"] is None or _VOWEL.search(word[0]):
+            alone[word.start() : word.end()] = [False] * len(word[0])
+    at = [place for place, is_alone in enumerate(alone) if is_alone]
+    ends = zip(at, at[_WORDLESS - 1 :], strict=False)
+    dense = [(start, end + 1) for start, end in ends if end - start < _WITHIN]
+    for start, end in _joined(run, dense):
+        rest = [run[place] for place in at if start <= place < end]
+        if any(map(str.isupper, rest)) and any(map(str.islower, rest)) and _DIGIT.search(run):
+            yield start, end
+
+
+def _joined(run: str, spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Each widened to whole parts of a path, and those that meet made one."""
+    joined: list[tuple[int, int]] = []
+    for first, last in sorted(spans):
+        start, end = run.rfind("/", 0, first + 1) + 1, run.find("/", last)
+        end = len(run) if end < 0 else end
+        if joined and start <= joined[-1][1]:
+            start, end = joined[-1][0], max(end, joined[-1][1])
+            joined.pop()
+        joined.append((start, end))
+    return joined

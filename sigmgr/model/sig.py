@@ -10,16 +10,16 @@ All times are whole Unix seconds, UTC; all durations whole seconds.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import NamedTuple
+from typing import NamedTuple, NewType
+
+import msgspec
 
 from sigmgr.model.holder import Holder
+from sigmgr.model.timing import Times
 
-
-class Format(StrEnum):
-    """``v1`` is ECDSA (P-256 or secp256k1), ``v2`` is HMAC-SHA256."""
-
-    V1 = "v1"
-    V2 = "v2"
+#: The name of a sig format, such as ``v1``. ``usersig.FORMATS`` knows which there are; a name
+#: that comes from outside is checked there.
+Format = NewType("Format", str)
 
 
 class Reason(StrEnum):
@@ -92,7 +92,8 @@ class Record(NamedTuple):
     revocation). ``due_at`` is when a tick must look at the holder next; None means never
     (dormant, or revoked). ``acked`` is the newest issued_at that a client confirmed.
     ``revoked_at``: every sig with issued_at <= revoked_at is dead. ``warned`` counts the
-    rungs of the warnings ladder already fired for the current sig.
+    rungs of the warnings ladder already fired for the current sig. ``past`` is JSON, see
+    :func:`past_of`.
     Add fields at the end, with a default; the store maps columns by position.
     """
 
@@ -154,3 +155,58 @@ class Current(NamedTuple):
     renew_at: int
     usersig: str
     reason: str = ""
+
+
+def current_of(record: Record, usersig: str, holder: Holder | None = None) -> Current:
+    """A record and its derived string as they are handed around. ``holder``: the record's,
+    where the caller has it at hand."""
+    return Current(
+        holder or record.holder,
+        record.format,
+        record.key_id,
+        record.issued_at,
+        record.expires_at,
+        record.renew_at,
+        usersig,
+        record.reason,
+    )
+
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(list[Past]).decode
+
+
+def past_of(record: Record) -> list[Past]:
+    """The record's earlier sigs, newest first."""
+    return _decode(record.past)
+
+
+def next_record(
+    old: Record, key: KeyRef, times: Times, *, reason: Reason, privileges: int, seen_at: int
+) -> Record:
+    """The holder's record with its next sig: due at its renewal time, with no failures and no
+    warnings yet. What clients acked and what was revoked stays."""
+    # Every column is named, here and below: who adds one to Record has to say what a new sig
+    # makes of it, or this does not type-check.
+    (
+        sdkappid, userid, kind, scope,
+        _, old_key_id, old_issued_at, old_ttl, _, _, _, _, old_reason,
+        _, _, _, _, acked, acked_at, revoked_at, _, past,
+    ) = old  # fmt: skip
+    if old_issued_at:
+        newest = Past(old_issued_at, old_ttl, old_key_id, old_reason)
+        past = _encode([newest, *_decode(past)[: PAST_KEPT - 1]]).decode()
+    issued_at, renew_at, warn_after, expires_at = times
+    due_at, failures, last_error, warned = renew_at, 0, "", 0
+    # By position: by name it takes three times as long.
+    return Record(
+        sdkappid, userid, kind, scope,
+        key.format, key.key_id, issued_at, expires_at - issued_at,
+        renew_at, warn_after, expires_at, privileges, reason.value,
+        due_at, failures, last_error, seen_at, acked, acked_at, revoked_at, warned, past,
+    )  # fmt: skip
+
+
+def awake(record: Record, now: int) -> Record:
+    """A dormant holder that was asked for: due again at its renewal time."""
+    return record._replace(due_at=record.renew_at, seen_at=max(record.seen_at, now))

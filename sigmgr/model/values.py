@@ -24,16 +24,19 @@ from struct import Struct
 from typing import Final
 
 from sigmgr.model.holder import Holder
-from sigmgr.model.sig import Current, Format, Reason
+from sigmgr.model.sig import Current, Reason
+from sigmgr.model.usersig import FORMATS
 
 VERSION: Final = 1
 
 _HEAD: Final = Struct(">BIBIIIB")
 _FLAGS_AT: Final = 5
-_FORMATS: Final = ("", Format.V1.value, Format.V2.value)
-_FORMAT_CODES: Final = {name: code for code, name in enumerate(_FORMATS)}
+#: A format's code where it is 1 or 2 (0: no sig has a format). With all bits set, the upper
+#: half of the flags has the code, less 2, of another format; and if that is 0, the value is
+#: sealed.
 _FORMAT_MASK: Final = 0b0011
-#: The flags of a sealed value: the one code of a format that is none.
+_OTHER_FORMAT: Final = 0b0011
+_UPPER_BITS: Final = 4
 SEALED: Final = 0b0011
 _TOMBSTONE: Final = 0b0100
 _TEXT: Final = 0b1000
@@ -60,8 +63,8 @@ _FROM_BASE64: Final = bytes.maketrans(b"+/=", b"*-_")
 
 
 def encode(current: Current) -> bytes:
-    """The value for one sig. Raises KeyError for a format or reason outside the closed lists."""
-    flags = _FORMAT_CODES[current.format]
+    """The value for one sig. Raises KeyError for a format or reason that there is none of."""
+    flags = _format_flags(current.format)
     body = _pack_sig(current.usersig)
     if body is None:
         flags |= _TEXT
@@ -98,12 +101,25 @@ def decode(holder: Holder, value: bytes) -> Current | None:
     body = value[_HEAD.size :]
     try:
         sig = body.decode() if flags & _TEXT else _unpack_sig(body)
-        format_ = _FORMATS[flags & _FORMAT_MASK]
+        format_ = _format_of(flags)
         return _current(
             (holder, format_, key_id, issued_at, expires_at, renew_at, sig, _REASONS[reason])
         )
-    except (ValueError, IndexError):
+    except (ValueError, LookupError):
         return None
+
+
+def _format_flags(name: str) -> int:
+    code = FORMATS.code(name) if name else 0
+    return code if code < _OTHER_FORMAT else _OTHER_FORMAT | (code - 2) << _UPPER_BITS
+
+
+def _format_of(flags: int) -> str:
+    """Raises KeyError for a code that no format has here, and for a sealed value."""
+    code, upper = flags & _FORMAT_MASK, flags >> _UPPER_BITS
+    if code == _OTHER_FORMAT:
+        return FORMATS.coded(2 + upper if upper else 0)
+    return FORMATS.coded(code) if code else ""
 
 
 def _pack_sig(sig: str) -> bytes | None:

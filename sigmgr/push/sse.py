@@ -25,12 +25,12 @@ from typing import Any, NamedTuple
 
 from sigmgr.model import errors
 from sigmgr.model.bearer import bearer
+from sigmgr.model.problem import Header, problem
 from sigmgr.model.ticket import Ticket, Tickets
 from sigmgr.ports import Clock, Draw
 from sigmgr.push.gateway import Gateway
 from sigmgr.push.logs import log_unexpected
 from sigmgr.push.message import RENEWED, Message
-from sigmgr.push.problem import Header, problem
 from sigmgr.push.table import Stream
 
 Scope = MutableMapping[str, Any]
@@ -38,6 +38,8 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 OpenTicket = Callable[[Scope, str | None, int], Ticket]
 
+#: Of the one route that this is; what problems name as their instance.
+PATH = "/v1/stream"
 #: Where a route that has opened a ticket in another way (a single-use code) leaves it.
 TICKET_KEY = "sigmgr.ticket"
 #: Where a server leaves headers that every answer to this request has besides.
@@ -187,7 +189,7 @@ class SseStreams:
         if not isinstance(error, errors.SigmgrError):
             log_unexpected("open", error, "a stream could not be opened")
             error = errors.SigmgrError()
-        status, headers, body = problem(error)
+        status, headers, body = problem(error, PATH)
         headers += scope.get(HEADERS_KEY, ())
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})

@@ -4,10 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from sigmgr.model.event import Event
-from sigmgr.ports import Announcement, Cache, Janitor, Looks, Outbox, Registry, Signer, Store
+from sigmgr.ports import (
+    Announcement,
+    Announcer,
+    Janitor,
+    Looks,
+    Outbox,
+    Registry,
+    SigCache,
+    Signer,
+    Store,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,22 +28,20 @@ class Backends:
     looks: Looks
     outbox: Outbox
     janitor: Janitor
-    cache: Cache
+    cache: SigCache
+    announcer: Announcer
     signer: Signer
     wipe: Callable[[], Awaitable[None]]
 
 
 class Tap:
-    """The cache, and an ear at its announcements: what gateways would hear."""
+    """The announcer, and a list of what it announced: what gateways would hear."""
 
-    def __init__(self, cache: Cache) -> None:
-        self._cache = cache
+    def __init__(self, announcer: Announcer) -> None:
+        self._announcer = announcer
         self.heard: list[Event] = []
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._cache, name)
-
     async def announce(self, batch: Sequence[Announcement], now: int) -> list[bool]:
-        answer = await self._cache.announce(batch, now)
+        answer = await self._announcer.announce(batch, now)
         self.heard.extend(one.event for one in batch)
         return answer

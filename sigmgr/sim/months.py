@@ -98,7 +98,7 @@ class Months:
         self._faults = Faults(random.Random(seed + 1))
         self._weather = Weather(self._faults, self._rng, start, self._end)
         self._witness = Witness(backends.store, self._clock)
-        self._tap = Tap(backends.cache)
+        self._tap = Tap(backends.announcer)
         self._crowd = Crowd.drawn(
             sorted(app.sdkappid for app in backends.registry.apps()), holders, self._rng
         )
@@ -165,7 +165,8 @@ class Months:
                 looks=looks,
                 outbox=Faulty(b.outbox, plan, "outbox"),
                 janitor=Faulty(b.janitor, plan, "janitor"),
-                cache=Faulty(self._tap, plan, "cache"),
+                cache=Faulty(b.cache, plan, "cache"),
+                announcer=Faulty(self._tap, plan, "cache"),
                 signer=signer,
                 draw=self._rng.random,
                 revocations=revocations,

@@ -137,9 +137,9 @@ class _WitnessedTransaction:
         return await self._tx.live_rooms(owner, now)
 
     async def claim_due(
-        self, sdkappid: int, now: int, limit: int, *, emergency_only: bool = False
+        self, sdkappid: int, now: int, limit: int, *, emergency: float | None = None
     ) -> list[Record]:
-        return await self._tx.claim_due(sdkappid, now, limit, emergency_only=emergency_only)
+        return await self._tx.claim_due(sdkappid, now, limit, emergency=emergency)
 
     async def claim_warnings(
         self, sdkappid: int, now: int, limit: int, ladder: Sequence[int]

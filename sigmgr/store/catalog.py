@@ -24,10 +24,11 @@ from sigmgr.model import errors
 from sigmgr.model.app import App, KeyInfo, SealedKey, Token, check_step
 from sigmgr.model.policy import Policy
 from sigmgr.model.sig import KeyState
+from sigmgr.store import feeds as feed_switch
 from sigmgr.store import policies
 from sigmgr.store.engine import Engine
 from sigmgr.store.locks import queue_for_keys
-from sigmgr.store.tables import apps, holders, keys, meta, outbox, tokens
+from sigmgr.store.tables import apps, events, feeds, holders, keys, meta, outbox, tokens
 from sigmgr.telemetry import get_logger
 
 _INFO = (
@@ -49,6 +50,10 @@ _TOKEN = (
     tokens.c.revoked_at,
 )
 
+_APP = select(
+    *apps.c, select(feeds.c.feed).where(feeds.c.sdkappid == apps.c.sdkappid).scalar_subquery()
+)
+
 log = get_logger("sigmgr.catalog")
 
 
@@ -66,6 +71,7 @@ class Catalog:
         """Raises AppExists."""
         app = App(sdkappid, name, policy or Policy(), paused=False, created_at=now)
         row = app._asdict() | {"policy": policies.dump(app.policy)}
+        del row["feed"]
         new = self._engine.dialect.insert(apps).values(row).on_conflict_do_nothing()
         async with self._engine.write() as connection:
             if await connection.scalar(new.returning(apps.c.sdkappid)) is None:
@@ -93,13 +99,20 @@ class Catalog:
                 app = await _app(connection, sdkappid)
         return app
 
+    async def set_feed(self, sdkappid: int, *, on: bool) -> App:
+        """Keep numbered events of the app for durable readers, from now on, or no more. A feed
+        that is on stays as it is. Raises AppUnknown, StoreUnavailable."""
+        await self.get_app(sdkappid)
+        await feed_switch.switch(self._engine, sdkappid, on=on)
+        return await self.get_app(sdkappid)
+
     async def get_app(self, sdkappid: int) -> App:
         """Raises AppUnknown."""
         return await self._engine.reading(lambda connection: _app(connection, sdkappid))
 
     async def list_apps(self) -> list[App]:
         """Every app whose policy can be read; one that cannot must not stop the others."""
-        rows = await self._engine.rows(select(*apps.c).order_by(apps.c.sdkappid))
+        rows = await self._engine.rows(_APP.order_by(apps.c.sdkappid))
         readable = []
         for row in rows:
             try:
@@ -114,7 +127,7 @@ class Catalog:
         return readable
 
     async def remove_app(self, sdkappid: int, *, force: bool = False) -> None:
-        """With its keys, tokens, waiting events and, by ``force`` only, its holders.
+        """With its keys, tokens, waiting and numbered events and, by ``force`` only, its holders.
 
         Raises AppUnknown, or ConflictError while there are holders.
         """
@@ -125,7 +138,8 @@ class Catalog:
                 raise errors.ConflictError(
                     f"app {sdkappid} still has holders; removing it forgets them all"
                 )
-            for table in (holders, outbox, tokens, keys, apps):
+            await feed_switch.switch_within(connection, self._engine.dialect, sdkappid, on=False)
+            for table in (holders, outbox, events, feeds, tokens, keys, apps):
                 await connection.execute(delete(table).where(table.c.sdkappid == sdkappid))
 
     # Keys
@@ -268,7 +282,7 @@ async def _queue_for_all(engine: Engine, connection: AsyncConnection, sdkappid: 
 
 
 async def _app(connection: AsyncConnection, sdkappid: int, *, lock: bool = False) -> App:
-    wanted = select(*apps.c).where(apps.c.sdkappid == sdkappid)
+    wanted = _APP.where(apps.c.sdkappid == sdkappid)
     row = (await connection.execute(wanted.with_for_update() if lock else wanted)).first()
     if row is None:
         raise errors.AppUnknown(f"app {sdkappid} is not known here")
@@ -292,8 +306,9 @@ async def _activate(connection: AsyncConnection, sdkappid: int, key_id: int, now
 
 
 def _as_app(row: Sequence[Any]) -> App:
-    sdkappid, name, policy, paused, created_at = row
-    return App(sdkappid, name, policies.load(policy), paused=bool(paused), created_at=created_at)
+    sdkappid, name, policy, paused, created_at, feed = row
+    loaded = policies.load(policy)
+    return App(sdkappid, name, loaded, bool(paused), created_at, feed or "")
 
 
 def _as_key(row: Sequence[Any]) -> KeyInfo:

@@ -46,6 +46,11 @@ class Dialect(ABC):
     """One database's way of writing what the statements need."""
 
     name: str
+    #: An expression: a random text of 32 hex digits.
+    random_text: str
+    #: An expression over a row of a table: another text after this database was restored, as
+    #: far as the database can tell.
+    history: str
 
     @abstractmethod
     def batch(self, *columns: tuple[str, type]) -> FromClause:
@@ -54,6 +59,11 @@ class Dialect(ABC):
     @abstractmethod
     def parameters(self, rows: Rows) -> dict[str, Any]:
         """The parameters that carry these rows into a statement with a batch."""
+
+    @abstractmethod
+    def among(self, column: ColumnElement[int]) -> ColumnElement[bool]:
+        """``column`` is one of the numbers given as :meth:`parameters`, in rows of one each. For
+        lookups by an index, whatever the size of the table."""
 
     @abstractmethod
     def located(self, table: Table, found: Select[Any]) -> ColumnElement[bool]:
@@ -101,6 +111,13 @@ class _Array(UserDefinedType[Any]):
 
 class Postgres(Dialect):
     name = "postgresql"
+    random_text = "replace(gen_random_uuid()::text, '-', '')"
+    # The cluster, its timeline (it forks where a backup is recovered up to a moment, and where
+    # a standby takes over), and the table, which a dump makes anew.
+    history = (
+        "concat_ws(' ', (SELECT system_identifier FROM pg_control_system()),"
+        " left(pg_walfile_name(pg_current_wal_lsn()), 8), tableoid)"
+    )
 
     @lru_cache  # noqa: B019 - two instances per process at most, and few shapes
     def batch(self, *columns: tuple[str, type]) -> FromClause:
@@ -113,6 +130,10 @@ class Postgres(Dialect):
 
     def parameters(self, rows: Rows) -> dict[str, Any]:
         return {f"column_{i}": values for i, values in enumerate(zip(*rows, strict=True))}
+
+    def among(self, column: ColumnElement[int]) -> ColumnElement[bool]:
+        # A join with an unnested array may be turned into a walk over all of the index.
+        return column == func.any(bindparam("column_0", type_=_Array(int)))
 
     def location(self, table: Table) -> ColumnElement[Any]:
         return literal_column(f"{table.name}.ctid")
@@ -129,6 +150,8 @@ class Postgres(Dialect):
 
 class Sqlite(Dialect):
     name = "sqlite"
+    random_text = "lower(hex(randomblob(16)))"
+    history = "''"  # a file that was copied over another is the same file
 
     @lru_cache  # noqa: B019 - as above
     def batch(self, *columns: tuple[str, type]) -> FromClause:
@@ -141,6 +164,9 @@ class Sqlite(Dialect):
 
     def parameters(self, rows: Rows) -> dict[str, Any]:
         return {"rows": json.dumps(rows, ensure_ascii=False)}
+
+    def among(self, column: ColumnElement[int]) -> ColumnElement[bool]:
+        return column.in_(select(self.batch(("number", int)).c.number))
 
     def location(self, table: Table) -> ColumnElement[Any]:
         return literal_column(f"{table.name}.rowid")

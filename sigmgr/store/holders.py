@@ -24,6 +24,7 @@ from typing import Any
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
+    Double,
     Select,
     Text,
     Update,
@@ -38,8 +39,7 @@ from sqlalchemy import (
 )
 
 from sigmgr.model.holder import Holder
-from sigmgr.model.limits import MAX_TTL
-from sigmgr.model.policy import FULL_LIFE
+from sigmgr.model.policy import EMERGENCY_LEAST, EMERGENCY_MOST, FULL_LIFE
 from sigmgr.model.sig import Record
 from sigmgr.store.dialect import TRUE, Dialect
 from sigmgr.store.tables import FORGET_AT, holders
@@ -202,19 +202,37 @@ def expiry_horizon(*, resumed: bool = False) -> Select[Any]:
     return probe.offset(bindparam("lookahead", type_=BigInteger)).limit(1)
 
 
-@cache
-def urgent(*, emergency_only: bool = False) -> Select[Any]:
-    """Due rows from the place ``from_expiry``, ``from_due`` up to the horizon ``to_expiry``,
-    ``to_due``, earliest expiry first, locked."""
-    rows = select(*h).where(_app, _due, _place >= _horizon("from"), _place <= _horizon("to"))
-    if emergency_only:
-        rows = rows.where(
-            # No life is longer, so the index ends the walk here.
-            h.expires_at < bindparam("now", type_=BigInteger) + literal_column(str(MAX_TTL // 20)),
-            or_(_remaining * literal_column("20") < h.ttl, _remaining < literal_column("3")),
-        )
+def _between() -> Select[Any]:
+    return select(*h).where(_app, _due, _place >= _horizon("from"), _place <= _horizon("to"))
+
+
+def _earliest_locked(rows: Select[Any]) -> Select[Any]:
     rows = rows.order_by(h.expires_at, h.due_at).limit(_limit())
     return rows.with_for_update(skip_locked=True)
+
+
+@cache
+def urgent() -> Select[Any]:
+    """Due rows from the place ``from_expiry``, ``from_due`` up to the horizon ``to_expiry``,
+    ``to_due``, earliest expiry first, locked."""
+    return _earliest_locked(_between())
+
+
+@cache
+def emergencies() -> Select[Any]:
+    """As :func:`urgent`, only what is in the emergency of :func:`sigmgr.model.policy.emergency_of`
+    with the ``share`` of life given; ``longest`` is that of the longest life.
+
+    ``left < int(x)`` for whole ``left`` is ``left + 1 <= x``.
+    """
+    left = _remaining + literal_column("1")
+    share = h.ttl * bindparam("share", type_=Double)
+    least: ColumnElement[int] = literal_column(str(EMERGENCY_LEAST))
+    most: ColumnElement[int] = literal_column(str(EMERGENCY_MOST))
+    longest = bindparam("now", type_=BigInteger) + bindparam("longest", type_=BigInteger)
+    # No emergency is longer, so the index ends the walk there.
+    rows = _between().where(h.expires_at < longest, or_(left <= share, left <= least))
+    return _earliest_locked(rows.where(left * most <= h.ttl))
 
 
 @cache
@@ -263,8 +281,7 @@ def unwarned(rungs: int) -> Select[Any]:
         h.issued_at > h.revoked_at,
         _rungs_crossed(rungs) > h.warned,
     )
-    rows = rows.order_by(h.expires_at, h.due_at).limit(_limit())
-    return rows.with_for_update(skip_locked=True)
+    return _earliest_locked(rows)
 
 
 # Writing

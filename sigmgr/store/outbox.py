@@ -1,36 +1,55 @@
-"""Events that wait to be told: fulfils ``ports.Outbox``.
+"""Events that wait to be announced, or for their numbers: fulfils ``ports.Outbox``.
 
 Rules:
 1. An event is written in the transaction of what it tells. Events of one transaction, one
    app and one second share rows, a few each.
-2. A row is deleted when all its events were told, never marked or changed: the queue stays
-   as short as the work in hand. The order of ids is not the order of commits, so no reader
-   keeps a cursor.
-3. A relay holds what it took under row locks until it is done. SQLite has no row locks, and
-   a write transaction held while Redis is slow would stop every request: there the relays
-   of one process take turns, and two processes on one file may tell an event twice.
-4. A row of a newer version, whose events have more fields, is read without those. One that
+2. The row says whether its events wait for numbers: the insert itself reads whether the app's
+   feed is on. Who switches that holds the table against inserts (``feeds``), so a commit is
+   wholly before the switch or sees it.
+3. A row goes when its events are announced and wait for no number, whichever comes last. The
+   order of ids is not the order of commits, so no reader keeps a cursor over them.
+4. Numbers are given by one relay at a time, under a lock of the app's row in ``feeds``, in the
+   order of ids and passing over no row that is there. So they have no gaps, a row that commits
+   late gets later ones, and events of one holder, each appended under the lock of its row, keep
+   their order.
+5. A relay that sweeps holds rows under locks while Redis answers or does not, and takes only
+   rows that wait for no number: a dead Redis keeps nobody from numbering. SQLite has no row
+   locks, and a write transaction held while Redis is slow would stop every request: there the
+   relays of one process take turns, and two processes on one file may announce an event twice.
+6. A row of a newer version, whose events have more fields, is read without those. One that
    is damaged is logged and deleted with the others of its batch: it must not hold them up
-   for ever.
+   for ever. It has its numbers all the same.
 
-What this module does not do: tell anybody.
+What this module does not do: announce, or read numbered events (``feeds``).
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Iterable, Sequence
-from functools import cache
-from typing import Any
+from functools import cache, partial
+from typing import Any, Final
 
 import msgspec
-from sqlalchemy import BigInteger, Select, bindparam, cast, func, select
+from sqlalchemy import (
+    BigInteger,
+    Select,
+    Text,
+    bindparam,
+    cast,
+    exists,
+    func,
+    literal_column,
+    select,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sigmgr.model.event import Event
 from sigmgr.store.dialect import SQLITE, TRUE, Dialect, Rows
 from sigmgr.store.engine import Engine
-from sigmgr.store.tables import outbox
+from sigmgr.store.tables import events as numbered
+from sigmgr.store.tables import feeds, outbox
 from sigmgr.telemetry import get_logger
 
 log = get_logger("sigmgr.outbox")
@@ -39,7 +58,11 @@ log = get_logger("sigmgr.outbox")
 #: row as it is; of more it would compress or move out a part.
 ROW_EVENTS = 16
 
+#: Rows that get their numbers in one transaction.
+BATCH: Final = 500
+
 o = outbox.c
+f = feeds.c
 _COLUMNS = (("at", int), ("sdkappid", int), ("size", int), ("events", str))
 
 _encoder = msgspec.json.Encoder()
@@ -52,13 +75,14 @@ def _add(dialect: Dialect) -> Any:
     """A batch of rows; answers their ids."""
     batch = dialect.batch(*_COLUMNS)
     names = [name for name, _ in _COLUMNS]
-    rows = select(*(batch.c[name] for name in names)).where(TRUE).order_by(batch.c.n)
-    return outbox.insert().from_select(names, rows).returning(o.id)
+    waits = exists().where(f.sdkappid == batch.c.sdkappid, f.feed != "")
+    rows = select(*(batch.c[name] for name in names), waits).where(TRUE).order_by(batch.c.n)
+    return outbox.insert().from_select([*names, "waits"], rows).returning(o.id)
 
 
 def _oldest(*columns: Any) -> Select[Any]:
-    """The ``limit`` oldest from ``before`` or earlier, locked."""
-    rows = select(*columns).where(o.at <= bindparam("before")).order_by(o.id)
+    """The ``limit`` oldest from ``before`` or earlier that wait for no number, locked."""
+    rows = select(*columns).where(o.at <= bindparam("before"), ~o.waits).order_by(o.id)
     return rows.limit(bindparam("limit", type_=BigInteger)).with_for_update(skip_locked=True)
 
 
@@ -75,11 +99,69 @@ def _take(dialect: Dialect) -> Any:
 
 @cache
 def _forget(dialect: Dialect) -> Any:
-    """Delete a batch of ids. One that a relay holds is left to it: nobody waits here."""
-    batch = dialect.batch(("id", int))
-    told = select(dialect.location(outbox)).join_from(batch, outbox, o.id == batch.c.id)
-    told = told.with_for_update(of=outbox, skip_locked=True)
-    return outbox.delete().where(dialect.located(outbox, told))
+    """Delete those of a batch of ids that wait for no number. One that a sweep holds is left to
+    it: nobody waits for Redis here."""
+    done = select(dialect.location(outbox)).where(dialect.among(o.id), ~o.waits)
+    done = done.with_for_update(skip_locked=True)
+    return outbox.delete().where(dialect.located(outbox, done))
+
+
+@cache
+def _lock_waiting(dialect: Dialect) -> Any:
+    """Those of a batch of ids that wait for numbers, locked in the order of who gives them."""
+    rows = select(o.id).where(dialect.among(o.id), o.waits)
+    return rows.order_by(o.id).with_for_update()
+
+
+@cache
+def _mark(dialect: Dialect) -> Any:
+    return update(outbox).where(dialect.among(o.id), o.waits).values(announced=True)
+
+
+# Numbers
+
+
+@cache
+def _unnumbered() -> Any:
+    waiting = exists().where(o.sdkappid == f.sdkappid, o.waits)
+    return select(f.sdkappid).where(waiting).order_by(f.sdkappid)
+
+
+@cache
+def _counter(dialect: Dialect) -> Any:
+    """An app's counter, locked; nothing where the feed is off or another relay is at it."""
+    here = literal_column(dialect.history, Text).label("here")
+    row = select(f.feed, f.number, f.history, here)
+    row = row.where(f.sdkappid == bindparam("sdkappid"), f.feed != "")
+    return row.with_for_update(skip_locked=True)
+
+
+@cache
+def _waiting() -> Any:
+    """The first rows that wait, locked; a row that is being marked is waited for."""
+    rows = select(o.id, o.size).where(o.sdkappid == bindparam("sdkappid"), o.waits)
+    return rows.order_by(o.id).limit(bindparam("limit", type_=BigInteger)).with_for_update()
+
+
+@cache
+def _keep(dialect: Dialect) -> Any:
+    """Copy a batch of rows, their numbers counted on from ``number``."""
+    last = func.sum(o.size).over(order_by=o.id)
+    number = bindparam("number", type_=BigInteger) + cast(last, BigInteger)
+    at = bindparam("at", type_=BigInteger)
+    rows = select(o.sdkappid, number, o.size, at, o.events).where(dialect.among(o.id))
+    return numbered.insert().from_select([*numbered.c.keys()], rows)
+
+
+@cache
+def _leave(dialect: Dialect) -> tuple[Any, Any]:
+    """What becomes of a batch of rows that have their numbers."""
+    mine = dialect.among(o.id)
+    return outbox.delete().where(mine, o.announced), update(outbox).where(mine).values(waits=False)
+
+
+def _count(**values: Any) -> Any:
+    return update(feeds).where(f.sdkappid == bindparam("app")).values(**values)
 
 
 async def append(
@@ -110,14 +192,14 @@ def _unpacked(rows: Iterable[Any]) -> tuple[list[Event], list[Any]]:
     unread: list[Any] = []
     for row in rows:
         try:
-            events += _read(row.events)
+            events += read(row.events)
         except ValueError:
             unread.append(row)
     return events, unread
 
 
-def _read(text: str) -> list[Event]:
-    """Raises ValueError."""
+def read(text: str) -> list[Event]:
+    """The events of a row. Raises ValueError."""
     try:
         return _decoder.decode(text)
     except msgspec.ValidationError:
@@ -141,6 +223,8 @@ class SqlOutbox:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        # The last number of each feed that this process knows of.
+        self._known: dict[int, tuple[str, int]] = {}
 
     @contextlib.asynccontextmanager
     async def take(self, limit: int, before: int) -> AsyncIterator[list[Event]]:
@@ -151,7 +235,7 @@ class SqlOutbox:
                 rows = await self._engine.rows(_look(), values)
                 events, unread = _unpacked(rows)
                 yield events
-                await self.forget([row.id for row in rows])
+                await self.mark_announced([row.id for row in rows])
         else:
             async with self._engine.write() as connection:
                 rows = (await connection.execute(_take(self._engine.dialect), values)).all()
@@ -159,16 +243,77 @@ class SqlOutbox:
                 yield events
         _report(unread)
 
-    async def forget(self, ids: Sequence[int]) -> None:
-        """See the port. A row may be left where a relay holds it; that relay deletes it."""
+    async def mark_announced(self, ids: Sequence[int]) -> None:
+        """See the port. One statement where nothing waits for numbers. A row may be left where
+        a sweep holds it; that deletes it."""
         if not ids:
             return
+        await self._engine.writing(partial(self._mark_announced, ids))
+
+    async def _mark_announced(self, ids: Sequence[int], connection: AsyncConnection) -> None:
         dialect = self._engine.dialect
         values = dialect.parameters([(i,) for i in ids])
-        await self._engine.writing(lambda connection: connection.execute(_forget(dialect), values))
+        done = (await connection.execute(_forget(dialect), values)).rowcount
+        if done == len(ids):
+            return
+        waiting = (await connection.scalars(_lock_waiting(dialect), values)).all()
+        if waiting:
+            theirs = dialect.parameters([(i,) for i in waiting])
+            await connection.execute(_mark(dialect), theirs)
+        if done + len(waiting) < len(ids):
+            # Some got their numbers between the two statements.
+            await connection.execute(_forget(dialect), values)
 
     async def depth(self, now: int) -> tuple[int, int]:
         """See the port."""
         question = select(cast(func.sum(o.size), BigInteger), func.min(o.at))
         [(count, oldest)] = await self._engine.rows(question)
         return (count, max(0, now - oldest)) if count else (0, 0)
+
+    async def unnumbered(self) -> list[int]:
+        """See the port."""
+        return [sdkappid for (sdkappid,) in await self._engine.rows(_unnumbered())]
+
+    async def number(self, sdkappid: int, now: int, limit: int = BATCH) -> int:
+        """See the port."""
+        count, known = await self._engine.writing(partial(self._number, sdkappid, now, limit))
+        if known is not None:
+            self._known[sdkappid] = known
+        return count
+
+    async def _number(
+        self, sdkappid: int, now: int, limit: int, connection: AsyncConnection
+    ) -> tuple[int, tuple[str, int] | None]:
+        """How many events got numbers, and the feed's last number then."""
+        dialect, app = self._engine.dialect, {"sdkappid": sdkappid}
+        counter = (await connection.execute(_counter(dialect), app)).first()
+        if counter is None:
+            return 0, None
+        feed, number, history, here = counter
+        if history != here or self._is_ahead(sdkappid, feed, number):
+            feed = await self._begin_anew(connection, sdkappid, here)
+        rows = (await connection.execute(_waiting(), {**app, "limit": limit})).all()
+        count = sum(row.size for row in rows)
+        if rows:
+            values = dialect.parameters([(row.id,) for row in rows])
+            await connection.execute(_keep(dialect), {**values, "number": number, "at": now})
+            await connection.execute(_count(number=number + count), {"app": sdkappid})
+            for statement in _leave(dialect):
+                await connection.execute(statement, values)
+        return count, (feed, number + count)
+
+    def _is_ahead(self, sdkappid: int, feed: str, number: int) -> bool:
+        """This process knows of numbers that the database has not given yet."""
+        known_feed, known = self._known.get(sdkappid, ("", 0))
+        return feed == known_feed and number < known
+
+    async def _begin_anew(self, connection: AsyncConnection, sdkappid: int, here: str) -> str:
+        """The numbers to come were given before, to other events: another id for the feed."""
+        new = _count(feed=literal_column(self._engine.dialect.random_text), history=here)
+        feed = await connection.scalar(new.returning(f.feed), {"app": sdkappid})
+        log.warning(
+            "the database was restored or failed over; readers of this app's events begin anew",
+            action="feed-restored",
+            app=sdkappid,
+        )
+        return str(feed)

@@ -22,6 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sigmgr.model.holder import Holder
 from sigmgr.model.sig import Record
+from sigmgr.store import feeds
 from sigmgr.store import holders as statements
 from sigmgr.store.engine import Engine
 from sigmgr.store.transaction import Memory, RevokedUntil, SqlTransaction
@@ -102,16 +103,18 @@ class SqlStore:
         ]
         return [sdkappid for _, sdkappid in sorted(nearest)]
 
-    async def mark(self, seen: Sequence[tuple[Holder, int]]) -> None:
+    async def mark_seen(self, seen: Sequence[tuple[Holder, int]]) -> None:
         """See the port."""
         latest: dict[tuple[int, str], int] = {}
         for holder, at in seen:
             user = (holder.sdkappid, holder.userid)
             latest[user] = max(at, latest.get(user, at))
         for users in _cut(sorted(latest.items())):
-            await self._engine.writing(partial(self._mark, [(*user, at) for user, at in users]))
+            await self._engine.writing(
+                partial(self._mark_seen, [(*user, at) for user, at in users])
+            )
 
-    async def _mark(
+    async def _mark_seen(
         self, seen: Sequence[tuple[int, str, int]], connection: AsyncConnection
     ) -> None:
         """(sdkappid, userid, at) of users in order."""
@@ -140,6 +143,10 @@ class SqlJanitor:
             return done.rowcount
 
         return await self._engine.writing(forget)
+
+    async def forget_events(self, now: int, limit: int) -> int:
+        """See the port."""
+        return await feeds.forget(self._engine, now, limit)
 
 
 def _cut(items: Sequence[T]) -> Iterator[list[T]]:

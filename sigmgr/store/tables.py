@@ -2,8 +2,10 @@
 
 - ``holders``: one row per holder, the columns of :class:`sigmgr.model.sig.Record` in order.
 - ``revocations``: who was revoked, up to which second, while it matters.
-- ``outbox``: events that wait to be told, some of one commit a row; a queue that is empty
-  most of the time.
+- ``outbox``: events that wait to be announced, or for their numbers, some of one commit a
+  row; a queue that is empty most of the time.
+- ``feeds``: the apps with durable readers, each with the counter of its events. ``events``:
+  what those readers read, for a week.
 - ``apps``, ``keys``, ``tokens``: what operators manage. ``meta``: a few named values.
 
 Texts compare by byte on both databases (collation C on PostgreSQL, SQLite's default), so
@@ -152,7 +154,10 @@ outbox = Table(
     # How many events, and the JSON list of them.
     Column("size", BigInteger, nullable=False),
     Column("events", ByteText, nullable=False),
-    # An id is never used again: a late ``forget`` must not meet a newer event.
+    # These events wait for their numbers. Gateways were told of them.
+    Column("waits", Boolean, nullable=False, server_default=text("false")),
+    Column("announced", Boolean, nullable=False, server_default=text("false")),
+    # An id is never used again: a late mark must not meet a newer event.
     sqlite_autoincrement=True,
     # A queue turns over many times its size: vacuum by count, not by share, and unhurried
     # by cost limits, else every poll walks over what was deleted.
@@ -165,6 +170,16 @@ outbox = Table(
     },
 )
 
+# What waits for its numbers, in the order in which it gets them. Rows of apps without durable
+# readers are not in it.
+Index(
+    "ix_outbox_waits",
+    outbox.c.sdkappid,
+    outbox.c.id,
+    postgresql_where=text("waits"),
+    sqlite_where=text("waits = 1"),
+)
+
 apps = Table(
     "apps",
     metadata,
@@ -174,6 +189,40 @@ apps = Table(
     Column("policy", ByteText, nullable=False),
     Column("paused", Boolean, nullable=False),
     Column("created_at", BigInteger, nullable=False),
+)
+
+feeds = Table(
+    "feeds",
+    metadata,
+    Column(
+        "sdkappid",
+        BigInteger,
+        ForeignKey("apps.sdkappid", name="fk_feeds_app"),
+        primary_key=True,
+        autoincrement=False,
+    ),
+    # Random, in every cursor; empty while the feed is off.
+    _text("feed"),
+    # The last number that was given; and the last that an earlier feed of the app gave.
+    _number("number"),
+    _number("start"),
+    # Which database gave the numbers: see ``outbox``.
+    _text("history"),
+    # The counter changes all the time and in place; every commit reads the row.
+    postgresql_with={"fillfactor": "20", "autovacuum_vacuum_threshold": "200"},
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("sdkappid", BigInteger, nullable=False),
+    # That of the row's last event; the others have those before it.
+    Column("number", BigInteger, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    # The second in which the numbers were given.
+    Column("at", BigInteger, nullable=False),
+    Column("events", ByteText, nullable=False),
+    PrimaryKeyConstraint("sdkappid", "number", name="pk_events"),
 )
 
 keys = Table(

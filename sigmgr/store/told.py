@@ -20,11 +20,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import psycopg
+from sqlalchemy import URL
 
 from sigmgr.model import errors
 from sigmgr.model.shown import masked
 
 _URL = "database.url (SIGMGR_DATABASE__URL)"
+
+
+ESCAPES = "In a password write @ as %40, : as %3A, / as %2F, ? as %3F and % as %25."
 
 
 class Why(NamedTuple):
@@ -68,7 +72,7 @@ _POSTGRES = tuple(
             f"Correct the host in {_URL}, or see to the name service of this machine.",
         ),
         (
-            r"no route to host|network is unreachable|host is unreachable|host is down",
+            r"no route|(network|host) is (unreachable|down)|assign requested|address family not",
             "there is no way to the database's host",
             f"See to the network and firewalls between here and there, or correct {_URL}.",
         ),
@@ -123,12 +127,28 @@ _POSTGRES = tuple(
             f"Correct host and port in {_URL}.",
         ),
         (
+            r"server closed the connection unexpectedly",
+            "what answers at the database's port closes the connection",
+            "Is it a proxy without a server behind it, or is PostgreSQL stopping? See its log.",
+        ),
+        (
             r"\bSSL\b|certificate",
             "this machine and the database do not agree on TLS",
             f"Correct sslmode and sslrootcert in {_URL}.",
         ),
     )
 )
+
+
+def check_password(url: URL, text: str) -> None:
+    """Raises BadSettings where a password has a bare @ in it, for what follows the @ is taken
+    for a host or a database then, and would be shown as one."""
+    behind = [url.host, url.database, text.partition("?")[2].partition("=")[0]]
+    if url.password is not None and any("@" in (part or "") for part in behind):
+        raise errors.BadSettings(
+            "the database URL has an @ too many: one that belongs to the password is written %40",
+            advice=f"{ESCAPES} Correct {_URL}.",
+        )
 
 
 def not_connected(error: psycopg.Error, options: Mapping[str, Any]) -> NotConnected:
@@ -145,17 +165,24 @@ def _why(error: psycopg.Error, options: Mapping[str, Any]) -> Why:
     for form, text, remedy in _POSTGRES:
         if form.search(said):
             return Why(text, where, remedy)
-    where = f"{where}; it says: {_quoted(said, options)}"
+    where = f"{where}; it says: {_quoted(_CONTEXT.sub('', said), options)}"
     return Why("no connection to the database can be made", where, f"See {_URL}.")
 
 
 def _place(options: Mapping[str, Any]) -> str:
     host = str(options.get("host") or "")
+    is_v6 = ":" in host and not host.startswith("/")
+    host = masked(f"[{host}]" if is_v6 else host)
     at = f"{host}:{options.get('port') or 5432}" if host else "the local socket"
-    named = [f"{name} {options[key]}" for key, name in _NAMED if options.get(key)]
+    named = [f"{name} {masked(str(options[key]))}" for key, name in _NAMED if options.get(key)]
     return ", ".join([f"at {at}", *named])
 
 
+#: What the driver puts around the words of the server or the system: the place, and a question.
+_CONTEXT = re.compile(
+    r"^(connection failed: )?connection to server .*? failed: "
+    r"|\s*(Is the server running|This probably means) .*$"
+)
 _NAMED = (("dbname", "database"), ("user", "user"))
 
 
@@ -176,4 +203,4 @@ def not_opened(error: sqlite3.Error, path: str) -> NotOpened:
         text = "the database file is a directory"
     else:
         text = f"the database file cannot be opened ({masked(str(error))})"
-    return NotOpened(Why(text, f"file {path}", remedy))
+    return NotOpened(Why(text, f"file {masked(path)}", remedy))

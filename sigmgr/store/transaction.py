@@ -11,7 +11,7 @@ What this module does not do: begin and commit (``engine``), or judge a record.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import select
@@ -20,6 +20,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sigmgr.model import errors
 from sigmgr.model.event import Event
 from sigmgr.model.holder import Holder
+from sigmgr.model.limits import MAX_TTL
+from sigmgr.model.policy import emergency_of
 from sigmgr.model.revocation import Revocation
 from sigmgr.model.sig import KeyState, Record
 from sigmgr.ports import Ack, Confirmed
@@ -161,14 +163,14 @@ class SqlTransaction:
         return rooms, first_ends or 0
 
     async def claim_due(
-        self, sdkappid: int, now: int, limit: int, *, emergency_only: bool = False
+        self, sdkappid: int, now: int, limit: int, *, emergency: float | None = None
     ) -> list[Record]:
         """See the port; :mod:`sigmgr.store.holders` tells how the cost is bounded."""
         values = {"sdkappid": sdkappid, "now": now, "lookahead": LOOKAHEAD * limit}
-        if emergency_only:
+        if emergency is not None:
             values["lookahead"] = EMERGENCY_LOOKAHEAD * limit
             whole = Horizon(START, await self._horizon(values), 0, now)
-            return await self._urgent(values, whole, limit, emergency_only=True)
+            return await self._urgent(values, whole, limit, emergency)
         known = self._memory.horizons.get(sdkappid)
         if known is None or known.now != now:
             if (await self._connection.execute(statements.due_beyond(), values)).first() is None:
@@ -194,17 +196,20 @@ class SqlTransaction:
         return statements.ENDLESS if found is None else (found[0], found[1])
 
     async def _urgent(
-        self, values: dict[str, int], look: Horizon, limit: int, *, emergency_only: bool = False
+        self, values: dict[str, int], look: Horizon, limit: int, emergency: float | None = None
     ) -> list[Record]:
-        places = {
+        places: dict[str, float] = {
             "from_expiry": look.start[0],
             "from_due": look.start[1],
             "to_expiry": look.end[0],
             "to_due": look.end[1],
         }
-        return await self._records(
-            statements.urgent(emergency_only=emergency_only), {**values, **places, "limit": limit}
-        )
+        if emergency is None:
+            statement = statements.urgent()
+        else:
+            statement = statements.emergencies()
+            places |= {"share": emergency, "longest": emergency_of(MAX_TTL, emergency)}
+        return await self._records(statement, {**values, **places, "limit": limit})
 
     async def _overdue(self, values: dict[str, int], beyond: Place, limit: int) -> list[Record]:
         return await self._records(
@@ -298,6 +303,6 @@ class SqlTransaction:
         )
         return {key_id: KeyState(state) for key_id, state in rows}
 
-    async def _records(self, statement: Any, values: dict[str, int]) -> list[Record]:
+    async def _records(self, statement: Any, values: Mapping[str, float]) -> list[Record]:
         rows = await self._connection.execute(statement, values)
         return list(map(self._memory.record, rows.all()))

@@ -15,15 +15,18 @@ from sigmgr.keys.sealing import MasterKey, key_context
 from sigmgr.model import errors, pasted
 from sigmgr.model.app import KeyInfo, SealedKey, Token
 from sigmgr.model.holder import check_sdkappid
-from sigmgr.model.sig import Format, KeyState, Record
+from sigmgr.model.sig import KeyState, Record
+from sigmgr.model.usersig.formats import Doubt
 from sigmgr.settings import Settings
 from sigmgr.store import migrate
 from sigmgr.store.catalog import Catalog
 from sigmgr.store.dialect import SQLITE
 from sigmgr.store.engine import Engine, Patience, open_engine
+from sigmgr.store.feeds import SqlEventReader
 from sigmgr.store.outbox import SqlOutbox
 from sigmgr.store.revocations import SqlLooks
 from sigmgr.store.stores import SqlJanitor, SqlStore
+from sigmgr.wiring.clock import monotonic_seconds
 from sigmgr.wiring.master import open_master
 from sigmgr.wiring.reference import ReferenceClock, open_clock
 
@@ -54,6 +57,7 @@ class Base:
     looks: SqlLooks
     revocations: Revocations
     outbox: SqlOutbox
+    events: SqlEventReader
     janitor: SqlJanitor
     catalog: Catalog
     master: MasterKey
@@ -63,7 +67,7 @@ class Base:
     async def add_key(
         self,
         sdkappid: int,
-        format_: Format | None,
+        format_: str | None,
         content: bytes,
         *,
         activate: bool,
@@ -85,7 +89,7 @@ class Base:
             now=self.clock(),
         )
 
-    def doubt(self, sealed: SealedKey) -> pasted.Doubt | None:
+    def doubt(self, sealed: SealedKey) -> Doubt | None:
         """What is to be thought of a key. Raises WrongMasterKey, BadKey."""
         info = sealed.info
         material = self.master.open(sealed.sealed, key_context(info.sdkappid, info.key_id))
@@ -134,7 +138,7 @@ async def open_base(settings: Settings, *, serving: bool = False) -> AsyncIterat
         await ring.refresh()
         apps = Apps(catalog.list_apps, time.monotonic)
         await apps.refresh()
-        revocations = Revocations(time.monotonic, grace=settings.revocation.grace)
+        revocations = Revocations(monotonic_seconds(), grace=settings.revocation.grace)
         prompt = _prompt(engine, settings) if serving else engine
         yield Base(
             settings=settings,
@@ -145,6 +149,7 @@ async def open_base(settings: Settings, *, serving: bool = False) -> AsyncIterat
             looks=SqlLooks(prompt),
             revocations=revocations,
             outbox=SqlOutbox(engine),
+            events=SqlEventReader(prompt),
             janitor=SqlJanitor(engine),
             catalog=catalog,
             master=master,

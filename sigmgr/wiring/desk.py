@@ -8,9 +8,10 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
+from sigmgr.cache.announcer import RedisAnnouncer
 from sigmgr.cache.client import RedisParts, open_redis
-from sigmgr.cache.null import NoCache
-from sigmgr.cache.sigs import SigCache
+from sigmgr.cache.null import NoAnnouncer, NoSigCache
+from sigmgr.cache.sigs import RedisSigCache
 from sigmgr.flow.assembly import Flows, Ports, assemble
 from sigmgr.flow.limits import PATIENT, PROMPT
 from sigmgr.flow.registry import Apps
@@ -18,7 +19,7 @@ from sigmgr.keys.cached import CachedValues
 from sigmgr.model.policy import Policy
 from sigmgr.model.sig import Current
 from sigmgr.model.wire import Layout
-from sigmgr.ports import Cache
+from sigmgr.ports import Announcer, SigCache
 from sigmgr.settings import Settings
 from sigmgr.wiring.base import Base, open_base
 
@@ -45,13 +46,13 @@ async def open_desk(settings: Settings, *, serving: bool = False) -> AsyncIterat
         layout = Layout(settings.redis.shards)
         values = CachedValues(base.master.derive, layout, seal=settings.redis.seal)
         redis: RedisParts | None = None
-        cache: Cache = NoCache()
+        cache: SigCache = NoSigCache()
+        announcer: Announcer = NoAnnouncer()
         url = settings.redis.url.get_secret_value()
         if serving or not url.startswith("memory:"):
             redis = await _opened(settings)
             stack.push_async_callback(redis.aclose)
-            serve_until = serve_until_of(policy_of)
-            cache = SigCache(redis, layout, values=values, serve_until=serve_until)
+            cache, announcer = over_redis(redis, layout, values, policy_of)
         flows = assemble(
             Ports(
                 registry=base.apps,
@@ -62,6 +63,7 @@ async def open_desk(settings: Settings, *, serving: bool = False) -> AsyncIterat
                 outbox=base.outbox,
                 janitor=base.janitor,
                 cache=cache,
+                announcer=announcer,
                 signer=base.ring,
                 draw=random.random,
                 ordinary=base.clock.ordinary,
@@ -75,6 +77,17 @@ async def open_desk(settings: Settings, *, serving: bool = False) -> AsyncIterat
         )
         await flows.teller.flush()
         await flows.seen.flush(base.clock())
+
+
+def over_redis(
+    redis: RedisParts, layout: Layout, values: CachedValues, policy_of: Callable[[int], Policy]
+) -> tuple[RedisSigCache, RedisAnnouncer]:
+    """The cache and the announcer of a process."""
+    serve_until = serve_until_of(policy_of)
+    return (
+        RedisSigCache(redis, layout, values=values, serve_until=serve_until),
+        RedisAnnouncer(redis, layout, values=values, serve_until=serve_until),
+    )
 
 
 async def _opened(settings: Settings) -> RedisParts:

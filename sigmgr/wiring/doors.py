@@ -9,20 +9,21 @@ from sigmgr.cache.near import NearCache
 from sigmgr.health import Health
 from sigmgr.http import auth
 from sigmgr.http.credentials import Credentials
-from sigmgr.http.doors import Doors
 from sigmgr.http.peers import Peers
+from sigmgr.http.services import Services
 from sigmgr.model.ticket import Tickets
 from sigmgr.push.gateway import Gateway
 from sigmgr.push.poll import Polls
 from sigmgr.push.sse import SseStreams
 from sigmgr.wiring.base import Base
+from sigmgr.wiring.clock import monotonic_seconds
 from sigmgr.wiring.desk import Desk
 
 
 def credentials_of(base: Base) -> Credentials:
     """What opens the tokens and tickets of requests."""
     key, grace = base.master.derive("tokens"), base.settings.revocation.grace
-    tokens = auth.Auth(base.token_of, key, time.monotonic, grace=grace)
+    tokens = auth.Auth(base.token_of, key, monotonic_seconds(), grace=grace)
     tickets = Tickets(base.master.derive("tickets"))
     peers = Peers(base.settings.http.trusted_proxies)
     return Credentials(tokens, tickets, peers, time.monotonic)
@@ -36,7 +37,7 @@ def doors_of(
     near: NearCache[bytes] | None,
     gateway: Gateway | None,
     health: Health,
-) -> Doors:
+) -> Services:
     base, http = desk.base, desk.base.settings.http
     assert desk.redis is not None
     stream = polls = None
@@ -44,7 +45,7 @@ def doors_of(
         stream = SseStreams(gateway, base.clock, random.random, credentials.ticket)
         polls = Polls(gateway, desk.flows.deliver, credentials.tickets, base.clock)
 
-    return Doors(
+    return Services(
         clock=base.clock,
         apps=base.apps,
         issue=desk.flows.issue,

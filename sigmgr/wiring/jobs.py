@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from sigmgr.http.doors import WORKER
+from sigmgr.http.services import WORKER
 from sigmgr.scheduler import Job
 from sigmgr.wiring.desk import Desk
 
@@ -29,6 +29,9 @@ def jobs_of(desk: Desk, roles: frozenset[str], stopping: Callable[[], bool]) -> 
             if stopping():
                 return
 
+    async def number(now: int) -> None:
+        await flows.relay.number(now, stopping=stopping)
+
     async def measure(now: int) -> None:
         await flows.relay.measure(now)
 
@@ -41,6 +44,7 @@ def jobs_of(desk: Desk, roles: frozenset[str], stopping: Callable[[], bool]) -> 
         jobs += [
             Job("renew", every.renew_every, renew),
             Job("relay", every.relay_every, relay),
+            Job("number", every.relay_every, number),
             Job("warn", every.warn_every, flows.warn.tick),
             Job("reconcile", every.reconcile_every, flows.reconcile.step),
             Job("clean-up", every.clean_up_every, flows.reconcile.clean_up),

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import time
 
 from sigmgr.cache.near import NearCache
 from sigmgr.flow.look import PART, Look
 from sigmgr.health import Health
 from sigmgr.http.auth import Auth
+from sigmgr.wiring.clock import monotonic_seconds
 from sigmgr.wiring.desk import Desk
 
 
@@ -33,9 +33,9 @@ def look_of(
         looks=base.looks,
         revocations=base.revocations,
         signer=base.ring,
-        monotonic=time.monotonic,
+        monotonic=monotonic_seconds(),
         answered=base.clock.heard,
-        tokens=tokens.heard,
+        tokens=tokens.looked,
         heard=[trust],
         keys_changed=[forget_answers],
         health=health,

@@ -6,6 +6,7 @@ Rules:
 2. A file that others can read is refused. That is the group too, but for a file of root's,
    since that is how secrets are mounted for a service (as libpq has it for TLS keys). On a
    laptop, which is over SQLite, it is warned of.
+3. The key where its file is to be named is a likely mistake. It is not repeated.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from typing import NamedTuple
 
 from sigmgr.keys.sealing import MasterKey
 from sigmgr.model import errors
-from sigmgr.model.likeness import without_mark
+from sigmgr.model.shown import credential
+from sigmgr.model.usersig.likeness import without_mark
 from sigmgr.settings import Settings
 from sigmgr.telemetry import get_logger
 
@@ -25,6 +27,7 @@ _VARIABLE = "SIGMGR_MASTER_KEY"
 _OTHERS = 0o077
 _OTHERS_THAN_THE_GROUP = 0o037
 _MOST_BYTES = 4096
+_FILE = f"master_key_file ({_VARIABLE}_FILE)"
 
 log = get_logger("sigmgr.master_key")
 
@@ -50,8 +53,7 @@ def find_master(settings: Settings) -> Found:
     given, path = settings.master_key.get_secret_value(), settings.master_key_file
     if given and path:
         raise errors.BadSettings(
-            f"the master key is set twice: as master_key ({_VARIABLE}) and as master_key_file"
-            f" ({_VARIABLE}_FILE), which is {path}",
+            f"the master key is set twice: as master_key ({_VARIABLE}) and as {_FILE}",
             advice="Unset the one that did not seal the keys of this database.",
         )
     if path:
@@ -78,11 +80,12 @@ def _read(path: str, *, strict: bool) -> tuple[str, str]:
             text = without_mark(file.read(_MOST_BYTES)).decode("ascii").strip()
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is no ASCII text"
-        raise errors.BadSettings(
-            f"the master key file {path} cannot be read: {why}",
-            advice="Name a file that the user which sigmgr runs as may read, in master_key_file"
-            f" ({_VARIABLE}_FILE).",
-        ) from None
+        said = f"the master key file {path} cannot be read: {why}"
+        advice = f"Name a file that the user which sigmgr runs as may read, in {_FILE}."
+        if kind := credential(path):
+            said = f"{_FILE} takes the name of a file; what is given looks like {kind}"
+            advice = f"Put the key into a file of mode 0600 and name that, or set {_VARIABLE}."
+        raise errors.BadSettings(said, advice=advice) from None
     if concern and strict:
         raise errors.BadSettings(
             concern,

@@ -6,16 +6,15 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from sigmgr.cache.client import RedisParts, open_redis
-from sigmgr.cache.sigs import SigCache
+from sigmgr.cache.client import open_redis
 from sigmgr.flow.registry import Apps
 from sigmgr.keys.cached import CachedValues
-from sigmgr.keys.generate import generate, public_pem
+from sigmgr.keys.generate import generate
 from sigmgr.keys.ring import KeyRing
 from sigmgr.keys.sealing import MasterKey, key_context
-from sigmgr.model import keys
 from sigmgr.model.policy import Policy
-from sigmgr.model.sig import Format, KeyState
+from sigmgr.model.sig import KeyState
+from sigmgr.model.usersig import FORMATS, SigningKey
 from sigmgr.model.wire import Layout
 from sigmgr.sim.backends import Backends
 from sigmgr.sim.cloud import Cloud
@@ -26,7 +25,7 @@ from sigmgr.store.engine import open_engine
 from sigmgr.store.outbox import SqlOutbox
 from sigmgr.store.revocations import SqlLooks
 from sigmgr.store.stores import SqlJanitor, SqlStore
-from sigmgr.wiring.desk import policies, serve_until_of
+from sigmgr.wiring.desk import over_redis, policies
 
 
 @asynccontextmanager
@@ -56,27 +55,21 @@ async def open_months(
         await ring.refresh()
         redis = await open_redis("memory://", monotonic=time.monotonic)
         stack.push_async_callback(redis.aclose)
-
-        async def wipe() -> None:
-            await redis.run(lambda client: client.flushall())
-
+        layout = Layout(8)
+        values = CachedValues(master.derive, layout)
+        cache, announcer = over_redis(redis, layout, values, policies(apps))
         backends = Backends(
             registry=apps,
             store=SqlStore(engine),
             looks=SqlLooks(engine),
             outbox=SqlOutbox(engine),
             janitor=SqlJanitor(engine),
-            cache=_cache(redis, master, apps),
+            cache=cache,
+            announcer=announcer,
             signer=ring,
-            wipe=wipe,
+            wipe=lambda: redis.run(lambda client: client.flushall()),
         )
         yield Months(backends, cloud, seed=seed, days=days, holders=holders, progress=progress)
-
-
-def _cache(redis: RedisParts, master: MasterKey, apps: Apps) -> SigCache:
-    layout = Layout(8)
-    values = CachedValues(master.derive, layout)
-    return SigCache(redis, layout, values=values, serve_until=serve_until_of(policies(apps)))
 
 
 async def _furnished(catalog: Catalog, master: MasterKey) -> Cloud:
@@ -85,7 +78,7 @@ async def _furnished(catalog: Catalog, master: MasterKey) -> Cloud:
     for sdkappid, format_, ttl in _MONTHS_APPS:
         await catalog.add_app(sdkappid, policy=Policy(ttl=ttl), now=0)
         material = generate(format_)
-        key = keys.from_material(format_, material)
+        key = FORMATS.named(format_).keys.signer(material)
         await catalog.add_key(
             sdkappid,
             format=key.format,
@@ -95,15 +88,15 @@ async def _furnished(catalog: Catalog, master: MasterKey) -> Cloud:
             seal=_sealing(master, sdkappid, material),
             now=0,
         )
-        _introduce(cloud, sdkappid, format_, material)
+        _introduce(cloud, sdkappid, key, material)
     return cloud
 
 
 _FOREVER = 86_400_000
 _MONTHS_APPS = (
-    (1400000001, Format.V2, 90 * 86400),
-    (1400000002, Format.V1, 90 * 86400),
-    (1400000003, Format.V2, 30 * 86400),
+    (1400000001, "v2", 90 * 86400),
+    (1400000002, "v1", 90 * 86400),
+    (1400000003, "v2", 30 * 86400),
 )
 
 
@@ -111,9 +104,9 @@ def _sealing(master: MasterKey, sdkappid: int, material: bytes) -> Callable[[int
     return lambda key_id: master.seal(material, context=key_context(sdkappid, key_id))
 
 
-def _introduce(cloud: Cloud, sdkappid: int, format_: Format, material: bytes) -> None:
+def _introduce(cloud: Cloud, sdkappid: int, key: SigningKey, material: bytes) -> None:
     """Tell the emulated cloud what the real one would know of the app."""
-    if format_ is Format.V1:
-        cloud.set_app(sdkappid, public_pems=[public_pem(material).decode()])
+    if key.public_pem:
+        cloud.set_app(sdkappid, public_pems=[key.public_pem.decode()])
     else:
         cloud.set_app(sdkappid, secrets=[material.decode().strip()])

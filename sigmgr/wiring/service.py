@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from sigmgr.cache.near import NearCache
 from sigmgr.health import Health
 from sigmgr.http.app import create_app
-from sigmgr.http.doors import API, GATEWAY, WORKER, Doors
 from sigmgr.http.protocol import Connections
 from sigmgr.http.server import bind_unless, bracketed, serve
+from sigmgr.http.services import API, GATEWAY, WORKER, Services
 from sigmgr.model import errors
 from sigmgr.model.ticket import Tickets
 from sigmgr.push.gateway import Gateway
@@ -39,7 +39,7 @@ class Service:
     """A process that serves: ``run`` until the stop event is set."""
 
     desk: Desk
-    doors: Doors
+    doors: Services
     ticker: Ticker
     gateway: Gateway | None
     channels: ShardChannels

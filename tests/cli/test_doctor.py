@@ -264,3 +264,64 @@ def test_where_no_database_answers_is_told_without_the_password(bare, monkeypatc
     assert "hunter2" not in done.err + found.out + found.err
     monkeypatch.setenv("SIGMGR_DATABASE__URL", url.replace("127.0.0.1", "db.invalid"))
     check_refusal(bare("app", "list"), 3, "store-unavailable", "host name is not known", "db.inv")
+
+
+# -- what is never shown -------------------------------------------------------------------
+
+
+def check_hidden(done, secret: str, *words: str) -> None:
+    """Nothing of the secret anywhere; the words everywhere."""
+    text = done.out + done.err
+    for at in range(len(secret) - 8):
+        assert secret[at : at + 8] not in text
+    for word in words:
+        assert word in text_of(done)
+
+
+def test_a_master_key_in_the_place_of_its_file_is_not_shown(ready, monkeypatch, tmp_path):
+    key = os.environ["SIGMGR_MASTER_KEY"]
+    says = "master_key_file (SIGMGR_MASTER_KEY_FILE) takes the name of a file"
+    monkeypatch.setenv("SIGMGR_MASTER_KEY_FILE", key)
+    for words in (["doctor"], ["doctor", "--json"], ["token", "list"]):
+        # Twice, and in the wrong place.
+        check_hidden(ready(*words), key, "is set twice")
+    monkeypatch.setenv("SIGMGR_MASTER_KEY", "")
+    for wrong in (key, SECRET, "smt_" + "Ab3dEf9" * 6, f"{tmp_path}/{SECRET}"):
+        monkeypatch.setenv("SIGMGR_MASTER_KEY_FILE", wrong)
+        for words in (["doctor"], ["doctor", "--json"], ["token", "list"]):
+            check_hidden(ready(*words), wrong.rpartition("tmp")[2][-60:], says)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "SIGMGR_MASTER_KEY", "SIGMGR_DATABASE__URL", "SIGMGR_REDIS__URL", "SIGMGR_HTTP__HOST",
+        "SIGMGR_HTTP__PORT", "SIGMGR_HTTP__TRUSTED_PROXIES", "SIGMGR_HTTP__ALLOWED_ORIGINS",
+        "SIGMGR_LOG__LEVEL", "SIGMGR_REDIS__SEAL", "SIGMGR_DATABASE__POOL_SIZE",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("form", ["{}", "sqlite+aiosqlite:////no/{}/x.db", "redis://{}:1/0"])
+def test_no_setting_is_repeated_where_it_is_a_credential(ready, monkeypatch, name, form):
+    key = os.environ["SIGMGR_MASTER_KEY"]
+    for secret in (SECRET, key, "smt_" + "Ab3dEf9" * 6):
+        monkeypatch.setenv(name, form.format(secret))
+        for words in (["doctor"], ["doctor", "--json"], ["app", "list"]):
+            check_hidden(ready(*words), secret)
+
+
+@pytest.mark.parametrize("words", [["doctor"], ["doctor", "--json"], ["token", "list"]])
+@pytest.mark.parametrize(
+    "address",
+    [
+        "postgresql+psycopg://sig:hunter2@Secret99@127.0.0.1:1/postgres",
+        "postgresql+psycopg://sig:hunter2@Secret99@db.invalid/postgres",
+        "postgresql+psycopg://sig:hunter2@Secret99/more@127.0.0.1:1/postgres",
+    ],
+)
+def test_the_rest_of_a_password_with_an_at_sign_is_not_shown(ready, monkeypatch, words, address):
+    monkeypatch.setenv("SIGMGR_DATABASE__URL", address)
+    done = ready(*words)
+    assert done.status
+    check_hidden(done, "Secret99", "%40")
+    check_hidden(done, "Secret99/more")
+    assert "hunter2" not in done.out + done.err

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 import shlex
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
+from types import SimpleNamespace
 
 import pytest
 
 from sigmgr.cli import frame, keygen, missing, output
+from sigmgr.keys.generate import generate
 from sigmgr.model import errors
-from tests.cli.kit import process
+from tests.cli.kit import APP, SECRET, check_refusal, process
 
 NAMES = [*frame.GROUPS, *frame.COMMANDS]
 
@@ -293,3 +297,114 @@ def test_durations_for_people(seconds, text):
 def test_times_for_people():
     assert output.iso(0) == "1970-01-01T00:00:00Z"
     assert "no date" in output.iso(10**15)
+
+
+# -- numbers and names ---------------------------------------------------------------------
+
+ODD_NUMBERS = ["1.0", "1_0", "+5", "05", " 7 ", "\u0663", "1e1", "inf", "nan"]
+
+
+@pytest.mark.parametrize("value", ODD_NUMBERS)
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["serve", "--port"],
+        ["demo", "--port"],
+        ["demo", "--seconds"],
+        ["demo", "--clients"],
+        ["simulate", "--days"],
+        ["simulate", "--holders"],
+        ["simulate", "--seed"],
+        ["token", "revoke"],
+        ["app", "show"],
+    ],
+    ids=" ".join,
+)
+def test_a_number_is_plain_digits(shell, words, value):
+    done = shell(*words, value)
+    assert (done.status, done.out) == (2, "")
+    assert "it is no number in plain digits" in " ".join(done.err.split())
+
+
+@pytest.mark.parametrize("value", ODD_NUMBERS)
+@pytest.mark.parametrize("name", ["max_holders", "max_rooms", "renew_from", "emergency"])
+def test_a_number_of_a_policy_is_plain_digits(ready, name, value):
+    if name in {"renew_from", "emergency"}:
+        value = value.replace("1.0", "0.6_1")
+    assert ready("app", "add", APP).status == 0
+    done = ready("app", "set", APP, "--policy", f"{name}={value}")
+    check_refusal(done, 2, "usage", name, "it is no number in plain digits")
+    assert ready("app", "show", APP, "--json").json["policy"] == {}
+
+
+def test_a_policy_takes_numbers(ready):
+    words = ["--policy", "max_holders=3", "--policy", "renew_from=0.61", "--policy", "idle_after=0"]
+    done = ready("app", "add", APP, *words, "--json")
+    assert done.json["policy"] == {"max_holders": 3, "renew_from": 0.61, "idle_after": 0}
+
+
+@pytest.mark.parametrize("digits", [11, 12, 13, 14, 19, 40, 5000])
+def test_a_duration_beyond_all_is_told_by_its_range(ready, tmp_path, digits):
+    number = "9" * digits
+    (tmp_path / "key").write_text(SECRET)
+    signing = ["sig", "sign", "--format", "v2", "--sdkappid", APP, "--userid", "a", "--key"]
+    for words in (
+        ["app", "add", APP, "--ttl", f"{number}s"],
+        ["app", "add", APP, "--room-ttl", f"{number}d"],
+        [*signing, tmp_path / "key", "--ttl", number],
+    ):
+        check_refusal(ready(*words), 2, "bad-ttl", "is outside 10 to 315360000 s")
+    done = ready("app", "add", APP, "--policy", f"idle_after={number}d")
+    check_refusal(done, 2, "usage", "a duration has at most ten years")
+
+
+@pytest.mark.parametrize("words", [["app", "add", 5], ["app", "set", APP], ["token", "create"]])
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("smt_" + "Ab3dEf9" * 6, "what looks like an API token is no name"),
+        (SECRET, "what looks like a key or another secret is no name"),
+        ("n" * 65, "a value of 65 characters is no name"),
+        ("a\x1b[31mb", "is no name"),
+        ("two\nlines", "is no name"),
+    ],
+)
+def test_a_name_for_people_is_one(signing, words, name, says):
+    role = ["--role", "ops"] if words[0] == "token" else []
+    done = signing(*words, *role, "--name", name)
+    check_refusal(done, 2, "usage", "--name", says)
+    assert name not in done.err
+    assert [one["name"] for one in signing("app", "list", "--json").json] == [""]
+    assert signing("token", "list", "--json").json == []
+    assert signing(*words, *role, "--name", "Chat, 用户 (EU)").status == 0
+
+
+def test_a_name_from_before_is_not_shown_either(signing, tmp_path):
+    secret = "smt_" + "Ab3dEf9" * 6
+    assert signing("token", "create", "--role", "ops").status == 0
+    with closing(sqlite3.connect(tmp_path / "sigmgr.db")) as database, database:
+        database.execute("UPDATE apps SET name = ?", [secret])
+        database.execute("UPDATE tokens SET name = ?", [secret])
+    for words in (
+        ["app", "list"], ["app", "show", APP], ["token", "list"], ["token", "revoke", 1],
+        ["app", "remove", APP],
+    ):  # fmt: skip
+        done = signing(*words)
+        assert "***" in done.out + done.err
+        assert secret not in done.out + done.err
+
+
+@pytest.mark.parametrize("words", COMMANDS)
+def test_the_example_of_what_is_missing_is_a_whole_command(signing, tmp_path, words):
+    """It may be refused for what is not there, but not for how it is called."""
+    command = COMMANDS[words]
+    if not any(one.required for one in command.params):
+        return
+    context = SimpleNamespace(command=command, command_path=f"sigmgr {words}")
+    example = shlex.split(missing.example(context))[1:]
+    (tmp_path / "app.pem").unlink(missing_ok=True)
+    (tmp_path / "app.pem").write_bytes(generate("v1"))
+    if words == "keygen":
+        (tmp_path / "app.pem").unlink()
+    done = signing(*example)
+    assert "code: usage" not in done.err

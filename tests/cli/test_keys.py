@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 
 import pytest
 
+from sigmgr import settings, wiring
 from sigmgr.cli import output
-from sigmgr.keys.generate import generate, public_pem
-from sigmgr.model import keys as model_keys
-from sigmgr.model.sig import Format
+from sigmgr.keys.generate import generate
+from sigmgr.keys.sealing import key_context
+from sigmgr.model.sig import KeyState
+from sigmgr.model.usersig import FORMATS, ecdsa
 from tests.cli.kit import APP, SECRET, Done, check_narrow, check_refusal
 
 OTHER = "decade" * 10 + "beef"
@@ -25,8 +28,8 @@ def states(shell) -> list[str]:
 
 
 def fingerprint(material: bytes) -> str:
-    kind = Format.V1 if material.startswith(b"-----") else Format.V2
-    return model_keys.from_material(kind, material).fingerprint
+    kind = "v1" if material.startswith(b"-----") else "v2"
+    return FORMATS.named(kind).keys.signer(material).fingerprint
 
 
 @pytest.fixture
@@ -51,7 +54,7 @@ def test_keys_go_their_way(ready, tmp_path):
     assert ready("key", "activate", APP, first["key_id"], "--json").json["state"] == "active"
 
     pem = tmp_path / "key.pem"
-    pem.write_bytes(generate(Format.V1))
+    pem.write_bytes(generate("v1"))
     second = ready("key", "add", APP, "--file", pem, "--activate", "--yes", "--json").json
     assert (second["format"], second["curve"], second["state"]) == ("v1", "P-256", "active")
     assert [key["state"] for key in ready("key", "list", APP, "--json").json] == ["old", "active"]
@@ -105,13 +108,13 @@ def bad_keys() -> dict[str, bytes]:
         PrivateFormat,
     )
 
-    good = generate(Format.V1)
+    good = generate("v1")
     rsa_key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     return {
         "empty": b"",
         "blank": b"  \n",
         "truncated PEM": good[: len(good) // 2],
-        "public PEM": public_pem(good),
+        "public PEM": ecdsa.load_private(good).public_pem,
         "RSA": rsa_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
         "binary": bytes(range(256)),
         "two lines": b"secret\nand more\n",
@@ -140,7 +143,7 @@ def test_key_files_that_cannot_be_read(ready, tmp_path):
 
 # -- what is pasted ------------------------------------------------------------------------
 
-PEM = generate(Format.V1)
+PEM = generate("v1")
 INSIDE = b"".join(PEM.splitlines()[1:-1])
 #: The likeliest wrong pastes: each was once sealed as a v2 secret, without a word.
 WRONG = {
@@ -364,3 +367,77 @@ def test_a_bad_curve(ready):
     done = ready("key", "generate", APP, "--format", "v2", "--curve", "P-256")
     check_refusal(done, 2, "usage", "Leave out --curve")
     assert ready("key", "list", APP, "--json").json == []
+
+
+# -- what an older version sealed ----------------------------------------------------------
+
+
+def sealed(material: bytes) -> None:
+    """A key as versions sealed it that did not look at it."""
+
+    async def story() -> None:
+        async with wiring.open_base(settings.load()) as base:
+            await base.catalog.add_key(
+                APP,
+                format="v2",
+                curve="",
+                fingerprint=fingerprint(material),
+                state=KeyState.PREPARED,
+                seal=lambda key_id: base.master.seal(material, context=key_context(APP, key_id)),
+                now=base.clock(),
+            )
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("signs", [True, False])
+@pytest.mark.parametrize("name", ["headerless", "base64 of a PEM", "quoted", "assignment"])
+def test_a_key_that_certainly_is_none_is_never_activated(empty, name, signs):
+    content, says = WRONG[name]
+    if signs:
+        empty("key", "add", APP, "--file", "-", "--activate", stdin=SECRET)
+    sealed(content)
+    before, key_id = states(empty), 1 + signs
+    for more in ([], ["--yes"]):
+        done = empty("key", "activate", APP, key_id, *more)
+        said = says.removeprefix("this is ").partition(";")[0]
+        check_refusal(done, 2, "bad-key", f"key {key_id} of app {APP}: it is not a secret", said)
+        assert f"sigmgr key add {APP} --file FILE --activate" in text_of(done)
+    assert states(empty) == before
+
+
+@pytest.mark.parametrize("name", ODD)
+@pytest.mark.parametrize("signs", [True, False])
+def test_an_odd_key_is_asked_about_when_it_is_activated(empty, name, signs):
+    secret, says = ODD[name]
+    if signs:
+        empty("key", "add", APP, "--file", "-", "--activate", stdin=SECRET)
+    sealed(secret.encode())
+    key_id = 1 + signs
+    done = empty("key", "activate", APP, key_id)
+    assert (done.status, done.out) == (1, "")
+    assert says in text_of(done)
+    assert ("  now   key 1" in done.err) is signs
+    assert "Nothing was changed. Add --yes to do it." in text_of(done)
+    check_narrow(done)
+    assert states(empty)[-1] == "prepared"
+    assert empty("key", "activate", APP, key_id, "--yes", "--json").json["state"] == "active"
+
+
+def test_the_doctor_says_what_is_certain_and_offers_no_such_key(empty):
+    sealed(WRONG["quoted"][0])
+    done = empty("doctor")
+    assert f"app {APP}, key 1 (prepared): it is not a secret, but a text in quotation" in (
+        " ".join(done.out.split())
+    )
+    assert "key activate" not in done.out
+    assert "Compare it" not in done.out
+    assert f"sigmgr key taint {APP} 1" in " ".join(done.out.split())
+    sealed(SECRET.encode())
+    assert f"-> sigmgr key activate {APP} 2" in " ".join(empty("doctor").out.split())
+
+
+def test_no_such_key_is_named_as_the_next_one(signing):
+    sealed(WRONG["quoted"][0])
+    done = signing("key", "taint", APP, 1)
+    assert f"Do this first: sigmgr key add {APP}" in text_of(done)

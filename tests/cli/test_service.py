@@ -110,6 +110,20 @@ def test_an_app_from_add_to_remove(ready):
     assert "sigmgr app add" in done.err
 
 
+def test_an_app_has_a_feed_or_none(ready):
+    ready("app", "add", APP)
+    assert ready("app", "show", APP, "--json").json["feed"] is None
+    feed = ready("app", "set", APP, "--feed", "on", "--json").json["feed"]
+    assert len(feed) == 32
+    assert ready("app", "set", APP, "--feed", "on", "--json").json["feed"] == feed
+    assert f"on ({feed})" in ready("app", "show", APP).out
+    assert ready("app", "set", APP, "--name", "x", "--json").json["feed"] == feed
+    assert ready("app", "set", APP, "--feed", "off", "--json").json["feed"] is None
+    assert ready("app", "set", APP, "--feed", "on", "--json").json["feed"] not in {None, feed}
+    check_refusal(ready("app", "set", APP, "--feed", "maybe"), 2, "usage", "maybe")
+    check_refusal(ready("app", "set", 7, "--feed", "on"), 3, "app-unknown")
+
+
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
@@ -130,8 +144,9 @@ def test_an_app_from_add_to_remove(ready):
         ([APP, "--policy", "renew_from=x"], "usage", "no number"),
         ([APP, "--policy", "max_holders=10d"], "usage", "no number"),
         ([APP, "--policy", "max_rooms=-1"], "usage", "not negative"),
-        ([APP, "--policy", "new_holders_per_second=nan"], "usage", "not negative"),
-        ([APP, "--policy", "renew_from=nan"], "usage", "renewal window"),
+        ([APP, "--policy", "new_holders_per_second=-1"], "usage", "not negative"),
+        ([APP, "--policy", "new_holders_per_second=nan"], "usage", "plain digits"),
+        ([APP, "--policy", "renew_from=nan"], "usage", "plain digits"),
         ([APP, "--policy", "renew_from=0.9"], "usage", "renewal window"),
         ([APP, "--policy", "ladder=1d,soon"], "usage", "no duration"),
     ],

@@ -11,8 +11,9 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from sigmgr.keys.generate import generate, public_pem
+from sigmgr.keys.generate import generate
 from sigmgr.model import usersig
+from sigmgr.model.usersig import ecdsa
 from tests.cli.kit import process
 from tests.model.usersig_kit import wrap
 
@@ -31,7 +32,7 @@ def files(tmp_path, monkeypatch):
     pem = generate("v1")
     Path("v2.txt").write_text(SECRET + "\n")
     Path("v1.pem").write_bytes(pem)
-    Path("v1.pem.pub").write_bytes(public_pem(pem))
+    Path("v1.pem.pub").write_bytes(ecdsa.load_private(pem).public_pem)
     Path("k1.pem").write_bytes(generate("v1", "secp256k1"))
     return tmp_path
 
@@ -362,12 +363,42 @@ def test_a_key_file_that_cannot_be_read_is_told(shell, files, name):
     assert (done.status, "  code: usage\n" in done.err) == (2, True)
 
 
-@pytest.mark.parametrize("secret", [SECRET, generate("v1").decode()], ids=["secret", "pem"])
-def test_a_secret_where_a_file_name_belongs_is_not_repeated(shell, files, secret):
+@pytest.mark.parametrize(
+    ("secret", "kind"),
+    [
+        (SECRET, "a key or another secret"),
+        (generate("v1").decode(), "a PEM"),
+        ("smt_" + "Ab3dEf9" * 6, "an API token"),
+        ("t1." + "Ab3dEf9" * 6, "a ticket"),
+    ],
+    ids=["secret", "pem", "token", "ticket"],
+)
+def test_a_secret_where_a_file_name_belongs_is_named_and_not_repeated(shell, files, secret, kind):
     done = shell("sig", "verify", sign(shell), "--key", secret)
     assert done.status == 2
-    assert "looks like a key itself" in done.err
-    assert secret[40:60] not in done.err
+    text = " ".join(done.err.split())
+    assert f"--key takes the name of a file; what is given looks like {kind}" in text
+    assert ("Put the key into a file with mode 0600" in text) is (kind[:6] in {"a key ", "a PEM"})
+    assert secret[12:32] not in done.err
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_file_with_a_descriptive_name_is_named(shell, files, tmp_path, there):
+    file = tmp_path / "Prod-App-1400000001-SigningKey-2026.pem"
+    if there:
+        file.write_text("no key\nat all")
+    done = shell("sig", "sign", "--format", "v1", "--sdkappid", APP, "--userid", "a", "--key", file)
+    assert done.status == 2
+    assert file.name in done.err
+    assert ("cannot be read: No such file" in " ".join(done.err.split())) is not there
+
+
+def test_our_own_words_are_not_masked(shell, files, tmp_path):
+    (tmp_path / "short").write_text("short")
+    words = ["--format", "v1", "--sdkappid", APP, "--userid", "a", "--key", tmp_path / "short"]
+    done = shell("sig", "sign", *words)
+    assert "***" not in done.err
+    assert done.err.partition("  code:")[0].strip().endswith("says BEGIN")
 
 
 def test_a_public_key_signs_nothing(shell, files):

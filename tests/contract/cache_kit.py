@@ -9,8 +9,9 @@ from contextlib import asynccontextmanager
 from hashlib import sha256
 from typing import Any
 
+from sigmgr.cache.announcer import RedisAnnouncer
 from sigmgr.cache.client import RedisParts, open_redis
-from sigmgr.cache.sigs import SigCache
+from sigmgr.cache.sigs import RedisSigCache
 from sigmgr.keys.cached import CachedValues
 from sigmgr.keys.sealing import MasterKey
 from sigmgr.model import wire
@@ -95,8 +96,33 @@ async def opened(url: str, **options: Any) -> AsyncIterator[RedisParts]:
         await redis.aclose()
 
 
-def cache_over(redis: RedisParts, **options: Any) -> SigCache:
-    return SigCache(redis, LAYOUT, **{"values": SEALED, "serve_until": serve_until, **options})
+class Both:
+    """A cache and an announcer over one Redis, as a process has them."""
+
+    def __init__(self, redis: RedisParts, layout: wire.Layout = LAYOUT, **options: Any) -> None:
+        shared = {"values": SEALED, "serve_until": serve_until}
+        shared |= {name: options.pop(name) for name in shared.keys() & options.keys()}
+        self.redis, self.layout = redis, layout
+        self.sigs = RedisSigCache(redis, layout, **shared)  # type: ignore[arg-type]
+        self.announcer = RedisAnnouncer(redis, layout, **shared, **options)
+        self.get, self.put = self.sigs.get, self.sigs.put
+        self.announce = self.announcer.announce
+
+    @property
+    def damaged(self) -> int:
+        return self.sigs.damaged
+
+    async def ping(self) -> None:
+        await self.redis.run(lambda client: client.ping())
+
+    async def drop(self, holders: Sequence[Holder]) -> int:
+        """Forget these; answers how many there were."""
+        keys = [self.layout.sig_key(one) for one in holders]
+        return sum([await self.redis.run(lambda c, key=key: c.delete(key)) for key in keys])
+
+
+def cache_over(redis: RedisParts, **options: Any) -> Both:
+    return Both(redis, **options)
 
 
 async def raw(redis: RedisParts, *command: Any) -> Any:

@@ -15,6 +15,7 @@ from sigmgr.model.sig import Record
 from sigmgr.store import migrate
 from sigmgr.store.catalog import Catalog
 from sigmgr.store.engine import Engine, open_engine
+from sigmgr.store.feeds import SqlEventReader
 from sigmgr.store.outbox import SqlOutbox
 from sigmgr.store.stores import SqlJanitor, SqlStore
 
@@ -34,6 +35,7 @@ class Database(NamedTuple):
     outbox: SqlOutbox
     janitor: SqlJanitor
     catalog: Catalog
+    events: SqlEventReader
 
     @property
     def is_postgres(self) -> bool:
@@ -65,7 +67,7 @@ async def opened(url: str, **options: Any) -> AsyncIterator[Database]:
     try:
         await migrate.upgrade(engine)
         parts = SqlStore(engine), SqlOutbox(engine), SqlJanitor(engine), Catalog(engine)
-        yield Database(engine, *parts)
+        yield Database(engine, *parts, SqlEventReader(engine))
     finally:
         await engine.close()
 

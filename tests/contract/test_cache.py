@@ -11,18 +11,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sigmgr.cache.client import RedisParts
-from sigmgr.cache.sigs import SigCache
 from sigmgr.keys.cached import CachedValues
 from sigmgr.model import errors, wire
 from sigmgr.model.event import EventType
 from sigmgr.model.holder import Holder
-from sigmgr.ports import Announcement, Cache
+from sigmgr.ports import Announcement, Announcer, SigCache
 from tests.contract.cache_kit import (
     DAY,
     LAYOUT,
     NOW,
     PLAIN,
     SEALED,
+    Both,
     cache_over,
     current,
     event,
@@ -53,17 +53,18 @@ def values(request: pytest.FixtureRequest) -> CachedValues:
 
 
 @pytest.fixture
-def cache(redis: RedisParts, values: CachedValues) -> SigCache:
+def cache(redis: RedisParts, values: CachedValues) -> Both:
     return cache_over(redis, values=values)
 
 
-async def test_it_is_a_cache(cache: SigCache, redis: RedisParts) -> None:
-    port: Cache = cache
-    await port.ping()
+async def test_it_is_a_cache_and_an_announcer(cache: Both, redis: RedisParts) -> None:
+    sigs: SigCache = cache.sigs
+    announcer: Announcer = cache.announcer
+    assert (await sigs.get([]), await announcer.announce([], NOW)) == ([], [])
     assert abs(await redis.time() - await redis.time()) < 60
 
 
-async def test_what_was_put_comes_back_in_the_order_asked(cache: SigCache) -> None:
+async def test_what_was_put_comes_back_in_the_order_asked(cache: Both) -> None:
     sigs = [current(holder(f"user{i}")) for i in range(50)]
     await cache.put(sigs, NOW)
     asked = [sig.holder for sig in sigs] + [BOB]
@@ -75,7 +76,7 @@ async def test_what_was_put_comes_back_in_the_order_asked(cache: SigCache) -> No
     assert await cache.get([]) == []
 
 
-async def test_more_than_a_chunk(cache: SigCache) -> None:
+async def test_more_than_a_chunk(cache: Both) -> None:
     sigs = [current(holder(f"user{i}")) for i in range(1003)]
     await cache.put(sigs, NOW)
     assert await cache.get([sig.holder for sig in sigs]) == sigs
@@ -83,7 +84,7 @@ async def test_more_than_a_chunk(cache: SigCache) -> None:
     assert await cache.announce(batch, NOW) == [i % 2 == 0 for i in range(1003)]
 
 
-async def test_kinds_and_rooms_of_a_user_do_not_mix(cache: SigCache) -> None:
+async def test_kinds_and_rooms_of_a_user_do_not_mix(cache: Both) -> None:
     whose = [
         holder("alice"),
         holder("alice", kind="admin"),
@@ -97,7 +98,7 @@ async def test_kinds_and_rooms_of_a_user_do_not_mix(cache: SigCache) -> None:
     assert await cache.get(whose) == sigs
 
 
-async def test_only_a_newer_sig_replaces(cache: SigCache) -> None:
+async def test_only_a_newer_sig_replaces(cache: Both) -> None:
     second = current(ALICE, NOW + 5)
     await cache.put([second], NOW)
     await cache.put([current(ALICE, NOW), current(ALICE, NOW + 5, key_id=9)], NOW)
@@ -108,7 +109,7 @@ async def test_only_a_newer_sig_replaces(cache: SigCache) -> None:
 
 
 @pytest.mark.parametrize("issued", [255, 256, 65535, 65536, 2**24, 2**31, 2**32 - 2])
-async def test_newer_is_a_comparison_of_numbers(cache: SigCache, issued: int) -> None:
+async def test_newer_is_a_comparison_of_numbers(cache: Both, issued: int) -> None:
     """Not of text in some locale, and not of signed numbers."""
     older, newer = (current(ALICE, at, expires_at=2**32 - 1, ttl=1) for at in (issued, issued + 1))
     for order in ([older, newer], [newer, older]):
@@ -118,7 +119,7 @@ async def test_newer_is_a_comparison_of_numbers(cache: SigCache, issued: int) ->
         assert await cache.get([ALICE]) == [newer]
 
 
-async def test_a_sig_that_may_not_be_served_is_not_kept(cache: SigCache, redis: RedisParts) -> None:
+async def test_a_sig_that_may_not_be_served_is_not_kept(cache: Both, redis: RedisParts) -> None:
     until = current(ALICE).expires_at - DAY
     await cache.put([current(ALICE)], until)
     assert await cache.announce([told(ALICE, NOW, current(ALICE))], until) == [True]
@@ -128,13 +129,13 @@ async def test_a_sig_that_may_not_be_served_is_not_kept(cache: SigCache, redis: 
     assert 0 < await raw(redis, "PTTL", LAYOUT.sig_key(ALICE)) <= 1000
 
 
-async def test_an_entry_ends_with_its_time(cache: SigCache) -> None:
+async def test_an_entry_ends_with_its_time(cache: Both) -> None:
     await cache.put([current(ALICE)], current(ALICE).expires_at - DAY - 1)
     await asyncio.sleep(1.1)
     assert await cache.get([ALICE]) == [None]
 
 
-async def test_a_tombstone_keeps_older_sigs_out(cache: SigCache, redis: RedisParts) -> None:
+async def test_a_tombstone_keeps_older_sigs_out(cache: Both, redis: RedisParts) -> None:
     await cache.put([current(ALICE, NOW)], NOW)
     assert await cache.announce([revoked(ALICE, NOW)], NOW) == [True]
     assert await cache.get([ALICE]) == [None]
@@ -148,14 +149,14 @@ async def test_a_tombstone_keeps_older_sigs_out(cache: SigCache, redis: RedisPar
     assert cache.damaged == 0
 
 
-async def test_a_revocation_told_late_spares_the_newer_sig(cache: SigCache) -> None:
+async def test_a_revocation_told_late_spares_the_newer_sig(cache: Both) -> None:
     newer = current(ALICE, NOW + 3)
     await cache.put([newer], NOW)
     assert await cache.announce([revoked(ALICE, NOW + 2)], NOW) == [True]
     assert await cache.get([ALICE]) == [newer]
 
 
-async def test_announcing_says_what_is_missing(cache: SigCache) -> None:
+async def test_announcing_says_what_is_missing(cache: Both) -> None:
     sigs = [current(holder(f"user{i}"), NOW) for i in range(6)]
     await cache.put(sigs[:2], NOW)
     batch = [
@@ -176,11 +177,11 @@ async def test_announcing_says_what_is_missing(cache: SigCache) -> None:
     assert found == [sigs[0], sigs[1], None, sigs[3], None]
 
 
-async def test_nothing_is_derived_for_what_has_expired(cache: SigCache) -> None:
+async def test_nothing_is_derived_for_what_has_expired(cache: Both) -> None:
     assert await cache.announce([told(ALICE, NOW)], NOW + 90 * DAY) == [True]
 
 
-async def test_the_stream_holds_facts_and_no_sig(cache: SigCache, redis: RedisParts) -> None:
+async def test_the_stream_holds_facts_and_no_sig(cache: Both, redis: RedisParts) -> None:
     sig = current(ALICE)
     await cache.announce([told(ALICE, NOW, sig), told(ALICE, NOW + 1)], NOW)
     entries = await raw(redis, "XRANGE", LAYOUT.stream_key(LAYOUT.shard(ALICE)), "-", "+")
@@ -190,7 +191,7 @@ async def test_the_stream_holds_facts_and_no_sig(cache: SigCache, redis: RedisPa
 
 
 async def test_a_message_brings_only_sigs_that_were_put(
-    cache: SigCache, redis: RedisParts, values: CachedValues
+    cache: Both, redis: RedisParts, values: CachedValues
 ) -> None:
     await cache.announce([told(ALICE, NOW, current(ALICE)), revoked(BOB, NOW)], NOW)
     pubsub = await redis.pubsub()
@@ -205,7 +206,7 @@ async def test_a_message_brings_only_sigs_that_were_put(
     assert values.decode(ALICE, sigs[2][0]) == current(ALICE, NOW + 1)
 
 
-async def test_sigs_of_any_length_share_a_call(cache: SigCache, redis: RedisParts) -> None:
+async def test_sigs_of_any_length_share_a_call(cache: Both, redis: RedisParts) -> None:
     mates = shard_mates(LAYOUT.shard(ALICE), 30)
     sigs = [current(one)._replace(usersig="x" * (8 + 20 * i)) for i, one in enumerate(mates)]
     batch = [told(sig.holder, NOW, sig) for sig in sigs]
@@ -236,7 +237,7 @@ async def test_the_stream_forgets_what_is_old(redis: RedisParts) -> None:
 
 
 async def test_a_message_says_what_was_before_it(
-    cache: SigCache, redis: RedisParts, values: CachedValues
+    cache: Both, redis: RedisParts, values: CachedValues
 ) -> None:
     shard = LAYOUT.shard(ALICE)
     mates = shard_mates(shard, 20)
@@ -261,7 +262,7 @@ async def test_a_message_says_what_was_before_it(
     assert (ids[0], ids[-1], len(ids)) == (first.last, second.last, 2)
 
 
-async def test_a_wiped_server_is_an_empty_cache(cache: SigCache, redis: RedisParts) -> None:
+async def test_a_wiped_server_is_an_empty_cache(cache: Both, redis: RedisParts) -> None:
     await cache.put([current(ALICE)], NOW)
     await cache.announce([told(ALICE)], NOW)
     await raw(redis, "FLUSHALL")
@@ -277,16 +278,14 @@ async def test_a_wiped_server_is_an_empty_cache(cache: SigCache, redis: RedisPar
 @pytest.mark.parametrize(
     "junk", [b"", b"\x01", b"hello", b"\x02" + b"x" * 60, b"\x01" + b"\xff" * 60, b"\x00" * 200]
 )
-async def test_damage_is_a_miss_and_is_counted(
-    cache: SigCache, redis: RedisParts, junk: bytes
-) -> None:
+async def test_damage_is_a_miss_and_is_counted(cache: Both, redis: RedisParts, junk: bytes) -> None:
     await raw(redis, "SET", LAYOUT.sig_key(ALICE), junk)
     assert await cache.get([ALICE]) == [None]
     assert cache.damaged == 1
 
 
 async def test_another_versions_value_is_written_over(
-    cache: SigCache, redis: RedisParts, values: CachedValues
+    cache: Both, redis: RedisParts, values: CachedValues
 ) -> None:
     value = values.encode(current(ALICE, NOW + 100))
     await raw(redis, "SET", LAYOUT.sig_key(ALICE), b"\x09" + value[1:])
@@ -295,7 +294,7 @@ async def test_another_versions_value_is_written_over(
 
 
 async def test_a_key_of_another_type_is_unavailable_not_a_crash(
-    cache: SigCache, redis: RedisParts
+    cache: Both, redis: RedisParts
 ) -> None:
     await raw(redis, "LPUSH", LAYOUT.sig_key(ALICE), "x")
     sig = current(ALICE)
@@ -308,14 +307,14 @@ async def test_a_key_of_another_type_is_unavailable_not_a_crash(
     await cache.ping()
 
 
-async def test_two_hundred_gets_at_once(cache: SigCache) -> None:
+async def test_two_hundred_gets_at_once(cache: Both) -> None:
     sigs = [current(holder(f"user{i}")) for i in range(200)]
     await cache.put(sigs, NOW)
     found = await asyncio.gather(*(cache.get([sig.holder]) for sig in sigs))
     assert [one for [one] in found] == sigs
 
 
-async def test_cancelled_calls_leave_no_answer_behind(cache: SigCache) -> None:
+async def test_cancelled_calls_leave_no_answer_behind(cache: Both) -> None:
     """An answer that nobody took must not be read as the next command's."""
     sigs = [current(holder(f"user{i}")) for i in range(60)]
     await cache.put(sigs, NOW)
@@ -329,13 +328,6 @@ async def test_cancelled_calls_leave_no_answer_behind(cache: SigCache) -> None:
         await asyncio.gather(*tasks, return_exceptions=True)
         found = await asyncio.gather(*(cache.get([sig.holder]) for sig in sigs))
         assert [one for [one] in found] == sigs
-
-
-async def test_drop_forgets(cache: SigCache) -> None:
-    await cache.put([current(ALICE), current(BOB)], NOW)
-    assert await cache.drop([ALICE, holder("carol")]) == 1
-    assert await cache.get([ALICE, BOB]) == [None, current(BOB)]
-    assert await cache.drop([]) == 0
 
 
 steps = st.lists(
@@ -359,7 +351,7 @@ def test_the_newest_wins_in_any_order(
     url = request.getfixturevalue("redis_server").url if kind == "real" else f"memory://{seed}"
     users = [holder(f"user{i}") for i in range(3)]
 
-    async def do(cache: SigCache, what: str, user: int, later: int) -> None:
+    async def do(cache: Both, what: str, user: int, later: int) -> None:
         sig = current(users[user], NOW + later)
         if what == "put":
             await cache.put([sig], NOW)

@@ -11,7 +11,6 @@ import pytest
 
 from sigmgr.cache.client import RedisParts
 from sigmgr.cache.probe import probe
-from sigmgr.cache.sigs import SigCache
 from sigmgr.keys.cached import CachedValues
 from sigmgr.model import errors, wire
 from sigmgr.push.shards import ShardChannels
@@ -19,6 +18,7 @@ from tests.conftest import started
 from tests.contract.cache_kit import (
     MASTER,
     NOW,
+    Both,
     Ears,
     current,
     holder,
@@ -89,12 +89,12 @@ def wait_for(condition: Callable[[], bool], seconds: float = 30.0) -> None:
     asyncio.run(wait())
 
 
-def over(redis: RedisParts) -> SigCache:
+def over(redis: RedisParts) -> Both:
     values = CachedValues(MASTER.derive, LAYOUT)
-    return SigCache(redis, LAYOUT, values=values, serve_until=serve_until)
+    return Both(redis, LAYOUT, values=values, serve_until=serve_until)
 
 
-async def come_back(cache: SigCache) -> None:
+async def come_back(cache: Both) -> None:
     """Ask until it answers."""
     async with asyncio.timeout(40):
         while True:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sigmgr.model import values, wire
 from sigmgr.model.event import Event, EventType
 from sigmgr.model.holder import Holder, Kind
-from sigmgr.model.sig import Current, Format, Reason
+from sigmgr.model.sig import Current, Reason
 from tests.contract.cache_kit import LAYOUT, NOW, current, event, holder, sig_text
 
 u32 = st.integers(0, 2**32 - 1)
@@ -36,7 +36,7 @@ sigs = st.one_of(
 currents = st.builds(
     Current,
     holders,
-    st.sampled_from([one.value for one in Format]),
+    st.sampled_from(["v1", "v2"]),
     u32,
     u32,
     u32,
@@ -77,8 +77,8 @@ def test_what_does_not_come_back_is_stored_as_text(odd: str) -> None:
 
 def test_every_reason_and_format_has_a_number() -> None:
     for reason in Reason:
-        for form in Format:
-            sig = current(holder(), reason=reason.value, format=form.value)
+        for form in ("v1", "v2"):
+            sig = current(holder(), reason=reason.value, format=form)
             assert values.decode(sig.holder, values.encode(sig)) == sig
 
 

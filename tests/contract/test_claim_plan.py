@@ -136,7 +136,7 @@ async def check_postgres(db, count: int) -> None:
         remembered = await caught.plans(claims(after(share)))
         assert len(remembered) == 1, "the horizon is remembered: one statement"
         assert not db.store._memory.horizons, "what was undone is free, and ahead of the place"
-    paused = await caught.plans(claims(after(0.5), emergency_only=True))
+    paused = await caught.plans(claims(after(0.5), emergency=0.05))
     assert judged(paused, 64 * LIMIT + LIMIT) == {"ix_holders_expiry"}
     await check_the_rest(db, caught, bound)
 
@@ -230,7 +230,7 @@ async def test_sqlite_finds_due_rows_by_the_index_meant(tmp_path, analyze):
 
         assert await used_by(claims(after(0.01))) == {"ix_holders_due"}
         assert await used_by(claims(after(0.9))) == {"ix_holders_due", "ix_holders_expiry"}
-        assert await used_by(claims(after(0.9), emergency_only=True)) == {"ix_holders_expiry"}
+        assert await used_by(claims(after(0.9), emergency=0.05)) == {"ix_holders_expiry"}
         assert await used_by(warn) == {"ix_holders_expiry"}
         assert "sqlite_autoindex_holders_1" in await used_by(lock)
         caught.statements.clear()

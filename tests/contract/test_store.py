@@ -146,11 +146,13 @@ async def test_of_user_has_every_kind(db):
 async def test_mark_raises_seen_at_and_nothing_else(db):
     first = [record(1, seen_at=50), record(holder(1, "room", "id:5")), record(2, seen_at=200)]
     await db.put(first)
-    await db.store.mark([(holder(1), 90), (holder(2), 100), (holder(1), 100), (holder(3), 100)])
+    await db.store.mark_seen(
+        [(holder(1), 90), (holder(2), 100), (holder(1), 100), (holder(3), 100)]
+    )
     found = await db.store.find([row.holder for row in first])
     assert found == [row._replace(seen_at=max(row.seen_at, 100)) for row in first]
     assert await db.get(holder(3)) is None
-    await db.store.mark([])
+    await db.store.mark_seen([])
 
 
 async def test_mark_wakes_the_dormant_and_nobody_else(db):
@@ -164,7 +166,7 @@ async def test_mark_wakes_the_dormant_and_nobody_else(db):
         Record(*holder(6)),
     ]
     await db.put(rows)
-    await db.store.mark([(row.holder, NOW + 10) for row in rows])
+    await db.store.mark_seen([(row.holder, NOW + 10) for row in rows])
     found = await db.store.find([row.holder for row in rows])
     assert [row.due_at for row in found] == [rows[0].renew_at, None, None, NOW + 7, None, None]
 
@@ -260,7 +262,9 @@ async def test_batches_with_common_holders_do_not_deadlock(db):
                 rows = await tx.lock(batch)
                 await tx.save([(row._replace(issued_at=row.issued_at + 1), row.issued_at)
                                for row in rows])  # fmt: skip
-            await db.store.mark([(who, seed * 10 + turn) for who in dice.sample(everybody, 40)])
+            await db.store.mark_seen(
+                [(who, seed * 10 + turn) for who in dice.sample(everybody, 40)]
+            )
 
     await asyncio.gather(*(issue(n) for n in range(6)))
     rows = await db.store.find(everybody)
@@ -271,7 +275,7 @@ async def test_a_mark_waits_for_the_renewal_and_is_not_undone_by_it(db):
     await db.put([record(1)])
     async with db.store.transaction() as tx:
         (row,) = await tx.lock([holder(1)])
-        mark = asyncio.create_task(db.store.mark([(holder(1), NOW + 60)]))
+        mark = asyncio.create_task(db.store.mark_seen([(holder(1), NOW + 60)]))
         await asyncio.sleep(0.05)
         assert not mark.done()
         await tx.save([(row._replace(issued_at=NOW + 50), NOW)])

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from sigmgr.model.limits import MAX_TTL, MIN_TTL
 from sigmgr.model.policy import FULL_LIFE, Policy
-from sigmgr.model.timing import rungs_crossed
+from sigmgr.model.timing import in_emergency, rungs_crossed
 from sigmgr.store import transaction
 from tests.contract.store_kit import (
     APP,
@@ -203,10 +204,32 @@ async def test_a_paused_app_has_its_emergencies_only(db):
     rows.append(record(900, ttl=TTL, expires_at=NOW + 4 * DAY, due_at=NOW - 1))
     rows.append(record(901, ttl=TTL, expires_at=NOW + 5 * DAY, due_at=NOW - 1))
     await db.put(rows)
-    got = await claimed(db, 500, emergency_only=True)
+    got = await claimed(db, 500, emergency=0.05)
     assert got == [row for row in rows if (row.expires_at - NOW) * 20 < row.ttl]
     assert len(got) == 5 + 50 + 1
-    assert await claimed(db, 3, emergency_only=True) == got[:3]
+    assert await claimed(db, 3, emergency=0.05) == got[:3]
+    assert len(await claimed(db, 500, emergency=0.06)) == 5 + 60 + 2
+
+
+LIVES = st.integers(MIN_TTL, 1000) | st.sampled_from([10, 11, 3600, DAY, TTL, MAX_TTL])
+
+
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(lives=st.sets(LIVES, min_size=1, max_size=30), share=st.floats(1e-9, 0.2))
+async def test_sql_finds_the_emergencies_of_the_rule(db, lives, share):
+    """For each life the last second before its emergency, and the first seconds of it."""
+    policy = Policy(emergency=share, renew_to=0.79, first_to=0.79)
+    begins = {ttl: NOW + policy.spans(ttl).emergency for ttl in lives}
+    records = [
+        record(10 * n + later, ttl=ttl, due_at=NOW, expires_at=begins[ttl] + 1 - later)
+        for n, ttl in enumerate(lives)
+        for later in range(4)
+    ]
+    await db.put(records)
+    got = await claimed(db, 1000, emergency=share)
+    urgent = [row for row in records if in_emergency(policy.spans(row.ttl), row.expires_at, NOW)]
+    assert sorted(got) == sorted(urgent)
+    assert len(urgent) == 2 * len(lives)
 
 
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sigmgr.flow.commit import Commit, Work
+from sigmgr.flow.reissuer import Reissue, Reissuer
 from sigmgr.model.policy import Policy
 from sigmgr.model.sig import Format, KeyRef, Reason, Record
 from tests.contract.store_kit import DAY, KINDS, NOW, holder, opened, record, url_of
@@ -34,9 +34,9 @@ async def db(request, tmp_path):
 
 def following(row: Record, *, seen: bool = False) -> Record:
     """The next record as a commit makes it."""
-    work = Work(row, Reason.NEARING_EXPIRY, Policy(), privileges=42 if row.privileges else 0)
-    commit = Commit(None, lambda: 0.25)  # type: ignore[arg-type]
-    planned = commit._plan(work._replace(seen=seen), KeyRef(9, Format.V1), LATER)
+    one = Reissue(row, Reason.NEARING_EXPIRY, Policy(), privileges=42 if row.privileges else 0)
+    reissuer = Reissuer(store=None, signer=None, draw=lambda: 0.25, teller=None)  # type: ignore[arg-type]
+    planned = reissuer._next(one._replace(seen=seen), KeyRef(9, Format("v1")), LATER)
     assert isinstance(planned, Record)
     return planned
 

@@ -110,11 +110,11 @@ async def test_young_events_are_left_to_their_own_process(db):
     assert await db.outbox.depth(NOW + 9) == (1, 8)
 
 
-async def test_forget_deletes_what_was_told_and_asks_for_nothing_else(db):
+async def test_what_was_announced_is_deleted_and_asks_for_nothing_else(db):
     told = [event(holder(n), at=NOW + n) for n in range(5)]
     ids = await add(db, *told)
-    await db.outbox.forget([ids[1], ids[3], 10_000_000])
-    await db.outbox.forget([])
+    await db.outbox.mark_announced([ids[1], ids[3], 10_000_000])
+    await db.outbox.mark_announced([])
     assert await taken(db) == [told[0], told[2], told[4]]
     assert await add(db, event(holder(9))) > ids, "an id is never used again"
 
@@ -156,12 +156,12 @@ async def test_an_event_that_commits_late_is_not_lost(db):
     assert await taken(db) == [event(holder(1))]
 
 
-async def test_forget_does_not_wait_for_a_relay(db):
+async def test_a_mark_does_not_wait_for_a_sweep(db):
     told = [event(holder(1), at=NOW - 1), event(holder(2))]
     ids = await add(db, *told)
     async with db.outbox.take(1, NOW) as events:
         assert events == told[:1]
-        await asyncio.wait_for(db.outbox.forget(ids), 3)
+        await asyncio.wait_for(db.outbox.mark_announced(ids), 3)
     assert await taken(db) == []
 
 

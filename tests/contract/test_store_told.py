@@ -180,6 +180,72 @@ def test_what_nobody_knows_is_quoted_for_operators_without_the_password():
     )
 
 
+@pytest.mark.parametrize(
+    ("options", "where"),
+    [
+        ({"host": "2001:db8::1"}, "at [2001:db8::1]:5432"),
+        ({"host": "::1", "port": 6000, "dbname": "d"}, "at [::1]:6000, database d"),
+        ({"host": "/run/postgresql"}, "at /run/postgresql:5432"),
+        ({"host": "a,b", "port": "1,2"}, "at a,b:1,2"),
+    ],
+)
+def test_a_place_is_written_as_addresses_are(options, where):
+    assert told.not_connected(psycopg.OperationalError("no"), options).why.where.startswith(where)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        'connection to server at "2001:db8::1", port 5432 failed: Cannot assign requested address',
+        'connection to server at "::1", port 1 failed: Address family not supported by protocol',
+    ],
+)
+def test_a_host_that_this_machine_cannot_reach_has_no_paragraph_behind_it(said):
+    said += "\n\tIs the server running on that host and accepting TCP/IP connections?"
+    why = told.not_connected(psycopg.OperationalError(said), {"host": "2001:db8::1"}).why
+    assert why.text == "there is no way to the database's host"
+    assert why.where == "at [2001:db8::1]:5432"
+
+
+def test_of_what_nobody_knows_the_driver_s_advice_is_left_out():
+    said = (
+        'connection to server at "h" (10.0.0.1), port 5432 failed: Something new'
+        "\n\tIs the server running on that host and accepting TCP/IP connections?"
+    )
+    for before in ("", "connection failed: "):
+        why = told.not_connected(psycopg.OperationalError(before + said), {"host": "h"}).why
+        assert why.where == "at h:5432; it says: Something new"
+
+
+def test_a_port_that_closes_connections_is_told_without_a_paragraph():
+    said = (
+        'connection failed: connection to server at "2001:db8::1", port 5432 failed: server closed'
+        " the connection unexpectedly\n\tThis probably means the server terminated abnormally"
+    )
+    why = told.not_connected(psycopg.OperationalError(said), {"host": "2001:db8::1"}).why
+    assert why.text == "what answers at the database's port closes the connection"
+    assert why.where == "at [2001:db8::1]:5432"
+
+
+@pytest.mark.parametrize(
+    "place", ["Secret99@db/d", "Secr@et99@db/d", "x/Secret99@db/d", "Secret99?more@db/d"]
+)
+def test_a_password_with_a_bare_at_sign_is_told_and_not_shown(place):
+    with pytest.raises(errors.BadSettings) as caught:
+        open_engine(f"postgresql+psycopg://u:{PASSWORD}@{place}")
+    assert "an @ too many" in caught.value.text
+    assert "%40" in caught.value.advice
+    said = "".join(traceback.format_exception(caught.value)) + caught.value.advice
+    assert "et99" not in said
+    assert PASSWORD not in said
+
+
+def test_what_cannot_be_read_says_how_a_password_is_written():
+    with pytest.raises(errors.BadSettings, match="cannot be read") as caught:
+        open_engine(f"postgresql+psycopg://u:{PASSWORD}@se:cret@h/d")
+    assert "%40" in caught.value.advice
+
+
 # -- SQLite --------------------------------------------------------------------------------
 
 

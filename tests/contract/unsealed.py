@@ -12,13 +12,13 @@ from typing import Any, Final
 from sigmgr.cache.client import RedisParts
 from sigmgr.model import wire
 from sigmgr.model.holder import Holder
-from sigmgr.model.sig import Current, Format, Reason
+from sigmgr.model.sig import Current, Reason
 from sigmgr.ports import Announcement
 
 VERSION: Final = 1
 
 _HEAD: Final = Struct(">BIBIIIB")
-_FORMATS: Final = ("", Format.V1.value, Format.V2.value)
+_FORMATS: Final = ("", "v1", "v2")
 _FORMAT_CODES: Final = {name: code for code, name in enumerate(_FORMATS)}
 _FORMAT_MASK: Final = 0b0011
 _TOMBSTONE: Final = 0b0100

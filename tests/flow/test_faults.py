@@ -92,7 +92,9 @@ async def _before(world: World, story: str) -> None:
     if story != "sweep":
         await world.flows.teller.flush()
     world.clock.advance(70 * DAY if story in {"tick", "open"} else 60)
-    await world.store.mark([(r.holder, world.clock()) for r in await world.store.page(None, 99)])
+    await world.store.mark_seen(
+        [(r.holder, world.clock()) for r in await world.store.page(None, 99)]
+    )
     world.plan.calls.clear()
 
 

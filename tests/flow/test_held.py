@@ -21,7 +21,7 @@ async def issued(world: World, *users: Holder) -> list[Current]:
 
 
 async def seen(world: World, *users: Holder) -> None:
-    await world.store.mark([(user, world.clock()) for user in users])
+    await world.store.mark_seen([(user, world.clock()) for user in users])
 
 
 async def test_a_due_sig_is_served_and_its_renewal_waits_without_a_failure(world: World) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 import pytest
 
 from sigmgr.keys.sealing import key_context
 from sigmgr.model import errors
 from sigmgr.model.holder import Holder, Room
-from sigmgr.model.sig import Current, KeyState, Reason
+from sigmgr.model.revocation import Revocation
+from sigmgr.model.sig import Current, KeyState, Reason, past_of
 from tests.flow.world import ALICE, APP, DAY, World
 
 
@@ -75,6 +77,38 @@ async def test_where_signing_fails_the_old_sig_is_served_while_it_is_valid(world
         await world.flows.issue.current(ALICE, world.clock())
 
 
+@pytest.mark.parametrize("error", [errors.NoSigningKey, errors.WrongMasterKey])
+async def test_where_no_key_signs_a_due_sig_is_served_while_it_is_valid(
+    world: World, error: type[errors.SigmgrError]
+) -> None:
+    first = await world.flows.issue.current(ALICE, world.clock())
+    await world.redis.run(lambda client: client.flushdb())
+
+    def no_key(name: str, moment: str) -> None:
+        if name == "signer.active_key":
+            raise error
+
+    world.plan.fail = no_key
+    world.clock.now = first.expires_at - 10
+    assert (await world.flows.issue.current(ALICE, world.clock())).usersig == first.usersig
+    world.clock.now = first.expires_at
+    with pytest.raises(error):
+        await world.flows.issue.current(ALICE, world.clock())
+
+
+@pytest.mark.parametrize("room", [False, True])
+async def test_who_is_dormant_and_asks_is_renewed_again(world: World, room: bool) -> None:
+    ask = _room if room else _get
+    first = await ask(world)
+    await world.redis.run(lambda client: client.flushdb())
+    before = await world.row(first.holder)
+    async with world.store.transaction() as tx:
+        await tx.lock([first.holder])
+        await tx.save([(before._replace(due_at=None), before.issued_at)])
+    assert (await ask(world)).usersig == first.usersig
+    assert await world.row(first.holder) == before
+
+
 async def test_a_dead_redis_slows_gets_and_fails_none(world: World) -> None:
     def no_cache(name: str, moment: str) -> None:
         if name.startswith("cache."):
@@ -101,6 +135,15 @@ async def test_reissue_is_fenced_by_the_second_and_by_replaces(world: World) -> 
     assert second.issued_at > first.issued_at
     with pytest.raises(errors.AlreadyReplaced):
         await world.flows.issue.reissue(ALICE, world.clock(), replaces=first.issued_at)
+
+
+async def test_who_replaces_a_sig_that_never_was_is_told_so(world: World) -> None:
+    for create in (True, False):
+        with pytest.raises(errors.ConflictError if create else errors.NotFoundError) as refused:
+            await world.flows.issue.reissue(
+                Holder(APP, "nobody"), world.clock(), replaces=5, create=create
+            )
+        assert "never" in refused.value.text or not create
 
 
 async def test_a_reissue_that_may_not_create_makes_nobody(world: World) -> None:
@@ -182,6 +225,55 @@ async def test_a_revoked_user_waits_for_a_later_second(world: World) -> None:
     await world.check()
 
 
+async def _get(world: World) -> Current:
+    return await world.flows.issue.current(ALICE, world.clock())
+
+
+async def _reissue(world: World) -> Current:
+    return await world.flows.issue.reissue(ALICE, world.clock())
+
+
+async def _room(world: World) -> Current:
+    return await world.flows.room_keys.current(
+        APP, "alice", Room(id=5), privileges=255, ttl=None, now=world.clock()
+    )
+
+
+async def _lost(world: World) -> Current:
+    restored = world.flows.deliver._openings._restored
+    return await restored.newer_than(ALICE, world.clock(), world.clock())
+
+
+@pytest.mark.parametrize(
+    ("ask", "call", "cached"),
+    [
+        (_get, "signer.key_state", True),
+        (_get, "store.find", False),
+        (_reissue, "store.transaction.commit", False),
+        (_room, "store.transaction.commit", False),
+        (_lost, "store.transaction.commit", False),
+    ],
+)
+async def test_what_is_revoked_while_it_is_on_its_way_is_not_handed_out(
+    world: World, ask: Callable[[World], Awaitable[Current]], call: str, cached: bool
+) -> None:
+    await world.flows.issue.current(ALICE, world.clock())
+    await world.flows.teller.flush()
+    if not cached:
+        await world.redis.run(lambda client: client.flushdb())
+    world.clock.advance(60)
+
+    def revoke(name: str, moment: str) -> None:
+        if (name, moment) == (call, "after"):
+            until = world.clock() + 1
+            world.revocations.learn([Revocation(APP, "alice", until, until + 90 * DAY)])
+
+    world.plan.fail = revoke
+    with pytest.raises(errors.RevokePause) as pause:
+        await ask(world)
+    assert pause.value.retry_after == 2
+
+
 async def test_a_room_key_is_kept_until_what_is_asked_changes(world: World) -> None:
     async def ask(privileges: int, ttl: int | None = None) -> Current:
         world.clock.advance(1)
@@ -199,8 +291,6 @@ async def test_a_room_key_is_kept_until_what_is_asked_changes(world: World) -> N
 
 
 async def test_past_sigs_are_remembered_newest_first_and_only_a_few(world: World) -> None:
-    from sigmgr.flow.commit import past_of
-
     made = []
     for _ in range(8):
         made.append((await world.flows.issue.reissue(ALICE, world.clock())).issued_at)

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sqlalchemy import text
 
 from sigmgr.flow.look import PART, REVOKE_LIMIT, Look
@@ -14,7 +16,8 @@ from sigmgr.flow.revocations import Revocations
 from sigmgr.health import Health
 from sigmgr.model import errors
 from sigmgr.model.holder import Holder
-from sigmgr.model.revocation import Judgement, Revocation
+from sigmgr.model.reference import Reading, Reference, Rules
+from sigmgr.model.revocation import WIDE_MARGIN, Judgement, Revocation
 from sigmgr.model.sig import Current, KeyState
 from sigmgr.testing import Faulty
 from tests.flow.world import ALICE, APP, NOW, World, open_world
@@ -257,6 +260,21 @@ async def test_everybody_is_dead_and_comes_back_after_the_pause(world: World) ->
     assert all(isinstance(one, Current) and one.issued_at > until for one in again)
 
 
+@given(st.integers(-5, 5), st.integers(-5, 5), st.integers(0, 3))
+def test_a_revocation_of_all_reaches_what_any_process_may_have_signed(mine, theirs, before):
+    """Each within the tolerance of the database, one ahead and one behind it."""
+    signed_by = Reference.start(Rules(), Reading(NOW + theirs, 0.0)).hear(
+        NOW, Reading(NOW + theirs, 0.0)
+    )
+    revoked_by = Reference.start(Rules(), Reading(NOW + mine, 0.0)).hear(
+        NOW, Reading(NOW + mine, 0.0)
+    )
+    assert signed_by.ordinary
+    assert revoked_by.ordinary
+    issued_at = int(signed_by.line) - before
+    assert issued_at <= int(revoked_by.line) + WIDE_MARGIN
+
+
 async def test_a_tick_lets_the_revoked_rest(world: World) -> None:
     await world.flows.issue.current(ALICE, NOW)
     await world.flows.revoke.everybody(0, NOW)
@@ -273,6 +291,7 @@ async def test_verify_says_revoked(world: World) -> None:
     with pytest.raises(errors.BadSig) as refused:
         await world.flows.verify.sig(APP, made.usersig, now=NOW)
     assert refused.value.reason is errors.SigReason.REVOKED
+    assert refused.value.advice.startswith("Nothing makes this one valid again.")
 
 
 async def test_verify_asks_sql_where_it_cannot_know(world: World) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from sigmgr.flow.commit import past_of
 from sigmgr.model import errors
+from sigmgr.model.sig import past_of
 from tests.flow.test_faults import STORIES, _before
 from tests.flow.world import ALICE, DAY, World, open_world
 

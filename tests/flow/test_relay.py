@@ -1,10 +1,10 @@
-"""Telling: a commit's events go together with their rows, or are left to the sweep together."""
+"""Committed: a commit's events go together with their rows, or are left to the sweep together."""
 
 from __future__ import annotations
 
 import pytest
 
-from sigmgr.flow.commit import Telling, append, joined
+from sigmgr.flow.commit import Committed, append, joined
 from sigmgr.flow.relay import Teller
 from sigmgr.model import errors
 from sigmgr.model.event import Event, EventType
@@ -17,18 +17,18 @@ from tests.flow.world import APP, World
 def heard(world: World) -> list[Event]:
     """What the cache was told."""
     told: list[Event] = []
-    real = world.cache.announce
+    real = world.announcer.announce
 
     async def announce(batch: list[Announcement], now: int) -> list[bool]:
         answer = await real(batch, now)
         told.extend(one.event for one in batch)
         return answer
 
-    world.cache.announce = announce  # type: ignore[method-assign, assignment]
+    world.announcer.announce = announce  # type: ignore[method-assign, assignment]
     return told
 
 
-async def committed(world: World, first: int, count: int) -> Telling:
+async def committed(world: World, first: int, count: int) -> Committed:
     now = world.clock()
     batch = [
         Announcement(
@@ -41,7 +41,7 @@ async def committed(world: World, first: int, count: int) -> Telling:
         return await append(tx, batch)
 
 
-def events(*tellings: Telling) -> list[Event]:
+def events(*tellings: Committed) -> list[Event]:
     return [one.event for one in joined(tellings).batch]
 
 
@@ -109,6 +109,6 @@ async def test_young_rows_are_left_to_who_committed_them(world: World, heard: li
 
 
 def test_nothing_to_tell_is_nothing() -> None:
-    assert not Telling()
+    assert not Committed()
     assert not joined([])
-    assert not joined([Telling(), Telling()])
+    assert not joined([Committed(), Committed()])

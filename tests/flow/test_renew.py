@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from sigmgr.model import errors
-from sigmgr.model.event import EventType
 from sigmgr.model.holder import Holder
 from sigmgr.model.policy import Policy
 from sigmgr.model.sig import Current, Reason
@@ -29,7 +28,7 @@ def later(world: World, days: int) -> None:
 
 
 async def seen(world: World, users: list[Holder]) -> None:
-    await world.store.mark([(user, world.clock()) for user in users])
+    await world.store.mark_seen([(user, world.clock()) for user in users])
 
 
 async def test_due_holders_are_renewed_by_any_number_of_workers_once_each(world: World) -> None:
@@ -120,7 +119,9 @@ async def test_a_bug_that_one_app_meets_stops_no_other(
     later(world, 70)
     await seen(world, poisoned + others)
     monkeypatch.setattr(world.flows.renew, "_lanes", lanes)
-    target, name = (SqlTransaction, "claim_due") if where == "claim" else (world.cache, "announce")
+    target, name = (
+        (SqlTransaction, "claim_due") if where == "claim" else (world.announcer, "announce")
+    )
     real = getattr(target, name)
 
     async def broken(*args: Any, **more: Any) -> Any:
@@ -173,20 +174,31 @@ async def test_a_shorter_policy_shortens_nobodys_sig(world: World) -> None:
     assert second.expires_at > first.expires_at
 
 
-async def test_warnings_fire_once_each_though_runs_are_missed(world: World) -> None:
-    [user] = await issued(world, 1)
-    record = await world.row(user)
-    heard: list[tuple[str, str]] = []
-    real = world.cache.announce
+async def test_a_holder_that_is_looked_at_too_early_is_kept_until_its_renewal_time(
+    world: World,
+) -> None:
+    """Its time to be looked at is earlier than that: after a restore, say, or a longer policy."""
+    early, due = await issued(world, 2)
+    before = await world.row(early)
+    world.clock.now = before.renew_at - DAY
+    await seen(world, [early, due])
+    async with world.store.transaction() as tx:
+        rows = await tx.lock([early, due])
+        now = world.clock()
+        await tx.save([(rows[0]._replace(due_at=now, failures=2), rows[0].issued_at)])
+        await tx.save([(rows[1]._replace(due_at=now, renew_at=now), rows[1].issued_at)])
+    tally = await world.flows.renew.tick(world.clock())
+    assert (tally.kept, tally.renewed, tally.total) == (1, 1, 2)
+    kept = await world.row(early)
+    assert kept == before._replace(seen_at=world.clock(), failures=2)
+    assert (await world.flows.renew.tick(world.clock())).total == 0
+    assert (await world.outbox.depth(world.clock()))[0] == 0
 
-    async def announce(batch: list[object], now: int) -> list[bool]:
-        heard.extend((one.event.type, one.event.note) for one in batch)  # type: ignore[attr-defined]
-        return await real(batch, now)  # type: ignore[arg-type]
 
-    world.cache.announce = announce  # type: ignore[method-assign, assignment]
-    for left in (8 * DAY, 7 * DAY, 6 * DAY, 12 * 3600, 12 * 3600 - 60, -5, -10):
-        world.clock.now = record.expires_at - left
-        await world.flows.warn.tick(world.clock())
-    will, gone = EventType.WILL_EXPIRE.value, EventType.EXPIRED.value
-    rungs = [7 * DAY, 3 * DAY, DAY, 6 * 3600, 3600]
-    assert heard == [*((will, str(rung)) for rung in rungs), (gone, "")]
+async def test_a_tick_ends_between_batches_when_it_is_asked_to(world: World) -> None:
+    users = await issued(world, 120)
+    later(world, 70)
+    await seen(world, users)
+    looked = iter([False, True])
+    tally = await world.flows.renew.tick(world.clock(), stopping=lambda: next(looked, True))
+    assert tally.renewed == 50

@@ -73,6 +73,18 @@ async def test_a_stream_of_a_lost_sig_opens_with_a_newer_one(world: World) -> No
     assert (await world.row()).issued_at == current.issued_at
 
 
+async def test_a_ticket_later_than_the_row_proves_it_without_a_claim(world: World) -> None:
+    """A client that was just started claims nothing, and holds what its backend gave it."""
+    kept, gone = await lost(world)
+    [current] = await world.flows.deliver.opened(ALICE, gone.issued_at, world.clock())
+    assert current.issued_at > gone.issued_at
+    world.clock.advance(60)
+    [again] = await world.flows.deliver.opened(
+        ALICE, gone.issued_at, world.clock(), held=kept.issued_at
+    )
+    assert again.issued_at == current.issued_at, "once"
+
+
 async def test_the_new_sig_is_later_even_if_the_lost_one_is_of_this_very_second(world) -> None:
     _, gone = await lost(world)
     world.clock.now = gone.issued_at

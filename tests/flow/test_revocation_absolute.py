@@ -27,10 +27,9 @@ from sigmgr.cache.near import NearCache
 from sigmgr.flow.assembly import Ports, assemble
 from sigmgr.flow.look import Look
 from sigmgr.flow.revocations import Revocations
-from sigmgr.http.sig import SigRoute
+from sigmgr.http.sig import sig
 from sigmgr.keys.ring import KeyRing
 from sigmgr.model import errors
-from sigmgr.model.app import Token
 from sigmgr.model.holder import Holder, Room
 from sigmgr.model.sig import Current, KeyState
 from sigmgr.model.ticket import Tickets
@@ -46,8 +45,9 @@ GRACE = 60
 class FlakyCache:
     """Redis as it may be: it takes writes, refuses them, or loses them in silence."""
 
-    def __init__(self, cache: Any) -> None:
+    def __init__(self, cache: Any, announcer: Any) -> None:
         self._cache = cache
+        self._announcer = announcer
         self.mood = "well"
 
     async def get(self, holders: Sequence[Holder]) -> list[Current | None]:
@@ -63,9 +63,8 @@ class FlakyCache:
         self._refuse()
         if self.mood == "loses":
             return [True] * len(batch)
-        return await self._cache.announce(batch, now)
-
-    async def ping(self) -> None: ...
+        shown: list[bool] = await self._announcer.announce(batch, now)
+        return shown
 
     def _refuse(self) -> None:
         if self.mood == "refuses":
@@ -91,6 +90,7 @@ class Process:
                 outbox=world.outbox,
                 janitor=world.janitor,
                 cache=cache,
+                announcer=cache,
                 signer=self.ring,
                 draw=world.draw,
                 revocations=self.revocations,
@@ -105,16 +105,14 @@ class Process:
             heard=[lambda _: self.near.trust(world.clock() + GRACE)],
             keys_changed=[lambda: self.near.missed(0)],
         )
-        doors: Any = SimpleNamespace(
+        self.services: Any = SimpleNamespace(
             clock=world.clock,
             issue=self.flows.issue,
             near=self.near,
             near_ttl=30,
             tickets=TICKETS,
             stream_url="",
-            credentials=SimpleNamespace(peek=lambda text: Token(1, "", "backend", 0, 1)),
         )
-        self.route = SigRoute(doors)
 
     async def start(self) -> None:
         await self.ring.refresh()
@@ -126,9 +124,8 @@ class Process:
         async def send(message: dict[str, Any]) -> None:
             said.append(message)
 
-        path = f"/v1/apps/{user.sdkappid}/users/{user.userid}/sig".encode()
-        scope = {"headers": [(b"authorization", b"Bearer x")], "raw_path": path}
-        await self.route(scope, None, send)  # type: ignore[arg-type]
+        scope = {"path_params": {"sdkappid": str(user.sdkappid), "userid": user.userid}}
+        await sig(self.services, scope, None, send)  # type: ignore[arg-type]
         issued_at: int = json.loads(said[1]["body"])["issued_at"]
         return issued_at
 
@@ -139,7 +136,7 @@ class Case:
     def __init__(self, world: World, name: str) -> None:
         self.world = world
         self.user = Holder(APP, name)
-        self.cache = FlakyCache(world.cache)
+        self.cache = FlakyCache(world.cache, world.announcer)
         self.seconds = 1000.0
         self.processes = [Process(world, self.cache, lambda: self.seconds) for _ in range(2)]
         self.dead_at = [0, 0]

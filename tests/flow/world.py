@@ -13,8 +13,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
+from sigmgr.cache.announcer import RedisAnnouncer
 from sigmgr.cache.client import RedisParts, open_redis
-from sigmgr.cache.sigs import SigCache
+from sigmgr.cache.sigs import RedisSigCache
 from sigmgr.flow.assembly import Flows, Ports, assemble
 from sigmgr.flow.limits import PROMPT, Limits
 from sigmgr.flow.registry import Apps
@@ -23,11 +24,12 @@ from sigmgr.keys.cached import CachedValues
 from sigmgr.keys.generate import generate
 from sigmgr.keys.ring import KeyRing
 from sigmgr.keys.sealing import MasterKey, key_context
-from sigmgr.model import errors, keys
+from sigmgr.model import errors
 from sigmgr.model.app import KeyInfo
 from sigmgr.model.holder import Holder
 from sigmgr.model.policy import Policy
-from sigmgr.model.sig import Current, Format, KeyState, Record
+from sigmgr.model.sig import Current, KeyState, Record
+from sigmgr.model.usersig import FORMATS
 from sigmgr.model.wire import Layout
 from sigmgr.sim.witness import Witness
 from sigmgr.store import migrate
@@ -42,6 +44,10 @@ NOW = 2_000_000_000
 DAY = 86400
 APP, OTHER = 1400000001, 1400000002
 ALICE = Holder(APP, "alice")
+
+
+def _serve_until(current: Current) -> int:
+    return current.expires_at - DAY
 
 
 class Switch:
@@ -79,12 +85,9 @@ class World:
         self.janitor = SqlJanitor(engine)  # type: ignore[arg-type]
         self.witness = Witness(self.store, self.clock)
         layout = Layout(4)
-        self.cache = SigCache(
-            redis,
-            layout,
-            values=CachedValues(master.derive, layout),
-            serve_until=lambda c: c.expires_at - DAY,
-        )
+        values = CachedValues(master.derive, layout)
+        self.cache = RedisSigCache(redis, layout, values=values, serve_until=_serve_until)
+        self.announcer = RedisAnnouncer(redis, layout, values=values, serve_until=_serve_until)
         self.draw = random.Random(7).random
         self.looks = SqlLooks(engine)  # type: ignore[arg-type]
         self.flows = self.process()
@@ -106,6 +109,7 @@ class World:
                 outbox=Faulty(self.outbox, self.plan, "outbox"),
                 janitor=Faulty(self.janitor, self.plan, "janitor"),
                 cache=Faulty(self.cache, self.plan, "cache"),
+                announcer=Faulty(self.announcer, self.plan, "cache"),
                 signer=Faulty(self.ring, self.plan, "signer"),
                 draw=self.draw,
             ),
@@ -120,10 +124,10 @@ class World:
         await self.apps.refresh()
         return key
 
-    async def add_key(self, sdkappid: int, format_: Format = Format.V2) -> KeyInfo:
+    async def add_key(self, sdkappid: int, format_: str = "v2") -> KeyInfo:
         """A new active key; the one before becomes old."""
         material = generate(format_)
-        loaded = keys.from_material(format_, material)
+        loaded = FORMATS.named(format_).keys.signer(material)
         added = await self.catalog.add_key(
             sdkappid,
             format=loaded.format,
@@ -138,8 +142,10 @@ class World:
 
     async def fresh(self, user: Holder = ALICE) -> Current | errors.SigmgrError:
         """What a stream that opens is told of the user's sig, or why nothing."""
+        [row] = await self.store.find([user])
+        ticket = row.issued_at if row else self.clock()
         try:
-            told = await self.flows.deliver.opened(user, 2**31, self.clock(), rooms=False)
+            told = await self.flows.deliver.opened(user, ticket, self.clock(), rooms=False)
         except errors.SigmgrError as error:
             return error
         return told[0]
@@ -168,9 +174,12 @@ class World:
 
 
 @asynccontextmanager
-async def open_world(home: Path, policy: Policy | None = None) -> AsyncIterator[World]:
+async def open_world(
+    home: Path, policy: Policy | None = None, *, url: str | None = None
+) -> AsyncIterator[World]:
+    """``url``: of a database that is empty; none is a SQLite file in ``home``."""
     async with AsyncExitStack() as stack:
-        engine = open_engine(f"sqlite+aiosqlite:///{home / 'world.db'}")
+        engine = open_engine(url or f"sqlite+aiosqlite:///{home / 'world.db'}")
         stack.push_async_callback(engine.close)
         await migrate.upgrade(engine)
         redis = await open_redis("memory://", monotonic=time.monotonic)

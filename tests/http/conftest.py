@@ -1,4 +1,4 @@
-"""A house with scripted doors, and the app over it."""
+"""A house with scripted services, and the app over it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def pytest_asyncio_loop_factories(config, item):
 @functools.cache
 def shared() -> tuple[House, Any]:
     house = House()
-    return house, create_app(house.doors)
+    return house, create_app(house.services)
 
 
 @pytest.fixture

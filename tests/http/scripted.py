@@ -1,4 +1,4 @@
-"""Scripted doors: small in-memory parts that answer like the flows, and a raw ASGI caller."""
+"""Scripted services: small parts in memory that answer like the flows, and a raw ASGI caller."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 from sigmgr.flow.revoke import Revoked
 from sigmgr.http.auth import Auth, new_token
 from sigmgr.http.credentials import Credentials
-from sigmgr.http.doors import Doors
 from sigmgr.http.peers import Peers
+from sigmgr.http.services import Services
 from sigmgr.keys.cached import CachedValues
 from sigmgr.keys.sealing import MasterKey
 from sigmgr.model import errors
@@ -211,6 +211,13 @@ class Near:
             self.held.pop(event.holder, None)
 
 
+async def silent(scope, receive, send):
+    """In the place of the gateway: a stream that ends without a message."""
+    headers = [(b"content-type", b"text/event-stream")]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": b": end\n\n"})
+
+
 class Push(Gateway):
     """A gateway with its endpoints: a stream when called, and polls."""
 
@@ -224,7 +231,7 @@ class Push(Gateway):
 
 
 class House:
-    """Doors with everything in memory, and a token for each role."""
+    """Services with everything in memory, and a token for each role."""
 
     KEY = b"k" * 32
 
@@ -238,7 +245,7 @@ class House:
         self.credentials = Credentials.__new__(Credentials)
         self.polls = Push.__new__(Push)
         self.reset()
-        self.doors = Doors(
+        self.services = Services(
             clock=self.clock,
             apps=self.registry,
             issue=self.flows,
@@ -249,11 +256,12 @@ class House:
             verify=self.flows.verify,
             tickets=self.tickets,
             credentials=self.credentials,
+            gateway=silent,
             polls=self.polls,
             stream_url="https://sigmgr.example/v1/stream",
             near=self.near,
         )
-        self.doors = replace(self.doors, **changes)
+        self.services = replace(self.services, **changes)
 
     def reset(self) -> None:
         """As new, so that one app can be used by many tests: the framework keeps each."""

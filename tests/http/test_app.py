@@ -24,7 +24,14 @@ SIG = f"/v1/apps/{APP}/users/alice/sig"
 
 _house, _app = shared()
 api = schemathesis.openapi.from_dict((asyncio.run(call(_app, "GET", "/openapi.json"))).json)
-api.app = _app
+
+
+async def _asgi(scope, receive, send):
+    """The app as schemathesis knows one: by its coroutine."""
+    await _app(scope, receive, send)
+
+
+api.app = _asgi
 _turn = itertools.cycle([True, True, False]).__next__
 api.config.generation.update(modes=[GenerationMode.POSITIVE, GenerationMode.NEGATIVE])
 
@@ -68,7 +75,7 @@ def test_the_app_does_what_its_document_says(case):
 )
 async def test_each_role_serves_its_routes_and_health(role, served, not_served):
     house = House(roles=frozenset({role}))
-    app = create_app(house.doors)
+    app = create_app(house.services)
     for path in (*served, "/livez", "/readyz", "/docs", "/openapi.json"):
         token = house.ticket() if "stream" in path else house.backend
         assert (await call(app, "GET", path, token=token)).status == 200, path
@@ -78,7 +85,7 @@ async def test_each_role_serves_its_routes_and_health(role, served, not_served):
 
 @pytest.mark.parametrize("role", ["api", "gateway", "worker"])
 async def test_who_comes_without_a_path_is_told_where_to_look(role):
-    app = create_app(House(roles=frozenset({role})).doors)
+    app = create_app(House(roles=frozenset({role})).services)
     answer = await call(app, "GET", "/")
     assert answer.status == 200
     told = answer.json
@@ -98,7 +105,7 @@ async def test_who_comes_without_a_path_is_told_where_to_look(role):
     ],
 )
 async def test_each_role_documents_its_own_routes(role, shown, elsewhere):
-    app = create_app(House(roles=frozenset({role})).doors)
+    app = create_app(House(roles=frozenset({role})).services)
     page = (await call(app, "GET", "/docs")).body.decode()
     assert shown in page
     assert f"<b>{elsewhere}</b>" in page
@@ -120,7 +127,7 @@ async def test_livez_asks_nobody(house, app):
 
 async def test_readyz_names_each_part_and_what_is_wrong():
     health = Health(lambda: 0.0)
-    app = create_app(House(health=health).doors)
+    app = create_app(House(health=health).services)
 
     async def readyz():
         answer = await call(app, "GET", "/readyz")

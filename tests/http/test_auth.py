@@ -78,8 +78,11 @@ def test_roles_and_apps():
     allow(bound, frozenset({"backend"}), APP)
     with pytest.raises(errors.AppDenied):
         allow(bound, frozenset({"backend"}), APP + 1)
+    with pytest.raises(errors.AppDenied):  # what concerns all apps is not its own
+        allow(bound, frozenset({"backend"}), None)
     with pytest.raises(errors.RoleDenied):
         allow(bound, frozenset({"admin"}), APP + 1)
+    allow(Token(1, "", "backend", 0, 0), frozenset({"backend"}), None)
 
 
 async def test_missing():
@@ -114,7 +117,7 @@ class Tokens:
 
     async def lands(self):
         """Until nothing is looked up any more."""
-        while self.auth._flights or self.auth._lane.left:
+        while self.auth._pending or self.auth._lane.left:
             await asyncio.sleep(0)
 
 
@@ -267,7 +270,7 @@ async def test_a_look_that_saw_no_change_keeps_a_token_without_a_lookup():
     await house.auth.token(house.backend)
     for _ in range(10):
         house.seconds += 50
-        house.auth.heard(house.seconds, changed=False)
+        house.auth.looked(house.seconds, changed=False)
         assert house.auth.peek(house.backend) is not None
     assert house.lookups == 1
 
@@ -276,7 +279,7 @@ async def test_a_change_is_followed_at_once():
     house = House()
     await house.auth.token(house.backend)
     house.stored.clear()
-    house.auth.heard(house.seconds, changed=True)
+    house.auth.looked(house.seconds, changed=True)
     assert house.auth.peek(house.backend) is None
     with pytest.raises(errors.TokenUnknown):
         await house.auth.token(house.backend)
@@ -296,9 +299,9 @@ async def test_a_lookup_from_before_the_change_is_not_kept():
     asking = asyncio.create_task(auth.token(house.backend))
     await asyncio.sleep(0.01)
     house.seconds += 1
-    auth.heard(house.seconds, changed=True)
+    auth.looked(house.seconds, changed=True)
     gate.set()
     assert (await asking).role == "backend"
     house.stored.clear()
-    auth.heard(house.seconds + 1, changed=False)
+    auth.looked(house.seconds + 1, changed=False)
     assert auth.peek(house.backend) is None

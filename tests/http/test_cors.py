@@ -20,8 +20,8 @@ PATHS = ["/v1/stream", "/v1/stream/current", "/v1/stream/ack"]
 def house_for(*origins):
     house = House()
     house.flows.make(Holder(APP, "alice"), NOW, "Missing")
-    doors = replace(house.doors, gateway=house.polls, allowed_origins=origins)
-    return house, create_app(doors)
+    services = replace(house.services, gateway=house.polls, allowed_origins=origins)
+    return house, create_app(services)
 
 
 def said(answer):

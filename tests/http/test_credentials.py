@@ -139,7 +139,7 @@ async def test_the_stream_refuses_two_as_well():
 async def test_a_trusted_proxy_names_who_is_counted_and_the_scheme_of_the_documents():
     house = House()
     house.credentials.peers = Peers(["127.0.0.1"])
-    app = create_app(house.doors)
+    app = create_app(house.services)
     for _ in range(BURST):
         await call(app, "GET", CURRENT, token=FORGED, headers={"x-forwarded-for": "1.1.1.1"})
     for client, status in (("1.1.1.1", 429), ("2.2.2.2", 401)):
@@ -153,7 +153,7 @@ async def test_a_trusted_proxy_names_who_is_counted_and_the_scheme_of_the_docume
 def house_with_stream(house):
     from dataclasses import replace
 
-    return replace(house.doors, gateway=house.polls)
+    return replace(house.services, gateway=house.polls)
 
 
 async def asked_with(app, path, headers):

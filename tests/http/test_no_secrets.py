@@ -23,7 +23,6 @@ from sigmgr.model import usersig
 from sigmgr.model.ticket import Tickets
 from tests.http.scripted import APP, NOW, House, call
 from tests.model.usersig_kit import HMAC, P256, V1, V2_ROOM
-from tests.push import fakes
 
 HOUSE = House()
 SECRETS = {
@@ -61,7 +60,7 @@ class Request(NamedTuple):
 
 @pytest.fixture(scope="module")
 def app():
-    return create_app(replace(HOUSE.doors, gateway=fakes.House().stream))
+    return create_app(replace(HOUSE.services, gateway=HOUSE.polls))
 
 
 @pytest.fixture

@@ -71,6 +71,10 @@ async def ask(reader, writer, path, token, extra=""):
     return head, await reader.readexactly(size)
 
 
+def opening(house):
+    return f"GET /v1/stream HTTP/1.1\r\nauthorization: Bearer {house.ticket()}\r\n\r\n".encode()
+
+
 async def closed(writer):
     writer.close()
     with contextlib.suppress(OSError):
@@ -200,33 +204,11 @@ async def test_a_stop_is_heard_while_a_name_is_looked_up(name_server):
         await bind_unless(asyncio.Event(), "192.0.2.1", 0)
 
 
-async def test_a_unix_socket_and_one_left_behind(house, app, tmp_path):
-    path = str(tmp_path / "s")
-    with socket.socket(socket.AF_UNIX) as dead:
-        dead.bind(path)
-    async with Running(app, uds=path) as server:
-        assert server.port.result() == 0
-        reader, writer = await asyncio.open_unix_connection(path)
-        _, body = await ask(reader, writer, "/livez", "")
-        assert json.loads(body) == {"status": "ok"}
-        with pytest.raises(errors.AddressInUse):
-            await serve(app, "", 0, uds=path, stop=asyncio.Event(), drain=asyncio.Event)
-        await closed(writer)
-    assert not list(tmp_path.iterdir())
-
-
-async def test_a_file_in_the_way_is_left_alone(app, tmp_path):
-    (tmp_path / "s").write_text("precious")
-    with pytest.raises(errors.AddressInUse):
-        await serve(app, "", 0, uds=str(tmp_path / "s"), stop=asyncio.Event(), drain=asyncio.Event)
-    assert (tmp_path / "s").read_text() == "precious"
-
-
 async def test_a_stream_arrives_at_once_and_its_drain_lets_the_server_go():
     house = House(gateway=gateway)
-    async with Running(create_app(house.doors), graceful=1.0) as server:
+    async with Running(create_app(house.services), graceful=1.0) as server:
         reader, writer = await server.connect()
-        writer.write(b"GET /v1/stream HTTP/1.1\r\nhost: x\r\n\r\n")
+        writer.write(opening(house))
         await asyncio.wait_for(reader.readuntil(b"data: 1\n\n"), 1)
         await closed(writer)
         began = time.monotonic()
@@ -235,10 +217,10 @@ async def test_a_stream_arrives_at_once_and_its_drain_lets_the_server_go():
 
 async def test_streams_that_will_not_go_are_cut_within_the_limit():
     house = House(gateway=gateway)
-    server = Running(create_app(house.doors), graceful=0.6)
+    server = Running(create_app(house.services), graceful=0.6)
     async with server:
         reader, writer = await server.connect()
-        writer.write(b"GET /v1/stream HTTP/1.1\r\nhost: x\r\n\r\n")
+        writer.write(opening(house))
         await reader.readuntil(b"data: 1\n\n")
         began = time.monotonic()
     assert time.monotonic() - began < 1.8
@@ -274,7 +256,7 @@ async def test_no_new_connections_while_draining_and_requests_in_flight_are_answ
             await closed(writer)
         await house.polls.drain(0.1)
 
-    server = Running(create_app(house.doors), drain=drain)
+    server = Running(create_app(house.services), drain=drain)
     async with server:
         reader, writer = await server.connect()
         held = f'if-none-match: "{NOW}"\r\n'

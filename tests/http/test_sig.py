@@ -60,7 +60,7 @@ async def test_a_near_answer_lasts_near_ttl_or_until_renew_at(house, app):
 
 async def test_without_a_near_cache_every_get_asks_the_flow():
     house = House(near=None)
-    app = create_app(house.doors)
+    app = create_app(house.services)
     for _ in range(2):
         assert (await call(app, "GET", SIG, token=house.backend)).status == 200
     assert house.flows.count("current") == 2
@@ -194,12 +194,34 @@ async def test_batches_that_cannot_be_read(house, app, body):
     problem(answer, 400, "bad-request")
 
 
-async def test_a_field_that_nobody_knows_is_not_repeated(house, app):
-    body = {"userids": ["alice"], "s3cret": 1}
+TAKES = "; the body takes the one field userids (needed)"
+
+
+@pytest.mark.parametrize(
+    ("body", "detail"),
+    [
+        (b"{", "the body is not valid JSON" + TAKES),
+        (b"[]", "the body is no JSON object" + TAKES),
+        ({}, "userids is missing in the body" + TAKES),
+        ({"userid": ["a"]}, "'userid' is no field of the body" + TAKES),
+        ({"smt_" + "A" * 20: 1}, "what looks like an API token is no field of the body" + TAKES),
+        ({"userids": "a"}, "userids in the body should be a valid list"),
+        ({"userids": ["a", 7]}, "userids[1] in the body should be a valid string"),
+    ],
+)
+async def test_what_is_wrong_with_a_batch_is_told_as_everywhere(house, app, body, detail):
     answer = await call(app, "POST", BATCH, token=house.backend, body=body)
-    said = problem(answer, 400, "bad-request")
-    assert "one field" in said["detail"]
-    assert "s3cret" not in answer.body.decode()
+    assert problem(answer, 400, "bad-request")["detail"] == detail
+
+
+@pytest.mark.parametrize("userid", ["x" * 80, "smt_" + "A" * 40])
+async def test_an_id_of_a_batch_that_is_too_long_or_a_credential_is_not_repeated(
+    house, app, userid
+):
+    answer = await call(app, "POST", BATCH, token=house.backend, body={"userids": [userid]})
+    [item] = answer.json["sigs"]
+    assert item["userid"] == "..."
+    assert userid[:32] not in answer.body.decode()
 
 
 async def test_a_batch_for_an_unknown_app(house, app):

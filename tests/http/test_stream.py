@@ -12,7 +12,7 @@ from sigmgr.model import errors
 from sigmgr.model.event import Event
 from sigmgr.model.holder import Holder
 from sigmgr.model.ticket import Tickets
-from tests.http.scripted import APP, LIFE, NOW, PER_USER, call, problem
+from tests.http.scripted import APP, LIFE, NOW, PER_USER, House, call, problem
 
 ALICE = Holder(APP, "alice")
 CURRENT = "/v1/stream/current"
@@ -234,14 +234,17 @@ async def test_the_stream_goes_to_the_gateway_untouched(house):
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"from the gateway"})
 
-    app = create_app(replace(house.doors, gateway=gateway))
-    assert (await call(app, "GET", "/v1/stream")).body == b"from the gateway"
+    app = create_app(replace(house.services, gateway=gateway))
+    answer = await call(app, "GET", "/v1/stream", token=house.ticket())
+    assert answer.body == b"from the gateway"
     answer = await call(app, "POST", "/v1/stream", token=house.ticket(), body={})
     problem(answer, 405, "method-not-allowed")
 
 
-async def test_without_a_gateway_there_is_no_stream(house, app):
-    problem(await call(app, "GET", "/v1/stream", token=house.ticket()), 404, "route-unknown")
+async def test_a_process_of_another_role_has_no_stream():
+    house = House(roles=frozenset({"api"}), gateway=None, polls=None)
+    answer = await call(create_app(house.services), "GET", "/v1/stream", token=house.ticket())
+    problem(answer, 404, "route-unknown")
 
 
 @pytest.mark.parametrize(("method", "path"), [("PUT", CURRENT), ("GET", ACK)])

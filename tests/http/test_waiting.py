@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from sigmgr.http import backend
+from sigmgr.http import routes
 from sigmgr.http.app import create_app
 from tests.http.scripted import APP, SECRET_SIG, House, call, problem
 
@@ -15,7 +15,7 @@ USER = f"/v1/apps/{APP}/users/alice"
 
 
 class Hung:
-    """Stands for any part of the doors: whatever is called never answers, until ``go``."""
+    """Stands for any of the services: whatever is called never answers, until ``go``."""
 
     def __init__(self) -> None:
         self.go = asyncio.Event()
@@ -41,11 +41,11 @@ ROUTES = [
 
 @pytest.mark.parametrize(("method", "path", "part", "body"), ROUTES, ids=lambda x: str(x)[-12:])
 async def test_a_route_whose_part_hangs_answers_503_in_time(method, path, part, body, monkeypatch):
-    monkeypatch.setattr(backend, "WITHIN", 0.05)
-    assert part in House().doors.__dataclass_fields__
+    monkeypatch.setattr(routes, "WITHIN", 0.05)
+    assert part in House().services.__dataclass_fields__
     hung = Hung()
     house = House(**{part: hung})
-    app = create_app(house.doors)
+    app = create_app(house.services)
     began = time.monotonic()
     for _ in range(6):
         answer = await call(app, method, path, token=house.backend, body=body)
@@ -59,4 +59,4 @@ async def test_a_route_whose_part_hangs_answers_503_in_time(method, path, part, 
 
 
 def test_the_limit_leaves_some_of_the_two_seconds():
-    assert backend.WITHIN < 1.9
+    assert routes.WITHIN < 1.9

@@ -7,10 +7,10 @@ import asyncio
 from sigmgr.keys.generate import generate
 from sigmgr.keys.ring import KeyRing
 from sigmgr.keys.sealing import MasterKey, key_context
-from sigmgr.model import keys
 from sigmgr.model.app import KeyInfo, SealedKey
 from sigmgr.model.holder import Holder
-from sigmgr.model.sig import Format, KeyState, SigFacts
+from sigmgr.model.sig import KeyState, SigFacts
+from sigmgr.model.usersig import FORMATS, SigningKey
 
 APP = 1400000000
 NOW = 1_900_000_000
@@ -22,14 +22,14 @@ class Vault:
 
     def __init__(self) -> None:
         self.keys: dict[int, SealedKey] = {}
-        self.parsed: dict[int, keys.SigningKey] = {}
+        self.parsed: dict[int, SigningKey] = {}
         self.loads = 0
         self.fail: Exception | None = None
         self.gate: asyncio.Event | None = None
 
     def add(self, key_id, format_="v2", state="active", *, app=APP, curve="P-256", sealer=MASTER):
         material = generate(format_, curve)
-        key = keys.from_material(format_, material)
+        key = FORMATS.named(format_).keys.signer(material)
         info = KeyInfo(key_id, app, format_, key.curve, KeyState(state), key.fingerprint, NOW, NOW)
         sealed = sealer.seal(material, context=key_context(app, key_id))
         self.keys[key_id] = SealedKey(info, sealed)
@@ -63,5 +63,5 @@ def ring_over(vault: Vault, ticks: Ticks, **options) -> KeyRing:
     return KeyRing(vault.load, MASTER, monotonic=ticks, **options)
 
 
-def facts(key_id=1, userid="alice", format_=Format.V2, *, app=APP, kind="user", scope="", mask=0):
+def facts(key_id=1, userid="alice", format_="v2", *, app=APP, kind="user", scope="", mask=0):
     return SigFacts(Holder(app, userid, kind, scope), format_, key_id, NOW, 86400, mask)

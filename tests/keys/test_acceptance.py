@@ -9,14 +9,15 @@ from hypothesis import strategies as st
 
 from sigmgr.keys.acceptance import acceptable
 from sigmgr.keys.generate import generate
-from sigmgr.model import errors, keys, usersig
+from sigmgr.model import errors, usersig
+from sigmgr.model.usersig import ecdsa, secret
 from sigmgr.model.usersig.container import unpack
 from tests.keys.kit import facts
 
 # Fixed, so that a failing example can be played again.
 KEYS = {
-    "v1": keys.EcdsaSigner(ec.derive_private_key(20190719, ec.SECP256R1())),
-    "v2": keys.load_secret("0123456789abcdef" * 4),
+    "v1": ecdsa.EcdsaSigner(ec.derive_private_key(20190719, ec.SECP256R1())),
+    "v2": secret.load_secret("0123456789abcdef" * 4),
 }
 ROOM = facts(kind="room", scope="id:10000", mask=42)
 
@@ -58,7 +59,9 @@ def test_a_sig_of_another_key_is_refused(format_):
     one = facts(format_=format_)
     with pytest.raises(errors.SigningFailed, match="wrong-key"):
         acceptable(
-            one, usersig.sign(one, keys.from_material(format_, generate(format_))), KEYS[format_]
+            one,
+            usersig.sign(one, usersig.FORMATS.named(format_).keys.signer(generate(format_))),
+            KEYS[format_],
         )
 
 

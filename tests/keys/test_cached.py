@@ -160,6 +160,6 @@ def test_values_of_an_older_version_go_on_opening() -> None:
 
 
 @pytest.mark.parametrize("missing", ["format", "reason"])
-def test_a_sig_outside_the_closed_lists_is_not_written(missing: str) -> None:
+def test_a_sig_of_no_format_or_reason_is_not_written(missing: str) -> None:
     with pytest.raises(KeyError):
         SEALED.encode(SIG._replace(**{missing: "v9"}))

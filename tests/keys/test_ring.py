@@ -167,6 +167,27 @@ async def test_a_large_batch_is_signed_off_the_loop(vault, ring, monkeypatch):
     assert threading.main_thread() not in seen
 
 
+@pytest.mark.parametrize(("format_", "threads"), [("v1", 2), ("v2", 1)])
+async def test_threads_share_what_they_do_outside_of_python(
+    vault, ring, monkeypatch, format_, threads
+):
+    vault.add(2, format_)
+    seen = set()
+    sign = usersig.sign
+    both = threading.Barrier(threads)
+
+    def watched(one, key):
+        if threading.current_thread() not in seen:
+            seen.add(threading.current_thread())
+            both.wait(10)
+        return sign(one, key)
+
+    monkeypatch.setattr(ring_module.usersig, "sign", watched)
+    results = await ring.sign([facts(2, f"user{n}", format_) for n in range(500)])
+    assert all(isinstance(one, str) for one in results)
+    assert len(seen) == threads
+
+
 async def test_the_loop_goes_on_while_a_thousand_sigs_are_signed(vault, ring):
     vault.add(2, "v1")
     await ring.refresh()
@@ -191,7 +212,7 @@ async def test_the_loop_goes_on_while_a_thousand_sigs_are_signed(vault, ring):
 async def test_the_active_key_is_named(vault, ring):
     vault.add(2, "v1", "prepared")
     vault.add(3, "v1", "old", app=APP + 1)
-    assert await ring.active_key(APP) == KeyRef(1, Format.V2)
+    assert await ring.active_key(APP) == KeyRef(1, Format("v2"))
     assert await ring.key_state(APP, 2) is KeyState.PREPARED
     assert await ring.key_state(APP + 1, 3) is KeyState.OLD
     assert await ring.key_state(APP + 1, 1) is None
@@ -202,7 +223,7 @@ async def test_the_active_key_is_named(vault, ring):
 
 @pytest.mark.parametrize("state", ["tainted", "revoked", "old"])
 async def test_a_key_that_lost_its_state_signs_no_more_after_a_refresh(vault, ring, state):
-    assert await ring.active_key(APP) == KeyRef(1, Format.V2)
+    assert await ring.active_key(APP) == KeyRef(1, Format("v2"))
     vault.turn(1, state)
     await ring.refresh()
     with pytest.raises(errors.NoSigningKey):
@@ -230,7 +251,7 @@ async def test_callers_at_the_same_time_share_one_load(vault, ring):
     asked = [asyncio.create_task(ring.active_key(APP)) for _ in range(20)]
     await asyncio.sleep(0)
     vault.gate.set()
-    assert set(await asyncio.gather(*asked)) == {KeyRef(1, Format.V2)}
+    assert set(await asyncio.gather(*asked)) == {KeyRef(1, Format("v2"))}
     assert vault.loads == 1
 
 
@@ -254,10 +275,10 @@ async def test_an_old_ring_answers_at_once_and_loads_beside(vault, ring, ticks):
     vault.add(2)
     vault.gate = asyncio.Event()
     ticks.now += 6
-    assert await ring.active_key(APP) == KeyRef(1, Format.V2)
+    assert await ring.active_key(APP) == KeyRef(1, Format("v2"))
     vault.gate.set()
     await ring.refresh()
-    assert await ring.active_key(APP) == KeyRef(2, Format.V2)
+    assert await ring.active_key(APP) == KeyRef(2, Format("v2"))
 
 
 async def test_a_store_that_is_away_leaves_the_ring_working(vault, ring, ticks):
@@ -266,7 +287,7 @@ async def test_a_store_that_is_away_leaves_the_ring_working(vault, ring, ticks):
     with pytest.raises(errors.StoreUnavailable):
         await ring.refresh()
     ticks.now += 60
-    assert await ring.active_key(APP) == KeyRef(1, Format.V2)
+    assert await ring.active_key(APP) == KeyRef(1, Format("v2"))
     [known, unknown] = await ring.sign([facts(), facts(2)])
     assert isinstance(known, str)
     assert isinstance(unknown, errors.SigningFailed)
@@ -406,7 +427,7 @@ async def test_a_closed_ring_says_so(vault, ticks):
     await ring.refresh()
     await ring.aclose()
     assert [type(one) for one in await ring.sign([facts()] * 2)] == [errors.Stopping] * 2
-    assert await ring.active_key(APP) == KeyRef(1, Format.V2)
+    assert await ring.active_key(APP) == KeyRef(1, Format("v2"))
     with pytest.raises(errors.Stopping):
         await ring.refresh()
 

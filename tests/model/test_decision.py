@@ -17,7 +17,7 @@ from sigmgr.model.policy import DAY, Policy
 from sigmgr.model.sig import Format, KeyRef, KeyState, Reason, Record
 
 NOW = 1_900_000_000
-KEY = KeyRef(1, Format.V2)
+KEY = KeyRef(1, Format("v2"))
 POLICY = Policy()
 
 

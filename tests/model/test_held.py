@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sigmgr.model.held import BELIEVED_EVERY, TOLERANCE, Claim, judge
+from sigmgr.model.held import BELIEVED_EVERY, Claim, judge
+from sigmgr.model.reference import APART
 from sigmgr.model.sig import PAST_KEPT, Past, Reason, Record
 
 NOW = 1_900_000_000
@@ -85,7 +86,7 @@ def test_without_proof_an_honest_client_of_a_restored_database_is_heard(history,
 def test_what_can_never_have_been_is_told(history, ahead, data):
     found = row(history)
     newest = found.record.issued_at
-    assert said(found, NOW + TOLERANCE + ahead) is Claim.NEVER
+    assert said(found, NOW + APART + ahead) is Claim.NEVER
     seconds = sorted([one.issued_at for one in found.past] + [newest])
     between = [(low, high) for low, high in itertools.pairwise(seconds) if high - low > 1]
     if between:
@@ -104,8 +105,8 @@ def test_nothing_is_said_of_what_is_older_than_all_that_is_known(history, back):
     ("history", "revoked_at", "claim", "ticket", "wanted"),
     [
         ([], 0, NOW - 5, 0, Claim.RESTORED),
-        ([], 0, NOW + TOLERANCE, 0, Claim.RESTORED),
-        ([], 0, NOW + TOLERANCE + 1, 0, Claim.NEVER),
+        ([], 0, NOW + APART, 0, Claim.RESTORED),
+        ([], 0, NOW + APART + 1, 0, Claim.NEVER),
         ([], 0, NOW + DAY, NOW + DAY, Claim.RESTORED),
         ([], NOW - 9, NOW - 10, 0, Claim.OLD),
         ([], NOW - 9, NOW - 9, 0, Claim.OLD),

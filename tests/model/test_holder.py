@@ -74,7 +74,7 @@ def test_privileges_by_mask_and_by_name_agree(mask: int) -> None:
     assert check_privileges(privilege_names(mask)) == check_privileges(mask) == mask
 
 
-@pytest.mark.parametrize("privileges", [0, 256, -1, True, [], ["fly"], [""]])
+@pytest.mark.parametrize("privileges", [0, 256, -1, True, [], ["fly"], [""], ["Enter"]])
 def test_other_privileges_are_refused(privileges: object) -> None:
     with pytest.raises(errors.BadPrivileges):
         check_privileges(privileges)  # type: ignore[arg-type]

@@ -9,9 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sigmgr.model import keys
 from sigmgr.model.errors import BadSig, SigReason
-from sigmgr.model.usersig import decode, sign, verify
+from sigmgr.model.usersig import decode, ecdsa, secret, sign, verify
 from tests.model.usersig_kit import (
     APP,
     HMAC,
@@ -65,10 +64,10 @@ LAYOUTS_V2 = {
 )
 def test_vectors(vector):
     if vector["format"] == "v1":
-        key = keys.load_public(vector["public_key_pem"].encode())
+        key = ecdsa.load_public(vector["public_key_pem"].encode())
         assert key.curve == vector["curve"]
     else:
-        key = keys.load_secret(vector["secret_key"])
+        key = secret.load_secret(vector["secret_key"])
     found = verify(
         vector["sig"],
         [key],
@@ -199,7 +198,7 @@ def test_without_the_version_mark_it_is_v1():
     ("mark", "reason", "words"),
     [
         (2, SigReason.BAD_FIELD, 'TLS.ver is a number; in v2 it is the text "2.0"'),
-        (2.0, SigReason.BAD_FIELD, 'TLS.ver is no text; in v2 it is the text "2.0"'),
+        (2.0, SigReason.BAD_FIELD, 'TLS.ver is a number; in v2 it is the text "2.0"'),
         (None, SigReason.MISSING_FIELD, "TLS.ver is missing"),
     ],
 )
@@ -275,3 +274,17 @@ def test_nothing_shown_holds_the_signature(fact, key):
         assert mark not in shown
         assert found.signature.hex() not in shown
         assert "signature" not in shown
+
+
+@pytest.mark.parametrize(
+    ("mark", "kind"),
+    [
+        (2, "a number"), (2.0, "a number"), (-1.5e3, "a number"), (True, "true or false"),
+        (False, "true or false"), (None, "null"), ([], "no text"), ({}, "no text"),
+        ("2", "another text"),
+    ],
+)  # fmt: skip
+def test_what_the_mark_of_v2_is_instead_is_said(mark, kind):
+    with pytest.raises(BadSig) as caught:
+        decode(dump(v2_members() | {"TLS.ver": mark}))
+    assert caught.value.text == f'TLS.ver is {kind}; in v2 it is the text "2.0"'

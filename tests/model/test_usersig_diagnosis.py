@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
+import quopri
+import re
 from urllib.parse import quote
 
 import pytest
@@ -52,6 +54,10 @@ def form(sig: str) -> str:
     return standard(sig).replace("+", " ")
 
 
+def html(sig: str) -> str:
+    return "".join(char if char.isalnum() else f"&#{ord(char)};" for char in sig)
+
+
 #: What may happen to a sig, and the name it is to get. Where a sig has none of the characters
 #: that a damage changes, it comes out whole.
 DAMAGES = {
@@ -97,6 +103,22 @@ DAMAGES = {
         lambda s: base64.b64encode(base64.b64encode(s.encode())).decode(),
         "encoded-twice",
     ),
+    "in Markdown": (lambda s: re.sub(r"([*_-])", r"\\\1", s), "quoted"),
+    "in HTML": (html, "quoted"),
+    "in HTML by name": (
+        lambda s: s.replace("*", "&ast;").replace("_", "&lowbar;").replace("-", "&hyphen;"),
+        "quoted",
+    ),
+    "in HTML in hex": (lambda s: s.replace("*", "&#x2A;").replace("-", "&#X2d;"), "quoted"),
+    "escaped as in JSON": (lambda s: s.replace("*", "\\u002a").replace("-", "\\u002D"), "quoted"),
+    "long dashes": (lambda s: s.replace("-", "\u2013"), "other-alphabet"),
+    "typeset": (lambda s: s.replace("-", "\u2010").replace("*", "\u2217"), "other-alphabet"),
+    "a semicolon behind": (lambda s: f"{s};", "quoted"),
+    "a full stop behind": (lambda s: f"{s}.", "quoted"),
+    "in bold": (lambda s: f"**{s}**", "quoted"),
+    "in hex": (lambda s: s.encode().hex(), "encoded-twice"),
+    "in hex in capitals": (lambda s: s.encode().hex().upper(), "encoded-twice"),
+    "quoted-printable": (lambda s: quopri.encodestring(s.encode()).decode(), "wrapped"),
     "without its padding": (lambda s: s.rstrip("_"), "cut-off"),
     "cut in the middle": (lambda s: s[: len(s) // 2], "cut-off"),
     "cut by a column of 128": (lambda s: s[:128], "cut-off"),
@@ -146,9 +168,12 @@ def test_a_sig_cut_anywhere_is_called_that(sig: str, data: st.DataObject) -> Non
 LOST = {
     "in JSON": {"a blank of no width", "printers' quotes and a comma"},
     "a tail of its own letters": {
+        "in hex",
+        "in hex in capitals",
         "base64 twice",
         "base64 twice, unpadded",
         "base64 three times",
+        "cut in the middle",
         "without its padding",
     },
     "pasted twice": {
@@ -287,5 +312,46 @@ def test_any_text_is_refused_with_bounded_work(text: str) -> None:
 
 def test_a_text_longer_than_any_sig_is_not_worked_on() -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(diagnosis, "read", None)
+        patch.setattr(diagnosis, "STEPS", None)
         assert refused('"' * (MAX_SIG_CHARS + 1)).reason is SigReason.TOO_LONG
+
+
+#: With each of the characters that sigs have besides letters and digits.
+MARKED = next(
+    sig
+    for sig in (sign(V2._replace(issued_at=NOW + late), HMAC) for late in range(2000))
+    if {"*", "-", "_"} <= set(sig[:-2]) or ("*" in sig and "-" in sig)
+)
+
+
+@pytest.mark.parametrize(
+    ("mangle", "words"),
+    [
+        (DAMAGES["in Markdown"][0], "backslashes"),
+        (html, "HTML"),
+        (DAMAGES["escaped as in JSON"][0], "\\u002a"),
+        (DAMAGES["long dashes"][0], "dashes"),
+        (DAMAGES["in hex"][0], "is in hex"),
+        (DAMAGES["quoted-printable"][0], "line ends"),
+        (lambda s: f"{s};", "marks around it, such as quotes"),
+        (lambda s: f"{s}.", "marks around it, such as quotes"),
+        (lambda s: f"{s}!", "is followed by 1 character that does not belong to it"),
+        (lambda s: f"{s}&x=y", "is followed by 4 characters that do not belong to it"),
+    ],
+    ids=list("abcdefghij"),
+)
+def test_what_was_done_to_a_sig_with_marks_in_it_is_said(mangle, words) -> None:
+    said = refused(mangle(MARKED))
+    assert words in said.text + said.advice
+    assert "cut off" not in said.text
+
+
+@given(sig=st.one_of(sigs, foreign), data=st.data())
+def test_nothing_is_called_cut_where_only_a_character_was_replaced(sig, data) -> None:
+    at = data.draw(st.integers(10, len(sig) - 40))
+    char = data.draw(st.sampled_from("\u00d7\u2022\u00a7\u00e9\u7528~^$@!|"))
+    said = refused(sig[:at] + char + sig[at + 1 :])
+    assert said.reason is SigReason.NOT_BASE64
+    assert ascii(char) in said.text
+    assert f"character {at + 1}" in said.text
+    assert "cut off" not in said.text

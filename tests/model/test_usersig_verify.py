@@ -9,9 +9,16 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sigmgr.model import keys
 from sigmgr.model.errors import BadSig, SigReason
-from sigmgr.model.usersig import MAX_AHEAD, decode, issued_in_future, sign, verify
+from sigmgr.model.usersig import (
+    MAX_AHEAD,
+    decode,
+    ecdsa,
+    issued_in_future,
+    secret,
+    sign,
+    verify,
+)
 from tests.model.usersig_kit import (
     APP,
     HMAC,
@@ -31,8 +38,8 @@ from tests.model.usersig_kit import (
     wrap,
 )
 
-STRANGER = keys.load_secret("f" * 64)
-STRANGER_V1 = keys.load_private(pem(ec.generate_private_key(ec.SECP256R1())))
+STRANGER = secret.load_secret("f" * 64)
+STRANGER_V1 = ecdsa.load_private(pem(ec.generate_private_key(ec.SECP256R1())))
 
 
 def reason(text, *ring, now=NOW, **claims):
@@ -263,3 +270,21 @@ def test_every_flipped_bit_of_the_document(fact, key):
             document[place] ^= 1 << bit
     # What passes is the unsigned version of v1, its name, and such; v2 has nothing of the kind.
     assert passed > 0 if fact.format == "v1" else passed == 0
+
+
+def test_each_reason_says_what_to_do():
+    said = {reason: BadSig(reason).advice for reason in SigReason}
+    assert BadSig.advice not in said.values()
+    # A damage is named with its remedy where it is found.
+    for reason, advice in said.items():
+        assert advice.endswith("."), reason
+    assert "current sig" in said[SigReason.REVOKED]
+    assert "current sig" in said[SigReason.EXPIRED]
+
+
+def test_a_sig_that_has_just_expired_says_so_well():
+    sig = sign(V2, HMAC)
+    for late, said in ((0, "which is now"), (1, "1 s before now"), (90, "90 s before now")):
+        with pytest.raises(BadSig) as caught:
+            verify(sig, [HMAC], now=V2.expires_at + late)
+        assert caught.value.text == f"the sig expired at {V2.expires_at}, {said}"

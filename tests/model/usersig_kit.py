@@ -18,10 +18,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import strategies as st
 
-from sigmgr.model import keys
 from sigmgr.model.holder import Holder, Room
 from sigmgr.model.limits import MAX_TTL, MIN_TTL
 from sigmgr.model.sig import SigFacts
+from sigmgr.model.usersig import ecdsa, secret
 
 APP = 1400000000
 NOW = 1700000000
@@ -41,9 +41,9 @@ def pem(key: Any) -> bytes:
     )
 
 
-P256 = keys.load_private(pem(P256_KEY))
-K1 = keys.load_private(pem(K1_KEY))
-HMAC = keys.load_secret(SECRET)
+P256 = ecdsa.load_private(pem(P256_KEY))
+K1 = ecdsa.load_private(pem(K1_KEY))
+HMAC = secret.load_secret(SECRET)
 ALL_KEYS = {"P-256": P256, "secp256k1": K1, "hmac": HMAC}
 
 ALICE = Holder(APP, "alice")

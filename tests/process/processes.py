@@ -111,6 +111,11 @@ class ServeProcess:
         return self._process is not None and self._process.poll() is None
 
     @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    @property
     def log(self) -> str:
         """What the latest start has written."""
         return self._log_file().read_text(errors="replace")

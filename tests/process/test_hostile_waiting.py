@@ -262,7 +262,7 @@ async def _while_rows_are_held(
         for user in some:
             said = await call("GET", sig_path(user), place.token)
             assert said.status == 200, said
-            assert said.json["usersig"] == sigs[user]["usersig"], "what is valid meanwhile"
+            assert said.json["issued_at"] == sigs[user]["issued_at"], "what is valid meanwhile"
             assert said.seconds < SOON
 
     async def strangers(call: Caller) -> None:
@@ -278,7 +278,8 @@ async def _while_rows_are_held(
     batch = {"userids": users}
     said = await calls[0]("POST", f"/v1/apps/{APP}/sigs/batch-get", place.token, batch)
     assert said.seconds < SOON
-    assert [sig["usersig"] for sig in said.json["sigs"]] == [sigs[u]["usersig"] for u in users]
+    seconds = [sig["issued_at"] for sig in said.json["sigs"]]
+    assert seconds == [sigs[u]["issued_at"] for u in users]
     held = [sigs[user] for user in users[:200]]
     found = await rush(gateway, [*held, *others])
     assert (found.opened, dict(found.refused)) == (250, {})

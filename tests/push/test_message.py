@@ -7,9 +7,9 @@ import json
 import pytest
 
 from sigmgr.model import errors
+from sigmgr.model.problem import problem, status_of
 from sigmgr.push import message, sse
 from sigmgr.push.message import Message
-from sigmgr.push.problem import problem, status_of
 from tests.push.fakes import NOW, room, sig, user
 
 
@@ -80,8 +80,8 @@ def test_framing():
 )  # fmt: skip
 def test_every_error_has_its_status(error, status):
     assert status_of(error) == status
-    code, headers, body = problem(error)
+    code, headers, body = problem(error, "/v1/stream")
     said = json.loads(body)
     assert code == said["status"] == status
-    assert list(said) == ["type", "title", "status", "detail", "code", "advice"]
+    assert list(said) == ["type", "title", "status", "detail", "instance", "code", "advice"]
     assert (b"retry-after" in dict(headers)) is (status == 503)

@@ -107,7 +107,7 @@ async def test_no_good_ticket_no_stream(given, code):
     client = Client(house.stream, None if given is None else given)
     said = await refused(house, client)
     assert (client.status, said["code"]) == (401, code)
-    assert client.headers[b"www-authenticate"] == b"Bearer"
+    assert client.headers[b"www-authenticate"] == b'Bearer realm="sigmgr"'
     assert house.states.openings == []
     if given:
         assert given not in client.body.decode()
@@ -144,6 +144,7 @@ async def test_what_goes_wrong_in_opening_is_told_as_a_problem(error, status, co
     client = house.connect()
     said = await refused(house, client)
     assert (client.status, said["code"]) == (status, code)
+    assert said["instance"] == "/v1/stream"
     assert (b"retry-after" in client.headers) is (status == 503)
     assert b"secret" not in client.body
 

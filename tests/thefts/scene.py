@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from sigmgr import wiring
 from sigmgr.keys.generate import generate
 from sigmgr.model.holder import Holder, Room
-from sigmgr.model.sig import Current, Format
+from sigmgr.model.sig import Current
 from sigmgr.settings import Settings
 from sigmgr.store import migrate
 from sigmgr.testing import ManualClock
@@ -20,7 +20,7 @@ from sigmgr.wiring.desk import Desk
 NOW = 1_900_000_000
 DAY = 86_400
 MASTER_KEY = b64encode(bytes(range(32))).decode()
-APPS = {1400000001: Format.V1, 1400000002: Format.V2}
+APPS = {1400000001: "v1", 1400000002: "v2"}
 USERS = [Holder(app, f"user{i}") for app in APPS for i in range(15)]
 
 

@@ -24,7 +24,7 @@ async def every_row(scene: Scene) -> bytes:
     loot = []
     async with engine.read() as connection:
         names = {str(name) for (name,) in await connection.execute(text(tables))}
-        assert {"holders", "outbox", "apps", "keys", "tokens", "meta"} <= names
+        assert {"holders", "outbox", "events", "feeds", "apps", "keys", "tokens"} <= names
         for name in names:
             rows = [*await connection.execute(text(f'SELECT * FROM "{name}"'))]
             assert rows or name.startswith("sqlite_"), f"{name} is empty: nothing was looked at"
@@ -45,8 +45,11 @@ async def test_no_row_helps_to_sign_in(
     if kind == "postgres":
         url = request.getfixturevalue("postgres_url")
     async with opened(url, NO_REDIS) as scene:
+        await scene.desk.base.catalog.set_feed(USERS[0].sdkappid, on=True)
         await scene.issue()
         await scene.renew()
+        # Some got their numbers, and some wait.
+        assert await scene.desk.base.outbox.number(USERS[0].sdkappid, NOW, 2)
         loot = await every_row(scene)
         # What was deleted or overwritten is still in a file and its log.
         loot += b"".join(path.read_bytes() for path in tmp_path.glob("sigmgr.db*"))

@@ -16,7 +16,7 @@ from sigmgr import wiring
 from sigmgr.http.auth import digest_of
 from sigmgr.model import errors
 from sigmgr.model.holder import Holder
-from sigmgr.model.sig import Format, KeyState
+from sigmgr.model.sig import KeyState
 from sigmgr.settings import Settings
 from sigmgr.store import migrate
 from sigmgr.wiring.desk import Desk
@@ -96,7 +96,7 @@ async def furnish(server: PostgresServer) -> str:
         await engine.close()
     async with wiring.open_base(settings_for(server)) as base:
         await base.catalog.add_app(APP, now=base.clock())
-        await base.add_key(APP, Format.V2, SECRET, activate=True)
+        await base.add_key(APP, "v2", SECRET, activate=True)
         token, _ = await base.add_token("backend", sdkappid=APP, name="shop")
     async with desk_on(server) as desk:
         await desk.flows.issue.current(ALICE, desk.base.clock())

@@ -11,6 +11,9 @@ SigmgrError                     code, text, advice, retryable
 │   └── TicketInvalid, TicketExpired, TicketRevoked
 ├── NotFoundError
 │   ├── AppUnknown, HolderUnknown, KeyUnknown, TokenNotFound, RouteUnknown
+│   └── FeedOff                 the app has no feed
+├── GoneError                   a cursor leads nowhere; carries where to ``begin``
+│   └── CursorExpired, CursorUnknown
 ├── ConflictError
 │   ├── AlreadyReplaced, NeverIssued, AppExists, KeyExists, KeyStateConflict
 │   └── MaxHolders, MaxRooms
@@ -45,6 +48,11 @@ from sigmgr.model.errors.denied import (
     TicketRevoked,
     TokenMissing,
     TokenUnknown,
+)
+from sigmgr.model.errors.gone import (
+    CursorExpired,
+    CursorUnknown,
+    GoneError,
 )
 from sigmgr.model.errors.input import (
     BadBatch,
@@ -81,6 +89,7 @@ from sigmgr.model.errors.state import (
     AppExists,
     AppUnknown,
     ConflictError,
+    FeedOff,
     HolderUnknown,
     KeyExists,
     KeyStateConflict,
@@ -133,7 +142,11 @@ __all__ = [
     "CommitUnknown",
     "ConflictError",
     "ConnectionLost",
+    "CursorExpired",
+    "CursorUnknown",
     "DeniedError",
+    "FeedOff",
+    "GoneError",
     "HolderUnknown",
     "InputError",
     "KeyChanged",

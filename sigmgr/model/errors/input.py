@@ -140,6 +140,32 @@ class SigReason(StrEnum):
     REVOKED = "revoked"
 
 
+_TAKE_CURRENT = "Ask sigmgr for the user's current sig, and use that one."
+_AS_IT_WAS = (
+    "Take the sig exactly as it was issued: one line, from its first e to its last character."
+)
+_MAKE_IT_ANEW = "Whoever made the sig must make it as the format wants it; this one stays unusable."
+_COMPARE = "Compare what is asked for with what the sig says: sigmgr sig decode shows it."
+#: What to do where who found it does not know better.
+_ADVICE = {
+    SigReason.TOO_LONG: "Give one sig alone, no file and no list of them: no sig is so long.",
+    SigReason.TOO_LARGE: _MAKE_IT_ANEW,
+    SigReason.NOT_JSON: _MAKE_IT_ANEW,
+    SigReason.MISSING_FIELD: _MAKE_IT_ANEW,
+    SigReason.BAD_FIELD: _MAKE_IT_ANEW,
+    SigReason.WRONG_FORMAT: _COMPARE,
+    SigReason.WRONG_APP: _COMPARE,
+    SigReason.WRONG_USER: _COMPARE,
+    SigReason.USERBUF_MISSING: _COMPARE,
+    SigReason.USERBUF_UNEXPECTED: _COMPARE,
+    SigReason.BAD_SIGNATURE: _TAKE_CURRENT,
+    SigReason.WRONG_KEY: "Compare the key with the one that the console shows for the app.",
+    SigReason.ISSUED_IN_FUTURE: "Compare the clock of whoever made it with the true time.",
+    SigReason.EXPIRED: _TAKE_CURRENT,
+    SigReason.REVOKED: f"Nothing makes this one valid again. {_TAKE_CURRENT}",
+}
+
+
 class BadSig(InputError):
     """The sig is not valid."""
 
@@ -148,4 +174,5 @@ class BadSig(InputError):
 
     def __init__(self, reason: SigReason, text: str = "", advice: str = "") -> None:
         self.reason = reason
+        advice = advice or _ADVICE.get(reason, _AS_IT_WAS)
         super().__init__(text or f"the sig is not valid: {reason.value}", advice=advice)

@@ -47,6 +47,13 @@ class TokenNotFound(NotFoundError):
     advice = "See 'sigmgr token list'."
 
 
+class FeedOff(NotFoundError):
+    """The app has no feed."""
+
+    code = "feed-off"
+    advice = "Switch it on with 'sigmgr app set SDKAPPID --feed on'."
+
+
 class ConflictError(SigmgrError):
     """The state does not allow this."""
 

@@ -29,11 +29,11 @@ class Decoded:
     sdkappid: int
     issued_at: int
     ttl: int
-    account_type: int
-    appid_at_3rd: str | None
-    userbuf: bytes | None
-    userbuf_base64: str | None
-    version: str | None
+    account_type: int = 0
+    appid_at_3rd: str | None = None
+    userbuf: bytes | None = None
+    userbuf_base64: str | None = None
+    version: str | None = None
     signed_text: bytes = field(repr=False)
     signature: bytes = field(repr=False)
 
@@ -44,7 +44,7 @@ class Decoded:
     def fields(self) -> dict[str, Any]:
         """For people and JSON; never the signature."""
         return {
-            "format": self.format.value,
+            "format": self.format,
             "userid": self.userid,
             "sdkappid": self.sdkappid,
             "issued_at": self.issued_at,

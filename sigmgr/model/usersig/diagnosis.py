@@ -26,6 +26,7 @@ from typing import Final, NamedTuple
 from sigmgr.model.errors import BadSig, SigReason
 from sigmgr.model.shown import credential
 from sigmgr.model.usersig.container import MAX_JSON_BYTES, MAX_SIG_CHARS
+from sigmgr.model.usersig.decoded import Decoded
 from sigmgr.model.usersig.mangled import STEPS, Step
 from sigmgr.model.usersig.reading import read
 
@@ -50,6 +51,10 @@ _SECRET: Final = re.compile(r"[\s\"']*[0-9A-Fa-f]{64}[\s\"']*")
 _ALPHABET: Final = frozenset("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz*-_")
 _WIRE_TO_STANDARD: Final = str.maketrans("*-", "+/")
 
+#: What may come between a sig and other text; also nothing at all.
+_SEPARATORS: Final = frozenset(["", *" \t\r\n&\"'`\\.,;:#?<>()[]{}=+/%"])
+_MUCH: Final = re.compile(r"[0-9A-Za-z*_-]{24}")
+
 _COPY_WHOLE: Final = (
     "Copy it whole. Where it was stored, look at the length of the column or field: some sigs"
     " have more than 500 characters."
@@ -61,20 +66,35 @@ _WHAT_A_SIG_IS: Final = (
 
 
 class _Tried(NamedTuple):
-    """A text, and what was undone to get it: the steps, and each in words."""
+    """A text, and what was undone to get it: the steps, and each in words; and what the last
+    step cut off behind it."""
 
     text: str
     steps: tuple[Step, ...] = ()
     words: tuple[str, ...] = ()
+    behind: str = ""
 
     def after(self, step: Step, text: str) -> _Tried:
-        word = step.what.format(count=len(self.text) - len(text))
-        return _Tried(text, (*self.steps, step), (*self.words, word))
+        many = len(self.text) - len(text)
+        characters = "1 character that does" if many == 1 else f"{many} characters that do"
+        word = step.what.replace("{characters}", characters)
+        before, _, behind = self.text.partition(text)
+        behind = "" if before.strip() else behind
+        return _Tried(text, (*self.steps, step), (*self.words, word), behind)
 
     def sentence(self) -> str:
         often = Counter(self.words)
         said = (word if n == 1 else f"{word}, {n} times" for word, n in often.items())
         return f"the sig {', and '.join(said)}"
+
+
+def read_or_explain(text: str) -> Decoded:
+    """The fields of a sig of v1 or v2. Raises BadSig with the best that is to be said."""
+    try:
+        return read(text)
+    except BadSig as error:
+        refused = error
+    raise diagnose(text, refused)
 
 
 def diagnose(text: str, refused: BadSig) -> BadSig:
@@ -128,11 +148,20 @@ def _cut_off(tried: list[_Tried]) -> BadSig | None:
     for one in tried:
         rest = one.text.strip()
         if _is_beginning(rest):
+            if _goes_on(one.behind):
+                said = f"character {len(rest) + 1} of the sig is {one.behind[0]!a}"
+                said += ", which no sig has; what is around it reads like one"
+                return BadSig(SigReason.NOT_BASE64, said, _WHAT_A_SIG_IS)
             said = f"the sig is cut off: {len(rest)} characters are there and no end"
             if one.steps:
                 said += f"; besides, {one.sentence()}"
             return BadSig(SigReason.CUT_OFF, said, _COPY_WHOLE)
     return None
+
+
+def _goes_on(behind: str) -> bool:
+    """After a character that is no separator comes what looks like the rest of the sig."""
+    return behind[:1] not in _SEPARATORS and bool(_MUCH.search(behind))
 
 
 def _is_beginning(text: str) -> bool:

@@ -9,9 +9,10 @@ A function answers no more characters than it was given, but those that complete
 
 from __future__ import annotations
 
+import html
 import re
 import zlib
-from binascii import a2b_base64
+from binascii import a2b_base64, a2b_qp
 from collections.abc import Callable
 from typing import Final, NamedTuple
 from urllib.parse import unquote
@@ -19,10 +20,21 @@ from urllib.parse import unquote
 from sigmgr.model.errors import SigReason
 from sigmgr.model.usersig.container import MAX_JSON_BYTES
 
-_QUOTES: Final = " \t\r\n\"'`\\,;:()[]{}<>\u00ab\u00bb\u2018\u2019\u201a\u201c\u201d\u201e"
+_QUOTES: Final = " \t\r\n\"'`\\.,;:()[]{}<>\u00ab\u00bb\u2018\u2019\u201a\u201c\u201d\u201e"
 #: White space as people see it, what is as invisible, and line ends that a shell left as text.
 _SPACE: Final = re.compile(r"[\s\u00ad\u200b-\u200f\u2060\ufeff]+|\\[rnt]")
-_ESCAPED: Final = re.compile(r"\\+(?=[/\"'])")
+_ESCAPED: Final = re.compile(r"\\+(?=[/\"'*_-])")
+_NUMBERED: Final = re.compile(r"\\+(?:u00|x)([0-9A-Fa-f]{2})")
+_ENTITY: Final = re.compile(r"&(?:#[0-9]{2,5}|#[xX][0-9A-Fa-f]{2,4}|[A-Za-z]{3,8});")
+_MARKED: Final = re.compile(r"([*~]+)([^*~].*)", re.DOTALL)
+_MAIL: Final = re.compile(r"=([ \t]*\r?\n(?!\Z)|[0-9A-F]{2})")
+_HEX: Final = re.compile(r"\s*(?:[0-9A-Fa-f]{2}){50,}\s*")
+#: What word processors and fonts make of the characters of a sig.
+_TYPESET: Final = str.maketrans(
+    dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2015\u2212\ufe63\uff0d", "-")
+    | dict.fromkeys("\u204e\u2217\u2731\uff0a", "*")
+    | {"\uff3f": "_"}
+)
 _ESCAPED_SLASH: Final = re.compile(r"\\+/")
 _STANDARD: Final = str.maketrans("+/=", "*-_")
 _URL_SAFE: Final = str.maketrans("-_=", "*-_")
@@ -34,8 +46,8 @@ _PADDED_RUN: Final = re.compile(r"([0-9A-Za-z*-]+)(_*)")
 
 
 class Step(NamedTuple):
-    """One damage. ``what`` goes on after "the sig", with the number of characters that were
-    too many in place of ``{count}``."""
+    """One damage. ``what`` goes on after "the sig", with how many characters were too many in
+    place of ``{characters}``: ``1 character that does``."""
 
     reason: SigReason
     what: str
@@ -49,6 +61,41 @@ def _unquoted(text: str) -> str | None:
 
 def _unescaped(text: str) -> str | None:
     return _ESCAPED.sub("", text)
+
+
+def _unnumbered(text: str) -> str | None:
+    return _NUMBERED.sub(lambda found: chr(int(found[1], 16)), text)
+
+
+def _without_entities(text: str) -> str | None:
+    return _ENTITY.sub(lambda found: html.unescape(found[0]), text)
+
+
+def _without_marks(text: str) -> str | None:
+    """No sig begins with such a mark; that one ends with it may be so."""
+    found = _MARKED.fullmatch(text.strip())
+    return found[2].removesuffix(found[1]) if found else None
+
+
+def _not_typeset(text: str) -> str | None:
+    return text.translate(_TYPESET)
+
+
+def _out_of_mail(text: str) -> str | None:
+    """Quoted-printable."""
+    return _as_text(a2b_qp(text.encode("utf-8", "replace"))) if _MAIL.search(text) else None
+
+
+def _out_of_hex(text: str) -> str | None:
+    return _as_text(bytes.fromhex(text)) if _HEX.fullmatch(text) else None
+
+
+def _as_text(content: bytes) -> str | None:
+    try:
+        text = content.decode("utf-8")
+    except ValueError:
+        return None
+    return text if _SPACE.sub("", text).isprintable() else None
 
 
 def _unwrapped(text: str) -> str | None:
@@ -92,10 +139,9 @@ def _decoded_once(text: str) -> str | None:
         return None
     body = text.strip().rstrip("=_")
     try:
-        inner = a2b_base64(body + "=" * (-len(body) % 4)).decode("utf-8")
+        return _as_text(a2b_base64(body + "=" * (-len(body) % 4)))
     except ValueError:
         return None
-    return inner if _SPACE.sub("", inner).isprintable() else None
 
 
 def _up_to_a_foreign_character(text: str) -> str | None:
@@ -147,7 +193,7 @@ _OWN_ALPHABET = (
 )
 _TAIL = (
     SigReason.HAS_TAIL,
-    "is followed by {count} characters that do not belong to it",
+    "is followed by {characters} not belong to it",
     "Give the sig alone: cut off what follows it, such as '&' and the next parameter of a URL.",
 )
 _INSIDE = (SigReason.INSIDE_TEXT, "stands inside a longer text", _ALONE)
@@ -160,7 +206,7 @@ _ALPHABET = (
 STEPS: Final = (
     Step(
         SigReason.QUOTED,
-        "has quotes, brackets or commas around it",
+        "has marks around it, such as quotes, brackets or commas",
         "Give what stands between them.",
         _unquoted,
     ),
@@ -169,6 +215,30 @@ STEPS: Final = (
         "has backslashes in it, as JSON and shells put them before quotes and slashes",
         "Read the JSON with a parser, and take the text that it gives.",
         _unescaped,
+    ),
+    Step(
+        SigReason.QUOTED,
+        "has characters in it that are written as numbers, such as \\u002a for *",
+        "Read the JSON with a parser, and take the text that it gives.",
+        _unnumbered,
+    ),
+    Step(
+        SigReason.QUOTED,
+        "has HTML entities in it, such as &#42; for *",
+        "Take it from what the page shows, or from where the page has it.",
+        _without_entities,
+    ),
+    Step(
+        SigReason.QUOTED,
+        "stands between marks of Markdown",
+        "Give what stands between them.",
+        _without_marks,
+    ),
+    Step(
+        SigReason.WRAPPED,
+        "has line ends of a mail in it, with = before each",
+        "Take it out of the mail once that is decoded (quoted-printable), or send it another way.",
+        _out_of_mail,
     ),
     Step(
         SigReason.WRAPPED,
@@ -193,6 +263,19 @@ STEPS: Final = (
         "is base64-encoded once more",
         "Decode it once, or leave that out: a sig is base64 already.",
         _decoded_once,
+    ),
+    Step(
+        SigReason.ENCODED_TWICE,
+        "is in hex",
+        "Decode it: each two digits are one character.",
+        _out_of_hex,
+    ),
+    Step(
+        SigReason.OTHER_ALPHABET,
+        "has typeset characters in it, such as long dashes",
+        "Take it from where nothing sets type: no word processor, no web page. Its characters are"
+        " * - and _.",
+        _not_typeset,
     ),
     Step(*_ALPHABET, _from_standard),
     Step(*_ALPHABET, _from_form),

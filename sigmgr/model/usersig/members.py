@@ -31,12 +31,12 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _NUMBER = re.compile(r"(0|[1-9][0-9]{0,9})\Z")
 
 
-def odd_value(name: str) -> BadSig:
+def odd_value(name: str, _value: object) -> BadSig:
     """The error for a member of a kind that none has."""
     return bad_field(name, "is neither text nor a whole number")
 
 
-def parse(document: bytes, odd: Callable[[str], BadSig] = odd_value) -> Members:
+def parse(document: bytes, odd: Callable[[str, object], BadSig] = odd_value) -> Members:
     """The members. Raises :class:`BadSig` with ``not-json`` or ``bad-field``; ``odd`` makes
     the error for a value that is neither text nor a whole number."""
     try:
@@ -47,7 +47,7 @@ def parse(document: bytes, odd: Callable[[str], BadSig] = odd_value) -> Members:
         raise BadSig(SigReason.NOT_JSON, "the sig holds JSON that is no object")
     for name, value in parsed.items():
         if isinstance(value, bool) or not isinstance(value, str | int):
-            raise odd(name)
+            raise odd(name, value)
     return parsed
 
 

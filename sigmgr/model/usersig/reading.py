@@ -3,6 +3,10 @@
 What this module does: the one strict way through container, members and formats.
 What it does not do: explain how a text came to be wrong; see ``diagnosis``.
 
+Bounds and tolerance are in ``container`` and ``members``. Not read is the oldest form of
+all, plain JSON with a wall-clock time, which even its own verifier reads an hour or more
+off (format notes, section 1.3).
+
 Which format it is, is told by one member (format notes, section 0): ``TLS.ver`` is the text
 "2.0" in v2 and absent in v1. Where it is absent or another thing, and the other members are
 those of v2, that is said: taken for v1, such a sig would miss members that it never had.
@@ -42,8 +46,11 @@ def _unmarked(found: members.Members) -> BadSig:
     return _badly_marked("a number" if isinstance(found[_MARK], int) else "another text")
 
 
-def _odd(name: str) -> BadSig:
-    return _badly_marked("no text") if name == _MARK else members.odd_value(name)
+def _odd(name: str, value: object) -> BadSig:
+    if name != _MARK:
+        return members.odd_value(name, value)
+    kinds = {bool: "true or false", float: "a number", type(None): "null"}
+    return _badly_marked(kinds.get(type(value), "no text"))
 
 
 def _badly_marked(kind: str) -> BadSig:

@@ -1,33 +1,20 @@
 """Making sig strings, strictly.
 
-What this module does: turn facts into the one string they stand for.
+What this module does: turn facts into the sig that they stand for.
 What it does not do: decide whether a sig should be made, by which key, or for how long.
 
-Same facts and key, same string: v2 by nature, v1 by RFC 6979. A process with another zlib may
-compress to other bytes; the sig is the same one (format notes, section 0).
+Same facts and key, same signed text and signature: v2 by nature, v1 by RFC 6979. A process
+with another zlib-ng may compress to other bytes; the sig is the same one (format notes,
+section 0).
 """
 
 from __future__ import annotations
 
 from sigmgr.model import errors
-from sigmgr.model.keys import HmacKey, SigningKey
 from sigmgr.model.shown import shown
 from sigmgr.model.sig import SigFacts
-from sigmgr.model.usersig import v1, v2
 from sigmgr.model.usersig.claims import claims
-from sigmgr.model.usersig.container import frame, pack, unpack
-
-
-def holds(text: str, facts: SigFacts, key: HmacKey) -> bool:
-    """Whether a v2 sig unpacks to exactly the document of these facts under this key.
-
-    Half the cost of ``verify``, and enough for a sig of our own making: equal documents say
-    and prove the same. False says nothing about why; ``verify`` does.
-    """
-    try:
-        return unpack(text) == v2.document(claims(facts), key)
-    except errors.InputError:
-        return False
+from sigmgr.model.usersig.formats import FORMATS, SigningKey
 
 
 def sign(facts: SigFacts, key: SigningKey) -> str:
@@ -38,11 +25,13 @@ def sign(facts: SigFacts, key: SigningKey) -> str:
     """
     if key.format != facts.format:
         raise errors.BadKey(f"a {key.format} key cannot make a sig of format {shown(facts.format)}")
-    said = claims(facts)
-    if not isinstance(key, HmacKey):
-        return pack(v1.document(said, key))
-    if said.userbuf is not None:
-        return pack(v2.document(said, key))
-    # A user's v2 sig, of which there are most by far.
-    gaps = v2.gaps(said, key)
-    return frame(v2.FORM.deflate(gaps), v2.FORM.fill(gaps))
+    return FORMATS.named(facts.format).write(claims(facts), key)
+
+
+def holds(text: str, facts: SigFacts, key: SigningKey) -> bool:
+    """Whether a sig proves by itself to be that of these facts under this key, at half the
+    cost of ``verify``. False says nothing about why; ``verify`` does."""
+    try:
+        return FORMATS.named(facts.format).holds(text, claims(facts), key)
+    except errors.InputError:
+        return False

@@ -14,14 +14,16 @@ Facts (format notes, sections 1.1 to 1.3):
 from __future__ import annotations
 
 from binascii import b2a_base64
+from typing import Final
 
 from sigmgr.model.holder import MAX_UINT32
-from sigmgr.model.keys import EcdsaSigner
 from sigmgr.model.sig import Format
 from sigmgr.model.usersig import members as read
 from sigmgr.model.usersig.claims import Claims
 from sigmgr.model.usersig.decoded import Decoded
+from sigmgr.model.usersig.formats import SigningKey
 
+NAME: Final = Format("v1")
 #: Informational and not signed; the official C++ library's last one.
 VERSION = "201803230000"
 
@@ -39,7 +41,7 @@ _JSON = _JSON_HEAD + b',"TLS.sig":"%b"}'
 _JSON_USERBUF = _JSON_HEAD + b',"TLS.userbuf":"%b","TLS.sig":"%b"}'
 
 
-def document(said: Claims, key: EcdsaSigner) -> bytes:
+def document(said: Claims, key: SigningKey) -> bytes:
     """The JSON, signed."""
     userid, quoted, sdkappid, issued_at, ttl, userbuf = said
     if userbuf is None:
@@ -67,7 +69,7 @@ def decode(members: read.Members) -> Decoded:
         f"TLS.sdk_appid:{spelled}\nTLS.time:{issued_at}\nTLS.expire_after:{ttl}\n{tail}"
     )
     return Decoded(
-        format=Format.V1,
+        format=NAME,
         userid=userid,
         sdkappid=sdkappid,
         issued_at=issued_at,

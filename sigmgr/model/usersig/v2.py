@@ -15,48 +15,36 @@ Facts (format notes, sections 2 and 7.4):
 from __future__ import annotations
 
 from binascii import b2a_base64
+from typing import Final
 
-from sigmgr.model.keys import HmacKey
 from sigmgr.model.sig import Format
 from sigmgr.model.usersig import members as read
 from sigmgr.model.usersig.claims import Claims
 from sigmgr.model.usersig.decoded import Decoded
-from sigmgr.model.usersig.deflate import Form, Gaps
+from sigmgr.model.usersig.formats import SigningKey
 
+NAME: Final = Format("v2")
 VERSION = "2.0"
 
 _TEXT = b"TLS.identifier:%b\nTLS.sdkappid:%d\nTLS.time:%d\nTLS.expire:%d\n"
 _TEXT_USERBUF = _TEXT + b"TLS.userbuf:%b\n"
-_HEAD = (
-    b'{"TLS.ver":"2.0","TLS.identifier":"',
-    b'","TLS.sdkappid":',
-    b',"TLS.expire":',
-    b',"TLS.time":',
+_JSON_HEAD = (
+    b'{"TLS.ver":"2.0","TLS.identifier":"%b","TLS.sdkappid":%d,"TLS.expire":%d,"TLS.time":%d'
 )
-#: Takes the quoted user id, the numbers in their order, and the signature.
-FORM = Form(*_HEAD, b',"TLS.sig":"', b'"}')
-_FORM_USERBUF = Form(*_HEAD, b',"TLS.userbuf":"', b'","TLS.sig":"', b'"}')
+_JSON = _JSON_HEAD + b',"TLS.sig":"%b"}'
+_JSON_USERBUF = _JSON_HEAD + b',"TLS.userbuf":"%b","TLS.sig":"%b"}'
 
 
-def document(said: Claims, key: HmacKey) -> bytes:
+def document(said: Claims, key: SigningKey) -> bytes:
     """The JSON, signed."""
-    userid, _, sdkappid, issued_at, ttl, userbuf = said
+    userid, quoted, sdkappid, issued_at, ttl, userbuf = said
     if userbuf is None:
-        return FORM.fill(gaps(said, key))
-    mark = key.sign(_TEXT_USERBUF % (userid, sdkappid, issued_at, ttl, userbuf))
-    return _FORM_USERBUF.fill((*_head(said), userbuf, b2a_base64(mark, newline=False)))
-
-
-def gaps(said: Claims, key: HmacKey) -> Gaps:
-    """What a signed sig without a userbuf has in the gaps of :data:`FORM`."""
-    userid, _, sdkappid, issued_at, ttl, _ = said
-    mark = key.sign(_TEXT % (userid, sdkappid, issued_at, ttl))
-    return (*_head(said), b2a_base64(mark, newline=False))
-
-
-def _head(said: Claims) -> Gaps:
-    _, quoted, sdkappid, issued_at, ttl, _ = said
-    return quoted, b"%d" % sdkappid, b"%d" % ttl, b"%d" % issued_at
+        text = _TEXT % (userid, sdkappid, issued_at, ttl)
+        mark = b2a_base64(key.sign(text), newline=False)
+        return _JSON % (quoted, sdkappid, ttl, issued_at, mark)
+    text = _TEXT_USERBUF % (userid, sdkappid, issued_at, ttl, userbuf)
+    mark = b2a_base64(key.sign(text), newline=False)
+    return _JSON_USERBUF % (quoted, sdkappid, ttl, issued_at, userbuf, mark)
 
 
 def decode(members: read.Members) -> Decoded:
@@ -72,13 +60,11 @@ def decode(members: read.Members) -> Decoded:
         f"TLS.time:{issued_at}\nTLS.expire:{ttl}\n{tail}"
     )
     return Decoded(
-        format=Format.V2,
+        format=NAME,
         userid=userid,
         sdkappid=sdkappid,
         issued_at=issued_at,
         ttl=ttl,
-        account_type=0,
-        appid_at_3rd=None,
         userbuf=userbuf,
         userbuf_base64=userbuf_base64,
         version=VERSION,

@@ -23,17 +23,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
-
 from sigmgr.model.errors import BadSig, SigReason
-from sigmgr.model.keys import VerifyingKey
 from sigmgr.model.shown import shown
-from sigmgr.model.sig import Format
 from sigmgr.model.usersig.decoded import Decoded
 from sigmgr.model.usersig.decoding import decode
+from sigmgr.model.usersig.formats import FORMATS, SigFormat, VerifyingKey
 
-_MAC_BYTES = 32
-_TAKE_ANOTHER: Final = "Ask sigmgr for the user's current sig, and use that one."
 #: A sig that is issued further ahead of now, in seconds, is refused.
 MAX_AHEAD: Final = 86400
 
@@ -50,20 +45,20 @@ def verify(
     """The fields of a valid sig. Raises :class:`BadSig` with the reason otherwise. Who asks is
     told, with the answer, what :func:`issued_in_future` says.
 
-    ``keys`` are ordered oldest to newest and tried newest first; those of the other format
+    ``keys`` are ordered oldest to newest and tried newest first; those of other formats
     are passed over. ``userid`` and ``sdkappid`` are compared where given. ``userbuf``: True,
     it must be there; False, it must not; None, either.
 
     The sig is valid while ``now < expires_at``. The cloud accepts it one second longer.
     """
     sig = decode(text)
+    form = FORMATS.named(sig.format)
     fitting = [key for key in reversed(keys) if key.format == sig.format]
     if not fitting:
-        wanted = "the secret of the app" if sig.format is Format.V2 else "the app's PEM"
-        said = f"the sig is {sig.format.value}, no key is"
-        raise BadSig(SigReason.WRONG_FORMAT, said, f"Verify it with {wanted}.")
+        said = f"the sig is {sig.format}, no key is"
+        raise BadSig(SigReason.WRONG_FORMAT, said, f"Verify it with {form.hints.wanted}.")
     _check_claims(sig, userid, sdkappid, userbuf)
-    _check_signature(sig, fitting)
+    _check_signature(sig, form, fitting)
     _check_times(sig, now)
     return sig
 
@@ -73,11 +68,9 @@ def issued_in_future(issued_at: int, now: int) -> int:
     return max(0, issued_at - now)
 
 
-def _check_signature(sig: Decoded, fitting: Sequence[VerifyingKey]) -> None:
-    if not _well_formed(sig):
-        raise BadSig(
-            SigReason.BAD_SIGNATURE, "the signature inside the sig is damaged", _TAKE_ANOTHER
-        )
+def _check_signature(sig: Decoded, form: SigFormat, fitting: Sequence[VerifyingKey]) -> None:
+    if not form.keys.is_signature(sig.signature):
+        raise BadSig(SigReason.BAD_SIGNATURE, "the signature inside the sig is damaged")
     if not any(key.verify(sig.signed_text, sig.signature) for key in fitting):
         raise BadSig(
             SigReason.WRONG_KEY,
@@ -96,11 +89,9 @@ def _check_times(sig: Decoded, now: int) -> None:
             "Compare the clock of whoever made it with the true time, and have it made anew.",
         )
     if now >= sig.expires_at:
-        raise BadSig(
-            SigReason.EXPIRED,
-            f"the sig expired at {sig.expires_at}, {now - sig.expires_at} s before now",
-            _TAKE_ANOTHER,
-        )
+        late = now - sig.expires_at
+        when = f"{late} s before now" if late else "which is now"
+        raise BadSig(SigReason.EXPIRED, f"the sig expired at {sig.expires_at}, {when}")
 
 
 def _check_claims(
@@ -130,13 +121,3 @@ def _check_claims(
             "the sig carries a userbuf, as room sigs do",
             "To sign in give a UserSig; this is a privateMapKey.",
         )
-
-
-def _well_formed(sig: Decoded) -> bool:
-    if sig.format is Format.V2:
-        return len(sig.signature) == _MAC_BYTES
-    try:
-        decode_dss_signature(sig.signature)
-    except ValueError:
-        return False
-    return True

@@ -1,4 +1,4 @@
-"""What the HTTP app needs of the rest of sigmgr, in one frozen value.
+"""The services that HTTP needs of the rest of sigmgr, in one frozen value.
 
 ``wiring`` fills it with the running parts; tests fill it with scripted ones. The Protocols
 name exactly what the routes call, so that each part may be replaced by itself.
@@ -109,14 +109,15 @@ class Near(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Doors:
+class Services:
     """Everything that the routes reach.
 
-    ``roles`` says what this process serves: ``api`` the backends' routes and the documents,
-    ``gateway`` the clients' routes; health is always served. ``near_ttl`` bounds in seconds
-    how long an answer is given again without a look; ``gateway`` answers ``GET /v1/stream``,
-    ``polls`` the long poll. ``allowed_origins``: of pages that may use
-    the clients' routes, as :func:`sigmgr.model.addresses.origin_of` answers them.
+    ``roles`` says what this process serves: ``api`` the backends' routes, ``gateway`` the
+    clients' routes; health and the documents are always served. ``near_ttl`` bounds in seconds
+    how long an answer is given again without a look. A process of role ``gateway`` has both
+    ``gateway``, which answers ``GET /v1/stream``, and ``polls``, which answers the long poll.
+    ``allowed_origins``: of pages that may use the clients' routes, as
+    :func:`sigmgr.model.addresses.origin_of` answers them.
     """
 
     clock: Clock

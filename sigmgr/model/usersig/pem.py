@@ -17,9 +17,8 @@ import re
 
 from sigmgr.model.errors import BadKey
 from sigmgr.model.shown import shown
+from sigmgr.model.usersig.formats import MAX_KEY_BYTES
 
-#: Far above any EC key, and a bound on the work that a wrong file can cause.
-MAX_KEY_BYTES = 16384
 _URL_ENCODED = "the PEM is URL-encoded; decode it first"
 WANTED = "v1 needs an EC key on P-256 or secp256k1"
 
@@ -50,6 +49,8 @@ def key_block(pem: bytes) -> tuple[str, bytes]:
 
 
 def _written(label: str, body: str) -> bytes:
+    if body.startswith("+"):  # no key in base64 begins so; a plus stands for each line end
+        raise BadKey(_URL_ENCODED)
     if not _BASE64.fullmatch(body):
         raise BadKey(_URL_ENCODED if "%" in body else "the PEM is damaged: its body is no base64")
     lines = [body[at : at + _COLUMNS] for at in range(0, len(body), _COLUMNS)]
@@ -68,4 +69,4 @@ def _no_single_block(text: str, labels: list[str]) -> str:
         return _URL_ENCODED
     if "-----BEGIN" in text:
         return "the PEM is cut off or damaged: no block has both its BEGIN and its END line"
-    return "the text holds no PEM block (a line '-----BEGIN ...-----')"
+    return "the text holds no PEM block: no line of it says BEGIN"

@@ -1,11 +1,10 @@
-"""Whose turn it is: the apps with due work, one after the other, each for an equal share.
+"""Round robin: the apps with due work, one after the other, each for an equal share.
 
 Rules:
 1. No app is given more than ``limit`` divided by the number of apps that still have work
    (rule 11 of the service), and at most ``turns`` turns in all.
 2. An app comes again only when every other that waits had its turn, and when its own last
-   turn is over: two claims of one app at once walk over each other's locked rows, which
-   made each renewal half as dear again for the database.
+   turn is over: two claims of one app at once walk over each other's locked rows.
 
 What this module does not do: work, wait, or know what is due.
 """
@@ -18,8 +17,8 @@ from collections.abc import Iterable
 from sigmgr.model.app import App
 
 
-class Rota:
-    """``take`` a turn, work, and give it ``back``; the turns are over when ``take`` answers
+class RoundRobin:
+    """``take`` a turn, work, and ``give_back``; the turns are over when ``take`` answers
     None and nobody holds one."""
 
     def __init__(self, apps: Iterable[App], *, limit: int, turns: int) -> None:
@@ -37,7 +36,7 @@ class Rota:
         self._taken[app.sdkappid] += 1
         return app, max(1, self._limit // self._with_work)
 
-    def back(self, app: App, *, more: bool) -> None:
+    def give_back(self, app: App, *, more: bool) -> None:
         """The turn is over; ``more``: there may be more to do."""
         if not more:
             self._with_work -= 1

@@ -7,7 +7,7 @@ else is named here, with what to do: another thing, or the right one in a clothi
 Rules:
 1. A secret as the console shows it (64 lower-case hex digits, alone) is never named.
 2. What is named is certain by its form, such as base64 that decodes to a private key. What
-   is merely unlikely is for ``pasted`` to tell.
+   is merely unlikely is for ``ecdsa`` and ``secret`` to tell.
 3. No name and no advice shows any of the text.
 """
 
@@ -21,10 +21,11 @@ from urllib.parse import unquote_to_bytes
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_der_private_key, load_der_public_key
 
-from sigmgr.model import usersig
-from sigmgr.model.errors import BadSig
+from sigmgr.model.errors import BadKey, BadSig
+from sigmgr.model.usersig.decoding import decode
 
 CONSOLE_SECRET = re.compile(r"[0-9a-f]{64}")
 
@@ -37,9 +38,12 @@ class Thing(NamedTuple):
 
 
 _ALONE = "give the secret alone, the 64 hex digits that the Tencent console shows"
+_AROUND = "something around it"
 _A_KEY = "the application's signing key belongs here"
 _WHOLE_PEM = "give the file as it was made, from its BEGIN line to its END line"
 _PEM = "v1 takes an EC key as PEM, v2 the secret that the Tencent console shows"
+
+_ENDS = "(pem|key|txt|crt|cer|der|p8|p12|pfx|json|env)"
 
 _FORMS = tuple(
     (re.compile(form, re.DOTALL), Thing(name, advice))
@@ -51,12 +55,16 @@ _FORMS = tuple(
         (r"(ssh-|ecdsa-sha2-)[\w@.-]+ .*", "a public key of SSH", _PEM),
         (r"PuTTY-User-Key-File.*", "a key of PuTTY", _PEM),
         (r"\{.*\"kty\".*\}", "a JSON web key", _PEM),
+        (r"\$(\w+|\{.*\}|\(.*\))|%\w+%|\{\{.*\}\}",
+         "a variable that nothing has filled in", "put in what it stands for"),
         (r"[{\[].*[}\]]", "JSON", _ALONE),
         (r"<.*>", "XML, or a placeholder", _ALONE),
         (r"[A-Za-z][\w+.-]*://.*", "a URL", _A_KEY),
-        (r"[0-9]{10}", "a number such as an application's sdkappid", _ALONE),
+        (r"(vault|arn|ssm|env|sops|op|ref|keyring|kms):\S+",
+         "a reference to where a secret is kept", "give what is kept there"),
+        (r"[0-9]{1,20}", "a number such as an application's sdkappid", _ALONE),
         (r".*([*\u2022\u25cf]{3}|\.\.\.|\u2026).*", "a secret that is masked or cut", _ALONE),
-        (r"(~|\.{1,2})?/?[\w./~-]*[\w-]\.(pem|key|txt|crt|cer|der|p8|p12|pfx|json|env)",
+        (rf"(@|file:|[A-Za-z]:)?[\w.\\/~-]*[\w-]\.{_ENDS}(\.\w{{1,5}})?|(/[a-z0-9._-]+){{2,}}",
          "the name of a file", "name the file itself with the option"),
         (r"((export|set|setx|env)\s+|\$env:)?[A-Za-z_][\w.-]*\s*:?=\s*(?!=*\Z).*",
          "an assignment, NAME=VALUE", "give the value alone"),
@@ -72,12 +80,27 @@ _SECRET_INSIDE = re.compile(r"(?<![0-9A-Fa-f])[0-9a-f]{64}(?![0-9A-Fa-f])")
 _BASE64 = re.compile(r"[A-Za-z0-9+/]{20,}={0,2}")
 _WRITTEN_END = re.compile(r"\\+[rn]")
 _HEX = re.compile(r"([0-9A-Fa-f]{2}){16,}")
+_HEX_SECRET = re.compile(r"[0-9A-Fa-f]{64}")
+_MARKS = re.compile(r"[\W_]+")
+#: Of a public key, which stands at the end of a private one: both halves of a point.
+_POINT_BYTES = 64
 _WIDE_MARKS = (b"\xff\xfe", b"\xfe\xff", b"\x00\x00\xfe\xff")
 _UTF8_MARK = b"\xef\xbb\xbf"
 #: Bytes below it are in no text: it is the tabulator.
 _FIRST_OF_A_TEXT = 9
 #: How often a text is looked into that decodes to another.
 _DEPTH = 3
+
+
+def refuse_likeness(content: bytes) -> None:
+    """Raises BadKey for what certainly is another thing than a key."""
+    if thing := likeness(content):
+        raise BadKey(f"this is {thing.name}; {thing.advice}")
+
+
+def published(name: str) -> str:
+    """What to think of a key that anybody can read on the internet, under that name."""
+    return f"this key is {name}: anybody can sign with it, so it protects nobody"
 
 
 def without_mark(content: bytes) -> bytes:
@@ -120,7 +143,22 @@ def _in_clothes(text: str) -> Thing | None:
             return Thing(f"{kind} without its {lacking}", _WHOLE_PEM)
         if inner := kind or _known(raw, _DEPTH):
             return Thing(f"{encoding} of {inner}", "decode it first")
+    if _ends_with_a_point("".join(body.split())):
+        return Thing("the end of a key whose beginning is missing", _WHOLE_PEM)
     return None
+
+
+def _ends_with_a_point(text: str) -> bool:
+    """Base64 that was cut in front, of a key on a curve that sigs are made with."""
+    for _, raw in _decoded(text[len(text) % 4 :]):
+        point = b"\x04" + raw[-_POINT_BYTES:]
+        for curve in (ec.SECP256R1(), ec.SECP256K1()):
+            try:
+                ec.EllipticCurvePublicKey.from_encoded_point(curve, point)
+            except ValueError:
+                continue
+            return True
+    return False
 
 
 def _known(raw: bytes, depth: int) -> str | None:
@@ -139,7 +177,7 @@ def _known(raw: bytes, depth: int) -> str | None:
         for encoding, inside in _decoded(text):
             if inner := _known(inside, depth - 1):
                 return f"{encoding} of {inner}"
-    return None
+    return f"a secret with {_AROUND}" if _SECRET_INSIDE.search(text) else None
 
 
 def _decoded(text: str) -> Iterator[tuple[str, bytes]]:
@@ -208,7 +246,7 @@ def _by_form(text: str) -> Thing | None:
     if _PART_OF_A_PEM.search(text):
         return Thing("a PEM whose BEGIN line is missing or damaged", _WHOLE_PEM)
     try:
-        usersig.decode(text)
+        decode(text)
     except BadSig:
         return next((thing for form, thing in _FORMS if form.fullmatch(text)), None)
     return Thing("a sig", _A_KEY)
@@ -223,6 +261,8 @@ def _disturbed(text: str) -> Thing | None:
     if text[:64] * 2 == text and CONSOLE_SECRET.fullmatch(text[:64]):
         return Thing("a secret pasted twice", _ALONE)
     if _SECRET_INSIDE.search(text):
-        return Thing("a secret with something around it", _ALONE)
+        return Thing(f"a secret with {_AROUND}", _ALONE)
+    if _HEX_SECRET.fullmatch(_MARKS.sub("", text)) and not _HEX_SECRET.fullmatch(text):
+        return Thing("a secret with marks between its digits", "take the marks out")
     lines = len(text.splitlines())
     return Thing(f"a text of {lines} lines", _ALONE) if lines > 1 else None

@@ -130,12 +130,12 @@ def _route(
 
 
 def _who(operation: dict[str, Any]) -> str:
-    needs = [name for need in operation.get("security", ()) for name in need]
-    if not needs:
-        return "open"
-    if needs == ["ticket"]:
-        return "ticket"
-    return "token: backend, ops or admin" if "ops" in operation["tags"] else "token: backend"
+    """Which credential, and of which roles."""
+    for need in operation.get("security", ()):
+        for name, roles in need.items():
+            *most, last = roles or [""]
+            return f"{name}: {', '.join(most)} or {last}" if most else f"{name} {last}".strip()
+    return "open"
 
 
 def _parameters(operation: dict[str, Any]) -> str:

@@ -1,0 +1,69 @@
+"""Drift: a cached sig behind the store's is put right, a page of holders at a time."""
+
+from __future__ import annotations
+
+from sigmgr.flow.reconcile import Reconcile
+from sigmgr.model.holder import Holder
+from sigmgr.telemetry import DRIFT
+from tests.flow.world import APP, World
+
+USERS = [Holder(APP, f"u{n}") for n in range(5)]
+
+
+def reconcile(world: World, page: int) -> Reconcile:
+    whole = world.flows.reconcile
+    return Reconcile(
+        derive=whole._derive,
+        store=world.store,
+        looks=world.looks,
+        cache=world.cache,
+        janitor=world.janitor,
+        page=page,
+    )
+
+
+async def drifted(world: World, *users: Holder) -> None:
+    """All have a cached sig; that of these is behind the store's."""
+    await world.flows.issue.many(USERS, world.clock())
+    await world.flows.teller.flush()
+    world.clock.advance(60)
+    for user in users:
+        await world.flows.issue.reissue(user, world.clock())
+
+
+async def behind(world: World) -> list[Holder]:
+    rows = await world.store.find(USERS)
+    hits = await world.cache.get(USERS)
+    return [
+        row.holder
+        for row, hit in zip(rows, hits, strict=True)
+        if row is not None and (hit is None or hit.issued_at != row.issued_at)
+    ]
+
+
+async def test_cached_sigs_that_are_behind_are_put_right(world: World) -> None:
+    await drifted(world, USERS[1], USERS[3])
+    assert await behind(world) == [USERS[1], USERS[3]]
+    counted = DRIFT._value.get()
+    assert await world.flows.reconcile.step(world.clock()) == 2
+    assert await behind(world) == []
+    assert DRIFT._value.get() == counted + 2
+    assert await world.flows.reconcile.step(world.clock()) == 0
+
+
+async def test_it_goes_on_page_by_page_and_starts_over(world: World) -> None:
+    await drifted(world, *USERS)
+    walk = reconcile(world, 2)
+    assert [await walk.step(world.clock()) for _ in range(3)] == [2, 2, 1]
+    await world.flows.issue.reissue(USERS[0], world.clock.advance(60))
+    assert await walk.step(world.clock()) == 1
+    assert await behind(world) == []
+
+
+async def test_what_is_not_cached_or_not_alive_is_no_drift(world: World) -> None:
+    await drifted(world, USERS[0])
+    await world.redis.run(lambda client: client.flushdb())
+    assert await world.flows.reconcile.step(world.clock()) == 0
+    assert await world.cache.get(USERS) == [None] * 5
+    world.clock.advance(91 * 86_400)
+    assert await world.flows.reconcile.step(world.clock()) == 0

@@ -1,0 +1,228 @@
+"""The shared tail: what is signed, what is written, and what becomes of failures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+
+from sigmgr.flow.commit import once_more
+from sigmgr.flow.reissuer import Batch, Choice, OnFailure, Reissue, Reissuer
+from sigmgr.model import errors
+from sigmgr.model.event import EventType
+from sigmgr.model.holder import Holder
+from sigmgr.model.policy import Policy
+from sigmgr.model.sig import Current, KeyState, Reason, Record, SigFacts, past_of
+from sigmgr.ports import Transaction
+from tests.flow.world import ALICE, APP, DAY, OTHER, World
+
+BOB = Holder(APP, "bob")
+
+
+@pytest.fixture
+def reissuer(world: World) -> Reissuer:
+    return world.flows.issue._reissuer
+
+
+async def run(
+    reissuer: Reissuer,
+    now: int,
+    *users: Holder,
+    on_failure: OnFailure = OnFailure.ANSWER,
+    **more: object,
+) -> Batch:
+    """The users' next sigs, forced; ``more`` as of a :class:`Reissue`."""
+    base = Reissue(Record(*ALICE), Reason.FORCED, Policy())._replace(**more)  # type: ignore[arg-type]
+
+    async def choose(tx: Transaction, _: Sequence[Record]) -> Choice:
+        return Choice([base._replace(record=record) for record in await tx.lock(users)])
+
+    return await reissuer.reissue(choose, now, on_failure)
+
+
+def signs_not(world: World, *userids: str) -> None:
+    """Nothing is signed for these."""
+    real = world.ring.sign
+
+    async def sign(batch: Sequence[SigFacts]) -> list[str | errors.SigmgrError]:
+        return [
+            errors.SigningFailed() if facts.holder.userid in userids else result
+            for facts, result in zip(batch, await real(batch), strict=True)
+        ]
+
+    world.ring.sign = sign  # type: ignore[method-assign]
+
+
+async def events(world: World) -> list[tuple[str, Holder, str]]:
+    async with world.outbox.take(99, world.clock()) as found:
+        return [(one.type, one.holder, one.note) for one in found]
+
+
+async def test_each_sig_is_written_with_one_event(world: World, reissuer: Reissuer) -> None:
+    first = await run(reissuer, world.clock(), ALICE)
+    second = await run(reissuer, world.clock.advance(60), ALICE, BOB)
+    assert [one.made for one in second.outcomes] == [True, True]
+    assert await events(world) == [
+        (EventType.ISSUED.value, ALICE, ""),
+        (EventType.RENEWED.value, ALICE, ""),
+        (EventType.ISSUED.value, BOB, ""),
+    ]
+    row, answers = await world.row(), second.answers()
+    answer = answers[ALICE]
+    assert isinstance(answer, Current)
+    assert (row.issued_at, row.expires_at, row.renew_at, row.reason) == (
+        answer.issued_at, answer.expires_at, answer.renew_at, "Forced",
+    )  # fmt: skip
+    assert (row.due_at, row.seen_at) == (row.renew_at, 0)
+    [past] = past_of(row)
+    assert past == (first.outcomes[0].record.issued_at, 90 * DAY, row.key_id, "Forced")
+
+
+async def test_it_is_announced_soon(world: World, reissuer: Reissuer) -> None:
+    batch = await run(reissuer, world.clock(), ALICE)
+    await world.flows.teller.flush()
+    assert await world.cache.get([ALICE]) == [batch.outcomes[0].answer]
+    assert await world.outbox.depth(world.clock()) == (0, 0)
+
+
+async def test_the_next_is_newer_than_all_that_was(world: World, reissuer: Reissuer) -> None:
+    now = world.clock()
+    await run(reissuer, now, ALICE)
+    assert (await run(reissuer, now - 60, ALICE)).outcomes[0].record.issued_at == now + 1
+    batch = await run(reissuer, now, ALICE, newer_than=now + 100)
+    assert batch.outcomes[0].record.issued_at == now + 101
+
+
+async def test_it_ends_later_than_the_last_unless_that_was_revoked(
+    world: World, reissuer: Reissuer
+) -> None:
+    short = replace(Policy(), ttl=DAY)
+    old = (await run(reissuer, world.clock(), ALICE)).outcomes[0].record
+    new = (await run(reissuer, world.clock.advance(60), ALICE, policy=short)).outcomes[0].record
+    assert new.expires_at == old.expires_at + 1
+    await world.flows.revoke.user(APP, "alice", world.clock())
+    new = (await run(reissuer, world.clock.advance(60), ALICE, policy=short)).outcomes[0].record
+    assert new.expires_at == world.clock() + DAY
+
+
+async def test_what_is_said_of_one_reissue_counts(world: World, reissuer: Reissuer) -> None:
+    now, reissuer._draw = world.clock(), lambda: 0.0
+    batch = await run(reissuer, now, ALICE, ttl=DAY, privileges=7, seen=True, first_generation=True)
+    row = await world.row()
+    assert (row.expires_at - now, row.privileges, row.seen_at) == (DAY, 7, now)
+    assert row.renew_at == now + int(DAY * 0.22)
+    await run(reissuer, now + 60, ALICE)
+    row = await world.row()
+    assert row.privileges == 7, "as before where nothing is said"
+    assert row.renew_at == now + 60 + int(90 * DAY * 0.60)
+    assert batch.outcomes[0].reissue.seen
+
+
+async def test_one_that_fails_fails_no_other(world: World, reissuer: Reissuer) -> None:
+    signs_not(world, "bob")
+    batch = await run(reissuer, world.clock(), ALICE, BOB)
+    answers = batch.answers()
+    assert isinstance(answers[ALICE], Current)
+    assert isinstance(answers[BOB], errors.SigningFailed)
+    assert (await world.row(BOB)).issued_at == 0
+    assert await events(world) == [(EventType.ISSUED.value, ALICE, "")]
+
+
+async def test_a_failure_that_is_raised_leaves_nothing(world: World, reissuer: Reissuer) -> None:
+    signs_not(world, "bob")
+    with pytest.raises(errors.SigningFailed):
+        await run(reissuer, world.clock(), ALICE, BOB, on_failure=OnFailure.RAISE)
+    assert await world.store.find([ALICE, BOB]) == [None, None]
+    assert await events(world) == []
+
+
+async def test_a_failure_is_written_with_the_time_of_the_next_try(
+    world: World, reissuer: Reissuer
+) -> None:
+    before = (await run(reissuer, world.clock(), BOB)).outcomes[0].record
+    await world.flows.teller.flush()
+    now = world.clock.advance(70 * DAY)
+    signs_not(world, "bob")
+    await run(reissuer, now, ALICE, BOB, on_failure=OnFailure.BACK_OFF)
+    row = await world.row(BOB)
+    assert row == before._replace(failures=1, last_error="signing-failed", due_at=row.due_at)
+    assert row.due_at is not None
+    assert now + 30 <= row.due_at <= now + 90
+    assert sorted(await events(world)) == [
+        (EventType.ISSUED.value, ALICE, ""),
+        (EventType.RENEWAL_FAILED.value, BOB, "signing-failed"),
+    ]
+
+
+async def test_what_waits_for_the_clocks_is_no_failure(world: World, reissuer: Reissuer) -> None:
+    before = (await run(reissuer, world.clock(), BOB)).outcomes[0].record
+    await world.flows.teller.flush()
+    world.ordinary = False
+    now = world.clock.advance(70 * DAY)
+    batch = await run(reissuer, now, BOB, on_failure=OnFailure.BACK_OFF)
+    assert isinstance(batch.answers()[BOB], errors.ClockApart)
+    assert await world.row(BOB) == before
+    assert await events(world) == []
+    now = world.clock.advance(16 * DAY)
+    assert (await run(reissuer, now, BOB, on_failure=OnFailure.BACK_OFF)).outcomes[0].made
+
+
+async def test_an_app_without_a_key_fails_alone(world: World, reissuer: Reissuer) -> None:
+    await world.catalog.add_app(OTHER, policy=Policy(), now=world.clock())
+    await world.apps.refresh()
+    other = Holder(OTHER, "carol")
+    answers = (await run(reissuer, world.clock(), ALICE, other)).answers()
+    assert isinstance(answers[ALICE], Current)
+    assert isinstance(answers[other], errors.NoSigningKey)
+
+
+async def test_a_key_that_is_no_longer_active_signs_nothing(
+    world: World, reissuer: Reissuer
+) -> None:
+    """The keys are loaded anew and it is tried once more; the second time it is an error."""
+    [key] = await world.catalog.list_keys(APP)
+    await world.catalog.set_key_state(APP, key.key_id, KeyState.TAINTED, world.clock())
+    world.plan.calls.clear()
+    answers = (await run(reissuer, world.clock(), ALICE)).answers()
+    assert type(answers[ALICE]) is errors.NoSigningKey
+    assert world.plan.calls.count(("signer.refresh", "after")) == 1
+    assert (await world.row()).issued_at == 0
+
+
+async def test_a_row_that_is_not_the_one_that_was_read_is_not_written(
+    world: World, reissuer: Reissuer
+) -> None:
+    old = (await run(reissuer, world.clock(), ALICE)).outcomes[0].record
+
+    async def stale(tx: Transaction, _: Sequence[Record]) -> Choice:
+        [record] = await tx.lock([ALICE])
+        before = record._replace(issued_at=record.issued_at - 1)
+        return Choice([Reissue(before, Reason.FORCED, Policy())])
+
+    with pytest.raises(errors.StoreUnavailable, match="fenced"):
+        await reissuer.reissue(stale, world.clock.advance(60))
+    assert await world.row() == old
+
+
+async def test_only_what_may_be_gone_is_tried_once_more() -> None:
+    tries: list[int] = []
+
+    async def story(*raised: type[errors.SigmgrError]) -> int:
+        tries.append(len(tries))
+        if len(tries) <= len(raised):
+            raise raised[len(tries) - 1]
+        return len(tries)
+
+    for error in (errors.ConnectionLost, errors.CommitUnknown):
+        tries.clear()
+        assert await once_more(lambda error=error: story(error)) == 2  # type: ignore[misc]
+        tries.clear()
+        with pytest.raises(error):
+            await once_more(lambda error=error: story(error, error))  # type: ignore[misc]
+        assert len(tries) == 2
+    for error in (errors.StoreUnavailable, errors.KeyChanged):
+        tries.clear()
+        with pytest.raises(error):
+            await once_more(lambda error=error: story(error))  # type: ignore[misc]
+        assert len(tries) == 1
