@@ -9,8 +9,8 @@ Rules:
 4. No cookies: a ticket travels in the Authorization header, so a page that has none can do
    nothing in anybody's name.
 
-Starlette's middleware is not used: it names the methods and headers to a refused origin, and its
-wrapper of the send would lie in memory for each stream.
+Starlette's middleware is not used: it names the methods and headers to a refused origin, and
+its wrapper of the send would lie in memory for each open stream.
 """
 
 from __future__ import annotations

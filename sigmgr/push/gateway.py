@@ -9,9 +9,7 @@ and is handed, with a :class:`~sigmgr.model.delivery.Moment`, to their
 Messages go to the :class:`~sigmgr.push.writer.Writer`, which writes them together, each straight
 to its transport. Questions go to :class:`~sigmgr.push.lookup.Wanted`; one task asks them in
 batches (``settle``) and hands the answers in. Each second (``tick``, the other task) those whose
-deadline the timer wheel has reached are woken, and those that were written to get their
-deadlines. So in a wave a stream costs one look into a dict, two calls of rules, one message and
-one write.
+deadline the timer wheel has reached are woken, and those that were written to get theirs.
 
 Rules:
 1. Events may be repeated, reordered or lost; rules 3, 4 and 7 of delivery see to it.
@@ -221,12 +219,8 @@ class Gateway:
         current = self._came_along(event, sig, now) if along else None
         for stream in streams:
             effect = stream.delivery.news(holder, issued_at, moment, current=current, wide=wide)
-            if effect is None:
-                continue
-            self._surge += 1
-            if type(effect) is rules.Write:
-                self._writer.make(stream, effect)
-            else:
+            if effect is not None:
+                self._surge += 1
                 self._carry_out(stream, effect)
 
     def _came_along(self, event: Event, sig: bytes, now: int) -> Current | None:
