@@ -276,10 +276,11 @@ def _bound(declared: Declaration, services: Services) -> Callable[..., Any]:
 
 
 def _stub(declared: Declaration) -> Callable[..., Any]:
-    """For the document of a raw function: one with parameters, which FastAPI can read."""
+    """For the document of a raw function: one with parameters, which FastAPI reads and never
+    calls."""
 
-    async def stub(**path: Any) -> Response:
-        raise NotImplementedError
+    async def stub(**path: Any) -> None:
+        pass
 
     functools.update_wrapper(stub, declared.function)
     fields = {name: PARAMETERS[name] for name in re.findall(r"{(\w+)}", declared.path)}
