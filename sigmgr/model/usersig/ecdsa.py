@@ -16,7 +16,9 @@ Rules:
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
@@ -120,12 +122,7 @@ def load_private(pem: bytes) -> EcdsaSigner:
     label, block = key_block(pem)
     if label.endswith("PUBLIC KEY"):
         raise BadKey("the PEM holds a public key; signing needs the private key")
-    try:
-        key = load_pem_private_key(block, password=None)
-    except UnsupportedAlgorithm:
-        raise BadKey(f"the PEM holds a key of an unsupported kind or curve; {WANTED}") from None
-    except (TypeError, ValueError):
-        raise BadKey("the private key in the PEM is damaged or cut off") from None
+    key = _loaded(partial(load_pem_private_key, password=None), block, "private")
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise BadKey(f"the PEM holds {_kind_of(key)}; {WANTED}")
     return EcdsaSigner(key)
@@ -136,15 +133,19 @@ def load_public(pem: bytes) -> EcdsaVerifier:
     label, block = key_block(pem)
     if label.endswith("PRIVATE KEY"):
         return load_private(pem).verifier
-    try:
-        key = load_pem_public_key(block)
-    except UnsupportedAlgorithm:
-        raise BadKey(f"the PEM holds a key of an unsupported kind or curve; {WANTED}") from None
-    except (TypeError, ValueError):
-        raise BadKey("the public key in the PEM is damaged or cut off") from None
+    key = _loaded(load_pem_public_key, block, "public")
     if not isinstance(key, ec.EllipticCurvePublicKey):
         raise BadKey(f"the PEM holds {_kind_of(key)}; {WANTED}")
     return EcdsaVerifier(key)
+
+
+def _loaded(load: Callable[[bytes], Any], block: bytes, half: str) -> Any:
+    try:
+        return load(block)
+    except UnsupportedAlgorithm:
+        raise BadKey(f"the PEM holds a key of an unsupported kind or curve; {WANTED}") from None
+    except (TypeError, ValueError):
+        raise BadKey(f"the {half} key in the PEM is damaged or cut off") from None
 
 
 def recognises(content: bytes) -> bool:
