@@ -112,6 +112,12 @@ def show(sdkappid: calls.AppId, config: calls.Config = None, as_json: calls.AsJs
     output.say_json(_shown(one)) if as_json else output.say_table(_table(one))
 
 
+_ENDS_FEED = (
+    "This ends the feed: readers that have not read all of it lose the rest, and where they are"
+    " means nothing to the next one."
+)
+
+
 @app.command("set")
 def set_app(
     sdkappid: calls.AppId,
@@ -127,6 +133,7 @@ def set_app(
     ttl: Ttl = None,
     room_ttl: RoomTtl = None,
     policy: Extra = None,
+    yes: calls.Yes = False,
     config: calls.Config = None,
     as_json: calls.AsJson = False,
 ) -> None:
@@ -135,6 +142,8 @@ def set_app(
 
     async def story(base: Any) -> App:
         before = await base.catalog.get_app(sdkappid)
+        if feed is Switch.OFF and before.feed and calls.held_back(_ENDS_FEED, yes):
+            raise typer.Exit(NEGATIVE)
         wanted = calls.changed_policy(before.policy, ttl, room_ttl, policy or [])
         changed: App = await base.catalog.set_app(sdkappid, name=name, policy=wanted, paused=pause)
         if feed is not None:

@@ -118,7 +118,14 @@ def test_an_app_has_a_feed_or_none(ready):
     assert ready("app", "set", APP, "--feed", "on", "--json").json["feed"] == feed
     assert f"on ({feed})" in ready("app", "show", APP).out
     assert ready("app", "set", APP, "--name", "x", "--json").json["feed"] == feed
-    assert ready("app", "set", APP, "--feed", "off", "--json").json["feed"] is None
+    held = ready("app", "set", APP, "--feed", "off", "--name", "y")
+    assert (held.status, held.out) == (1, "")
+    assert "lose the rest" in held.err
+    assert "Nothing was changed. Add --yes" in held.err
+    assert ready("app", "show", APP, "--json").json["feed"] == feed
+    assert ready("app", "show", APP, "--json").json["name"] == "x"
+    assert ready("app", "set", APP, "--feed", "off", "--yes", "--json").json["feed"] is None
+    assert ready("app", "set", APP, "--feed", "off").status == 0, "there is none to end"
     assert ready("app", "set", APP, "--feed", "on", "--json").json["feed"] not in {None, feed}
     check_refusal(ready("app", "set", APP, "--feed", "maybe"), 2, "usage", "maybe")
     check_refusal(ready("app", "set", 7, "--feed", "on"), 3, "app-unknown")
