@@ -315,11 +315,12 @@ class Announcement(NamedTuple):
 
 
 class Values(Protocol):
-    """A sig as the bytes that lie in Redis and travel on its channels."""
+    """A sig as the bytes that lie in Redis and travel on its channels. ``shard``: of the holder,
+    where the caller knows it already."""
 
-    def encode(self, current: Current) -> bytes: ...
+    def encode(self, current: Current, shard: int | None = None) -> bytes: ...
 
-    def decode(self, holder: Holder, value: bytes) -> Current | None:
+    def decode(self, holder: Holder, value: bytes, shard: int | None = None) -> Current | None:
         """None for a tombstone, and for what cannot be read or must not be believed."""
         ...
 

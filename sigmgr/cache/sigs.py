@@ -86,7 +86,8 @@ class RedisSigCache:
                 shard = self._layout.shard(current.holder)
                 call = calls.setdefault(shard, Call([], []))
                 call.keys.append(self._layout.sig_key_in(shard, current.holder))
-                call.args += (current.issued_at, (until - now) * 1000, self._values.encode(current))
+                value = self._values.encode(current, shard)
+                call.args += (current.issued_at, (until - now) * 1000, value)
             await scripts.run(self._redis, scripts.PUT, list(calls.values()))
 
     async def _fetch(self, holders: Sequence[Holder]) -> list[Any]:

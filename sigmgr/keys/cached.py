@@ -70,20 +70,20 @@ class CachedValues:
         self._damaged = UNREAD.labels("damaged")
         self._unsealed = UNREAD.labels("unsealed")
 
-    def encode(self, current: Current) -> bytes:
+    def encode(self, current: Current, shard: int | None = None) -> bytes:
         """Raises KeyError for a format or reason that there is none of."""
         value = values.encode(current)
         if not self._seal:
             return value
         head = value[:_FLAGS_AT] + _FLAGS
-        aead, place = self._of(current.holder, current.issued_at)
+        aead, place = self._of(current.holder, current.issued_at, shard)
         nonce = urandom(_NONCE_BYTES)
         return head + nonce + aead.encrypt(nonce, value[_FLAGS_AT:], head + place)
 
-    def decode(self, holder: Holder, value: bytes) -> Current | None:
+    def decode(self, holder: Holder, value: bytes, shard: int | None = None) -> Current | None:
         """The sig in a value of this holder, or None."""
         if values.is_sealed(value):
-            current = self._open(holder, value)
+            current = self._open(holder, value, shard)
         elif values.is_tombstone(value):
             return None
         elif self._seal:
@@ -95,18 +95,20 @@ class CachedValues:
             self._damaged.inc()
         return current
 
-    def _open(self, holder: Holder, value: bytes) -> Current | None:
-        head, nonce = value[:_NONCE_AT], value[_NONCE_AT:_SEALED_AT]
-        aead, place = self._of(holder, int.from_bytes(head[1:_FLAGS_AT], "big"))
+    def _open(self, holder: Holder, value: bytes, shard: int | None) -> Current | None:
+        aead, place = self._of(holder, int.from_bytes(value[1:_FLAGS_AT], "big"), shard)
         try:
-            rest = aead.decrypt(nonce, value[_SEALED_AT:], head + place)
+            rest = aead.decrypt(
+                value[_NONCE_AT:_SEALED_AT], value[_SEALED_AT:], value[:_NONCE_AT] + place
+            )
         except (InvalidTag, ValueError):
             # ValueError: cut within the nonce.
             return None
-        return values.decode(holder, head[:_FLAGS_AT] + rest)
+        return values.decode(holder, value[:_FLAGS_AT] + rest)
 
-    def _of(self, holder: Holder, issued_at: int) -> tuple[AESGCM, bytes]:
+    def _of(self, holder: Holder, issued_at: int, shard: int | None) -> tuple[AESGCM, bytes]:
         """The key of a value, and the name it is bound to."""
-        shard = self._layout.shard(holder)
+        if shard is None:
+            shard = self._layout.shard(holder)
         place = self._layout.sig_key_in(shard, holder).encode()
         return self._aead(shard, issued_at // MONTH), place

@@ -4,6 +4,7 @@
     first = one.opened(currents)                     # the first messages: [Write, ...]
     effects = one.live(moment)                       # they are out: anything may be written now
     effect = one.news(holder, issued_at, moment)     # an event names a newer sig: Ask for it
+    effect = one.brought(current)                    # or brought it along: Write
     effect = one.answered(holder, current, moment)   # Write: here it is
     one.written(effect)                              # the client has taken it
     one.set_deadlines(moment)                        # in the second that follows
@@ -317,30 +318,19 @@ class Delivery:
 
     # -- a newer sig ---------------------------------------------------------------------
 
+    def brought(self, current: Current) -> Write | None:
+        """An event brought this sig along, and its turn is now (rule 4)."""
+        sig = self._wanted(current.holder, current.issued_at)
+        return None if sig is None else Write(sig, current)
+
     def news(
-        self,
-        holder: Holder,
-        issued_at: int,
-        moment: Moment,
-        *,
-        current: Current | None = None,
-        wide: bool = False,
-    ) -> Write | Ask | Wake | None:
-        """An event says that a sig of this second exists. ``current``: the sig, where it came
-        along and its turn is now (rule 4); ``wide``: many streams are concerned (rule 5)."""
-        sig = self.own if holder.kind == _USER else self._find(holder)
-        if issued_at <= self.dead_until:
-            return None
+        self, holder: Holder, issued_at: int, moment: Moment, *, wide: bool = False
+    ) -> Ask | Wake | None:
+        """An event says that a sig of this second exists. ``wide``: many streams are concerned
+        (rule 5)."""
+        sig = self._wanted(holder, issued_at)
         if sig is None:
-            sig = self._add_room(holder)
-        elif issued_at <= sig.sent or issued_at <= sig.acked or issued_at <= sig.want:
             return None
-        sig.want = issued_at
-        sig.tries = 0
-        if self.phase is not OPEN:
-            return None
-        if current is not None:
-            return Write(sig, current)
         splay = sig.spans(moment.policy).splay if wide and sig.sent else 0
         seconds = min(splay, self._slack(sig, moment)) if splay else 0
         return self._ask_within(sig, seconds, moment)
@@ -494,6 +484,19 @@ class Delivery:
             if room.holder == holder:
                 return room
         return None
+
+    def _wanted(self, holder: Holder, issued_at: int) -> ClientSig | None:
+        """The one of which this is news, where it may be written now."""
+        sig = self.own if holder.kind == _USER else self._find(holder)
+        if issued_at <= self.dead_until:
+            return None
+        if sig is None:
+            sig = self._add_room(holder)
+        elif issued_at <= sig.sent or issued_at <= sig.acked or issued_at <= sig.want:
+            return None
+        sig.want = issued_at
+        sig.tries = 0
+        return sig if self.phase is OPEN else None
 
     def _add_room(self, holder: Holder) -> ClientSig:
         room = ClientSig(holder)

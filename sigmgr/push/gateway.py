@@ -147,7 +147,8 @@ class Gateway:
             if not streams or holder.kind == _ADMIN:
                 continue
             if kind in _NEWER:
-                self._news(event, sig, streams, now)
+                if not (sig and self._brought(event, sig, shard, streams, now)):
+                    self._news(event, streams, now)
             else:
                 self._receive(event, streams, now)
         if len(self._writer) >= WRITTEN_AT_ONCE:
@@ -201,7 +202,7 @@ class Gateway:
         kind, holder = event.type, event.holder
         if kind == EventType.DELIVERED and holder.kind == _USER:
             self.acked(holder, event.issued_at)
-            self._news(event, b"", streams, now)
+            self._news(event, streams, now)
         elif kind == EventType.REVOKED:
             for stream in streams:
                 self._carry_out(stream, stream.delivery.revoked(event))
@@ -209,27 +210,35 @@ class Gateway:
             for stream in streams:
                 self._carry_out(stream, stream.delivery.will_expire(event))
 
-    def _news(self, event: Event, sig: bytes, streams: Sequence[Stream], now: int) -> None:
-        """There is a newer sig; ``sig`` is its value, where it came with the event."""
-        holder, issued_at = event.holder, event.issued_at
-        moment = self._moment(holder.sdkappid, now)
-        wide = self._surge >= self._limits.wide
+    def _brought(
+        self, event: Event, sig: bytes, shard: int, streams: Sequence[Stream], now: int
+    ) -> bool:
+        """Write the sig that came with its event, if it is the one and not due again itself."""
+        _, holder, issued_at, *_ = event
         # In a wave that is spread, the turn of most comes later, when there may be a newer one.
-        along = sig and not (wide and moment.policy.splay)
-        current = self._came_along(event, sig, now) if along else None
+        if self._surge >= self._limits.wide and self._policy(holder.sdkappid).splay:
+            return False
+        if not self._stands(holder, issued_at):
+            return False
+        current = self._values.decode(holder, sig, shard)
+        if current is None or current.issued_at != issued_at or now >= current.renew_at:
+            return False
         for stream in streams:
-            effect = stream.delivery.news(holder, issued_at, moment, current=current, wide=wide)
+            write = stream.delivery.brought(current)
+            if write is not None:
+                self._surge += 1
+                self._writer.make(stream, write)
+        return True
+
+    def _news(self, event: Event, streams: Sequence[Stream], now: int) -> None:
+        """There is a newer sig."""
+        moment = self._moment(event.holder.sdkappid, now)
+        wide = self._surge >= self._limits.wide
+        for stream in streams:
+            effect = stream.delivery.news(event.holder, event.issued_at, moment, wide=wide)
             if effect is not None:
                 self._surge += 1
                 self._carry_out(stream, effect)
-
-    def _came_along(self, event: Event, sig: bytes, now: int) -> Current | None:
-        """The sig that came with its event, if it is the one and not due again itself."""
-        if not self._stands(event.holder, event.issued_at):
-            return None
-        current = self._values.decode(event.holder, sig)
-        fits = current and current.issued_at == event.issued_at and now < current.renew_at
-        return current if fits else None
 
     def _look_for_missed(self, now: int) -> None:
         missed, self._missed = self._missed, set()
@@ -260,11 +269,13 @@ class Gateway:
             self._carry_out(stream, *stream.delivery.wake(moment), None)
 
     def _moment(self, sdkappid: int, now: int) -> rules.Moment:
+        return rules.Moment(now, self.table.wheel.now, self._draw(), self._policy(sdkappid))
+
+    def _policy(self, sdkappid: int) -> Policy:
         try:
-            policy = self._policy_of(sdkappid)
+            return self._policy_of(sdkappid)
         except errors.SigmgrError:  # an app that was removed under its open streams
-            policy = _DEFAULTS
-        return rules.Moment(now, self.table.wheel.now, self._draw(), policy)
+            return _DEFAULTS
 
     def _shard(self, user: Holder) -> int:
         return shard_of(user.sdkappid, user.userid, self._limits.shards)

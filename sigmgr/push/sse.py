@@ -4,9 +4,9 @@ Rules:
 1. A stream is authorised or refused, never degraded. One product took a lapsed token for an
    anonymous reader: its streams looked healthy and never got a private message again. Here
    whoever shows no good ticket gets a problem document with 401.
-2. A write never waits. The send is run for one step; where that would wait, the client is
-   behind, the step is closed and the message dropped. (uvicorn waits before it writes, so a
-   closed step has written nothing.)
+2. A write never waits. It goes past the send where the server offers a way; else the send is
+   run for one step, and where that would wait, the client is behind, the step is closed and
+   the message dropped. (uvicorn waits before it writes, so a closed step has written nothing.)
 3. Nothing is written before the response has started, or after it has ended.
 4. ``id:`` is the ``issued_at`` of the user's own sig in the message.
 
@@ -44,6 +44,9 @@ PATH = "/v1/stream"
 TICKET_KEY = "sigmgr.ticket"
 #: Where a server leaves headers that every answer to this request has besides.
 HEADERS_KEY = "sigmgr.headers"
+#: Where a server leaves a way past the send for the body of a response that has begun and is not
+#: over: it writes at once, or answers False where the client is behind.
+WRITE_KEY = "sigmgr.write"
 
 #: A comment line: keeps proxies from closing a quiet stream, and is ignored by clients.
 HEARTBEAT = b":\n\n"
@@ -76,17 +79,19 @@ def retry(draw: float, low: int = 1000, high: int = 5000) -> bytes:
 
 
 class Beginning(NamedTuple):
-    """What only the start of a response needs: its headers and its first bytes."""
+    """What only the start of a response needs: its headers and its first bytes. ``past``: the way
+    past the send, which is open from then on."""
 
     headers: Sequence[Header]
     body: bytes
+    past: Callable[[bytes], bool] | None
 
 
 class SseTransport:
     """Fulfils :class:`sigmgr.push.transport.Transport`. ``task`` is the endpoint's: to cut the
     client off is to cancel it."""
 
-    __slots__ = ("_beginning", "_send", "_task", "refusal")
+    __slots__ = ("_beginning", "_past", "_send", "_task", "refusal")
 
     news = RENEWED
     says_bye = True
@@ -95,6 +100,7 @@ class SseTransport:
         self._send = send
         self._task = task
         self._beginning: Beginning | None = beginning
+        self._past: Callable[[bytes], bool] | None = None
         self.refusal: errors.SigmgrError | None = None
 
     @property
@@ -108,17 +114,18 @@ class SseTransport:
 
     async def open(self, messages: Sequence[Message]) -> None:
         assert self._beginning is not None
-        headers, body = self._beginning
+        headers, body, past = self._beginning
         self._beginning = None
         await self._send({"type": "http.response.start", "status": 200, "headers": headers})
         body += b"".join(map(frame, messages))
         await self._send({"type": "http.response.body", "body": body, "more_body": True})
+        self._past = past
 
     def write(self, message: Message) -> bool:
-        return self._step(frame(message))
+        return self._put(frame(message))
 
     def beat(self) -> bool:
-        return self._step(HEARTBEAT)
+        return self._put(HEARTBEAT)
 
     def close(self, last: Message) -> bool:
         return self._step(frame(last), more=False)
@@ -129,6 +136,10 @@ class SseTransport:
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
+
+    def _put(self, body: bytes) -> bool:
+        past = self._past
+        return past(body) if past is not None else self._step(body)
 
     def _step(self, body: bytes, *, more: bool = True) -> bool:
         step: Any = self._send({"type": "http.response.body", "body": body, "more_body": more})
@@ -179,7 +190,7 @@ class SseStreams:
         if not isinstance(ticket, Ticket):
             ticket = self._open_ticket(scope, bearer(scope["headers"]), self._clock())
         headers = [*_HEADERS, *scope.get(HEADERS_KEY, ())]
-        beginning = Beginning(headers, retry(self._draw()))
+        beginning = Beginning(headers, retry(self._draw()), scope.get(WRITE_KEY))
         transport = SseTransport(send, asyncio.current_task(), beginning)
         claim = _last_event_id(scope["headers"])
         stream = self._gateway.enter(ticket.user, transport, claim)

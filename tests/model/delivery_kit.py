@@ -10,6 +10,7 @@ from sigmgr.model.delivery import (
     Ask,
     Bye,
     Delivery,
+    Effect,
     Lapsed,
     MarkSeen,
     Moment,
@@ -148,9 +149,11 @@ class World:
 
     def hear(self, made: Current, *, along: bool = False, wide: bool = False) -> None:
         stands = along and made.issued_at > self.dead.get(made.holder, 0)
-        effect = self.delivery.news(
-            made.holder, made.issued_at, self.moment, current=made if stands else None, wide=wide
-        )
+        effect: Effect | None
+        if stands:
+            effect = self.delivery.brought(made)
+        else:
+            effect = self.delivery.news(made.holder, made.issued_at, self.moment, wide=wide)
         self.carry_out(effect)
 
     def look(self) -> None:

@@ -27,7 +27,8 @@ NOW = 1_900_000_000
 APP = 1_400_000_000
 DAY = 86400
 TICKETS = Tickets(b"k" * 32)
-VALUES = CachedValues(MasterKey(b"k" * 32).derive, Layout())
+LAYOUT = Layout()
+VALUES = CachedValues(MasterKey(b"k" * 32).derive, LAYOUT)
 
 
 def user(name: str = "ann") -> Holder:
@@ -230,7 +231,8 @@ class House:
         self.states.put(made)
         if tell:
             brought = [self.values.encode(made)] if bring else []
-            self.gateway.heard(0, [event(EventType.RENEWED, holder, issued_at, ttl)], brought)
+            news = event(EventType.RENEWED, holder, issued_at, ttl)
+            self.gateway.heard(LAYOUT.shard(holder), [news], brought)
 
     async def open(self, name: str = "ann", last_event_id: bytes = b"") -> Client:
         client = self.connect(name, last_event_id)

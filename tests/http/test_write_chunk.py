@@ -1,0 +1,87 @@
+"""A chunk past the send is the same on the wire, and is not written where it must not be."""
+
+from __future__ import annotations
+
+import asyncio
+
+from sigmgr.push.sse import WRITE_KEY
+from tests.http.test_server import Running, closed
+
+START = {"type": "http.response.start", "status": 200, "headers": []}
+LINES = [b"one\n\n", b"x" * 70_000, b":\n\n"]
+
+
+def part(body):
+    return {"type": "http.response.body", "body": body, "more_body": True}
+
+
+async def gone(receive):
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def body_of(app):
+    async with Running(app) as server:
+        reader, writer = await server.connect()
+        writer.write(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        raw = await asyncio.wait_for(reader.read(), 5)
+        await closed(writer)
+    return raw.partition(b"\r\n\r\n")[2]
+
+
+async def test_the_bytes_are_those_of_the_send():
+    async def by_send(scope, receive, send):
+        await send(START)
+        for line in LINES:
+            await send(part(line))
+        await send({"type": "http.response.body", "body": b"last"})
+
+    async def past_it(scope, receive, send):
+        await send(START)
+        for line in LINES:
+            while not scope[WRITE_KEY](line):
+                await asyncio.sleep(0.01)
+        await send({"type": "http.response.body", "body": b"last"})
+
+    assert await body_of(past_it) == await body_of(by_send)
+
+
+async def test_an_answer_to_http_1_0_has_no_chunks():
+    found = []
+
+    async def app(scope, receive, send):
+        found.append(WRITE_KEY in scope)
+        await send(START)
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    async with Running(app) as server:
+        for version in (b"1.0", b"1.1"):
+            reader, writer = await server.connect()
+            writer.write(b"GET / HTTP/%b\r\nhost: x\r\nconnection: close\r\n\r\n" % version)
+            await asyncio.wait_for(reader.read(), 5)
+            await closed(writer)
+    assert found == [False, True]
+
+
+async def test_who_does_not_read_is_behind_and_who_is_gone_is_not_written_to():
+    said: list[bool] = []
+    over = asyncio.Event()
+
+    async def app(scope, receive, send):
+        write = scope[WRITE_KEY]
+        await send(START)
+        while write(b"x" * 100_000):
+            await asyncio.sleep(0)
+        said.append(write(b"more"))
+        await gone(receive)
+        said.append(write(b"more"))
+        over.set()
+
+    async with Running(app) as server:
+        _, writer = await server.connect()
+        writer.write(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+        while not said:
+            await asyncio.sleep(0.01)
+        writer.transport.abort()
+        await asyncio.wait_for(over.wait(), 5)
+    assert said == [False, True]
