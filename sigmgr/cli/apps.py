@@ -140,7 +140,7 @@ def set_app(
     """Change an application. A new lifetime applies to sigs that are made from now on, a feed
     begins with what is committed from now on; off and on again makes it another one."""
 
-    async def story(base: Any) -> App:
+    async def work(base: Any) -> App:
         before = await base.catalog.get_app(sdkappid)
         if feed is Switch.OFF and before.feed and calls.held_back(_ENDS_FEED, yes):
             raise typer.Exit(NEGATIVE)
@@ -150,7 +150,7 @@ def set_app(
             changed = await base.catalog.set_feed(sdkappid, on=feed is Switch.ON)
         return changed
 
-    one = calls.with_base(config, story)
+    one = calls.with_base(config, work)
     output.say_json(_shown(one)) if as_json else output.say_table(_table(one))
 
 

@@ -17,7 +17,7 @@ app = command_app("Migrate the database.")
 
 
 def _with_engine(
-    config: str | None, story: Callable[[Any], Awaitable[Any]], *, create: bool = False
+    config: str | None, work: Callable[[Any], Awaitable[Any]], *, create: bool = False
 ) -> Any:
     from sigmgr import wiring
 
@@ -26,7 +26,7 @@ def _with_engine(
     async def run() -> Any:
         engine = wiring.open_database(settings, create=create)
         try:
-            return await story(engine)
+            return await work(engine)
         finally:
             await engine.close()
 

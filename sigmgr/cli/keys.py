@@ -74,7 +74,7 @@ def add(
     found = keyfile.signing_key(file, format, "--file")
     kind = keychange.kind(found.format, found.key.curve)
 
-    async def story(base: Base) -> tuple[KeyInfo, KeyInfo | None]:
+    async def work(base: Base) -> tuple[KeyInfo, KeyInfo | None]:
         keys = await _keys_of(base, sdkappid)
         keychange.refuse_known(keys, found.key.fingerprint)
         former = keychange.active(keys) if activate else None
@@ -86,7 +86,7 @@ def add(
         )
         return added, former
 
-    key, former = calls.with_base(config, story)
+    key, former = calls.with_base(config, work)
     _tell(key, as_json)
     if activate:
         keychange.taken_back_by(former)
@@ -115,14 +115,14 @@ def generate(
     material = make(format, curve)
     made = form.keys.signer(material)
 
-    async def story(base: Base) -> tuple[KeyInfo, KeyInfo | None]:
+    async def work(base: Base) -> tuple[KeyInfo, KeyInfo | None]:
         keys = await _keys_of(base, sdkappid)
         former = keychange.active(keys) if activate else None
         kind = keychange.kind(format, made.curve)
         keychange.ask(keychange.replaced(former, f"a new key, {kind}"), yes=yes)
         return await base.add_key(sdkappid, format, material, activate=activate), former
 
-    key, former = calls.with_base(config, story)
+    key, former = calls.with_base(config, work)
     public = made.public_pem.decode()
     hint = form.hints.made_inside.format(sdkappid=sdkappid)
     if not public:
@@ -165,7 +165,7 @@ def activate(
     The one before becomes old and still verifies; it may be activated again.
     """
 
-    async def story(base: Base) -> tuple[KeyInfo, KeyInfo | None]:
+    async def work(base: Base) -> tuple[KeyInfo, KeyInfo | None]:
         keys = await _keys_of(base, sdkappid)
         key = keychange.found(keys, sdkappid, key_id)
         check_step(key, KeyState.ACTIVE)
@@ -178,7 +178,7 @@ def activate(
         keychange.ask(said, yes=yes)
         return await _stepped(base, key, KeyState.ACTIVE), former
 
-    key, former = calls.with_base(config, story)
+    key, former = calls.with_base(config, work)
     _tell(key, as_json)
     keychange.taken_back_by(former)
 
@@ -228,7 +228,7 @@ def _ended(
 ) -> KeyInfo:
     """Taint or revoke, once everything is given that it takes."""
 
-    async def story(base: Base) -> KeyInfo:
+    async def work(base: Base) -> KeyInfo:
         keys = await _keys_of(base, sdkappid)
         key = keychange.found(keys, sdkappid, key_id)
         check_step(key, state)
@@ -238,7 +238,7 @@ def _ended(
         keychange.ask([what, *last], yes=yes, force=force if last else None)
         return await _stepped(base, key, state)
 
-    return calls.with_base(config, story)
+    return calls.with_base(config, work)
 
 
 async def _stepped(base: Base, key: KeyInfo, state: KeyState) -> KeyInfo:

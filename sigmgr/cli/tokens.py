@@ -87,9 +87,9 @@ def revoke(
 ) -> None:
     """End a token; processes that know it follow within seconds."""
 
-    async def story(base: Any) -> Token:
+    async def work(base: Any) -> Token:
         ended: Token = await base.catalog.revoke_token(token_id, base.clock())
         return ended
 
-    token = calls.with_base(config, story)
+    token = calls.with_base(config, work)
     output.say_json(_shown(token)) if as_json else output.say(_line(token))

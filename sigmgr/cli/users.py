@@ -80,17 +80,17 @@ def issue(
     if place is None and privileges is not None:
         raise output.Misuse("privileges belong to a room", "Name it: --room or --room-name.")
 
-    async def story(desk: Any) -> Current:
-        now = desk.base.clock()
+    async def work(parts: Any) -> Current:
+        now = parts.base.clock()
         if place is None:
             holder = Holder(sdkappid, userid, (Kind.ADMIN if admin else Kind.USER).value)
-            return cast("Current", await desk.flows.issue.current(holder, now))
-        made = await desk.flows.room_keys.current(
+            return cast("Current", await parts.flows.issue.current(holder, now))
+        made = await parts.flows.room_keys.current(
             sdkappid, userid, place, privileges=mask, ttl=None, now=now
         )
         return cast("Current", made)
 
-    _current(calls.with_desk(config, story), as_json)
+    _current(calls.with_parts(config, work), as_json)
 
 
 @app.command("show")
@@ -155,10 +155,10 @@ def reissue(
     check_userid(userid)
     why = reason_of(reason)
 
-    async def story(desk: Any) -> Current:
-        made: Current = await desk.flows.issue.reissue(
+    async def work(parts: Any) -> Current:
+        made: Current = await parts.flows.issue.reissue(
             Holder(sdkappid, userid),
-            desk.base.clock(),
+            parts.base.clock(),
             reason=why,
             replaces=replaces,
             create=create,
@@ -166,7 +166,7 @@ def reissue(
         return made
 
     try:
-        made = calls.with_desk(config, story)
+        made = calls.with_parts(config, work)
     except HolderUnknown as error:
         hint = "Check the user id; to issue the first sig, add --create."
         output.complain(error.text, error.code, hint)
@@ -198,13 +198,13 @@ def revoke(
         raise output.Misuse("whom to revoke is not said", "Give a USERID, or --all-users.")
     _ask_first(sdkappid, userid, yes, config)
     if userid is None:
-        until = calls.with_desk(
-            config, lambda desk: desk.flows.revoke.everybody(sdkappid, desk.base.clock())
+        until = calls.with_parts(
+            config, lambda parts: parts.flows.revoke.everybody(sdkappid, parts.base.clock())
         )
         output.say(f"revoked up to {output.iso(until)}")
         return
-    done = calls.with_desk(
-        config, lambda desk: desk.flows.revoke.user(sdkappid, userid, desk.base.clock())
+    done = calls.with_parts(
+        config, lambda parts: parts.flows.revoke.user(sdkappid, userid, parts.base.clock())
     )
     output.say(f"revoked up to {output.iso(done.revoked_at)}")
     if not done.known:

@@ -10,16 +10,16 @@ from sigmgr.cache.near import NearCache
 from sigmgr.health import Health
 from sigmgr.model import errors
 from sigmgr.scheduler import Job
-from sigmgr.wiring.desk import Desk
+from sigmgr.wiring.parts import Parts
 
 #: The part of a process that this is, for ``Health``.
 PART: Final = "clock"
 _SAY_EVERY: Final = 1.0
 
 
-def clock_job(desk: Desk, health: Health, near: NearCache[bytes] | None) -> Job:
+def clock_job(parts: Parts, health: Health, near: NearCache[bytes] | None) -> Job:
     """Say how the clocks are, and what Redis's says where two differ."""
-    clock, redis = desk.base.clock, desk.redis
+    clock, redis = parts.base.clock, parts.redis
     assert redis is not None
     health.expect(PART, silent_after=10 * _SAY_EVERY)
     if near is not None:

@@ -9,15 +9,15 @@ from sigmgr.flow.look import PART, Look
 from sigmgr.health import Health
 from sigmgr.http.auth import Auth
 from sigmgr.wiring.clock import monotonic_seconds
-from sigmgr.wiring.desk import Desk
+from sigmgr.wiring.parts import Parts
 
 
 def look_of(
-    desk: Desk, health: Health, near: NearCache[bytes] | None, tokens: Auth, *, vital: bool
+    parts: Parts, health: Health, near: NearCache[bytes] | None, tokens: Auth, *, vital: bool
 ) -> Look:
     """The look, and who is told what it saw. ``vital``: this process serves somebody who must
     not get what was revoked."""
-    base, settings = desk.base, desk.base.settings
+    base, settings = parts.base, parts.base.settings
     grace = math.ceil(settings.revocation.grace)
 
     def trust(_: float) -> None:

@@ -25,7 +25,7 @@ from sigmgr.store.engine import open_engine
 from sigmgr.store.outbox import SqlOutbox
 from sigmgr.store.revocations import SqlLooks
 from sigmgr.store.stores import SqlJanitor, SqlStore
-from sigmgr.wiring.desk import over_redis, policies
+from sigmgr.wiring.parts import over_redis, policies
 
 
 @asynccontextmanager

@@ -1,4 +1,4 @@
-"""A base and the flows over it: what commands need that issue or revoke."""
+"""The parts of a command that issues or revokes: a base, and the flows over it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from sigmgr.wiring.base import Base, open_base
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Desk:
+class Parts:
     """A base, and the flows over it. ``redis`` None: commands beside a ``memory://`` service."""
 
     base: Base
@@ -37,7 +37,7 @@ class Desk:
 
 
 @asynccontextmanager
-async def open_desk(settings: Settings, *, serving: bool = False) -> AsyncIterator[Desk]:
+async def open_parts(settings: Settings, *, serving: bool = False) -> AsyncIterator[Parts]:
     """Everything that issues. ``serving`` says that this process is the service itself; only
     then a ``memory://`` Redis is the one that gateways listen to."""
     async with AsyncExitStack() as stack:
@@ -72,7 +72,7 @@ async def open_desk(settings: Settings, *, serving: bool = False) -> AsyncIterat
             lanes=settings.scheduler.lanes if _is_postgres(settings) else 1,
             limits=PROMPT if serving else PATIENT,
         )
-        yield Desk(
+        yield Parts(
             base=base, flows=flows, redis=redis, layout=layout, values=values, policy_of=policy_of
         )
         await flows.teller.flush()
