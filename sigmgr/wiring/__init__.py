@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from sigmgr.wiring.base import Base, open_base, open_database
     from sigmgr.wiring.clock import wall_clock
     from sigmgr.wiring.gc_tuning import tune_gc
-    from sigmgr.wiring.months import open_months
     from sigmgr.wiring.parts import Parts, open_parts
     from sigmgr.wiring.service import Service, open_service
+    from sigmgr.wiring.simulation import open_simulation
 
 _HOMES = {
     "Base": "base",
@@ -27,7 +27,7 @@ _HOMES = {
     "wall_clock": "clock",
     "Parts": "parts",
     "open_parts": "parts",
-    "open_months": "months",
+    "open_simulation": "simulation",
     "tune_gc": "gc_tuning",
     "Service": "service",
     "open_service": "service",
@@ -39,9 +39,9 @@ __all__ = [
     "Service",
     "open_base",
     "open_database",
-    "open_months",
     "open_parts",
     "open_service",
+    "open_simulation",
     "tune_gc",
     "wall_clock",
 ]

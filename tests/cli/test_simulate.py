@@ -7,7 +7,7 @@ import re
 import pytest
 
 from sigmgr.cli import simulate
-from sigmgr.sim.months import Report
+from sigmgr.sim.virtual_time import Report
 from sigmgr.sim.witness import Violation
 
 

@@ -75,7 +75,7 @@ class Report:
         return not self.violations and self.kicked == 0 and self.delivered > 0
 
 
-class Months:
+class Simulation:
     """One run. ``seed`` decides everything; ``start`` is its first virtual second."""
 
     def __init__(
