@@ -191,5 +191,5 @@ async def world_held(tmp_path: Path) -> AsyncIterator[World]:
     """A world in which somebody holds the rows ``held``."""
     async with open_world(tmp_path) as world:
         world.held = set()  # type: ignore[attr-defined]
-        world.witness._store = Held(world.witness._store, world.held)  # type: ignore[attr-defined]
+        world.invariants._store = Held(world.invariants._store, world.held)  # type: ignore[attr-defined]
         yield world

@@ -21,7 +21,7 @@ from sigmgr.model.event import Event
 from sigmgr.model.holder import Holder
 from sigmgr.ports import Numbered
 from sigmgr.sim.faults import Crash
-from sigmgr.sim.witness import Witness
+from sigmgr.sim.invariants import InvariantChecker
 from sigmgr.store.feeds import SqlEventReader
 from tests.contract.store_kit import KINDS, url_of
 from tests.flow.world import APP, DAY, OTHER, World, open_world
@@ -79,7 +79,7 @@ class Scene:
         engine = world.store._engine
         self.is_postgres = engine.dialect.name == "postgresql"
         self.recorder = Recorder(world.store)
-        world.witness = Witness(self.recorder, world.clock)  # type: ignore[arg-type]
+        world.invariants = InvariantChecker(self.recorder, world.clock)  # type: ignore[arg-type]
         self.readers = [Reader(world, engine) for _ in range(2)]
         self.announced: list[Event] = []
         real = world.announcer.announce
@@ -112,7 +112,7 @@ class Scene:
         await self.world.flows.relay.number(self.world.clock())
 
     async def check(self, where: str) -> None:
-        assert self.world.witness.violations == [], where
+        assert self.world.invariants.violations == [], where
         assert await self.world.outbox.depth(self.world.clock()) == (0, 0), where
         committed = self.recorder.committed
         for reader in self.readers:

@@ -146,7 +146,7 @@ async def test_a_fault_at_every_call_loses_nothing_and_doubles_nothing(
 
 
 async def _check_after(world: World, story: str, where: str) -> None:
-    assert world.witness.violations == [], where
+    assert world.invariants.violations == [], where
     await world.check()
     # The same again, unharmed: whatever was half done is finished, nobody is stuck.
     world.clock.advance(5)

@@ -32,7 +32,7 @@ async def test_many_at_once_in_several_processes_make_one_sig(world: World) -> N
         *(p.issue.current(ALICE, world.clock()) for p in processes for _ in range(10))
     )
     assert len({answer.usersig for answer in answers}) == 1
-    assert world.witness.made == 1
+    assert world.invariants.made == 1
 
 
 async def test_a_batch_answers_in_order_with_duplicates_and_an_error_where_one_failed(
@@ -47,7 +47,7 @@ async def test_a_batch_answers_in_order_with_duplicates_and_an_error_where_one_f
         if holder != foreign:
             assert isinstance(answer, Current)
             assert answer.holder == holder
-    assert world.witness.made == 30
+    assert world.invariants.made == 30
 
 
 async def test_nobody_gets_a_sig_with_little_left_while_a_better_one_can_be_made(
@@ -173,7 +173,7 @@ async def test_a_tainted_key_signs_nothing_and_its_sigs_are_replaced(world: Worl
     first = await world.flows.issue.current(ALICE, world.clock())
     [old] = await world.catalog.list_keys(APP)
     await world.catalog.set_key_state(APP, old.key_id, KeyState.TAINTED, world.clock())
-    world.witness.dead_keys.add(old.key_id)
+    world.invariants.dead_keys.add(old.key_id)
     with pytest.raises(errors.NoSigningKey):
         # The ring of this process has not heard yet; the transaction has.
         await world.flows.issue.current(Holder(APP, "bob"), world.clock())

@@ -35,9 +35,9 @@ async def test_due_holders_are_renewed_by_any_number_of_workers_once_each(world:
     users = await issued(world, 120)
     later(world, 70)
     await seen(world, users)
-    made = world.witness.made
+    made = world.invariants.made
     await asyncio.gather(*(world.process().renew.tick(world.clock()) for _ in range(3)))
-    assert world.witness.made == made + 120
+    assert world.invariants.made == made + 120
     for record in await world.store.page(None, 1000):
         assert record.issued_at == world.clock()
         assert record.reason == Reason.NEARING_EXPIRY

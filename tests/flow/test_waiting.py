@@ -73,7 +73,7 @@ async def test_who_has_no_sig_yet_hears_503_in_time_and_has_one_afterwards(tmp_p
             hangs.released.set()
             await comes_to_rest(world)
             assert isinstance(await world.flows.issue.current(bob, world.clock()), Current)
-            assert world.witness.made == 1, "what was left to itself was not done twice"
+            assert world.invariants.made == 1, "what was left to itself was not done twice"
     assert hung >= 6
 
 
@@ -119,7 +119,7 @@ async def held(tmp_path: Path) -> AsyncIterator[tuple[World, set[Holder]]]:
     """A world, and the rows of it that somebody holds."""
     rows: set[Holder] = set()
     async with open_world(tmp_path) as world:
-        world.witness._store = Held(world.witness._store, rows)
+        world.invariants._store = Held(world.invariants._store, rows)
         yield world, rows
 
 

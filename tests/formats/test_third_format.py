@@ -72,7 +72,7 @@ async def test_it_is_renewed_off_a_key_of_another_format_and_back(world: World) 
         now = await world.process().issue.current(ALICE, world.clock())
         found = await world.ring.verify(APP, now.usersig, now=world.clock(), userid="alice")
         assert (found.decoded.format, now.issued_at > first.issued_at) == (form, True)
-    assert world.witness.violations == []
+    assert world.invariants.violations == []
 
 
 @asynccontextmanager
