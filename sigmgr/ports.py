@@ -202,7 +202,7 @@ class Store(Protocol):
         ...
 
 
-class Look(NamedTuple):
+class LookResult(NamedTuple):
     """What one look into SQL saw. ``second``: the database's clock, Unix seconds with a
     fraction. ``keys``, ``tokens``: numbers that change when any key changes its state, or any
     API token is made or revoked."""
@@ -216,7 +216,7 @@ class Look(NamedTuple):
 class Looks(Protocol):
     """The short look into SQL that every process takes each second, and what it reads on."""
 
-    async def look(self, since: int) -> Look:
+    async def look(self, since: int) -> LookResult:
         """One statement. The revocations written at the database's second ``since`` or later."""
         ...
 
@@ -372,7 +372,7 @@ class States(Protocol):
         ...
 
 
-class Listener(Protocol):
+class EventListener(Protocol):
     """Who hears of events: a gateway, a near cache. Called on the event loop, must not block."""
 
     def heard(self, shard: int, events: Sequence[Event], sigs: Sequence[bytes] = ()) -> None:

@@ -19,7 +19,7 @@ from sigmgr.cache import scripts
 from sigmgr.cache.client import RedisParts
 from sigmgr.cache.scripts import Call
 from sigmgr.cache.sigs import CHUNK, chunks
-from sigmgr.model import wire
+from sigmgr.model import redis_layout
 from sigmgr.model.event import Event, EventType
 from sigmgr.model.sig import Current
 from sigmgr.model.values import tombstone
@@ -42,7 +42,7 @@ class RedisAnnouncer:
     def __init__(
         self,
         redis: RedisParts,
-        layout: wire.Layout,
+        layout: redis_layout.Layout,
         *,
         values: Values,
         serve_until: Callable[[Current], int],
@@ -93,9 +93,9 @@ class RedisAnnouncer:
             layout.channel(shard),
             self._stream_length,
             self._stream_ms,
-            wire.encode_events([one.event for one in batch]),
+            redis_layout.encode_events([one.event for one in batch]),
             b"".join(tasks),
-            wire.encode_values(sigs),
+            redis_layout.encode_values(sigs),
         ]
         return Call(keys, args)
 

@@ -34,7 +34,7 @@ _CHANGES: Final = frozenset({EventType.ISSUED.value, EventType.RENEWED.value})
 
 
 class NearCache(Generic[V]):
-    """Values per holder. Fulfils ``ports.Listener``; ``channel`` is told by ``ShardChannels``.
+    """Values per holder. Fulfils ``ports.EventListener``; ``channel`` is told by ``ShardChannels``.
 
     ``max_entries`` 0 keeps nothing.
     """

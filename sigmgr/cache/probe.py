@@ -16,7 +16,7 @@ from redis.exceptions import RedisError
 
 from sigmgr.cache.client import RedisParts
 from sigmgr.model import errors
-from sigmgr.model.wire import Layout
+from sigmgr.model.redis_layout import Layout
 
 #: What a process does where it does not write.
 WITHOUT: Final = "gets are answered from the database, what is new reaches clients later"

@@ -25,7 +25,7 @@ from typing import Any, Final
 from sigmgr.cache import scripts
 from sigmgr.cache.client import RedisParts
 from sigmgr.cache.scripts import Call
-from sigmgr.model import errors, wire
+from sigmgr.model import errors, redis_layout
 from sigmgr.model.holder import Holder
 from sigmgr.model.sig import Current
 from sigmgr.model.values import VERSION, is_tombstone, tombstone
@@ -52,7 +52,7 @@ class RedisSigCache:
     def __init__(
         self,
         redis: RedisParts,
-        layout: wire.Layout,
+        layout: redis_layout.Layout,
         *,
         values: Values,
         serve_until: Callable[[Current], int],

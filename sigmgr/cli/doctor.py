@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import typer
 
 from sigmgr.cli import calls, keychange, output, writes
-from sigmgr.cli.clocks import Clocks
+from sigmgr.cli.clock_check import Clocks
 from sigmgr.cli.frame import NEGATIVE, command_app
 from sigmgr.model.app import KeyInfo, SealedKey
 from sigmgr.model.errors import BadSettings, SigmgrError
@@ -219,7 +219,7 @@ async def _redis(settings: Settings, clocks: Clocks) -> AsyncIterator[Finding]:
     from sigmgr.cache.client import open_redis
     from sigmgr.cache.told import why
     from sigmgr.model.errors import CacheUnavailable
-    from sigmgr.model.wire import Layout
+    from sigmgr.model.redis_layout import Layout
     from sigmgr.wiring.clock import wall_seconds
 
     url = settings.redis.url.get_secret_value()

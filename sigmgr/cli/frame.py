@@ -32,7 +32,7 @@ GROUPS = {
     "sig": "sigmgr.cli.sig",
     "db": "sigmgr.cli.db",
     "app": "sigmgr.cli.apps",
-    "key": "sigmgr.cli.keys",
+    "key": "sigmgr.cli.key_commands",
     "token": "sigmgr.cli.tokens",
 }
 

@@ -20,7 +20,7 @@ from functools import partial
 
 from sigmgr.flow.commit import Committed, append, once_more
 from sigmgr.flow.gather import Gather, answered
-from sigmgr.flow.limits import Lane, Limits, pauses
+from sigmgr.flow.limits import Lane, WaitLimits, pauses
 from sigmgr.flow.relay import Teller
 from sigmgr.flow.restored import Restored, meaning
 from sigmgr.model import errors
@@ -45,7 +45,7 @@ class Acks:
         store: Store,
         teller: Teller,
         restored: Restored,
-        limits: Limits,
+        limits: WaitLimits,
         gather_for: float,
     ) -> None:
         self._store = store

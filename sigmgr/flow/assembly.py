@@ -9,7 +9,7 @@ from sigmgr.flow.acks import Acks
 from sigmgr.flow.deliver import Deliver
 from sigmgr.flow.derive import Derive
 from sigmgr.flow.issue import Issue
-from sigmgr.flow.limits import PROMPT, Limits
+from sigmgr.flow.limits import PROMPT, WaitLimits
 from sigmgr.flow.newcomers import Newcomers
 from sigmgr.flow.openings import Openings
 from sigmgr.flow.reconcile import Reconcile
@@ -75,7 +75,7 @@ def assemble(
     batch: int = 1000,
     lanes: int = 1,
     gather_acks_for: float = 0.02,
-    limits: Limits = PROMPT,
+    limits: WaitLimits = PROMPT,
 ) -> Flows:
     """Join them. ``batch`` and ``lanes`` bound a renewal round, ``gather_acks_for`` is in
     seconds, ``limits`` are those of who asks and waits."""
@@ -129,7 +129,7 @@ def _revoke(ports: Ports, teller: Teller) -> Revoke:
 
 
 def _deliver(
-    ports: Ports, derive: Derive, openings: Openings, acks: Acks, *, limits: Limits
+    ports: Ports, derive: Derive, openings: Openings, acks: Acks, *, limits: WaitLimits
 ) -> Deliver:
     return Deliver(
         openings=openings,
@@ -143,7 +143,7 @@ def _deliver(
 
 
 def _acks(
-    ports: Ports, teller: Teller, restored: Restored, *, limits: Limits, gather_for: float
+    ports: Ports, teller: Teller, restored: Restored, *, limits: WaitLimits, gather_for: float
 ) -> Acks:
     return Acks(
         store=ports.store,
@@ -154,7 +154,7 @@ def _acks(
     )
 
 
-def _restored(ports: Ports, derive: Derive, reissuer: Reissuer, *, limits: Limits) -> Restored:
+def _restored(ports: Ports, derive: Derive, reissuer: Reissuer, *, limits: WaitLimits) -> Restored:
     return Restored(registry=ports.registry, derive=derive, reissuer=reissuer, limits=limits)
 
 
@@ -165,7 +165,7 @@ def _openings(
     restored: Restored,
     seen: Seen,
     *,
-    limits: Limits,
+    limits: WaitLimits,
 ) -> Openings:
     return Openings(
         registry=ports.registry,
@@ -197,7 +197,7 @@ def _issue(
     seen: Seen,
     *,
     newcomers: Newcomers,
-    limits: Limits,
+    limits: WaitLimits,
 ) -> Issue:
     return Issue(
         registry=ports.registry,

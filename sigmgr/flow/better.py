@@ -17,7 +17,7 @@ from typing import Any
 
 from sigmgr.flow.derive import Answer, Derive
 from sigmgr.flow.gather import Gather
-from sigmgr.flow.limits import Lane, Limits, all_done, pauses
+from sigmgr.flow.limits import Lane, WaitLimits, all_done, pauses
 from sigmgr.flow.newcomers import Newcomers
 from sigmgr.model import errors, timing
 from sigmgr.model.app import App
@@ -34,7 +34,9 @@ _LATE = "the database did not answer in time"
 class Better:
     """``make`` reissues under the locks."""
 
-    def __init__(self, make: Make, derive: Derive, newcomers: Newcomers, limits: Limits) -> None:
+    def __init__(
+        self, make: Make, derive: Derive, newcomers: Newcomers, limits: WaitLimits
+    ) -> None:
         self._make = make
         self._derive = derive
         self._newcomers = newcomers

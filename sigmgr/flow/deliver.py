@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from sigmgr.flow.acks import Acks
 from sigmgr.flow.derive import Derive, key_of
-from sigmgr.flow.limits import Lane, Limits
+from sigmgr.flow.limits import Lane, WaitLimits
 from sigmgr.flow.openings import Openings
 from sigmgr.flow.revocations import Revocations
 from sigmgr.model import errors
@@ -34,7 +34,7 @@ class Deliver:
         revocations: Revocations,
         store: Store,
         cache: SigCache,
-        limits: Limits,
+        limits: WaitLimits,
     ) -> None:
         self._openings = openings
         self._acks = acks

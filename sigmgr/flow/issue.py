@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from sigmgr.flow.better import Better
 from sigmgr.flow.derive import Answer, Derive, raised
-from sigmgr.flow.limits import Lane, Limits
+from sigmgr.flow.limits import Lane, WaitLimits
 from sigmgr.flow.newcomers import Newcomers
 from sigmgr.flow.reissuer import Choice, OnFailure, Reissue, Reissuer
 from sigmgr.flow.seen import Seen
@@ -67,7 +67,7 @@ class Issue:
         reissuer: Reissuer,
         seen: Seen,
         newcomers: Newcomers,
-        limits: Limits,
+        limits: WaitLimits,
     ) -> None:
         self._registry = registry
         self._store = store

@@ -31,7 +31,7 @@ log = get_logger("sigmgr.limits")
 _SLICES = 10
 
 
-class Limits(NamedTuple):
+class WaitLimits(NamedTuple):
     """Seconds. ``valid``: for a better answer, where a valid one is at hand; ``answer``: for
     any answer at all, before a 503."""
 
@@ -40,9 +40,9 @@ class Limits(NamedTuple):
 
 
 #: For requests.
-PROMPT = Limits()
+PROMPT = WaitLimits()
 #: For commands, whose user rather waits.
-PATIENT = Limits(30.0, 30.0)
+PATIENT = WaitLimits(30.0, 30.0)
 
 
 def pauses(budget: float) -> Iterator[float]:

@@ -20,8 +20,7 @@ from typing import Final
 from sigmgr.flow.revocations import Revocations
 from sigmgr.health import Health
 from sigmgr.model import errors
-from sigmgr.ports import Look as Seen
-from sigmgr.ports import Looks, Signer
+from sigmgr.ports import LookResult, Looks, Signer
 from sigmgr.telemetry import get_logger
 
 log = get_logger("sigmgr.look")
@@ -108,7 +107,7 @@ class Look:
         self._revocations.forget(now)
         self._tell_second(look.second)
 
-    async def _ask(self, since: int) -> Seen:
+    async def _ask(self, since: int) -> LookResult:
         began = self._monotonic()
         look = await self._looks.look(since)
         self._answered(look.second, self._monotonic() - began)

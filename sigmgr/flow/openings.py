@@ -21,7 +21,7 @@ from typing import NamedTuple
 from sigmgr.flow.better import Better
 from sigmgr.flow.derive import Answer, Derive, raised
 from sigmgr.flow.gather import Gather, answered
-from sigmgr.flow.limits import Lane, Limits
+from sigmgr.flow.limits import Lane, WaitLimits
 from sigmgr.flow.restored import Restored, lost_second
 from sigmgr.flow.revocations import Revocations
 from sigmgr.flow.seen import Seen
@@ -64,7 +64,7 @@ class Openings:
         restored: Restored,
         revocations: Revocations,
         seen: Seen,
-        limits: Limits,
+        limits: WaitLimits,
         gather_for: float = 0.01,
     ) -> None:
         self._registry = registry

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from sigmgr.flow.derive import Answer, Derive
 from sigmgr.flow.gather import Gather, answered
-from sigmgr.flow.limits import Lane, Limits
+from sigmgr.flow.limits import Lane, WaitLimits
 from sigmgr.flow.reissuer import Choice, Reissue, Reissuer
 from sigmgr.model import decision, errors
 from sigmgr.model.held import Claim, judge
@@ -74,7 +74,7 @@ class Restored:
         registry: Registry,
         derive: Derive,
         reissuer: Reissuer,
-        limits: Limits,
+        limits: WaitLimits,
     ) -> None:
         self._registry = registry
         self._derive = derive

@@ -30,7 +30,7 @@ log = get_logger("sigmgr.revocations")
 _NEVER = float("-inf")
 
 
-class Listener(Protocol):
+class RevocationListener(Protocol):
     """Who must know of a revocation before anything else runs. Must not block or wait."""
 
     def revoked(self, revocation: Revocation) -> None: ...
@@ -44,11 +44,11 @@ class Revocations:
     ) -> None:
         self._monotonic = monotonic
         self._known = known or Known()
-        self._listeners: list[Listener] = []
+        self._listeners: list[RevocationListener] = []
         self._looked_at = _NEVER
         self.grace = grace
 
-    def add(self, listener: Listener) -> None:
+    def add(self, listener: RevocationListener) -> None:
         self._listeners.append(listener)
 
     def learn(self, revocations: Iterable[Revocation]) -> int:

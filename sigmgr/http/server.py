@@ -25,7 +25,7 @@ from typing import Any
 import uvicorn
 from starlette.types import ASGIApp
 
-from sigmgr.http.protocol import Connections, Limits, made_with
+from sigmgr.http.protocol import ConnectionLimits, Connections, made_with
 from sigmgr.model import errors
 
 log = logging.getLogger("sigmgr.http")
@@ -119,7 +119,7 @@ async def serve(
     listener = sock or await bind(host, port)
     number = listener.getsockname()[1]
     listening = asyncio.Event()
-    connections = connections or Connections(Limits())
+    connections = connections or Connections(ConnectionLimits())
     server = _Server(_config(app, connections), listening.set)
     running = asyncio.create_task(server.serve([listener]), name="http server")
     sweeping = asyncio.create_task(connections.run(), name="http sweep")

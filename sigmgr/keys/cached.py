@@ -37,8 +37,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from sigmgr.model import values
 from sigmgr.model.holder import Holder
+from sigmgr.model.redis_layout import Layout
 from sigmgr.model.sig import Current
-from sigmgr.model.wire import Layout
 from sigmgr.telemetry import UNREAD
 
 MONTH: Final = 30 * 86_400

@@ -53,7 +53,7 @@ class Rules(NamedTuple):
     shared: bool = True
 
 
-class Reading(NamedTuple):
+class ClockReading(NamedTuple):
     """Two clocks at one moment: Unix seconds of the wall, and monotonic seconds."""
 
     wall: float
@@ -83,13 +83,13 @@ class Reference(NamedTuple):
     jumps: int = 0
 
     @classmethod
-    def start(cls, rules: Rules, now: Reading) -> Reference:
+    def start(cls, rules: Rules, now: ClockReading) -> Reference:
         """Nothing is known but this machine's own clock."""
         return cls(rules, now.offset, None if rules.shared else now.offset)
 
     # -- what is seen --------------------------------------------------------------------
 
-    def read(self, now: Reading) -> Reference:
+    def read(self, now: ClockReading) -> Reference:
         """A look at this machine's own clocks; a few each second."""
         jumped = abs(now.offset - self.wall) > JUMP
         seen = self._replace(wall=now.offset)
@@ -99,7 +99,7 @@ class Reference(NamedTuple):
             seen = seen._heard(now.offset, JUMP, now.monotonic)
         return seen._judged()
 
-    def hear(self, database_at: float, now: Reading, took: float = 0.0) -> Reference:
+    def hear(self, database_at: float, now: ClockReading, took: float = 0.0) -> Reference:
         """The database said this second, at some moment of the last ``took`` seconds."""
         seen = self.read(now)
         if not self.rules.shared or (seen.trusted is not None and took > self.rules.tolerance):

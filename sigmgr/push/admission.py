@@ -15,7 +15,7 @@ from sigmgr.model import errors
 from sigmgr.model.delivery import OPEN, Bye, Delivery
 from sigmgr.model.holder import Holder
 from sigmgr.ports import Draw
-from sigmgr.push.limits import Limits
+from sigmgr.push.limits import GatewayLimits
 from sigmgr.push.table import Counters, Stream, StreamTable
 from sigmgr.push.transport import Transport
 from sigmgr.push.writer import Writer
@@ -31,7 +31,12 @@ class Admission:
     """Lets streams in and sends them away."""
 
     def __init__(
-        self, table: StreamTable, writer: Writer, counters: Counters, draw: Draw, limits: Limits
+        self,
+        table: StreamTable,
+        writer: Writer,
+        counters: Counters,
+        draw: Draw,
+        limits: GatewayLimits,
     ) -> None:
         self.draining = False
         self._table = table

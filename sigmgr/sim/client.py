@@ -2,15 +2,15 @@
 
 Rules:
 1. It asks its backend for a sig and a ticket, signs in, and opens the stream with the ticket
-   and the ``issued_at`` it holds. It asks the backend again only when the service says that
-   the ticket is no good, or when its sig is dead; never to save itself from an expiry.
+   and the ``issued_at`` it holds. It asks the backend again only when the service refuses
+   the ticket, or when its sig is dead; never to avoid an expiry.
 2. Every sig it takes is acked with the freshest ticket until the service confirms.
 3. Reconnects: exponential backoff with full jitter, at the pace of the stream's ``retry``;
    ``bye`` and Retry-After are waited out in full, plus jitter, before the next try.
-4. On each reconnect one of the gateways is chosen at random. Where the service says that
-   what it claims to hold was never issued, it comes once without a claim.
+4. On each reconnect one of the gateways is chosen at random. Where the service answers that
+   the claimed sig was never issued, the next connect sends no claim.
 
-What is done with a sig is ``hold``'s business.
+What a client does with a sig is in ``client_state``.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from urllib.parse import quote, urljoin
 import httpx2
 
 from sigmgr.ports import Clock
-from sigmgr.sim import wire
+from sigmgr.sim import http_stream
+from sigmgr.sim.client_state import ClientState, Offer
 from sigmgr.sim.cloud import NATIVE, Cloud
-from sigmgr.sim.hold import Hold, Offer
-from sigmgr.sim.sse import SseEvent, SseParser
+from sigmgr.sim.sse_parser import SseEvent, SseParser
 from sigmgr.sim.stats import Stats
 
 _BACKOFF_CAP = 30.0
@@ -60,7 +60,7 @@ class SimClient:
     """One user on one device. ``run`` until cancelled; ``tick`` comes from the fleet."""
 
     def __init__(self, sdkappid: int, userid: str, world: World, *, flavour: str = NATIVE) -> None:
-        self.hold = Hold(
+        self.state = ClientState(
             sdkappid,
             userid,
             cloud=world.cloud,
@@ -89,7 +89,7 @@ class SimClient:
         """Live until cancelled, starting after ``delay`` seconds."""
         await self._world.sleep(delay)
         while True:
-            if self._needs_ticket or self.hold.stranded:
+            if self._needs_ticket or self.state.stranded:
                 pause = await self._ask_backend()
             else:
                 pause = await self._read_stream()
@@ -98,8 +98,8 @@ class SimClient:
 
     def tick(self, now: int) -> None:
         """Sign in where it is time; a client that needs its backend leaves its stream."""
-        self.hold.tick(now)
-        if (self.hold.stranded or self._needs_ticket) and self._reading is not None:
+        self.state.tick(now)
+        if (self.state.stranded or self._needs_ticket) and self._reading is not None:
             self._reading.cancel()
 
     # -- the app's backend -----------------------------------------------------------------
@@ -122,9 +122,9 @@ class SimClient:
 
     def _take_from_backend(self, message: Mapping[str, Any], base: str) -> float:
         now = self._world.clock()
-        outcome = self.hold.offer(message, now)
-        self.hold.tick(now)
-        if outcome is Offer.REFUSED or self.hold.stranded:
+        outcome = self.state.offer(message, now)
+        self.state.tick(now)
+        if outcome is Offer.REFUSED or self.state.stranded:
             return self._failed("backend-no-better-sig")
         self._ticket = message["ticket"]
         self._told_url = urljoin(base, message["stream_url"])
@@ -152,16 +152,16 @@ class SimClient:
         )
         headers = {"Authorization": f"Bearer {self._ticket}", "Accept": "text/event-stream"}
         if self._claims:
-            headers["Last-Event-ID"] = str(self.hold.issued_at)
+            headers["Last-Event-ID"] = str(self.state.issued_at)
         try:
-            async with wire.get(self._stream_url, headers, idle=world.idle) as answer:
+            async with http_stream.get(self._stream_url, headers, idle=world.idle) as answer:
                 if answer.status != 200:
                     return self._refused(answer.status, answer.headers, await answer.body())
                 return await self._listen(answer)
-        except wire.WireError:
+        except http_stream.HttpStreamError:
             return self._failed("stream-broken")
 
-    async def _listen(self, answer: wire.Answer) -> float:
+    async def _listen(self, answer: http_stream.Answer) -> float:
         stats = self._world.stats
         stats.streams += 1
         stats.reconnects += self._streams_opened > 0
@@ -188,7 +188,7 @@ class SimClient:
             if event.event in ("sig.current", "sig.renewed"):
                 self._hear_sig(message)
             elif event.event == "room.renewed":
-                self.hold.offer_room_key(message["private_map_key"], self._world.clock())
+                self.state.offer_room_key(message["private_map_key"], self._world.clock())
             elif event.event == "sig.revoked":
                 return self._hear_revoked(int(message["issued_at"]))
             elif event.event == "bye":
@@ -199,7 +199,7 @@ class SimClient:
 
     def _hear_sig(self, message: Mapping[str, Any]) -> None:
         now = self._world.clock()
-        outcome = self.hold.offer(message, now)
+        outcome = self.state.offer(message, now)
         if outcome in (Offer.OLDER, Offer.REFUSED):
             return
         self._failures = 0
@@ -208,12 +208,12 @@ class SimClient:
             self._world.stats.renewed += 1
             self.unacked += 1
             self.unacked_since = now
-            self.hold.tick(now)
-        if self._acked < self.hold.issued_at and (self.acking is None or self.acking.done()):
+            self.state.tick(now)
+        if self._acked < self.state.issued_at and (self.acking is None or self.acking.done()):
             self.acking = asyncio.create_task(self._ack())
 
     def _hear_revoked(self, at: int) -> float | None:
-        return self._world.rng.uniform(0, 1) if self.hold.revoked(at) else None
+        return self._world.rng.uniform(0, 1) if self.state.revoked(at) else None
 
     def _hear_bye(self, message: Mapping[str, Any]) -> float:
         self._needs_ticket |= str(message.get("reason", "")).startswith(("ticket", "revoked"))
@@ -225,8 +225,8 @@ class SimClient:
     async def _ack(self) -> None:
         """Say which sig is held until the service confirms it; always the newest."""
         tries = 0
-        while self._acked < self.hold.issued_at:
-            issued_at, covered = self.hold.issued_at, self.unacked
+        while self._acked < self.state.issued_at:
+            issued_at, covered = self.state.issued_at, self.unacked
             status = await self._post_ack(issued_at)
             if status is None or status in (429, 500, 502, 503, 504):
                 tries += 1

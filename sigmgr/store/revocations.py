@@ -23,7 +23,7 @@ from sqlalchemy import BigInteger, bindparam, func, literal_column, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sigmgr.model.revocation import Revocation
-from sigmgr.ports import Look
+from sigmgr.ports import LookResult
 from sigmgr.store.dialect import SQLITE, Dialect
 from sigmgr.store.engine import Engine
 from sigmgr.store.tables import revocations
@@ -121,7 +121,7 @@ class SqlLooks:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    async def look(self, since: int) -> Look:
+    async def look(self, since: int) -> LookResult:
         """See the port."""
         statement = _look(self._engine.dialect)
 
@@ -131,7 +131,7 @@ class SqlLooks:
         rows = await self._engine.looking(ask)
         told = [Revocation(*row[3:]) for row in rows if row[3] is not None]
         second, keys, tokens = rows[0][:3]
-        return Look(float(second), int(keys), int(tokens), told)
+        return LookResult(float(second), int(keys), int(tokens), told)
 
     async def revocations(self, after: Revocation | None, limit: int, now: int) -> list[Revocation]:
         """See the port."""

@@ -17,8 +17,8 @@ from sigmgr.flow.limits import PATIENT, PROMPT
 from sigmgr.flow.registry import Apps
 from sigmgr.keys.cached import CachedValues
 from sigmgr.model.policy import Policy
+from sigmgr.model.redis_layout import Layout
 from sigmgr.model.sig import Current
-from sigmgr.model.wire import Layout
 from sigmgr.ports import Announcer, SigCache
 from sigmgr.settings import Settings
 from sigmgr.wiring.base import Base, open_base

@@ -18,12 +18,12 @@ from sigmgr.http.services import API, GATEWAY, WORKER, Services
 from sigmgr.model import errors
 from sigmgr.model.ticket import Tickets
 from sigmgr.push.gateway import Gateway
-from sigmgr.push.limits import Limits
+from sigmgr.push.limits import GatewayLimits
 from sigmgr.push.shards import ShardChannels
 from sigmgr.scheduler import Job, Ticker
 from sigmgr.settings import Settings
-from sigmgr.wiring.clocks import clock_job
-from sigmgr.wiring.connections import Room, room_for
+from sigmgr.wiring.clock_health import clock_job
+from sigmgr.wiring.connections import Capacity, capacity_for
 from sigmgr.wiring.http_services import credentials_of, http_services_of
 from sigmgr.wiring.jobs import jobs_of
 from sigmgr.wiring.looking import look_of
@@ -96,8 +96,8 @@ async def open_service(settings: Settings, roles: frozenset[str]) -> AsyncIterat
         near = _near(settings) if API in roles else None
         health = Health(time.monotonic)
         credentials = credentials_of(parts.base)
-        room = room_for(settings)
-        gateway = _gateway(parts, credentials.tickets, room) if GATEWAY in roles else None
+        capacity = capacity_for(settings)
+        gateway = _gateway(parts, credentials.tickets, capacity) if GATEWAY in roles else None
         channels = _channels(parts, near)
         for listener in (near, gateway):
             if listener is not None:
@@ -124,7 +124,7 @@ async def open_service(settings: Settings, roles: frozenset[str]) -> AsyncIterat
             ticker=ticker,
             gateway=gateway,
             channels=channels,
-            connections=Connections(room.limits),
+            connections=Connections(capacity.limits),
         )
 
 
@@ -152,7 +152,7 @@ def _channels(parts: Parts, near: NearCache[bytes] | None) -> ShardChannels:
     return ShardChannels(parts.redis, parts.layout, draw=random.random, on_state=on_state)
 
 
-def _gateway(parts: Parts, tickets: Tickets, room: Room) -> Gateway:
+def _gateway(parts: Parts, tickets: Tickets, capacity: Capacity) -> Gateway:
     settings = parts.base.settings
     return Gateway(
         parts.flows.deliver,
@@ -162,10 +162,10 @@ def _gateway(parts: Parts, tickets: Tickets, room: Room) -> Gateway:
         parts.policy_of,
         values=parts.values,
         stands=parts.base.revocations.stands,
-        limits=Limits(
+        limits=GatewayLimits(
             shards=settings.redis.shards,
             heartbeat=settings.gateway.heartbeat,
             max_per_user=settings.gateway.max_per_user,
-            max_streams=room.streams,
+            max_streams=capacity.streams,
         ),
     )

@@ -13,9 +13,9 @@ from sigmgr.keys.generate import generate
 from sigmgr.keys.ring import KeyRing
 from sigmgr.keys.sealing import MasterKey, key_context
 from sigmgr.model.policy import Policy
+from sigmgr.model.redis_layout import Layout
 from sigmgr.model.sig import KeyState
 from sigmgr.model.usersig import FORMATS, SigningKey
-from sigmgr.model.wire import Layout
 from sigmgr.sim.backends import Backends
 from sigmgr.sim.cloud import Cloud
 from sigmgr.sim.virtual_time import Report, Simulation

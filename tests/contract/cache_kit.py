@@ -14,7 +14,7 @@ from sigmgr.cache.client import RedisParts, open_redis
 from sigmgr.cache.sigs import RedisSigCache
 from sigmgr.keys.cached import CachedValues
 from sigmgr.keys.sealing import MasterKey
-from sigmgr.model import wire
+from sigmgr.model import redis_layout
 from sigmgr.model.event import Event, EventType
 from sigmgr.model.holder import Holder
 from sigmgr.model.sig import Current
@@ -22,7 +22,7 @@ from sigmgr.ports import Announcement
 
 NOW = 1_900_000_000
 DAY = 86_400
-LAYOUT = wire.Layout(shards=8)
+LAYOUT = redis_layout.Layout(shards=8)
 APP = 1_400_000_001
 MASTER = MasterKey(bytes(range(32)))
 SEALED = CachedValues(MASTER.derive, LAYOUT)
@@ -69,7 +69,7 @@ def told(whose: Holder, issued_at: int = NOW, sig: Current | None = None) -> Ann
     return Announcement(event(whose, issued_at), sig)
 
 
-def shard_mates(shard: int, count: int, layout: wire.Layout = LAYOUT) -> list[Holder]:
+def shard_mates(shard: int, count: int, layout: redis_layout.Layout = LAYOUT) -> list[Holder]:
     """Holders of one shard."""
     found: list[Holder] = []
     number = 0
@@ -99,7 +99,9 @@ async def opened(url: str, **options: Any) -> AsyncIterator[RedisParts]:
 class Both:
     """A cache and an announcer over one Redis, as a process has them."""
 
-    def __init__(self, redis: RedisParts, layout: wire.Layout = LAYOUT, **options: Any) -> None:
+    def __init__(
+        self, redis: RedisParts, layout: redis_layout.Layout = LAYOUT, **options: Any
+    ) -> None:
         shared = {"values": SEALED, "serve_until": serve_until}
         shared |= {name: options.pop(name) for name in shared.keys() & options.keys()}
         self.redis, self.layout = redis, layout

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from sigmgr.cache.client import RedisParts
 from sigmgr.keys.cached import CachedValues
-from sigmgr.model import errors, wire
+from sigmgr.model import errors, redis_layout
 from sigmgr.model.event import EventType
 from sigmgr.model.holder import Holder
 from sigmgr.ports import Announcement, Announcer, SigCache
@@ -185,7 +185,9 @@ async def test_the_stream_holds_facts_and_no_sig(cache: Both, redis: RedisParts)
     sig = current(ALICE)
     await cache.announce([told(ALICE, NOW, sig), told(ALICE, NOW + 1)], NOW)
     entries = await raw(redis, "XRANGE", LAYOUT.stream_key(LAYOUT.shard(ALICE)), "-", "+")
-    [events] = [wire.decode_events(fields[wire.EVENT_FIELD]) for _, fields in entries]
+    [events] = [
+        redis_layout.decode_events(fields[redis_layout.EVENT_FIELD]) for _, fields in entries
+    ]
     assert events == [event(ALICE), event(ALICE, NOW + 1)]
     assert sig.usersig not in repr(entries)
 
@@ -199,7 +201,9 @@ async def test_a_message_brings_only_sigs_that_were_put(
     assert (await pubsub.get_message(timeout=5))["type"] == "subscribe"
     for at in (NOW, NOW - 1, NOW + 1):
         await cache.announce([told(ALICE, at, current(ALICE, at))], NOW)
-    said = [wire.decode_message((await pubsub.get_message(timeout=5))["data"]) for _ in range(3)]
+    said = [
+        redis_layout.decode_message((await pubsub.get_message(timeout=5))["data"]) for _ in range(3)
+    ]
     await pubsub.aclose()
     sigs = [one.sigs for one in said]
     assert sigs[:2] == [[b""], [b""]]
@@ -228,7 +232,7 @@ async def test_the_stream_forgets_what_is_old(redis: RedisParts) -> None:
     """By the ids, which the server's clock makes; whole nodes of a stream go at once."""
     stream = LAYOUT.stream_key(LAYOUT.shard(ALICE))
     for i in range(1, 401):
-        await raw(redis, "XADD", stream, f"{i}-0", "e", wire.encode_events([event(ALICE)]))
+        await raw(redis, "XADD", stream, f"{i}-0", "e", redis_layout.encode_events([event(ALICE)]))
     many = {"stream_length": 1000}
     await cache_over(redis, stream_seconds=10**10, **many).announce([told(ALICE, NOW)], NOW)
     assert await raw(redis, "XLEN", stream) > 400
@@ -248,17 +252,17 @@ async def test_a_message_says_what_was_before_it(
     given = [told(one, NOW, current(one)) for one in mates[:10]]
     await cache.announce([*given, *map(told, mates[10:])], NOW)
     first, second = [
-        wire.decode_message((await pubsub.get_message(timeout=5))["data"]) for _ in range(2)
+        redis_layout.decode_message((await pubsub.get_message(timeout=5))["data"]) for _ in range(2)
     ]
     await pubsub.aclose()
-    assert first.previous == wire.NO_ID < first.last == second.previous < second.last
+    assert first.previous == redis_layout.NO_ID < first.last == second.previous < second.last
     assert first.events == [event(ALICE)]
     assert second.events == [event(one) for one in mates]
     assert [values.decode(ALICE, sig) for sig in first.sigs] == [current(ALICE)]
     assert [*map(values.decode, mates, second.sigs[:10])] == [*map(current, mates[:10])]
     assert second.sigs[10:] == [b""] * 10
     entries = await raw(redis, "XRANGE", LAYOUT.stream_key(shard), "-", "+")
-    ids = [wire.parse_id(entry_id) for entry_id, _ in entries]
+    ids = [redis_layout.parse_id(entry_id) for entry_id, _ in entries]
     assert (ids[0], ids[-1], len(ids)) == (first.last, second.last, 2)
 
 

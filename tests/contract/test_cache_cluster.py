@@ -12,7 +12,7 @@ import pytest
 from sigmgr.cache.client import RedisParts
 from sigmgr.cache.probe import probe
 from sigmgr.keys.cached import CachedValues
-from sigmgr.model import errors, wire
+from sigmgr.model import errors, redis_layout
 from sigmgr.push.shards import ShardChannels
 from tests.conftest import started
 from tests.contract.cache_kit import (
@@ -33,7 +33,7 @@ from tests.servers import RedisServer
 
 pytestmark = pytest.mark.slow
 
-LAYOUT = wire.Layout(shards=64)
+LAYOUT = redis_layout.Layout(shards=64)
 SLOTS = 16384
 
 
@@ -133,7 +133,7 @@ async def test_a_cluster(cluster: list[RedisServer], protocol: int) -> None:
             [sig] for sig in sigs[1:]
         ]
         assert await cache.drop(whose) == 300
-        lost = wire.encode_events([told(whose[0], NOW + 9).event])
+        lost = redis_layout.encode_events([told(whose[0], NOW + 9).event])
         await raw(redis, "XADD", LAYOUT.stream_key(LAYOUT.shard(whose[0])), "*", "e", lost)
         await cache.announce([told(whose[0], NOW + 10)], NOW)
         await until(lambda: len(ears.events) == 603, 30)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sigmgr.cache.near import NearCache
-from sigmgr.ports import Listener
+from sigmgr.ports import EventListener
 from tests.contract.cache_kit import NOW, event, holder, revoked
 
 ALICE = holder("alice")
@@ -21,7 +21,7 @@ def up(**options: int) -> NearCache[str]:
 
 
 def test_it_listens() -> None:
-    port: Listener = up()
+    port: EventListener = up()
     port.heard(0, [])
 
 

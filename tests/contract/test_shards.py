@@ -11,7 +11,7 @@ import pytest
 
 from sigmgr.cache.client import RedisParts
 from sigmgr.cache.near import NearCache
-from sigmgr.model import wire
+from sigmgr.model import redis_layout
 from sigmgr.model.event import Event
 from sigmgr.push.shards import ShardChannels
 from tests.contract.cache_kit import (
@@ -61,7 +61,7 @@ async def redis(request: pytest.FixtureRequest) -> AsyncIterator[RedisParts]:
 async def unpublished(redis: RedisParts, *events: Event) -> None:
     """In the stream, but the message got lost."""
     for one in events:
-        data = wire.encode_events([one])
+        data = redis_layout.encode_events([one])
         await raw(redis, "XADD", LAYOUT.stream_key(LAYOUT.shard(one.holder)), "*", "e", data)
 
 
@@ -152,7 +152,7 @@ async def test_a_message_whose_stream_was_wiped_behind_it_is_told(redis: RedisPa
     async with listening(redis, ears) as channels:
         ears.lost.clear()
         await raw(redis, "DEL", STREAM)
-        data = wire.encode_message((2**42, 1), (2**42, 2), [event(MATES[0])], [b""])
+        data = redis_layout.encode_message((2**42, 1), (2**42, 2), [event(MATES[0])], [b""])
         await raw(redis, "PUBLISH", CHANNEL, data)
         await until(lambda: ears.events == [event(MATES[0])])
         await cache.announce([told(MATES[1])], NOW)
@@ -168,12 +168,12 @@ async def test_ids_that_go_back_are_missed(redis: RedisParts) -> None:
     async with listening(redis, ears) as channels:
         ears.lost.clear()
         await raw(redis, "DEL", STREAM)
-        await raw(redis, "XADD", STREAM, "5-1", "e", wire.encode_events([event(MATES[0])]))
-        data = wire.encode_message(wire.NO_ID, (5, 1), [event(MATES[0])], [b""])
+        await raw(redis, "XADD", STREAM, "5-1", "e", redis_layout.encode_events([event(MATES[0])]))
+        data = redis_layout.encode_message(redis_layout.NO_ID, (5, 1), [event(MATES[0])], [b""])
         await raw(redis, "PUBLISH", CHANNEL, data)
         await until(lambda: bool(ears.lost))
-        await raw(redis, "XADD", STREAM, "5-2", "e", wire.encode_events([event(MATES[1])]))
-        data = wire.encode_message((5, 1), (5, 2), [event(MATES[1])], [b""])
+        await raw(redis, "XADD", STREAM, "5-2", "e", redis_layout.encode_events([event(MATES[1])]))
+        data = redis_layout.encode_message((5, 1), (5, 2), [event(MATES[1])], [b""])
         await raw(redis, "PUBLISH", CHANNEL, data)
         await until(lambda: event(MATES[1]) in ears.events)
         assert ears.lost == [SHARD]
@@ -265,7 +265,7 @@ async def test_closing_twice_and_before_it_began(redis: RedisParts) -> None:
 
 
 async def test_many_shards(redis_url: str) -> None:
-    layout = wire.Layout(shards=600)
+    layout = redis_layout.Layout(shards=600)
     async with opened(redis_url) as redis:
         lost: list[int] = []
 

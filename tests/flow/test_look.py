@@ -16,7 +16,7 @@ from sigmgr.flow.revocations import Revocations
 from sigmgr.health import Health
 from sigmgr.model import errors
 from sigmgr.model.holder import Holder
-from sigmgr.model.reference import Reading, Reference, Rules
+from sigmgr.model.reference import ClockReading, Reference, Rules
 from sigmgr.model.revocation import WIDE_MARGIN, Judgement, Revocation
 from sigmgr.model.sig import Current, KeyState
 from sigmgr.testing import Faulty
@@ -263,11 +263,11 @@ async def test_everybody_is_dead_and_comes_back_after_the_pause(world: World) ->
 @given(st.integers(-5, 5), st.integers(-5, 5), st.integers(0, 3))
 def test_a_revocation_of_all_reaches_what_any_process_may_have_signed(mine, theirs, before):
     """Each within the tolerance of the database, one ahead and one behind it."""
-    signed_by = Reference.start(Rules(), Reading(NOW + theirs, 0.0)).hear(
-        NOW, Reading(NOW + theirs, 0.0)
+    signed_by = Reference.start(Rules(), ClockReading(NOW + theirs, 0.0)).hear(
+        NOW, ClockReading(NOW + theirs, 0.0)
     )
-    revoked_by = Reference.start(Rules(), Reading(NOW + mine, 0.0)).hear(
-        NOW, Reading(NOW + mine, 0.0)
+    revoked_by = Reference.start(Rules(), ClockReading(NOW + mine, 0.0)).hear(
+        NOW, ClockReading(NOW + mine, 0.0)
     )
     assert signed_by.ordinary
     assert revoked_by.ordinary

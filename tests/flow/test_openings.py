@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sigmgr.flow.limits import Limits
+from sigmgr.flow.limits import WaitLimits
 from sigmgr.model import errors
 from sigmgr.model.holder import Holder, Room
 from sigmgr.model.sig import Current, KeyState, Reason
@@ -105,7 +105,7 @@ async def test_a_rush_of_whom_all_are_due_takes_a_few_transactions(world: World)
     sigs = [a for a in await world.flows.issue.many(users, world.clock()) if isinstance(a, Current)]
     await world.flows.teller.flush()
     world.clock.advance(80 * DAY)
-    world.flows = world.process(Limits(60, 60))
+    world.flows = world.process(WaitLimits(60, 60))
     world.plan.calls.clear()
     told = await asyncio.gather(*(opened(world, sig) for sig in sigs))
     assert all(new.issued_at == world.clock() for [new] in told)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sigmgr.flow.limits import Limits
+from sigmgr.flow.limits import WaitLimits
 from sigmgr.model import errors
 from sigmgr.model.holder import Holder
 from sigmgr.model.sig import Current
@@ -132,7 +132,7 @@ async def test_a_row_that_others_hold_is_served_from_its_valid_sig_at_once(
     world.clock.now = old.renew_at + 10
     await world.redis.run(lambda client: client.flushall())
     rows.add(ALICE)
-    world.flows = world.process(Limits(60, 60))
+    world.flows = world.process(WaitLimits(60, 60))
     # Not even the limit: far more than a day is left.
     assert await timed(world.flows.issue.current(ALICE, world.clock())) == old
     rows.clear()
@@ -159,7 +159,7 @@ async def test_who_needs_a_row_that_others_hold_has_it_as_soon_as_they_let_go(
 ) -> None:
     world, rows = held
     rows.add(ALICE)
-    world.flows = world.process(Limits(30, 30))
+    world.flows = world.process(WaitLimits(30, 30))
     asked = asyncio.create_task(world.flows.issue.current(ALICE, world.clock()))
     await asyncio.sleep(0.05)
     assert not asked.done()

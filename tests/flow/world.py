@@ -17,7 +17,7 @@ from sigmgr.cache.announcer import RedisAnnouncer
 from sigmgr.cache.client import RedisParts, open_redis
 from sigmgr.cache.sigs import RedisSigCache
 from sigmgr.flow.assembly import Flows, Ports, assemble
-from sigmgr.flow.limits import PROMPT, Limits
+from sigmgr.flow.limits import PROMPT, WaitLimits
 from sigmgr.flow.registry import Apps
 from sigmgr.flow.revocations import Revocations
 from sigmgr.keys.cached import CachedValues
@@ -28,9 +28,9 @@ from sigmgr.model import errors
 from sigmgr.model.app import KeyInfo
 from sigmgr.model.holder import Holder
 from sigmgr.model.policy import Policy
+from sigmgr.model.redis_layout import Layout
 from sigmgr.model.sig import Current, KeyState, Record
 from sigmgr.model.usersig import FORMATS
-from sigmgr.model.wire import Layout
 from sigmgr.sim.invariants import InvariantChecker
 from sigmgr.store import migrate
 from sigmgr.store.catalog import Catalog
@@ -95,7 +95,7 @@ class World:
     def _revoked_until(self, sdkappid: int, userid: str) -> int:
         return self.revocations.until(sdkappid, userid)
 
-    def process(self, limits: Limits = PROMPT) -> Flows:
+    def process(self, limits: WaitLimits = PROMPT) -> Flows:
         """Flows with nothing in memory but what a look at start tells: nothing is revoked yet."""
         self.revocations = Revocations(time.monotonic, grace=3600)
         self.revocations.looked(time.monotonic())

@@ -22,8 +22,8 @@ from sigmgr.model.holder import Room
 from sigmgr.model.policy import Policy
 from sigmgr.model.sig import KeyRef
 from sigmgr.settings import Settings
-from sigmgr.sim import wire
-from sigmgr.sim.sse import SseParser
+from sigmgr.sim import http_stream
+from sigmgr.sim.sse_parser import SseParser
 from tests.flow.world import ALICE, APP, DAY, World, open_world
 from tests.formats import toy
 
@@ -131,7 +131,7 @@ async def _told_until_renewed(url: str, first: dict[str, Any]) -> list[dict[str,
     """The messages of a stream, to the first of a later sig."""
     parser, told = SseParser(), list[dict[str, Any]]()
     bearer = {"Authorization": f"Bearer {first['ticket']}"}
-    async with asyncio.timeout(30), wire.get(url, bearer) as answer:
+    async with asyncio.timeout(30), http_stream.get(url, bearer) as answer:
         assert answer.status == 200
         async for piece in answer.pieces():
             told += [json.loads(event.data) for event in parser.feed(piece)]

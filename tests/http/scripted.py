@@ -19,11 +19,11 @@ from sigmgr.model import errors
 from sigmgr.model.app import App, Token
 from sigmgr.model.holder import Holder, Room
 from sigmgr.model.policy import Policy, check_ttl
+from sigmgr.model.redis_layout import Layout
 from sigmgr.model.sig import Current, Reason, Record
 from sigmgr.model.ticket import Tickets
-from sigmgr.model.wire import Layout
 from sigmgr.push.gateway import Gateway
-from sigmgr.push.limits import Limits
+from sigmgr.push.limits import GatewayLimits
 from sigmgr.push.poll import Polls
 from sigmgr.push.sse import SseStreams, opening
 from sigmgr.testing import ManualClock
@@ -281,7 +281,7 @@ class House:
             lambda: 0.5,
             lambda _: Policy(),
             values=CachedValues(MasterKey(self.KEY).derive, Layout()),
-            limits=Limits(max_per_user=PER_USER),
+            limits=GatewayLimits(max_per_user=PER_USER),
         )
         self.backend = self.token("backend", APP)
         self.anywhere = self.token("backend", 0)

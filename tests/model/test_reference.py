@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sigmgr.model.reference import JUMP, Reading, Reference, Rules, span
+from sigmgr.model.reference import JUMP, ClockReading, Reference, Rules, span
 
 START = 2_000_000_000.0
 DAY = 86400.0
@@ -51,8 +51,8 @@ class World:
         return START + self.monotonic
 
     @property
-    def reading(self) -> Reading:
-        return Reading(self.truth + self.wall, self.monotonic)
+    def reading(self) -> ClockReading:
+        return ClockReading(self.truth + self.wall, self.monotonic)
 
     @property
     def error(self) -> float:

@@ -13,12 +13,12 @@ from sigmgr.model import errors
 from sigmgr.model.event import Event, EventType
 from sigmgr.model.holder import Holder
 from sigmgr.model.policy import Policy
+from sigmgr.model.redis_layout import Layout
 from sigmgr.model.sig import Current
 from sigmgr.model.ticket import Tickets
-from sigmgr.model.wire import Layout
 from sigmgr.ports import Values
 from sigmgr.push.gateway import Gateway
-from sigmgr.push.limits import Limits
+from sigmgr.push.limits import GatewayLimits
 from sigmgr.push.poll import Polls
 from sigmgr.push.sse import SseStreams, opening
 from sigmgr.testing import ManualClock
@@ -204,7 +204,7 @@ class House:
             lambda _: self.policy,
             values=values,
             stands=stands,
-            limits=Limits(**limits),
+            limits=GatewayLimits(**limits),
         )
         self.stream = SseStreams(self.gateway, self.clock, self._draw, opening(TICKETS))
         self.polls = Polls(self.gateway, self.states, TICKETS, self.clock)

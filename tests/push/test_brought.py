@@ -8,7 +8,7 @@ from sigmgr.keys.cached import CachedValues
 from sigmgr.keys.sealing import MasterKey
 from sigmgr.model.event import EventType
 from sigmgr.model.policy import Policy
-from sigmgr.model.wire import Layout
+from sigmgr.model.redis_layout import Layout
 from sigmgr.push import gateway
 from tests.push.fakes import DAY, NOW, TICKETS, House, event, room, sig, user
 

@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 from sigmgr.model.reference import Rules
 from sigmgr.telemetry import REGISTRY
 from sigmgr.wiring.clock import monotonic_seconds, wall_seconds
-from sigmgr.wiring.reference import ReferenceClock
+from sigmgr.wiring.reference_clock import ReferenceClock
 
 NOW = 2_000_000_000.0
 

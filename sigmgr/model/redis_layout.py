@@ -78,7 +78,7 @@ class Layout(NamedTuple):
         return f"{self.prefix}:{{{shard}}}:c"
 
 
-class Message(NamedTuple):
+class ChannelMessage(NamedTuple):
     """What one PUBLISH on a shard's channel says. ``sigs``: for each event the value of the
     sig it is about, empty where it was not put into the cache."""
 
@@ -113,7 +113,7 @@ def encode_message(
     return line + body + flags + encode_values(sigs)
 
 
-def decode_message(data: bytes) -> Message:
+def decode_message(data: bytes) -> ChannelMessage:
     """Raises ValueError, also for a message of a newer version that has more fields."""
     line, _, body = data.partition(b"\n")
     previous, last, size = line.split(b" ")
@@ -123,7 +123,7 @@ def decode_message(data: bytes) -> Message:
     if len(events) != len(values):
         raise ValueError("the message has not as many sigs as events")
     sigs = [value if flag == _WRITTEN else b"" for flag, value in zip(flags, values, strict=True)]
-    return Message(parse_id(previous), parse_id(last), events, sigs)
+    return ChannelMessage(parse_id(previous), parse_id(last), events, sigs)
 
 
 def parse_id(text: bytes) -> StreamId:

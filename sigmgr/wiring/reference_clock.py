@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from sigmgr.model.reference import JUMP, Reading, Reference, Rules
+from sigmgr.model.reference import JUMP, ClockReading, Reference, Rules
 from sigmgr.settings import Settings
 from sigmgr.store.engine import Engine, database_time
 from sigmgr.telemetry import CLOCK_APART, CLOCK_HELD, CLOCK_JUMPS, get_logger
@@ -114,13 +114,13 @@ class ReferenceClock:
 
     # -- small parts ---------------------------------------------------------------------
 
-    def _reading(self) -> Reading:
+    def _reading(self) -> ClockReading:
         """Both clocks at one moment: a process that is stopped in between saw no jump."""
         before = self._monotonic()
         while True:
             wall, after = self._wall(), self._monotonic()
             if after - before < _MOMENT:
-                return Reading(wall, after)
+                return ClockReading(wall, after)
             before = after
 
     def _see(self, state: Reference) -> None:
