@@ -375,11 +375,11 @@ class States(Protocol):
 class EventListener(Protocol):
     """Who hears of events: a gateway, a near cache. Called on the event loop, must not block."""
 
-    def heard(self, shard: int, events: Sequence[Event], sigs: Sequence[bytes] = ()) -> None:
+    def receive(self, shard: int, events: Sequence[Event], sigs: Sequence[bytes] = ()) -> None:
         """``sigs``: none, or one for each event: the sig it is about as ``model.values``
         reads it, or nothing."""
         ...
 
-    def missed(self, shard: int) -> None:
+    def resync(self, shard: int) -> None:
         """Events of this shard were lost beyond repair: look into the store."""
         ...

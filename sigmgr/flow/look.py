@@ -38,7 +38,7 @@ PART: Final = "revocations"
 class Look:
     """``answered`` is told the database's second in the moment it comes, and how long that
     took; ``tokens`` when the look began and whether any API token changed since the one
-    before; ``heard`` the second once more when all is learned; ``keys_changed`` is called when
+    before; ``learned`` the second once more when all is learned; ``keys_changed`` is called when
     the state of any key has changed and the new states are loaded."""
 
     def __init__(
@@ -50,7 +50,7 @@ class Look:
         monotonic: Callable[[], float],
         answered: Callable[[float, float], None] = lambda second, took: None,
         tokens: Callable[[float, bool], None] = lambda began, changed: None,
-        heard: Sequence[Callable[[float], None]] = (),
+        learned: Sequence[Callable[[float], None]] = (),
         keys_changed: Sequence[Callable[[], None]] = (),
         health: Health | None = None,
     ) -> None:
@@ -59,8 +59,8 @@ class Look:
         self._signer = signer
         self._monotonic = monotonic
         self._answered = answered
-        self._tell_tokens = tokens
-        self._heard = heard
+        self._notify_tokens = tokens
+        self._learned = learned
         self._keys_changed = keys_changed
         self._health = health
         self._keys: int | None = None
@@ -79,7 +79,7 @@ class Look:
         self._keys, self._since = look.keys, int(look.second) - LOOK_BACK
         self._see_tokens(look.tokens, started)
         self._revocations.looked(started)
-        self._tell_second(look.second)
+        self._notify_learned(look.second)
         log.info("revocations that still matter were loaded", action="loaded", count=count)
         return count
 
@@ -88,9 +88,9 @@ class Look:
         try:
             await self._look(now)
         except errors.UnavailableError:
-            self._say()
+            self._report()
             raise
-        self._say()
+        self._report()
 
     async def _look(self, now: int) -> None:
         if self._since is None:
@@ -105,7 +105,7 @@ class Look:
         self._since = int(look.second) - LOOK_BACK
         self._revocations.looked(started)
         self._revocations.forget(now)
-        self._tell_second(look.second)
+        self._notify_learned(look.second)
 
     async def _ask(self, since: int) -> LookResult:
         began = self._monotonic()
@@ -125,13 +125,13 @@ class Look:
 
     def _see_tokens(self, mark: int, began: float) -> None:
         changed, self._tokens = mark != self._tokens, mark
-        self._tell_tokens(began, changed)
+        self._notify_tokens(began, changed)
 
-    def _tell_second(self, second: float) -> None:
-        for heard in self._heard:
-            heard(second)
+    def _notify_learned(self, second: float) -> None:
+        for listener in self._learned:
+            listener(second)
 
-    def _say(self) -> None:
+    def _report(self) -> None:
         """For /readyz: the age of what is known, and what is served meanwhile."""
         if self._health is None:
             return

@@ -96,10 +96,10 @@ class Reference(NamedTuple):
         if jumped:
             seen = seen._replace(jumped_at=now.monotonic, jumps=self.jumps + 1)
         if not self.rules.shared:
-            seen = seen._heard(now.offset, JUMP, now.monotonic)
+            seen = seen._observed(now.offset, JUMP, now.monotonic)
         return seen._judged()
 
-    def hear(self, database_at: float, now: ClockReading, took: float = 0.0) -> Reference:
+    def observe(self, database_at: float, now: ClockReading, took: float = 0.0) -> Reference:
         """The database said this second, at some moment of the last ``took`` seconds."""
         seen = self.read(now)
         if not self.rules.shared or (seen.trusted is not None and took > self.rules.tolerance):
@@ -107,9 +107,9 @@ class Reference(NamedTuple):
         # Of the seconds that it may be by now, the one nearest to ours.
         earliest = database_at - now.monotonic
         offset = min(max(seen.wall, earliest), earliest + took)
-        return seen._heard(offset, self.rules.tolerance, now.monotonic)._judged()
+        return seen._observed(offset, self.rules.tolerance, now.monotonic)._judged()
 
-    def _heard(self, offset: float, tolerance: float, at: float) -> Reference:
+    def _observed(self, offset: float, tolerance: float, at: float) -> Reference:
         """Rules 2 and 3: is the shared clock believed to stand there?"""
         steady = self.trusted is None or abs(offset - self.trusted) <= tolerance
         if steady or self._vouched(offset, at):

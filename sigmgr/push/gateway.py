@@ -138,7 +138,7 @@ class Gateway:
 
     # -- what happens --------------------------------------------------------------------
 
-    def heard(self, shard: int, events: Sequence[Event], sigs: Sequence[bytes] = ()) -> None:
+    def receive(self, shard: int, events: Sequence[Event], sigs: Sequence[bytes] = ()) -> None:
         """Events of a shard; those of users without a stream here cost one look into a dict."""
         now = self._clock()
         for event, sig in zip(events, chain(sigs, repeat(b"")), strict=False):
@@ -155,7 +155,7 @@ class Gateway:
         elif self._writer:
             self._wanted.bell.set()
 
-    def missed(self, shard: int) -> None:
+    def resync(self, shard: int) -> None:
         """Look for everybody of this shard. Done at the next tick, in one pass for all shards:
         when Redis comes back, all of them are missed at once."""
         self._missed.add(shard)

@@ -5,7 +5,7 @@ Rules:
    Each message names the stream id before it. Who has not seen exactly that id reads the
    stream from the last id seen.
 2. An id that is gone from the stream, because the stream was trimmed, wiped or lost in a
-   fail-over, is a loss: listeners get ``missed(shard)`` and look into the store. So they do
+   fail-over, is a loss: listeners get ``resync(shard)`` and look into the store. So they do
    when a message cannot be read, and for all that was before the first connection.
 3. Every (re)connection subscribes first and then compares each shard's stream with what was
    seen, so nothing falls between. ``connected`` is true after that, never before.
@@ -283,12 +283,12 @@ class ShardChannels:
     def _deliver(self, shard: int, events: Sequence[Event], sigs: Sequence[bytes] = ()) -> None:
         self.counts.events += len(events)
         for listener in self._listeners:
-            self._call(listener.heard, shard, events, sigs)
+            self._call(listener.receive, shard, events, sigs)
 
     def _miss(self, shard: int) -> None:
         self.counts.missed += 1
         for listener in self._listeners:
-            self._call(listener.missed, shard)
+            self._call(listener.resync, shard)
 
     def _set_state(self, *, up: bool, why: str) -> None:
         if up != self.connected:

@@ -132,7 +132,7 @@ class Simulation:
             if step % 6 == 0:
                 await self._see()
                 self._progress(step * STEP // DAY, self._sum_up())
-        await self._settle()
+        await self._check_backlog()
         return self._sum_up()
 
     async def _see(self) -> None:
@@ -211,10 +211,10 @@ class Simulation:
 
     async def _people(self) -> None:
         """Streams hear what was told; whose hour has come acts."""
-        heard, self._tap.heard = self._tap.heard, []
+        announced, self._tap.announced = self._tap.announced, []
         wanted = {
             event.holder
-            for event in heard
+            for event in announced
             if event.type in (EventType.ISSUED, EventType.RENEWED)
             and event.holder in self._crowd.people
             and self._rng.random() >= 0.05
@@ -364,7 +364,7 @@ class Simulation:
             person.leave(self._cloud, self._true)
             self._plan_visit(person, self._true)
 
-    async def _settle(self) -> None:
+    async def _check_backlog(self) -> None:
         """After calm days nothing is owed: no row is due, no event waits."""
         now = self._clock()
         for _ in range(200):

@@ -26,7 +26,7 @@ def look_of(
 
     def forget_answers() -> None:
         if near is not None:
-            near.missed(0)
+            near.resync(0)
 
     health.expect(PART, silent_after=5 * settings.scheduler.look_every + 5, vital=vital)
     return Look(
@@ -34,9 +34,9 @@ def look_of(
         revocations=base.revocations,
         signer=base.ring,
         monotonic=monotonic_seconds(),
-        answered=base.clock.heard,
+        answered=base.clock.observe,
         tokens=tokens.looked,
-        heard=[trust],
+        learned=[trust],
         keys_changed=[forget_answers],
         health=health,
     )

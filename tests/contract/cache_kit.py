@@ -138,7 +138,7 @@ async def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
             await asyncio.sleep(0.005)
 
 
-class Ears:
+class Recorder:
     """A listener that writes down what it is told."""
 
     def __init__(self) -> None:
@@ -146,11 +146,11 @@ class Ears:
         self.sigs: list[bytes] = []
         self.lost: list[int] = []
 
-    def heard(self, shard: int, events: Sequence[Event], sigs: Sequence[bytes] = ()) -> None:
+    def receive(self, shard: int, events: Sequence[Event], sigs: Sequence[bytes] = ()) -> None:
         assert all(LAYOUT.shard(one.holder) == shard for one in events)
         assert len(sigs) in {0, len(events)}
         self.events += events
         self.sigs += sigs
 
-    def missed(self, shard: int) -> None:
+    def resync(self, shard: int) -> None:
         self.lost.append(shard)

@@ -13,7 +13,7 @@ from sigmgr.model.event import Event
 from sigmgr.push.shards import ShardChannels
 from tests.contract.cache_kit import (
     NOW,
-    Ears,
+    Recorder,
     cache_over,
     event,
     holder,
@@ -31,10 +31,10 @@ async def test_a_memory_server_away_for_a_while() -> None:
     states: list[bool] = []
     clock = Seconds()
     async with opened("memory://", monotonic=clock) as redis:
-        cache, ears = cache_over(redis), Ears()
+        cache, recorder = cache_over(redis), Recorder()
         await cache.announce([told(ALICE)], NOW)
-        async with listening(redis, ears, on_state=states.append) as channels:
-            ears.lost.clear()
+        async with listening(redis, recorder, on_state=states.append) as channels:
+            recorder.lost.clear()
             assert redis.server is not None
             redis.server.connected = False
             await until(lambda: not channels.connected)
@@ -42,8 +42,8 @@ async def test_a_memory_server_away_for_a_while() -> None:
             clock.at += 10
             await unpublished(redis, event(MATES[0]))
             await until(lambda: channels.connected)
-            assert ears.events == [event(MATES[0])]
-            assert ears.lost == []
+            assert recorder.events == [event(MATES[0])]
+            assert recorder.lost == []
             assert states == [True, False, True]
 
 
@@ -54,10 +54,10 @@ async def test_a_real_server_that_goes_and_comes(
 ) -> None:
     states: list[bool] = []
     async with opened(own_server.url, cooldown=0.05, socket_timeout=1.0) as redis:
-        cache, ears = cache_over(redis), Ears()
+        cache, recorder = cache_over(redis), Recorder()
         await cache.announce([told(ALICE)], NOW)
-        async with listening(redis, ears, on_state=states.append) as channels:
-            ears.lost.clear()
+        async with listening(redis, recorder, on_state=states.append) as channels:
+            recorder.lost.clear()
             if mode == "cut":
                 own_server.command("CLIENT", "KILL", "TYPE", "pubsub")
             elif mode == "restart":
@@ -71,8 +71,8 @@ async def test_a_real_server_that_goes_and_comes(
                 own_server.resume()
             await until(lambda: channels.connected)
             await cache.announce([told(MATES[0])], NOW)
-            await until(lambda: event(MATES[0]) in ears.events)
-            assert ears.lost == ([SHARD] if mode == "restart" else [])
+            await until(lambda: event(MATES[0]) in recorder.events)
+            assert recorder.lost == ([SHARD] if mode == "restart" else [])
             assert states == [True, False, True]
 
 
@@ -80,10 +80,10 @@ async def test_what_was_told_while_it_was_cut_off_is_heard(
     own_server: RedisServer,  # noqa: F811
 ) -> None:
     async with opened(own_server.url) as redis:
-        cache, ears = cache_over(redis), Ears()
+        cache, recorder = cache_over(redis), Recorder()
         await cache.announce([told(one) for one in [ALICE, *map(holder, "abcdefgh")]], NOW)
-        async with listening(redis, ears) as channels:
-            ears.lost.clear()
+        async with listening(redis, recorder) as channels:
+            recorder.lost.clear()
             want = []
             for turn in range(20):
                 own_server.command("CLIENT", "KILL", "TYPE", "pubsub")
@@ -92,9 +92,9 @@ async def test_what_was_told_while_it_was_cut_off_is_heard(
                 await cache.announce(batch, NOW)
                 if turn % 3 == 0:
                     await until(lambda: channels.connected)
-            await until(lambda: len(ears.events) >= len(want))
-            assert sorted(ears.events) == sorted(want)
-            assert ears.lost == []
+            await until(lambda: len(recorder.events) >= len(want))
+            assert sorted(recorder.events) == sorted(want)
+            assert recorder.lost == []
             assert channels.counts.connections > 3
 
 
@@ -116,14 +116,14 @@ def test_every_event_is_heard_or_its_shard_is_missed(
     """
     url = request.getfixturevalue("redis_server").url if kind == "real" else "memory://"
 
-    class Ledger(Ears):
+    class Ledger(Recorder):
         def __init__(self) -> None:
             super().__init__()
             self.sent: list[Event] = []
             self.covered = 0
 
-        def missed(self, shard: int) -> None:
-            super().missed(shard)
+        def resync(self, shard: int) -> None:
+            super().resync(shard)
             self.covered = len(self.sent)
 
     async def play(redis: RedisParts, ledger: Ledger, channels: ShardChannels) -> None:

@@ -37,7 +37,7 @@ class Here:
     def __init__(self, world: World) -> None:
         self.seconds = 500.0
         self.told: list[Revocation] = []
-        self.heard: list[float] = []
+        self.seconds: list[float] = []
         self.changes = 0
         self.health = Health(lambda: self.seconds)
         self.health.expect(PART, silent_after=10, vital=True)
@@ -49,7 +49,7 @@ class Here:
             revocations=self.revocations,
             signer=world.ring,
             monotonic=lambda: self.seconds,
-            heard=[self.heard.append],
+            learned=[self.seconds.append],
             keys_changed=[self.changed],
             health=self.health,
         )
@@ -242,8 +242,8 @@ async def test_a_listener_that_fails_stops_no_other(world: World, here: Here) ->
 async def test_the_databases_second_is_told(world: World, here: Here) -> None:
     await here.look.load(NOW)
     await here.look.once(NOW)
-    assert len(here.heard) == 2
-    assert here.heard[0] <= here.heard[1]
+    assert len(here.seconds) == 2
+    assert here.seconds[0] <= here.seconds[1]
 
 
 async def test_everybody_is_dead_and_comes_back_after_the_pause(world: World) -> None:
@@ -263,10 +263,10 @@ async def test_everybody_is_dead_and_comes_back_after_the_pause(world: World) ->
 @given(st.integers(-5, 5), st.integers(-5, 5), st.integers(0, 3))
 def test_a_revocation_of_all_reaches_what_any_process_may_have_signed(mine, theirs, before):
     """Each within the tolerance of the database, one ahead and one behind it."""
-    signed_by = Reference.start(Rules(), ClockReading(NOW + theirs, 0.0)).hear(
+    signed_by = Reference.start(Rules(), ClockReading(NOW + theirs, 0.0)).observe(
         NOW, ClockReading(NOW + theirs, 0.0)
     )
-    revoked_by = Reference.start(Rules(), ClockReading(NOW + mine, 0.0)).hear(
+    revoked_by = Reference.start(Rules(), ClockReading(NOW + mine, 0.0)).observe(
         NOW, ClockReading(NOW + mine, 0.0)
     )
     assert signed_by.ordinary

@@ -14,7 +14,7 @@ from tests.flow.world import APP, World
 
 
 @pytest.fixture
-def heard(world: World) -> list[Event]:
+def announced(world: World) -> list[Event]:
     """What the cache was told."""
     told: list[Event] = []
     real = world.announcer.announce
@@ -50,34 +50,34 @@ async def waiting(world: World) -> int:
 
 
 async def test_a_telling_that_does_not_fit_is_left_whole_to_the_sweep(
-    world: World, heard: list[Event]
+    world: World, announced: list[Event]
 ) -> None:
     """Were a part of it told and its rows forgotten, the other part would be lost."""
     teller = Teller(world.flows.relay, most=45)
     some, many, few = [await committed(world, *span) for span in ((0, 20), (100, 30), (200, 25))]
     for telling in (some, many, few):
         teller.soon(telling, world.clock())
-    assert heard == []
+    assert announced == []
     await teller.flush()
-    assert heard == events(some, few)
+    assert announced == events(some, few)
     assert await waiting(world) == 30
     assert await world.flows.relay.sweep(world.clock(), grace=0) == 30
-    assert heard == events(some, few, many)
+    assert announced == events(some, few, many)
     assert await waiting(world) == 0
 
 
-async def test_what_was_flushed_makes_room(world: World, heard: list[Event]) -> None:
+async def test_what_was_flushed_makes_room(world: World, announced: list[Event]) -> None:
     teller = Teller(world.flows.relay, most=10)
     for first in (0, 100, 200):
         teller.soon(await committed(world, first, 10), world.clock())
         await teller.flush()
-    assert len(heard) == 30
+    assert len(announced) == 30
     teller.soon(await committed(world, 300, 11), world.clock())
     await teller.flush()
     assert await waiting(world) == 11, "more than may ever wait"
 
 
-async def test_a_telling_that_fails_stays_whole(world: World, heard: list[Event]) -> None:
+async def test_a_telling_that_fails_stays_whole(world: World, announced: list[Event]) -> None:
     def no_cache(name: str, moment: str) -> None:
         if name.startswith("cache."):
             raise errors.CacheUnavailable
@@ -90,19 +90,21 @@ async def test_a_telling_that_fails_stays_whole(world: World, heard: list[Event]
     assert await waiting(world) == 20
     world.plan.heal()
     assert await world.flows.teller.at_once(telling, world.clock())
-    assert heard == events(telling)
+    assert announced == events(telling)
     assert await waiting(world) == 0
 
 
-async def test_a_sweep_takes_so_many_rows(world: World, heard: list[Event]) -> None:
+async def test_a_sweep_takes_so_many_rows(world: World, announced: list[Event]) -> None:
     telling = await committed(world, 0, 40)
     assert len(telling.rows) == 3
     swept = [await world.flows.relay.sweep(world.clock(), limit=2, grace=0) for _ in range(3)]
     assert swept == [32, 8, 0]
-    assert heard == events(telling)
+    assert announced == events(telling)
 
 
-async def test_young_rows_are_left_to_who_committed_them(world: World, heard: list[Event]) -> None:
+async def test_young_rows_are_left_to_who_committed_them(
+    world: World, announced: list[Event]
+) -> None:
     await committed(world, 0, 3)
     assert await world.flows.relay.sweep(world.clock()) == 0
     assert await world.flows.relay.sweep(world.clock() + 1) == 3

@@ -206,7 +206,7 @@ class Near:
     def put(self, holder, value, issued_at, fresh_until):
         self.held[holder] = (value, issued_at, fresh_until)
 
-    def heard(self, shard, events):
+    def receive(self, shard, events):
         for event in events:
             self.held.pop(event.holder, None)
 

@@ -143,10 +143,10 @@ class World:
         self.last = max(self.last + 1, self.now)
         made = self.newest[holder] = sig(holder, self.last, ttl)
         if told:
-            self.hear(made, along=along)
+            self.receive(made, along=along)
         return made
 
-    def hear(self, made: Current, *, along: bool = False, wide: bool = False) -> None:
+    def receive(self, made: Current, *, along: bool = False, wide: bool = False) -> None:
         stands = along and made.issued_at > self.dead.get(made.holder, 0)
         effect = self.delivery.news(
             made.holder, made.issued_at, self.moment, current=made if stands else None, wide=wide

@@ -138,7 +138,7 @@ def test_who_looks_in_the_emergency_goes_first_and_is_renewed_where_nothing_is_f
 
 def test_a_failed_lookup_is_tried_again_slower_and_slower():
     world = World().open()
-    world.hear(sig(issued_at=NOW + 1))
+    world.receive(sig(issued_at=NOW + 1))
     waits = []
     for _ in range(8):
         world.delivery.unanswered(USER, world.moment)

@@ -62,7 +62,7 @@ class World:
     def look(self) -> None:
         # The database said it somewhere on the way; half of it is as good as any.
         said = self.truth + self.database - self.took / 2
-        self.state = self.state.hear(said, self.reading, self.took)
+        self.state = self.state.observe(said, self.reading, self.took)
 
     def run(self, seconds: float) -> Iterator[Reference]:
         """Time passes; each state on the way."""

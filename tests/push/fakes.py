@@ -230,7 +230,7 @@ class House:
         self.states.put(made)
         if tell:
             brought = [self.values.encode(made)] if bring else []
-            self.gateway.heard(0, [event(EventType.RENEWED, holder, issued_at, ttl)], brought)
+            self.gateway.receive(0, [event(EventType.RENEWED, holder, issued_at, ttl)], brought)
 
     async def open(self, name: str = "ann", last_event_id: bytes = b"") -> Client:
         client = self.connect(name, last_event_id)

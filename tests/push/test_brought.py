@@ -66,7 +66,7 @@ async def test_what_is_due_again_or_damaged_is_looked_up():
     assert client.issued[-1] == NOW + 65 * DAY
     newest = NOW + 66 * DAY
     house.states.put(sig(user(), newest))
-    house.gateway.heard(0, [event(EventType.RENEWED, user(), newest)], [b"\x01junk"])
+    house.gateway.receive(0, [event(EventType.RENEWED, user(), newest)], [b"\x01junk"])
     await house.settle()
     assert client.issued[-1] == newest
 
@@ -97,7 +97,7 @@ async def test_a_stranger_on_the_channel_puts_no_sig_into_a_clients_hands():
         house.values.encode(sig(user(), NOW - 20)),
     ]
     for at, value in enumerate(values, NOW + 20):
-        house.gateway.heard(0, [event(EventType.RENEWED, user(), at)], [value])
+        house.gateway.receive(0, [event(EventType.RENEWED, user(), at)], [value])
         await house.settle()
     assert client.issued == [NOW, NOW + 9]
 
@@ -105,7 +105,7 @@ async def test_a_stranger_on_the_channel_puts_no_sig_into_a_clients_hands():
 async def test_a_revocation_right_behind_it_has_the_last_word():
     house = House()
     client = await house.open()
-    house.gateway.heard(
+    house.gateway.receive(
         0,
         [event(EventType.RENEWED, user(), NOW + 9), event(EventType.REVOKED, user(), NOW + 9)],
         [house.values.encode(sig(user(), NOW + 9)), b""],
