@@ -79,20 +79,20 @@ async def acker(settings: dict[str, Any]) -> Role:
     """The flows of a gateway process, without its HTTP."""
     async with wiring.open_parts(Settings.model_validate(settings), serving=True) as parts:
         wiring.tune_gc()
-        teller = asyncio.create_task(parts.flows.teller.run())
+        publisher = asyncio.create_task(parts.flows.publisher.run())
 
         async def handle(do: str, sdkappid: int, sigs: list[tuple[str, int]]) -> dict[str, Any]:
             take, now = parts.flows.deliver.ack, parts.base.clock()
             started = time.monotonic()
-            said = await asyncio.gather(
+            answers = await asyncio.gather(
                 *(take(Holder(sdkappid, userid), at, at, now) for userid, at in sigs),
                 return_exceptions=True,
             )
             seconds = time.monotonic() - started
-            return {"seconds": seconds, "refused": sum(one is not None for one in said)}
+            return {"seconds": seconds, "refused": sum(one is not None for one in answers)}
 
         yield {}, handle
-        teller.cancel()
+        publisher.cancel()
 
 
 @asynccontextmanager
@@ -139,8 +139,8 @@ async def bare_stream(size: int) -> Role:
         if scope["method"] == "POST":
             if len(mixed) != len(sends):
                 mixed[:] = random.sample(list(sends.items()), len(sends))
-            for number, told in mixed:
-                await told(message(b"sig.renewed", number))
+            for number, stream in mixed:
+                await stream(message(b"sig.renewed", number))
             await send({"type": "http.response.start", "status": 204, "headers": []})
             await send({"type": "http.response.body", "body": b""})
             return

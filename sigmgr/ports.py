@@ -308,7 +308,7 @@ class Janitor(Protocol):
 
 
 class Announcement(NamedTuple):
-    """An event to tell, with the sig it is about where the teller has it at hand."""
+    """An event to announce, with its sig where the publisher has it."""
 
     event: Event
     current: Current | None

@@ -196,7 +196,7 @@ def load(config: str | None = None, environ: Mapping[str, str] | None = None) ->
     try:
         return Settings.model_validate(tree)
     except ValidationError as error:
-        found = "; ".join(_told(dict(one)) for one in error.errors())
+        found = "; ".join(_described(dict(one)) for one in error.errors())
         raise errors.BadSettings(f"settings are not valid: {found}") from None
 
 
@@ -213,15 +213,15 @@ _FAULTS = {
 _BEGINNINGS = {"Value error, ": "", "Input should be": "it is to be"}
 
 
-def _told(found: Mapping[str, Any]) -> str:
+def _described(found: Mapping[str, Any]) -> str:
     """One fault, by the name of its setting and without its value."""
     name = ".".join(map(str, found["loc"]))
     if found["type"] in {"model_type", "model_attributes_type"}:
         return f"{name}: it is a section; its settings are named {name}.NAME"
-    said = _FAULTS.get(found["type"], str(found["msg"]))
+    text = _FAULTS.get(found["type"], str(found["msg"]))
     for beginning, plain in _BEGINNINGS.items():
-        said = said.replace(beginning, plain)
-    return f"{name}: {said}"
+        text = text.replace(beginning, plain)
+    return f"{name}: {text}"
 
 
 def _from_file(path: str) -> dict[str, Any]:

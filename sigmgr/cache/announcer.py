@@ -63,18 +63,18 @@ class RedisAnnouncer:
 
         Where it raises CacheUnavailable some shards may have been told: tell all again.
         """
-        places: dict[int, list[int]] = {}
+        positions: dict[int, list[int]] = {}
         for i, one in enumerate(batch):
-            places.setdefault(self._layout.shard(one.event.holder), []).append(i)
+            positions.setdefault(self._layout.shard(one.event.holder), []).append(i)
         answers = [True] * len(batch)
-        for flight in _flights(places):
+        for flight in _flights(positions):
             calls = [
                 self._announcing(shard, [batch[i] for i in where], now) for shard, where in flight
             ]
-            for (_, where), said in zip(
+            for (_, where), flags in zip(
                 flight, await scripts.run(self._redis, scripts.ANNOUNCE, calls), strict=True
             ):
-                for i, flag in zip(where, said, strict=True):
+                for i, flag in zip(where, flags, strict=True):
                     answers[i] = flag != scripts.MISSING
         return answers
 
@@ -112,14 +112,14 @@ class RedisAnnouncer:
         return scripts.NOTHING, 0, b""
 
 
-def _flights(places: dict[int, list[int]]) -> Iterable[list[tuple[int, list[int]]]]:
+def _flights(positions: dict[int, list[int]]) -> Iterable[list[tuple[int, list[int]]]]:
     """Whole shards, about a chunk's worth at a time: a message for each shard of a flight, so
     a wide batch is told in few. A shard with more than a chunk has several calls. The first
     flights of a wide batch are small: readers begin while the rest is packed."""
     flight: list[tuple[int, list[int]]] = []
     size = 0
-    most = CHUNK if sum(map(len, places.values())) <= CHUNK else _FIRST
-    for shard, where in places.items():
+    most = CHUNK if sum(map(len, positions.values())) <= CHUNK else _FIRST
+    for shard, where in positions.items():
         for some in chunks(where):
             if flight and size + len(some) > most:
                 yield flight

@@ -97,20 +97,20 @@ class RedisSigCache:
 
     async def _fetch_by_shard(self, holders: Sequence[Holder]) -> list[Any]:
         """An MGET for each shard, in one pipeline."""
-        places: dict[int, list[int]] = {}
+        positions: dict[int, list[int]] = {}
         for i, holder in enumerate(holders):
-            places.setdefault(self._layout.shard(holder), []).append(i)
+            positions.setdefault(self._layout.shard(holder), []).append(i)
 
         async def fetch(client: Any) -> list[Any]:
             async with client.pipeline(transaction=False) as pipe:
-                for shard, where in places.items():
+                for shard, where in positions.items():
                     keys = [self._layout.sig_key_in(shard, holders[i]) for i in where]
                     pipe.execute_command("MGET", *keys)
                 return _checked(await pipe.execute(raise_on_error=False))
 
         found: list[Any] = [None] * len(holders)
         answers = await self._redis.run(fetch)
-        for where, some in zip(places.values(), answers, strict=True):
+        for where, some in zip(positions.values(), answers, strict=True):
             for i, value in zip(where, some, strict=True):
                 found[i] = value
         return found

@@ -82,7 +82,7 @@ def add(
         config,
         lambda base: base.catalog.add_app(sdkappid, name, policy=wanted, now=base.clock()),
     )
-    output.say_json(_shown(added)) if as_json else output.say_table(_table(added))
+    output.print_json(_shown(added)) if as_json else output.print_table(_table(added))
     output.note(
         f"Next: sigmgr key add {sdkappid} --file KEYFILE --activate, or to try things out:"
         f" sigmgr key generate {sdkappid} --format v2 --activate"
@@ -94,11 +94,11 @@ def list_apps(config: calls.Config = None, as_json: calls.AsJson = False) -> Non
     """All applications."""
     apps = calls.with_base(config, lambda base: base.catalog.list_apps())
     if as_json:
-        output.say_json([_shown(one) for one in apps])
+        output.print_json([_shown(one) for one in apps])
         return
     for one in apps:
         state = "paused" if one.paused else "on"
-        output.say(
+        output.print_line(
             f"{one.sdkappid:<12} {output.span(one.policy.ttl):<10} {state:<7} {masked(one.name)}"
         )
     if not apps:
@@ -109,7 +109,7 @@ def list_apps(config: calls.Config = None, as_json: calls.AsJson = False) -> Non
 def show(sdkappid: calls.AppId, config: calls.Config = None, as_json: calls.AsJson = False) -> None:
     """One application with its policy."""
     one = calls.with_base(config, lambda base: base.catalog.get_app(sdkappid))
-    output.say_json(_shown(one)) if as_json else output.say_table(_table(one))
+    output.print_json(_shown(one)) if as_json else output.print_table(_table(one))
 
 
 _ENDS_FEED = (
@@ -151,7 +151,7 @@ def set_app(
         return changed
 
     one = calls.with_base(config, work)
-    output.say_json(_shown(one)) if as_json else output.say_table(_table(one))
+    output.print_json(_shown(one)) if as_json else output.print_table(_table(one))
 
 
 @app.command("remove")
@@ -171,4 +171,4 @@ def remove(
     except ConflictError as error:
         output.complain(error.text, error.code, "Add --force to forget its holders too.")
         raise typer.Exit(FAILURE) from None
-    output.say(f"app {sdkappid} is forgotten")
+    output.print_line(f"app {sdkappid} is forgotten")

@@ -42,17 +42,17 @@ class Misuse(errors.InputError):
         super().__init__(text)
 
 
-def say(text: str) -> None:
+def print_line(text: str) -> None:
     """One piece of the answer."""
     print(text)
 
 
-def say_json(data: Any) -> None:
+def print_json(data: Any) -> None:
     """The answer for programs; ASCII, so that no text in it can steer a terminal."""
     print(json.dumps(data, indent=2))
 
 
-def say_table(rows: Sequence[tuple[str, str]]) -> None:
+def print_table(rows: Sequence[tuple[str, str]]) -> None:
     """The answer for people: names on the left, values on the right."""
     width = max(len(name) for name, _ in rows)
     for name, value in rows:

@@ -88,7 +88,7 @@ async def _run(days: int, holders: int, seed: int, *, quiet: bool) -> Report:
 
 def _summary(report: Report, spent: float) -> None:
     retried = ", each tried again later" if report.failures else ""
-    output.say_table(
+    output.print_table(
         [
             ("seed", str(report.seed)),
             ("virtual time", f"{report.days} days in {spent:.0f} s"),
@@ -103,7 +103,9 @@ def _summary(report: Report, spent: float) -> None:
         ]
     )
     for violation in report.violations[:10]:
-        output.say(f"  rule {violation.rule} at {output.iso(violation.at)}: {violation.text}")
+        output.print_line(
+            f"  rule {violation.rule} at {output.iso(violation.at)}: {violation.text}"
+        )
     if report.ok:
         output.note("Every rule held.")
         return

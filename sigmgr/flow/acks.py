@@ -21,7 +21,7 @@ from functools import partial
 from sigmgr.flow.commit import Committed, append, once_more
 from sigmgr.flow.gather import Gather, answered
 from sigmgr.flow.limits import Lane, WaitLimits, pauses
-from sigmgr.flow.relay import Teller
+from sigmgr.flow.relay import Publisher
 from sigmgr.flow.restored import Restored, meaning
 from sigmgr.model import errors
 from sigmgr.model.event import Event, EventType
@@ -43,13 +43,13 @@ class Acks:
         self,
         *,
         store: Store,
-        teller: Teller,
+        publisher: Publisher,
         restored: Restored,
         limits: WaitLimits,
         gather_for: float,
     ) -> None:
         self._store = store
-        self._teller = teller
+        self._publisher = publisher
         self._restored = restored
         self._limits = limits
         self._lane = Lane("acks", most=2)
@@ -63,10 +63,10 @@ class Acks:
         TicketRevoked, HolderUnknown, NeverIssued, StoreUnavailable, and what keeps that newer
         sig from being made."""
         for pause in pauses(self._limits.valid):
-            meaning = await answered(self._gather.ask(ack, now))
-            if meaning is Claim.RESTORED:
+            claim = await answered(self._gather.ask(ack, now))
+            if claim is Claim.RESTORED:
                 await self._restored.newer_than(ack.user, ack.issued_at, now)
-            if meaning is not None:
+            if claim is not None:
                 return
             await asyncio.sleep(pause)
         raise errors.StoreUnavailable("another transaction holds this user's row", retry_after=1)
@@ -96,7 +96,7 @@ class Acks:
             done = await tx.confirm(list(first.values()), now)
             events = [Announcement(_delivered(*one, now), None) for one in done]
             committed = await append(tx, events) if events else Committed()
-        self._teller.soon(committed, now)
+        self._publisher.soon(committed, now)
         ACKS.labels("new").inc(len(done))
         return {first[one.user] for one in done}
 
@@ -116,11 +116,11 @@ class Acks:
                     for row, _ in changes
                 ]
                 committed = await append(tx, [Announcement(event, None) for event in events])
-        self._teller.soon(committed, now)
+        self._publisher.soon(committed, now)
         ACKS.labels("new").inc(len(changes))
         unseen = [user for user in users if user not in records]
         held = {r.holder for r in await self._store.find(unseen) if r} if unseen else set()
-        return [None if ack.user in held else said for ack, said in zip(acks, meant, strict=True)]
+        return [None if ack.user in held else one for ack, one in zip(acks, meant, strict=True)]
 
 
 def _changes(
@@ -131,8 +131,8 @@ def _changes(
 ) -> list[tuple[Record, int]]:
     """The rows with the newest ack of each, where that is news."""
     newest: dict[Holder, int] = {}
-    for ack, said in zip(acks, meant, strict=True):
-        if said in _CONFIRMS:
+    for ack, one in zip(acks, meant, strict=True):
+        if one in _CONFIRMS:
             newest[ack.user] = max(ack.issued_at, newest.get(ack.user, 0))
     return [
         (records[user]._replace(acked=issued_at, acked_at=now), records[user].issued_at)

@@ -14,7 +14,7 @@ from sigmgr.flow.newcomers import Newcomers
 from sigmgr.flow.openings import Openings
 from sigmgr.flow.reconcile import Reconcile
 from sigmgr.flow.reissuer import Reissuer
-from sigmgr.flow.relay import Relay, Teller
+from sigmgr.flow.relay import Publisher, Relay
 from sigmgr.flow.renew import Renew
 from sigmgr.flow.restored import Restored
 from sigmgr.flow.revocations import Revocations
@@ -61,7 +61,7 @@ class Flows:
     renew: Renew
     warn: Warn
     relay: Relay
-    teller: Teller
+    publisher: Publisher
     revoke: Revoke
     verify: Verify
     deliver: Deliver
@@ -80,28 +80,28 @@ def assemble(
     """Join them. ``batch`` and ``lanes`` bound a renewal round, ``gather_acks_for`` is in
     seconds, ``limits`` are those of who asks and waits."""
     relay = Relay(ports.patient, ports.outbox, ports.announcer, ports.cache, ports.signer)
-    teller = Teller(relay)
+    publisher = Publisher(relay)
     seen = Seen(ports.patient, ports.registry)
     derive = _derive(ports)
     newcomers = Newcomers(ports.registry, ports.patient)
-    reissuer = _reissuer(ports, ports.store, teller)
+    reissuer = _reissuer(ports, ports.store, publisher)
     issue = _issue(ports, derive, reissuer, seen, newcomers=newcomers, limits=limits)
     restored = _restored(ports, derive, reissuer, limits=limits)
     return Flows(
         issue=issue,
         room_keys=_room_keys(ports, derive, reissuer, newcomers),
         newcomers=newcomers,
-        renew=_renew(ports, derive, teller, batch=batch, lanes=lanes),
-        warn=Warn(registry=ports.registry, store=ports.patient, teller=teller, limit=batch),
+        renew=_renew(ports, derive, publisher, batch=batch, lanes=lanes),
+        warn=Warn(registry=ports.registry, store=ports.patient, publisher=publisher, limit=batch),
         relay=relay,
-        teller=teller,
+        publisher=publisher,
         verify=Verify(signer=ports.signer, looks=ports.looks, revocations=ports.revocations),
-        revoke=_revoke(ports, teller),
+        revoke=_revoke(ports, publisher),
         deliver=_deliver(
             ports,
             derive,
             _openings(ports, issue, derive, restored, seen, limits=limits),
-            _acks(ports, teller, restored, limits=limits, gather_for=gather_acks_for),
+            _acks(ports, publisher, restored, limits=limits, gather_for=gather_acks_for),
             limits=limits,
         ),
         reconcile=_reconcile(ports, derive),
@@ -118,13 +118,13 @@ def _derive(ports: Ports) -> Derive:
     )
 
 
-def _revoke(ports: Ports, teller: Teller) -> Revoke:
+def _revoke(ports: Ports, publisher: Publisher) -> Revoke:
     return Revoke(
         registry=ports.registry,
         store=ports.store,
         looks=ports.looks,
         revocations=ports.revocations,
-        teller=teller,
+        publisher=publisher,
     )
 
 
@@ -143,11 +143,11 @@ def _deliver(
 
 
 def _acks(
-    ports: Ports, teller: Teller, restored: Restored, *, limits: WaitLimits, gather_for: float
+    ports: Ports, publisher: Publisher, restored: Restored, *, limits: WaitLimits, gather_for: float
 ) -> Acks:
     return Acks(
         store=ports.store,
-        teller=teller,
+        publisher=publisher,
         restored=restored,
         limits=limits,
         gather_for=gather_for,
@@ -215,24 +215,24 @@ def _room_keys(ports: Ports, derive: Derive, reissuer: Reissuer, newcomers: Newc
     return RoomKeys(registry=ports.registry, derive=derive, reissuer=reissuer, newcomers=newcomers)
 
 
-def _renew(ports: Ports, derive: Derive, teller: Teller, *, batch: int, lanes: int) -> Renew:
+def _renew(ports: Ports, derive: Derive, publisher: Publisher, *, batch: int, lanes: int) -> Renew:
     return Renew(
         registry=ports.registry,
         store=ports.patient,
         derive=derive,
-        reissuer=_reissuer(ports, ports.patient, teller),
-        teller=teller,
+        reissuer=_reissuer(ports, ports.patient, publisher),
+        publisher=publisher,
         ordinary=ports.ordinary,
         limit=batch,
         lanes=lanes,
     )
 
 
-def _reissuer(ports: Ports, store: Store, teller: Teller) -> Reissuer:
+def _reissuer(ports: Ports, store: Store, publisher: Publisher) -> Reissuer:
     return Reissuer(
         store=store,
         signer=ports.signer,
         draw=ports.draw,
-        teller=teller,
+        publisher=publisher,
         ordinary=ports.ordinary,
     )

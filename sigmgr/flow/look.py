@@ -137,15 +137,15 @@ class Look:
             return
         age, grace = self._revocations.age, self._revocations.grace
         if age <= min(5.0, grace):
-            self._health.say(PART)
+            self._health.report(PART)
         elif age <= grace:
-            self._health.say(
+            self._health.report(
                 PART,
                 "degraded: SQL was not seen for a while; cached sigs are served until"
                 f" revocation.grace ({grace:g} s) has passed",
             )
         else:
-            self._health.say(
+            self._health.report(
                 PART,
                 f"failed: SQL was not seen for more than revocation.grace ({grace:g} s); what a"
                 " lost revocation could concern is not served",

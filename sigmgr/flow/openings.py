@@ -92,7 +92,7 @@ class Openings:
             found = [await answered(self._cached.ask(user, now))]
         else:
             lost = lost_second(state.records, user, held, ticket_issued_at, now)
-            found = await self._told(user, ticket_issued_at, state, now)
+            found = await self._known_state(user, ticket_issued_at, state, now)
             if lost and found[0].issued_at <= lost:
                 found[0] = await self._newer(found[0], lost, now)
         self._refuse_revoked(user, ticket_issued_at)
@@ -100,7 +100,7 @@ class Openings:
         mine = raised(self._derive.unless_revoked(own, now))
         return [mine, *(other for other in others if not self._revocations.killed(other))]
 
-    async def _told(
+    async def _known_state(
         self, user: Holder, ticket_issued_at: int, state: _State, now: int
     ) -> list[Current]:
         if ticket_issued_at <= state.revoked_at:

@@ -1,7 +1,7 @@
 """From a commit to gateways and to durable readers, at least once.
 
 To gateways, through cache, shard streams and channels, two ways lead:
-1. who committed announces at once, in batches (:class:`Teller`);
+1. who committed announces at once, in batches (:class:`Publisher`);
 2. what a committer left behind (it died, Redis was away) is swept up from the outbox
    (:meth:`Relay.sweep`), by any number of processes, each row by one.
 
@@ -52,13 +52,13 @@ class Relay:
         self._cache = cache
         self._signer = signer
 
-    async def tell(self, telling: Committed, now: int) -> None:
+    async def publish(self, committed: Committed, now: int) -> None:
         """Announce events that are committed, and mark their rows in the outbox.
 
         Raises CacheUnavailable with the rows left as they are, for the sweep.
         """
-        await self._announce(telling.batch, now)
-        await self._outbox.mark_announced(telling.rows)
+        await self._announce(committed.batch, now)
+        await self._outbox.mark_announced(committed.rows)
 
     async def sweep(self, now: int, *, limit: int = 250, grace: int = 1) -> int:
         """Announce the events of up to ``limit`` rows that nobody has for ``grace`` seconds.
@@ -126,8 +126,8 @@ class Relay:
         ]
 
 
-class Teller:
-    """Tells what this process has committed, batched, without keeping a request waiting."""
+class Publisher:
+    """Publishes what this process commits, in batches, while no request waits for it."""
 
     def __init__(self, relay: Relay, *, most: int = 2000) -> None:
         self._relay = relay
@@ -137,28 +137,28 @@ class Teller:
         self._wake = asyncio.Event()
         self._now = 0
 
-    def soon(self, telling: Committed, now: int) -> None:
-        """Tell this after the next turn of the loop. At most ``most`` events wait: a telling
-        that does not fit is left to the sweep, for it lies in the outbox."""
-        if 0 < len(telling) <= self._room:
-            self._waiting.append(telling)
-            self._room -= len(telling)
+    def soon(self, committed: Committed, now: int) -> None:
+        """Publish this after the next turn of the loop. At most ``most`` events wait; a commit
+        that does not fit is left to the sweep."""
+        if 0 < len(committed) <= self._room:
+            self._waiting.append(committed)
+            self._room -= len(committed)
             self._now = max(self._now, now)
             self._wake.set()
 
-    async def at_once(self, telling: Committed, now: int) -> bool:
-        """Tell this now. False where Redis is away: the sweep will tell it."""
-        if not telling:
+    async def at_once(self, committed: Committed, now: int) -> bool:
+        """Publish this now. False where Redis is away; the sweep publishes it later."""
+        if not committed:
             return True
         try:
-            await self._relay.tell(telling, now)
+            await self._relay.publish(committed, now)
         except errors.UnavailableError as error:
-            log.info("telling is left to the sweep", action="tell-later", code=error.code)
+            log.info("publishing is left to the sweep", action="publish-later", code=error.code)
             return False
         return True
 
     async def flush(self) -> None:
-        """Tell all that waits."""
+        """Publish all that waits."""
         while self._waiting:
             waiting, self._waiting, self._room = self._waiting, [], self._most
             await self.at_once(joined(waiting), self._now)
@@ -171,5 +171,7 @@ class Teller:
             try:
                 await self.flush()
             except Exception as error:
-                # The events lie in the outbox, where the sweep finds them.
-                log.exception("telling failed", action="tell-failed", code=type(error).__name__)
+                # The events stay in the outbox for the sweep.
+                log.exception(
+                    "publishing failed", action="publish-failed", code=type(error).__name__
+                )

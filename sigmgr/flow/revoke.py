@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from sigmgr.flow.commit import append, once_more
 from sigmgr.flow.look import REVOKE_LIMIT
-from sigmgr.flow.relay import Teller
+from sigmgr.flow.relay import Publisher
 from sigmgr.flow.revocations import Revocations
 from sigmgr.model import errors
 from sigmgr.model.event import Event, EventType
@@ -55,13 +55,13 @@ class Revoke:
         store: Store,
         looks: Looks,
         revocations: Revocations,
-        teller: Teller,
+        publisher: Publisher,
     ) -> None:
         self._registry = registry
         self._store = store
         self._looks = looks
         self._revocations = revocations
-        self._teller = teller
+        self._publisher = publisher
 
     async def user(self, sdkappid: int, userid: str, now: int) -> Revoked:
         """End every sig of the user.
@@ -112,7 +112,7 @@ class Revoke:
         self._revocations.learn([revocation])
         if await self._late(revocation):
             await self._written(revocation)
-        await self._teller.at_once(committed, now)
+        await self._publisher.at_once(committed, now)
         return revoked_at
 
     async def _written(self, revocation: Revocation) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import partial
 
 from sigmgr.flow.commit import Committed, append, once_more
-from sigmgr.flow.relay import Teller
+from sigmgr.flow.relay import Publisher
 from sigmgr.model import timing
 from sigmgr.model.app import App
 from sigmgr.model.event import Event, EventType
@@ -24,11 +24,11 @@ class Warn:
     """Fires the rungs of each app's ladder."""
 
     def __init__(
-        self, *, registry: Registry, store: Store, teller: Teller, limit: int = 1000
+        self, *, registry: Registry, store: Store, publisher: Publisher, limit: int = 1000
     ) -> None:
         self._registry = registry
         self._store = store
-        self._teller = teller
+        self._publisher = publisher
         self._limit = limit
 
     async def tick(self, now: int) -> int:
@@ -64,7 +64,7 @@ class Warn:
                 app=app.sdkappid,
                 count=len(changes),
             )
-        await self._teller.at_once(committed, now)
+        await self._publisher.at_once(committed, now)
         return len(records), len(committed)
 
 

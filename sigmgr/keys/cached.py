@@ -76,9 +76,9 @@ class CachedValues:
         if not self._seal:
             return value
         head = value[:_FLAGS_AT] + _FLAGS
-        aead, place = self._of(current.holder, current.issued_at)
+        aead, key = self._of(current.holder, current.issued_at)
         nonce = urandom(_NONCE_BYTES)
-        return head + nonce + aead.encrypt(nonce, value[_FLAGS_AT:], head + place)
+        return head + nonce + aead.encrypt(nonce, value[_FLAGS_AT:], head + key)
 
     def decode(self, holder: Holder, value: bytes) -> Current | None:
         """The sig in a value of this holder, or None."""
@@ -97,9 +97,9 @@ class CachedValues:
 
     def _open(self, holder: Holder, value: bytes) -> Current | None:
         head, nonce = value[:_NONCE_AT], value[_NONCE_AT:_SEALED_AT]
-        aead, place = self._of(holder, int.from_bytes(head[1:_FLAGS_AT], "big"))
+        aead, key = self._of(holder, int.from_bytes(head[1:_FLAGS_AT], "big"))
         try:
-            rest = aead.decrypt(nonce, value[_SEALED_AT:], head + place)
+            rest = aead.decrypt(nonce, value[_SEALED_AT:], head + key)
         except (InvalidTag, ValueError):
             # ValueError: cut within the nonce.
             return None
@@ -108,5 +108,5 @@ class CachedValues:
     def _of(self, holder: Holder, issued_at: int) -> tuple[AESGCM, bytes]:
         """The key of a value, and the name it is bound to."""
         shard = self._layout.shard(holder)
-        place = self._layout.sig_key_in(shard, holder).encode()
-        return self._aead(shard, issued_at // MONTH), place
+        key = self._layout.sig_key_in(shard, holder).encode()
+        return self._aead(shard, issued_at // MONTH), key

@@ -47,8 +47,8 @@ class Event(NamedTuple):
     @property
     def id(self) -> str:
         """The same over every redelivery: a hash of what the event says."""
-        said = "\n".join(map(str, (self.type, *self.holder, self.issued_at, self.at, self.note)))
-        return blake2b(said.encode(), digest_size=16).hexdigest()
+        text = "\n".join(map(str, (self.type, *self.holder, self.issued_at, self.at, self.note)))
+        return blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 class Action(StrEnum):

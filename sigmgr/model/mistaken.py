@@ -29,9 +29,9 @@ def no_ticket(text: str) -> errors.TicketInvalid:
     kind = credential(text)
     if not kind or kind == "a ticket":
         return errors.TicketInvalid()
-    said = f"what was sent looks like {kind}; this route takes a ticket"
+    text = f"what was sent looks like {kind}; this route takes a ticket"
     more = _FOR_NO_CLIENT if kind == "an API token" else ""
-    return errors.TicketInvalid(said, advice=_FOR_CLIENTS + more)
+    return errors.TicketInvalid(text, advice=_FOR_CLIENTS + more)
 
 
 def no_token(text: str) -> errors.TokenUnknown:
@@ -39,5 +39,5 @@ def no_token(text: str) -> errors.TokenUnknown:
     kind = credential(text)
     if not kind or kind == "an API token":
         return errors.TokenUnknown()
-    said = f"what was sent looks like {kind}; this route takes an API token"
-    return errors.TokenUnknown(said, advice=_FOR_BACKENDS)
+    text = f"what was sent looks like {kind}; this route takes an API token"
+    return errors.TokenUnknown(text, advice=_FOR_BACKENDS)

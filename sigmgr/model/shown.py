@@ -105,11 +105,11 @@ def _wordless(run: str) -> Iterator[tuple[int, int]]:
     for word in _WORD.finditer(run):
         if word["lower"] is None or _VOWEL.search(word[0]):
             alone[word.start() : word.end()] = [False] * len(word[0])
-    at = [place for place, is_alone in enumerate(alone) if is_alone]
+    at = [index for index, is_alone in enumerate(alone) if is_alone]
     ends = zip(at, at[_WORDLESS - 1 :], strict=False)
     dense = [(start, end + 1) for start, end in ends if end - start < _WITHIN]
     for start, end in _joined(run, dense):
-        rest = [run[place] for place in at if start <= place < end]
+        rest = [run[index] for index in at if start <= index < end]
         if any(map(str.isupper, rest)) and any(map(str.islower, rest)) and _DIGIT.search(run):
             yield start, end
 

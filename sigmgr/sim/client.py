@@ -75,7 +75,7 @@ class SimClient:
         self._world = world
         self._path = f"/v1/apps/{sdkappid}/users/{quote(userid, safe='')}/sig"
         self._ticket = ""
-        self._told_url = ""
+        self._given_url = ""
         self._stream_url = ""
         self._acked = 0
         self._failures = 0
@@ -127,7 +127,7 @@ class SimClient:
         if outcome is Offer.REFUSED or self.state.stranded:
             return self._failed("backend-no-better-sig")
         self._ticket = message["ticket"]
-        self._told_url = urljoin(base, message["stream_url"])
+        self._given_url = urljoin(base, message["stream_url"])
         self._needs_ticket, self._failures = False, 0
         return 0.0
 
@@ -148,7 +148,7 @@ class SimClient:
     async def _one_stream(self) -> float:
         world = self._world
         self._stream_url = (
-            world.rng.choice(world.stream_urls) if world.stream_urls else self._told_url
+            world.rng.choice(world.stream_urls) if world.stream_urls else self._given_url
         )
         headers = {"Authorization": f"Bearer {self._ticket}", "Accept": "text/event-stream"}
         if self._claims:
@@ -174,30 +174,30 @@ class SimClient:
                 if parser.retry_ms is not None:
                     self._retry = parser.retry_ms / 1000
                 for event in events:
-                    pause = self._hear(event)
+                    pause = self._receive(event)
                     if pause is not None:
                         return pause
         finally:
             stats.streams -= 1
         return self._backoff()
 
-    def _hear(self, event: SseEvent) -> float | None:
+    def _receive(self, event: SseEvent) -> float | None:
         """Act on one message; a number means: leave this stream and wait so long."""
         try:
             message = json.loads(event.data)
             if event.event in ("sig.current", "sig.renewed"):
-                self._hear_sig(message)
+                self._receive_sig(message)
             elif event.event == "room.renewed":
                 self.state.offer_room_key(message["private_map_key"], self._world.clock())
             elif event.event == "sig.revoked":
-                return self._hear_revoked(int(message["issued_at"]))
+                return self._receive_revoked(int(message["issued_at"]))
             elif event.event == "bye":
-                return self._hear_bye(message)
+                return self._receive_bye(message)
         except (ValueError, KeyError, TypeError):
             self._world.stats.errors["bad-message"] += 1
         return None
 
-    def _hear_sig(self, message: Mapping[str, Any]) -> None:
+    def _receive_sig(self, message: Mapping[str, Any]) -> None:
         now = self._world.clock()
         outcome = self.state.offer(message, now)
         if outcome in (Offer.OLDER, Offer.REFUSED):
@@ -212,10 +212,10 @@ class SimClient:
         if self._acked < self.state.issued_at and (self.acking is None or self.acking.done()):
             self.acking = asyncio.create_task(self._ack())
 
-    def _hear_revoked(self, at: int) -> float | None:
+    def _receive_revoked(self, at: int) -> float | None:
         return self._world.rng.uniform(0, 1) if self.state.revoked(at) else None
 
-    def _hear_bye(self, message: Mapping[str, Any]) -> float:
+    def _receive_bye(self, message: Mapping[str, Any]) -> float:
         self._needs_ticket |= str(message.get("reason", "")).startswith(("ticket", "revoked"))
         pause = float(message.get("reconnect_after", 0))
         return pause + self._world.rng.uniform(0, max(pause / 4, self._retry))

@@ -190,7 +190,7 @@ class Simulation:
             await self._try(lambda: self._flows.reconcile.step(now))
             await self._try(lambda: self._flows.seen.flush(now))
             await self._try(lambda: self._flows.reconcile.clean_up(now))
-        await self._try(self._flows.teller.flush)
+        await self._try(self._flows.publisher.flush)
 
     async def _try(self, call: Callable[[], Awaitable[Any]]) -> Any:
         """Call; None where it failed. A crash starts the worker anew, be it in the call or in
@@ -228,7 +228,7 @@ class Simulation:
         await self._gateway()
         if self._rng.random() < 0.9:
             # Else a sweep comes first, and these are told twice.
-            await self._try(self._flows.teller.flush)
+            await self._try(self._flows.publisher.flush)
 
     async def _gateway(self) -> None:
         """What the timers of streams cause in this step. Acks of one moment are written

@@ -27,7 +27,7 @@ def clock_job(parts: Parts, health: Health, near: NearCache[bytes] | None) -> Jo
 
     async def report(_: int) -> None:
         clock.compare_with_redis(await _time_of(redis) if clock.apart else None)
-        health.say(PART, clock.health())
+        health.report(PART, clock.health())
 
     return Job("clock", _REPORT_EVERY, report)
 

@@ -75,7 +75,7 @@ async def open_parts(settings: Settings, *, serving: bool = False) -> AsyncItera
         yield Parts(
             base=base, flows=flows, redis=redis, layout=layout, values=values, policy_of=policy_of
         )
-        await flows.teller.flush()
+        await flows.publisher.flush()
         await flows.seen.flush(base.clock())
 
 

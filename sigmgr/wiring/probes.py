@@ -20,7 +20,7 @@ class _Probe(NamedTuple):
     ask: Callable[[], Awaitable[str]]
     without: str
 
-    async def told(self) -> str:
+    async def state(self) -> str:
         wrong = await self.ask()
         return f"degraded: {wrong}: {self.without}" if wrong else OK
 
@@ -38,16 +38,16 @@ async def probe_jobs(parts: Parts, health: Health) -> list[Job]:
     jobs = []
     for probe in _probes(parts):
         health.expect(probe.part, silent_after=_MISSED * every + _LONGEST_RUN)
-        jobs.append(Job(f"probe-{probe.part}", every, _saying(probe, health)))
+        jobs.append(Job(f"probe-{probe.part}", every, _reporting(probe, health)))
     await asyncio.gather(*(job.run(0) for job in jobs))
     return jobs
 
 
-def _saying(probe: _Probe, health: Health) -> Callable[[int], Awaitable[None]]:
-    async def say(_: int) -> None:
-        health.say(probe.part, await probe.told())
+def _reporting(probe: _Probe, health: Health) -> Callable[[int], Awaitable[None]]:
+    async def report(_: int) -> None:
+        health.report(probe.part, await probe.state())
 
-    return say
+    return report
 
 
 def _probes(parts: Parts) -> list[_Probe]:

@@ -54,7 +54,7 @@ class Service:
         port = listener.getsockname()[1]
         # Which port 0 became is known only now.
         stream_url = http.stream_url or f"http://{bracketed(http.host)}:{port}/v1/stream"
-        background = [asyncio.create_task(self.parts.flows.teller.run(), name="teller")]
+        background = [asyncio.create_task(self.parts.flows.publisher.run(), name="publisher")]
         # Nothing works before the port is ours: a second service says so and no more.
         self.channels.start()
         if self.gateway is not None:

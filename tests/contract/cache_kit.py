@@ -65,7 +65,7 @@ def revoked(whose: Holder, at: int = NOW) -> Announcement:
     return Announcement(Event("sig.revoked", whose, at, 0, "Revoked", at), None)
 
 
-def told(whose: Holder, issued_at: int = NOW, sig: Current | None = None) -> Announcement:
+def renewed(whose: Holder, issued_at: int = NOW, sig: Current | None = None) -> Announcement:
     return Announcement(event(whose, issued_at), sig)
 
 
@@ -139,7 +139,7 @@ async def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
 
 
 class Recorder:
-    """A listener that writes down what it is told."""
+    """A listener that records what it receives."""
 
     def __init__(self) -> None:
         self.events: list[Event] = []

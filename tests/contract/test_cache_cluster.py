@@ -24,9 +24,9 @@ from tests.contract.cache_kit import (
     holder,
     opened,
     raw,
+    renewed,
     revoked,
     serve_until,
-    told,
     until,
 )
 from tests.servers import RedisServer
@@ -119,9 +119,9 @@ async def test_a_cluster(cluster: list[RedisServer], protocol: int) -> None:
         await cache.put(sigs[:150], NOW)
         whose = [sig.holder for sig in sigs]
         assert await cache.get(whose) == [*sigs[:150], *[None] * 150]
-        shown = await cache.announce([told(one) for one in whose], NOW)
+        shown = await cache.announce([renewed(one) for one in whose], NOW)
         assert shown == [True] * 150 + [False] * 150
-        with_sigs = [told(sig.holder, NOW, sig) for sig in sigs]
+        with_sigs = [renewed(sig.holder, NOW, sig) for sig in sigs]
         assert await cache.announce(with_sigs, NOW) == [True] * 300
         assert await cache.get(whose) == sigs
         # A message that was lost between two nodes is found within round_every, 10 s.
@@ -133,9 +133,9 @@ async def test_a_cluster(cluster: list[RedisServer], protocol: int) -> None:
             [sig] for sig in sigs[1:]
         ]
         assert await cache.drop(whose) == 300
-        lost = redis_layout.encode_events([told(whose[0], NOW + 9).event])
+        lost = redis_layout.encode_events([renewed(whose[0], NOW + 9).event])
         await raw(redis, "XADD", LAYOUT.stream_key(LAYOUT.shard(whose[0])), "*", "e", lost)
-        await cache.announce([told(whose[0], NOW + 10)], NOW)
+        await cache.announce([renewed(whose[0], NOW + 10)], NOW)
         await until(lambda: len(recorder.events) == 603, 30)
         assert channels.counts.gaps > gaps
         await channels.aclose()
@@ -170,7 +170,7 @@ async def test_a_cluster_node_that_dies_fails_fast_and_comes_back(
         channels.add(recorder)
         channels.start()
         await until(lambda: channels.connected)
-        batch = [told(holder(f"user{i}")) for i in range(100)]
+        batch = [renewed(holder(f"user{i}")) for i in range(100)]
         await cache.announce(batch, NOW)
         cluster[1].stop("kill")
         with pytest.raises(errors.CacheUnavailable):
@@ -198,13 +198,13 @@ async def test_sentinel_fails_over(
         channels.add(recorder)
         channels.start()
         await until(lambda: channels.connected)
-        assert await cache.announce([told(sig.holder, NOW, sig)], NOW) == [True]
+        assert await cache.announce([renewed(sig.holder, NOW, sig)], NOW) == [True]
         assert await asyncio.gather(*(cache.get([sig.holder]) for _ in range(200))) == [[sig]] * 200
         await until(lambda: len(recorder.events) == 1)
         master.stop("kill")
         await come_back(cache)
         await until(lambda: channels.connected, 30)
         assert await cache.get([sig.holder]) == [sig]
-        await cache.announce([told(sig.holder, NOW + 1)], NOW)
+        await cache.announce([renewed(sig.holder, NOW + 1)], NOW)
         await until(lambda: len(recorder.events) >= 2)
         await channels.aclose()

@@ -173,7 +173,7 @@ def test_a_loss_while_down_settles_after_it_is_up() -> None:
 def test_no_interleaving_serves_what_was_already_known_to_be_old(
     steps: list[tuple[str, int]],
 ) -> None:
-    """Readers read the truth and store it near later; events come, come late, or are lost and reported as lost.
+    """Readers read SQL and put the answer later; events come late or are lost, then resync.
 
     A reader is done before the settling is over; that is what ``settle`` is chosen for.
     """

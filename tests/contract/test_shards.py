@@ -24,8 +24,8 @@ from tests.contract.cache_kit import (
     holder,
     opened,
     raw,
+    renewed,
     shard_mates,
-    told,
     until,
 )
 from tests.contract.test_cache_client import Seconds, own_server  # noqa: F401 - a fixture
@@ -73,7 +73,7 @@ async def test_everything_told_is_heard_once_and_in_order(redis: RedisParts) -> 
         for turn in range(5):
             events = [event(holder(f"user{i}"), NOW + turn) for i in range(60)]
             sent += events
-            await cache.announce([told(one.holder, NOW + turn) for one in events], NOW)
+            await cache.announce([renewed(one.holder, NOW + turn) for one in events], NOW)
         await until(lambda: len(recorder.events) >= 300)
         assert sorted(recorder.events) == sorted(other.events) == sorted(sent)
         mine = [one for one in recorder.events if one.holder.userid == "user3"]
@@ -86,14 +86,14 @@ async def test_everything_told_is_heard_once_and_in_order(redis: RedisParts) -> 
 
 async def test_a_lost_message_is_repaired_from_the_stream(redis: RedisParts) -> None:
     cache, recorder = cache_over(redis), Recorder()
-    await cache.announce([told(ALICE)], NOW)
+    await cache.announce([renewed(ALICE)], NOW)
     async with listening(redis, recorder) as channels:
         recorder.lost.clear()
         await unpublished(redis, *[event(one) for one in MATES[:5]])
-        await cache.announce([told(one) for one in MATES[5:8]], NOW)
+        await cache.announce([renewed(one) for one in MATES[5:8]], NOW)
         await until(lambda: len(recorder.events) == 8)
         assert [one.holder for one in recorder.events] == MATES[:8]
-        await cache.announce([told(MATES[8])], NOW)
+        await cache.announce([renewed(MATES[8])], NOW)
         await until(lambda: len(recorder.events) == 9)
         assert recorder.lost == []
         assert (channels.counts.gaps, channels.counts.repaired) == (1, 8)
@@ -101,33 +101,33 @@ async def test_a_lost_message_is_repaired_from_the_stream(redis: RedisParts) -> 
 
 async def test_a_gap_that_the_stream_no_longer_covers_is_missed(redis: RedisParts) -> None:
     cache, recorder = cache_over(redis), Recorder()
-    await cache.announce([told(ALICE)], NOW)
+    await cache.announce([renewed(ALICE)], NOW)
     async with listening(redis, recorder) as channels:
         recorder.lost.clear()
         await unpublished(redis, event(MATES[0]), event(MATES[1]))
         await raw(redis, "XTRIM", STREAM, "MAXLEN", "1")
-        await cache.announce([told(MATES[2])], NOW)
+        await cache.announce([renewed(MATES[2])], NOW)
         await until(lambda: bool(recorder.lost))
         assert recorder.lost == [SHARD]
         assert channels.counts.missed == LAYOUT.shards + 1
-        await cache.announce([told(MATES[3])], NOW)
+        await cache.announce([renewed(MATES[3])], NOW)
         await until(lambda: bool(recorder.events))
         assert recorder.lost == [SHARD]
 
 
 async def test_a_gap_too_long_to_read_is_missed(redis: RedisParts) -> None:
     cache, recorder = cache_over(redis), Recorder()
-    await cache.announce([told(ALICE)], NOW)
+    await cache.announce([renewed(ALICE)], NOW)
     async with listening(redis, recorder, repair_limit=10) as channels:
         recorder.lost.clear()
         await unpublished(redis, *[event(one) for one in MATES[:9]])
-        await cache.announce([told(MATES[9])], NOW)
+        await cache.announce([renewed(MATES[9])], NOW)
         await until(lambda: len(recorder.events) == 10)
         assert recorder.lost == []
         await unpublished(redis, *[event(one) for one in MATES[:10]])
-        await cache.announce([told(MATES[10])], NOW)
+        await cache.announce([renewed(MATES[10])], NOW)
         await until(lambda: bool(recorder.lost))
-        await cache.announce([told(MATES[11])], NOW)
+        await cache.announce([renewed(MATES[11])], NOW)
         await until(lambda: len(recorder.events) == 11)
         assert recorder.events[-1].holder == MATES[11]
         assert channels.counts.gaps == 2
@@ -135,27 +135,27 @@ async def test_a_gap_too_long_to_read_is_missed(redis: RedisParts) -> None:
 
 async def test_a_wipe_is_missed(redis: RedisParts) -> None:
     cache, recorder = cache_over(redis), Recorder()
-    await cache.announce([told(ALICE)], NOW)
+    await cache.announce([renewed(ALICE)], NOW)
     async with listening(redis, recorder):
         recorder.lost.clear()
         await raw(redis, "FLUSHALL")
-        await cache.announce([told(MATES[0])], NOW)
+        await cache.announce([renewed(MATES[0])], NOW)
         await until(lambda: bool(recorder.lost))
-        await cache.announce([told(MATES[1])], NOW)
+        await cache.announce([renewed(MATES[1])], NOW)
         await until(lambda: event(MATES[1]) in recorder.events)
         assert recorder.lost == [SHARD]
 
 
 async def test_a_message_whose_stream_was_wiped_behind_it_is_told(redis: RedisParts) -> None:
     cache, recorder = cache_over(redis), Recorder()
-    await cache.announce([told(ALICE)], NOW)
+    await cache.announce([renewed(ALICE)], NOW)
     async with listening(redis, recorder) as channels:
         recorder.lost.clear()
         await raw(redis, "DEL", STREAM)
         data = redis_layout.encode_message((2**42, 1), (2**42, 2), [event(MATES[0])], [b""])
         await raw(redis, "PUBLISH", CHANNEL, data)
         await until(lambda: recorder.events == [event(MATES[0])])
-        await cache.announce([told(MATES[1])], NOW)
+        await cache.announce([renewed(MATES[1])], NOW)
         await until(lambda: recorder.events == [event(MATES[0]), event(MATES[1])])
         assert recorder.lost == [SHARD]
         assert channels.counts.gaps == 1
@@ -183,7 +183,7 @@ async def test_ids_that_go_back_are_missed(redis: RedisParts) -> None:
 async def test_a_quiet_shard_shows_its_loss_in_the_next_round(redis: RedisParts) -> None:
     """On a cluster a message may be lost between nodes with every connection alive."""
     cache, recorder = cache_over(redis), Recorder()
-    await cache.announce([told(ALICE)], NOW)
+    await cache.announce([renewed(ALICE)], NOW)
     async with listening(redis, recorder, round_every=0.05) as channels:
         recorder.lost.clear()
         await unpublished(redis, event(MATES[0]))
@@ -191,7 +191,7 @@ async def test_a_quiet_shard_shows_its_loss_in_the_next_round(redis: RedisParts)
         await raw(redis, "DEL", STREAM)
         await until(lambda: bool(recorder.lost))
         assert recorder.lost == [SHARD]
-        await cache.announce([told(MATES[1])], NOW)
+        await cache.announce([renewed(MATES[1])], NOW)
         # A round between the entry and its message finds a stream that it has not seen begin.
         await until(lambda: event(MATES[1]) in recorder.events or len(recorder.lost) == 2)
         assert recorder.lost in ([SHARD], [SHARD, SHARD])
@@ -207,7 +207,7 @@ async def test_junk_on_a_channel_is_missed_and_survived(redis: RedisParts, junk:
         recorder.lost.clear()
         await raw(redis, "PUBLISH", CHANNEL, junk)
         await until(lambda: bool(recorder.lost))
-        await cache.announce([told(ALICE)], NOW)
+        await cache.announce([renewed(ALICE)], NOW)
         await until(lambda: recorder.events == [event(ALICE)])
         assert recorder.lost == [SHARD]
         assert channels.counts.malformed == 1
@@ -216,14 +216,14 @@ async def test_junk_on_a_channel_is_missed_and_survived(redis: RedisParts, junk:
 
 async def test_junk_in_a_stream_is_missed_and_survived(redis: RedisParts) -> None:
     cache, recorder = cache_over(redis), Recorder()
-    await cache.announce([told(ALICE)], NOW)
+    await cache.announce([renewed(ALICE)], NOW)
     async with listening(redis, recorder):
         recorder.lost.clear()
         await raw(redis, "XADD", STREAM, "*", "e", b"\xc1")
         await raw(redis, "XADD", STREAM, "*", "other", b"x")
-        await cache.announce([told(ALICE, NOW + 1)], NOW)
+        await cache.announce([renewed(ALICE, NOW + 1)], NOW)
         await until(lambda: bool(recorder.lost))
-        await cache.announce([told(ALICE, NOW + 2)], NOW)
+        await cache.announce([renewed(ALICE, NOW + 2)], NOW)
         await until(lambda: event(ALICE, NOW + 2) in recorder.events)
         assert recorder.lost == [SHARD]
 
@@ -239,7 +239,7 @@ class Broken:
 async def test_a_listener_that_raises_harms_nobody_else(redis: RedisParts) -> None:
     recorder = Recorder()
     async with listening(redis, Broken(), recorder) as channels:
-        await cache_over(redis).announce([told(ALICE)], NOW)
+        await cache_over(redis).announce([renewed(ALICE)], NOW)
         await until(lambda: recorder.events == [event(ALICE)])
         assert channels.counts.connections == 1
 
@@ -289,7 +289,7 @@ async def test_a_near_cache_follows(redis: RedisParts) -> None:
         assert near.get(ALICE, NOW + 1) is None
         near.put(ALICE, "old", NOW, NOW + 60)
         assert near.get(ALICE, NOW + 1) == "old"
-        await cache.announce([told(ALICE, NOW + 1, current(ALICE, NOW + 1))], NOW)
+        await cache.announce([renewed(ALICE, NOW + 1, current(ALICE, NOW + 1))], NOW)
         await until(lambda: near.get(ALICE, NOW + 1) is None)
         near.put(ALICE, "old", NOW, NOW + 60)
         assert near.get(ALICE, NOW + 1) is None

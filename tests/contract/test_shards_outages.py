@@ -19,7 +19,7 @@ from tests.contract.cache_kit import (
     holder,
     opened,
     raw,
-    told,
+    renewed,
     until,
 )
 from tests.contract.test_cache_client import Seconds, own_server  # noqa: F401 - a fixture
@@ -32,7 +32,7 @@ async def test_a_memory_server_away_for_a_while() -> None:
     clock = Seconds()
     async with opened("memory://", monotonic=clock) as redis:
         cache, recorder = cache_over(redis), Recorder()
-        await cache.announce([told(ALICE)], NOW)
+        await cache.announce([renewed(ALICE)], NOW)
         async with listening(redis, recorder, on_state=states.append) as channels:
             recorder.lost.clear()
             assert redis.server is not None
@@ -55,7 +55,7 @@ async def test_a_real_server_that_goes_and_comes(
     states: list[bool] = []
     async with opened(own_server.url, cooldown=0.05, socket_timeout=1.0) as redis:
         cache, recorder = cache_over(redis), Recorder()
-        await cache.announce([told(ALICE)], NOW)
+        await cache.announce([renewed(ALICE)], NOW)
         async with listening(redis, recorder, on_state=states.append) as channels:
             recorder.lost.clear()
             if mode == "cut":
@@ -70,7 +70,7 @@ async def test_a_real_server_that_goes_and_comes(
             elif mode == "freeze":
                 own_server.resume()
             await until(lambda: channels.connected)
-            await cache.announce([told(MATES[0])], NOW)
+            await cache.announce([renewed(MATES[0])], NOW)
             await until(lambda: event(MATES[0]) in recorder.events)
             assert recorder.lost == ([SHARD] if mode == "restart" else [])
             assert states == [True, False, True]
@@ -81,13 +81,13 @@ async def test_what_was_told_while_it_was_cut_off_is_heard(
 ) -> None:
     async with opened(own_server.url) as redis:
         cache, recorder = cache_over(redis), Recorder()
-        await cache.announce([told(one) for one in [ALICE, *map(holder, "abcdefgh")]], NOW)
+        await cache.announce([renewed(one) for one in [ALICE, *map(holder, "abcdefgh")]], NOW)
         async with listening(redis, recorder) as channels:
             recorder.lost.clear()
             want = []
             for turn in range(20):
                 own_server.command("CLIENT", "KILL", "TYPE", "pubsub")
-                batch = [told(one, NOW + turn) for one in [ALICE, *map(holder, "abcdefgh")]]
+                batch = [renewed(one, NOW + turn) for one in [ALICE, *map(holder, "abcdefgh")]]
                 want += [one.event for one in batch]
                 await cache.announce(batch, NOW)
                 if turn % 3 == 0:
@@ -132,7 +132,7 @@ def test_every_event_is_heard_or_its_shard_is_missed(
             one = event(ALICE, NOW + 1 + number)
             if step == "tell":
                 ledger.sent.append(one)
-                await cache.announce([told(ALICE, NOW + 1 + number)], NOW)
+                await cache.announce([renewed(ALICE, NOW + 1 + number)], NOW)
             elif step == "lose":
                 ledger.sent.append(one)
                 await unpublished(redis, one)
@@ -142,7 +142,7 @@ def test_every_event_is_heard_or_its_shard_is_missed(
                 await raw(redis, "FLUSHALL")
                 # A new stream must not begin in the millisecond of the old one's end.
                 await asyncio.sleep(0.002)
-                await cache.announce([told(ALICE, NOW)], NOW)
+                await cache.announce([renewed(ALICE, NOW)], NOW)
             elif kind == "real":
                 await raw(redis, "CLIENT", "KILL", "TYPE", "pubsub")
         last = ledger.sent[-1]
@@ -154,7 +154,7 @@ def test_every_event_is_heard_or_its_shard_is_missed(
         async with opened(url) as redis:
             await raw(redis, "FLUSHALL")
             ledger = Ledger()
-            await cache_over(redis).announce([told(ALICE, NOW)], NOW)
+            await cache_over(redis).announce([renewed(ALICE, NOW)], NOW)
             async with listening(redis, ledger) as channels:
                 await play(redis, ledger, channels)
 

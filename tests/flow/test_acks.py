@@ -21,7 +21,7 @@ BURST = 2500
 
 async def issued(world: World, *users: Holder) -> list[Current]:
     answers = await world.flows.issue.many(users, world.clock())
-    await world.flows.teller.flush()
+    await world.flows.publisher.flush()
     while await world.flows.relay.sweep(world.clock(), grace=0):
         pass
     return [answer for answer in answers if isinstance(answer, Current)]

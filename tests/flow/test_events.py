@@ -145,7 +145,7 @@ def steps(scene: Scene) -> dict[str, Callable[[], Awaitable[object]]]:
         "issue": lambda: world.flows.issue.many([*USERS[:3], Holder(OTHER, "x")], world.clock()),
         "reissue": lambda: world.flows.issue.reissue(USERS[0], world.clock()),
         "revoke": lambda: world.flows.revoke.user(APP, "u3", world.clock()),
-        "publish": lambda: world.flows.teller.flush(),  # noqa: PLW0108  of the process of then
+        "publish": lambda: world.flows.publisher.flush(),  # noqa: PLW0108  of the process of then
         "number": lambda: world.flows.relay.number(world.clock(), limit=2),
         "sweep": lambda: world.flows.relay.sweep(world.clock(), limit=2, grace=0),
         "clean up": lambda: world.flows.reconcile.clean_up(world.clock()),
@@ -231,7 +231,7 @@ async def test_a_dead_redis_keeps_nothing_from_readers(scene: Scene) -> None:
 
     world.plan.fail = no_cache
     await world.flows.issue.many(USERS, world.clock())
-    await world.flows.teller.flush()
+    await world.flows.publisher.flush()
     assert await world.flows.relay.number(world.clock()) == len(USERS)
     assert await scene.readers[0].read(100)
     assert [one.event for one in scene.readers[0].found] == scene.recorder.committed

@@ -37,7 +37,7 @@ class Here:
     def __init__(self, world: World) -> None:
         self.seconds = 500.0
         self.told: list[Revocation] = []
-        self.seconds: list[float] = []
+        self.learned: list[float] = []
         self.changes = 0
         self.health = Health(lambda: self.seconds)
         self.health.expect(PART, silent_after=10, vital=True)
@@ -49,7 +49,7 @@ class Here:
             revocations=self.revocations,
             signer=world.ring,
             monotonic=lambda: self.seconds,
-            learned=[self.seconds.append],
+            learned=[self.learned.append],
             keys_changed=[self.changed],
             health=self.health,
         )
@@ -152,7 +152,7 @@ async def test_without_a_look_cached_sigs_are_served_for_the_grace(
 
 async def test_a_get_goes_past_the_cache_once_the_grace_is_over(world: World) -> None:
     first = await world.flows.issue.current(ALICE, NOW)
-    await world.flows.teller.flush()
+    await world.flows.publisher.flush()
     world.revocations.grace = -1.0
     world.plan.fail = fails("store.find")
     with pytest.raises(errors.StoreUnavailable):
@@ -242,14 +242,14 @@ async def test_a_listener_that_fails_stops_no_other(world: World, here: Here) ->
 async def test_the_databases_second_is_told(world: World, here: Here) -> None:
     await here.look.load(NOW)
     await here.look.once(NOW)
-    assert len(here.seconds) == 2
-    assert here.seconds[0] <= here.seconds[1]
+    assert len(here.learned) == 2
+    assert here.learned[0] <= here.learned[1]
 
 
 async def test_everybody_is_dead_and_comes_back_after_the_pause(world: World) -> None:
     bob = Holder(APP, "bob")
     first = await world.flows.issue.many([ALICE, bob], NOW)
-    await world.flows.teller.flush()
+    await world.flows.publisher.flush()
     until = await world.flows.revoke.everybody(APP, NOW)
     assert until >= max(one.issued_at for one in first if isinstance(one, Current))
     with pytest.raises(errors.TicketRevoked):

@@ -19,7 +19,7 @@ async def issued(world: World, count: int, app: int = APP) -> list[Holder]:
     users = [Holder(app, f"u{i:03d}") for i in range(count)]
     answers = await world.flows.issue.many(users, world.clock())
     assert all(isinstance(answer, Current) for answer in answers)
-    await world.flows.teller.flush()
+    await world.flows.publisher.flush()
     return users
 
 
@@ -107,7 +107,7 @@ async def test_no_app_takes_more_than_its_share(world: World) -> None:
 
 
 @pytest.mark.parametrize("lanes", [1, 2])
-@pytest.mark.parametrize("where", ["claim", "telling"])
+@pytest.mark.parametrize("where", ["claim", "publishing"])
 async def test_a_bug_that_one_app_meets_stops_no_other(
     world: World, monkeypatch: pytest.MonkeyPatch, lanes: int, where: str
 ) -> None:
@@ -157,7 +157,7 @@ async def test_the_earliest_deadline_goes_first(world: World) -> None:
         await world.flows.issue.current(user, world.clock())
         users.append(user)
         later(world, 1)
-    await world.flows.teller.flush()
+    await world.flows.publisher.flush()
     later(world, 70)
     await seen(world, users)
     async with world.store.transaction() as tx:

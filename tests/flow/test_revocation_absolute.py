@@ -235,7 +235,7 @@ class Case:
 
     async def sweep(self, process: Process, who: int, now: int) -> None:
         await process.flows.relay.sweep(now, grace=0)
-        await process.flows.teller.flush()
+        await process.flows.publisher.flush()
 
     async def reconcile(self, process: Process, who: int, now: int) -> None:
         await process.flows.reconcile.step(now)

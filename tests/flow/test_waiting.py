@@ -20,7 +20,7 @@ from tests.flow.world import ALICE, APP, DAY, World, open_world
 async def _due(world: World, *, cached: bool) -> Current:
     """Alice's sig, which a request must renew, and whether Redis still has it."""
     sig = await world.flows.issue.current(ALICE, world.clock())
-    await world.flows.teller.flush()
+    await world.flows.publisher.flush()
     world.clock.now = sig.expires_at - DAY + 3600
     if not cached:
         await world.redis.run(lambda client: client.flushall())
@@ -81,7 +81,7 @@ async def test_a_batch_answers_item_by_item(world: World) -> None:
     known = [Holder(APP, f"known{n}") for n in range(20)]
     fresh = [Holder(APP, f"new{n}") for n in range(20)]
     sigs = await world.flows.issue.many(known, world.clock())
-    await world.flows.teller.flush()
+    await world.flows.publisher.flush()
     world.clock.now += 90 * DAY - 3600
     world.flows = world.process(SHORT)
     hangs = Hangs(world, 0)
@@ -128,7 +128,7 @@ async def test_a_row_that_others_hold_is_served_from_its_valid_sig_at_once(
 ) -> None:
     world, rows = held
     old = await world.flows.issue.current(ALICE, world.clock())
-    await world.flows.teller.flush()
+    await world.flows.publisher.flush()
     world.clock.now = old.renew_at + 10
     await world.redis.run(lambda client: client.flushall())
     rows.add(ALICE)

@@ -103,6 +103,6 @@ async def comes_to_rest(world: World) -> None:
     async with asyncio.timeout(10):
         while any(lane.left for lane in lanes) or any(gather._runs for gather in gathers):
             await asyncio.sleep(0.001)
-    await world.flows.teller.flush()
+    await world.flows.publisher.flush()
     await world.settle()
     await world.check()

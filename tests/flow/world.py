@@ -192,4 +192,4 @@ async def open_world(
         await world.add_app(APP, policy)
         yield world
         world.plan.heal()
-        await world.flows.teller.flush()
+        await world.flows.publisher.flush()

@@ -44,7 +44,7 @@ async def test_it_is_signed_stored_cached_and_derived_again(world: World) -> Non
     key = await world.add_key(APP, "toy")
     assert await world.ring.active_key(APP) == KeyRef(key.key_id, toy.NAME)
     first = await world.flows.issue.current(ALICE, world.clock())
-    await world.flows.teller.flush()
+    await world.flows.publisher.flush()
     assert (first.format, first.usersig[:4]) == ("toy", "toy.")
     row = await world.row()
     assert (row.format, row.key_id) == ("toy", key.key_id)

@@ -46,7 +46,7 @@ class Scene:
                 app, userid, room, privileges=255, ttl=None, now=now
             )
             self._took([key])
-        await flows.teller.flush()
+        await flows.publisher.flush()
 
     async def renew(self) -> None:
         """A round of renewals two months on, a reissue, and a revocation."""
@@ -57,10 +57,10 @@ class Scene:
         now = self.clock.advance(21 * DAY)
         renewed = await flows.renew.tick(now)
         assert renewed.renewed > 0
-        await flows.teller.flush()
+        await flows.publisher.flush()
         self._took([await flows.issue.reissue(USERS[0], now)])
         await flows.revoke.user(*USERS[-1][:2], now)
-        await flows.teller.flush()
+        await flows.publisher.flush()
         self._took(await flows.issue.many(USERS[:-1], now))
 
     def _took(self, answers: list) -> None:

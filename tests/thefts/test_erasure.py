@@ -35,7 +35,7 @@ async def rows(parts: Parts, table: str) -> int:
 
 async def erase(parts: Parts, now: int) -> None:
     await parts.flows.revoke.user(*ALICE[:2], now)
-    await parts.flows.teller.flush()
+    await parts.flows.publisher.flush()
     async with parts.base.engine.write() as connection:
         await connection.execute(text(f"DELETE FROM holders {_OF_ALICE}"), _WHO)
 

@@ -84,8 +84,8 @@ class _Tried(NamedTuple):
 
     def sentence(self) -> str:
         often = Counter(self.words)
-        said = (word if n == 1 else f"{word}, {n} times" for word, n in often.items())
-        return f"the sig {', and '.join(said)}"
+        phrases = (word if n == 1 else f"{word}, {n} times" for word, n in often.items())
+        return f"the sig {', and '.join(phrases)}"
 
 
 def read_or_explain(text: str) -> Decoded:
@@ -136,11 +136,11 @@ def _still_wrong_with(text: str) -> str | None:
 
 
 def _told(found: _Tried, problem: str) -> BadSig:
-    said = found.sentence()
+    sentence = found.sentence()
     if problem:
-        said += f"; and with that undone, {problem}"
+        sentence += f"; and with that undone, {problem}"
     advice = " ".join(dict.fromkeys(step.advice for step in found.steps))
-    return BadSig(found.steps[0].reason, said, advice)
+    return BadSig(found.steps[0].reason, sentence, advice)
 
 
 def _cut_off(tried: list[_Tried]) -> BadSig | None:
@@ -149,13 +149,13 @@ def _cut_off(tried: list[_Tried]) -> BadSig | None:
         rest = one.text.strip()
         if _is_beginning(rest):
             if _goes_on(one.behind):
-                said = f"character {len(rest) + 1} of the sig is {one.behind[0]!a}"
-                said += ", which no sig has; what is around it reads like one"
-                return BadSig(SigReason.NOT_BASE64, said, _WHAT_A_SIG_IS)
-            said = f"the sig is cut off: {len(rest)} characters are there and no end"
+                sentence = f"character {len(rest) + 1} of the sig is {one.behind[0]!a}"
+                sentence += ", which no sig has; what is around it reads like one"
+                return BadSig(SigReason.NOT_BASE64, sentence, _WHAT_A_SIG_IS)
+            sentence = f"the sig is cut off: {len(rest)} characters are there and no end"
             if one.steps:
-                said += f"; besides, {one.sentence()}"
-            return BadSig(SigReason.CUT_OFF, said, _COPY_WHOLE)
+                sentence += f"; besides, {one.sentence()}"
+            return BadSig(SigReason.CUT_OFF, sentence, _COPY_WHOLE)
     return None
 
 
@@ -178,21 +178,21 @@ def _is_beginning(text: str) -> bool:
         return False
     if inflate.eof:
         return False
-    said = document.decode("utf-8", "ignore")
-    plausible = said.replace("\n", "").replace("\t", "").replace("\r", "").isprintable()
-    fits = plausible and _JSON_BEGINNING.fullmatch(said) is not None
-    return fits and (bool(said) or len(body) < _HEAD_CHARS)
+    decoded = document.decode("utf-8", "ignore")
+    plausible = decoded.replace("\n", "").replace("\t", "").replace("\r", "").isprintable()
+    fits = plausible and _JSON_BEGINNING.fullmatch(decoded) is not None
+    return fits and (bool(decoded) or len(body) < _HEAD_CHARS)
 
 
 def _another_thing(text: str) -> BadSig | None:
     if "TLS." in text:
-        said = "this is what a sig holds, not a sig: it is neither compressed nor in base64"
-        return BadSig(SigReason.NO_SIG, said, _WHAT_A_SIG_IS)
+        sentence = "this is what a sig holds, not a sig: it is neither compressed nor in base64"
+        return BadSig(SigReason.NO_SIG, sentence, _WHAT_A_SIG_IS)
     kind = "a secret" if _SECRET.fullmatch(text) else credential(text)
     if not kind or kind in _LIKE_A_SIG:
         return None
-    said = f"this is no sig: it looks like {kind}"
-    return BadSig(SigReason.NO_SIG, said, f"Give the usersig, not {kind}. {_WHAT_A_SIG_IS}")
+    sentence = f"this is no sig: it looks like {kind}"
+    return BadSig(SigReason.NO_SIG, sentence, f"Give the usersig, not {kind}. {_WHAT_A_SIG_IS}")
 
 
 def _no_more_known(text: str, refused: BadSig) -> BadSig:
@@ -202,9 +202,9 @@ def _no_more_known(text: str, refused: BadSig) -> BadSig:
     foreign = dict.fromkeys(char for char in text.strip() if char not in _ALPHABET)
     if foreign:
         some = " ".join(ascii(char) for char in list(foreign)[:5])
-        said = f"{refused.text}: it has characters that no sig has ({some})"
+        sentence = f"{refused.text}: it has characters that no sig has ({some})"
     elif text.strip().startswith("e"):
-        said = f"{refused.text}: it begins like one, but characters in it were changed or lost"
+        sentence = f"{refused.text}: it begins like one, but characters in it were changed or lost"
     else:
-        said = refused.text
-    return BadSig(refused.reason, said, _WHAT_A_SIG_IS)
+        sentence = refused.text
+    return BadSig(refused.reason, sentence, _WHAT_A_SIG_IS)

@@ -146,11 +146,11 @@ class SigFormat(Protocol):
     @property
     def keys(self) -> KeyKind: ...
 
-    def write(self, said: Claims, key: SigningKey, /) -> str:
+    def write(self, claims: Claims, key: SigningKey, /) -> str:
         """The sig. The same claims and key give a sig that says and proves the same."""
         ...
 
-    def holds(self, text: str, said: Claims, key: SigningKey, /) -> bool:
+    def holds(self, text: str, claims: Claims, key: SigningKey, /) -> bool:
         """A cheap proof that a sig that was just made is right. False says nothing: then it
         is verified. A format that has no such proof answers False."""
         ...

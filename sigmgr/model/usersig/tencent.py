@@ -36,10 +36,10 @@ class V1:
 
         return ecdsa
 
-    def write(self, said: Claims, key: SigningKey) -> str:
-        return pack(v1.document(said, key))
+    def write(self, claims: Claims, key: SigningKey) -> str:
+        return pack(v1.document(claims, key))
 
-    def holds(self, _text: str, _said: Claims, _key: SigningKey) -> bool:
+    def holds(self, _text: str, _claims: Claims, _key: SigningKey) -> bool:
         """There is none: to sign again costs as much as to verify, and would not show a
         signature that went wrong both times."""
         return False
@@ -68,12 +68,12 @@ class V2:
 
         return secret
 
-    def write(self, said: Claims, key: SigningKey) -> str:
-        return pack(v2.document(said, key))
+    def write(self, claims: Claims, key: SigningKey) -> str:
+        return pack(v2.document(claims, key))
 
-    def holds(self, text: str, said: Claims, key: SigningKey) -> bool:
+    def holds(self, text: str, claims: Claims, key: SigningKey) -> bool:
         """It unpacks to exactly this document: equal documents say and prove the same."""
         try:
-            return unpack(text) == v2.document(said, key)
+            return unpack(text) == v2.document(claims, key)
         except InputError:
             return False

@@ -35,9 +35,9 @@ _JSON = _JSON_HEAD + b',"TLS.sig":"%b"}'
 _JSON_USERBUF = _JSON_HEAD + b',"TLS.userbuf":"%b","TLS.sig":"%b"}'
 
 
-def document(said: Claims, key: SigningKey) -> bytes:
+def document(claims: Claims, key: SigningKey) -> bytes:
     """The JSON, signed."""
-    userid, quoted, sdkappid, issued_at, ttl, userbuf = said
+    userid, quoted, sdkappid, issued_at, ttl, userbuf = claims
     if userbuf is None:
         text = _TEXT % (userid, sdkappid, issued_at, ttl)
         mark = b2a_base64(key.sign(text), newline=False)

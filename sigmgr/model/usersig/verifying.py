@@ -55,8 +55,8 @@ def verify(
     form = FORMATS.named(sig.format)
     fitting = [key for key in reversed(keys) if key.format == sig.format]
     if not fitting:
-        said = f"the sig is {sig.format}, no key is"
-        raise BadSig(SigReason.WRONG_FORMAT, said, f"Verify it with {form.hints.wanted}.")
+        sentence = f"the sig is {sig.format}, no key is"
+        raise BadSig(SigReason.WRONG_FORMAT, sentence, f"Verify it with {form.hints.wanted}.")
     _check_claims(sig, userid, sdkappid, userbuf)
     _check_signature(sig, form, fitting)
     _check_times(sig, now)
