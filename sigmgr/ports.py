@@ -367,7 +367,7 @@ class States(Protocol):
         revoked, expired or was never issued. Issues nothing."""
         ...
 
-    async def seen(self, users: Sequence[Holder], now: int) -> None:
+    async def mark_seen(self, users: Sequence[Holder], now: int) -> None:
         """These users have a stream open now."""
         ...
 

@@ -35,7 +35,7 @@ class MemoryTransport:
     """
 
     news = "sig.renewed"
-    says_bye = True
+    sends_bye = True
 
     def __init__(self) -> None:
         self.messages: list[Any] = []

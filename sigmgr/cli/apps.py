@@ -56,7 +56,7 @@ def _table(one: App) -> list[tuple[str, str]]:
         ("sdkappid", str(one.sdkappid)),
         ("name", masked(one.name) or "-"),
         ("renewal", "paused (emergencies go on)" if one.paused else "on"),
-        ("ttl", output.span(one.policy.ttl)),
+        ("ttl", output.duration(one.policy.ttl)),
         ("policy", overrides),
         ("created", output.iso(one.created_at)),
         ("feed", f"on ({one.feed})" if one.feed else "off"),
@@ -98,9 +98,8 @@ def list_apps(config: calls.Config = None, as_json: calls.AsJson = False) -> Non
         return
     for one in apps:
         state = "paused" if one.paused else "on"
-        output.print_line(
-            f"{one.sdkappid:<12} {output.span(one.policy.ttl):<10} {state:<7} {masked(one.name)}"
-        )
+        ttl = output.duration(one.policy.ttl)
+        output.print_line(f"{one.sdkappid:<12} {ttl:<10} {state:<7} {masked(one.name)}")
     if not apps:
         output.note("There are none yet. Next: sigmgr app add SDKAPPID")
 

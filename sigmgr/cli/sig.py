@@ -229,14 +229,14 @@ def _rows(fields: dict[str, Any], now: int) -> list[tuple[str, str]]:
         ("app", str(fields["sdkappid"])),
         ("issued", f"{output.iso(fields['issued_at'])} ({fields['issued_at']}){_ahead(ahead)}"),
         ("expires", f"{output.iso(fields['expires_at'])} ({fields['expires_at']})"),
-        ("lifetime", f"{output.span(fields['ttl'])} ({fields['ttl']} s)"),
-        ("remaining", output.span(left) if left > 0 else f"expired {output.span(left)} ago"),
+        ("lifetime", f"{output.duration(fields['ttl'])} ({fields['ttl']} s)"),
+        ("remaining", output.remaining(left)),
     ]
     return rows + _room_rows(fields["userbuf"])
 
 
 def _ahead(seconds: int) -> str:
-    return f", {output.span(seconds)} in the future" if seconds > 0 else ""
+    return f", {output.duration(seconds)} in the future" if seconds > 0 else ""
 
 
 def _room_rows(userbuf: dict[str, Any] | None) -> list[tuple[str, str]]:

@@ -46,7 +46,7 @@ def _current(current: Current, as_json: bool) -> None:
     left = current.expires_at - current.issued_at
     output.note(
         f"{current.format}, key {current.key_id}, issued {output.iso(current.issued_at)},"
-        f" lives {output.span(left)}, renewal planned {output.iso(current.renew_at)}"
+        f" lives {output.duration(left)}, renewal planned {output.iso(current.renew_at)}"
     )
 
 
@@ -120,7 +120,7 @@ def _facts(record: Record, now: int) -> list[tuple[str, str]]:
         rows.append(("state", f"revoked {output.iso(record.revoked_at)}"))
     else:
         left = record.expires_at - now
-        state = f"good for {output.span(left)}" if left > 0 else f"expired {output.span(left)} ago"
+        state = f"good for {output.duration(left)}" if left > 0 else output.remaining(left)
         asleep = ", dormant" if record.due_at is None else ""
         rows += [
             ("state", state + asleep),

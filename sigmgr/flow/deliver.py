@@ -87,7 +87,7 @@ class Deliver:
             hits[i] = current if isinstance(current, Current) else hit if same else None
         return [None if hit is None or self._revocations.killed(hit) else hit for hit in hits]
 
-    async def seen(self, users: Sequence[Holder], now: int) -> None:
+    async def mark_seen(self, users: Sequence[Holder], now: int) -> None:
         """These users have a stream open now."""
         try:
             await self._store.mark_seen([(user, now) for user in users])

@@ -58,8 +58,10 @@ class Derive:
         except errors.SigmgrError:
             # The way through the store says why.
             return False
-        spans = app.policy.spans(hit.expires_at - hit.issued_at)
-        return timing.may_serve(spans, hit.expires_at, now) and not await self._dead(*key_of(hit))
+        durations = app.policy.durations(hit.expires_at - hit.issued_at)
+        if not timing.may_serve(durations, hit.expires_at, now):
+            return False
+        return not await self._dead(*key_of(hit))
 
     async def valid(self, hit: Current, now: int) -> bool:
         """A cached sig may be handed out where nothing better can be had: it lives, and

@@ -138,9 +138,9 @@ class Openings:
     def _note(self, user: Holder, state: _State, now: int) -> None:
         """The user is here. Worth a write at once where one was not seen for long: a room's
         key is renewed only while its holder is here, and who rests is to be woken."""
-        spans = state.app.policy.spans
+        durations = state.app.policy.durations
         late = any(
-            record.due_at is None or now - record.seen_at >= spans(record.ttl).touch_every
+            record.due_at is None or now - record.seen_at >= durations(record.ttl).mark_seen_every
             for record in state.records
         )
         self._seen.note(user, now, sure=late)

@@ -261,8 +261,8 @@ class Reissuer:
             if isinstance(error, errors.ClockApart):
                 continue
             old = one.record
-            spans, failures = one.reissue.policy.spans(old.ttl), old.failures + 1
-            due_at = timing.retry_at(spans, old.expires_at, failures, self._draw(), now)
+            durations, failures = one.reissue.policy.durations(old.ttl), old.failures + 1
+            due_at = timing.retry_at(durations, old.expires_at, failures, self._draw(), now)
             changed = old._replace(failures=failures, last_error=error.code, due_at=due_at)
             rows.append((changed, old.issued_at))
             failure = _event(one, now)._replace(note=error.code)

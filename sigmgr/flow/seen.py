@@ -28,10 +28,10 @@ class Seen:
                 self._written.pop(user, None)
 
     async def flush(self, now: int) -> int:
-        """Write what waits and was not written within the touch interval; answers how many."""
+        """Write what waits and was not written within ``mark_seen_every``; answers how many."""
         waiting, self._waiting = self._waiting, {}
         intervals = {
-            app.sdkappid: app.policy.spans(app.policy.ttl).touch_every
+            app.sdkappid: app.policy.durations(app.policy.ttl).mark_seen_every
             for app in self._registry.apps()
         }
         due = [

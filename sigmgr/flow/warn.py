@@ -49,7 +49,7 @@ class Warn:
             fired: list[Announcement] = []
             changes: list[tuple[Record, int]] = []
             for record in records:
-                ladder = app.policy.spans(record.ttl).ladder
+                ladder = app.policy.durations(record.ttl).ladder
                 crossed = timing.rungs_crossed(ladder, record.expires_at, now)
                 steps = range(record.warned, crossed)
                 fired += [Announcement(_event(record, ladder, step, now), None) for step in steps]

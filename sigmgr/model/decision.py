@@ -113,7 +113,7 @@ def has_other_privileges(i: Input) -> Decision | None:
 
 def is_emergency(i: Input) -> Decision | None:
     left = i.record.expires_at - i.now
-    if timing.in_emergency(i.policy.spans(i.record.ttl), i.record.expires_at, i.now):
+    if timing.in_emergency(i.policy.durations(i.record.ttl), i.record.expires_at, i.now):
         return Decision(Verdict.REISSUE, Reason.EMERGENCY, f"only {left} s are left")
     return None
 
@@ -129,7 +129,7 @@ def is_past_renew_at(i: Input) -> Decision | None:
 
 def is_idle(i: Input) -> Decision | None:
     r = i.record
-    if timing.is_idle(i.policy.spans(r.ttl), r.kind, r.seen_at, i.now):
+    if timing.is_idle(i.policy.durations(r.ttl), r.kind, r.seen_at, i.now):
         return Decision(Verdict.REST, None, f"not seen for {i.now - r.seen_at} s")
     return None
 
@@ -139,7 +139,7 @@ def is_urgent(record: Record, policy: Policy, now: int) -> bool:
     has run out or soon will. Judged by the facts, whatever else speaks for its next sig."""
     if record.issued_at <= record.revoked_at:
         return False
-    return timing.in_emergency(policy.spans(record.ttl), record.expires_at, now)
+    return timing.in_emergency(policy.durations(record.ttl), record.expires_at, now)
 
 
 REQUEST_CHAIN: tuple[Check, ...] = (

@@ -52,7 +52,7 @@ from typing import NamedTuple
 from sigmgr.model import errors
 from sigmgr.model.event import Event
 from sigmgr.model.holder import Holder, Kind
-from sigmgr.model.policy import Policy, Spans
+from sigmgr.model.policy import Durations, Policy
 from sigmgr.model.sig import Current
 from sigmgr.model.timing import in_emergency
 
@@ -140,8 +140,8 @@ class ClientSig:
         self.tries = 0
         self.lapsed = False
 
-    def spans(self, policy: Policy) -> Spans:
-        return policy.spans(self.expires_at - self.sent)
+    def durations(self, policy: Policy) -> Durations:
+        return policy.durations(self.expires_at - self.sent)
 
     def retry(self) -> int:
         return RETRY[min(self.tries, len(RETRY) - 1)]
@@ -165,7 +165,7 @@ class ClientSig:
         left = self.expires_at - moment.now
         if left > moment.now - self.sent:
             return False
-        return in_emergency(self.spans(moment.policy), self.expires_at, moment.now)
+        return in_emergency(self.durations(moment.policy), self.expires_at, moment.now)
 
 
 class Write(NamedTuple):
@@ -341,7 +341,7 @@ class Delivery:
             return None
         if current is not None:
             return Write(sig, current)
-        splay = sig.spans(moment.policy).splay if wide and sig.sent else 0
+        splay = sig.durations(moment.policy).splay if wide and sig.sent else 0
         seconds = min(splay, self._slack(sig, moment)) if splay else 0
         return self._ask_within(sig, seconds, moment)
 
@@ -455,7 +455,7 @@ class Delivery:
             sig.untimed = False
             self._look_again(sig, moment)
             if sig is not self.own:
-                seen_every = sig.spans(moment.policy).touch_every
+                seen_every = sig.durations(moment.policy).mark_seen_every
                 self.seen_at = min(self.seen_at, moment.steady + seen_every)
             elif sig.acked < sig.sent:
                 self.rung = 0
@@ -514,7 +514,7 @@ class Delivery:
 
     def _slack(self, sig: ClientSig, moment: Moment) -> int:
         """How long this client can wait before its emergency begins."""
-        return sig.expires_at - moment.now - sig.spans(moment.policy).emergency
+        return sig.expires_at - moment.now - sig.durations(moment.policy).emergency
 
     def _look_again(self, sig: ClientSig, moment: Moment) -> None:
         sig.look_at = moment.steady + sig.look_in(moment.now, moment.draw)
@@ -546,7 +546,7 @@ class Delivery:
 
     def _climb(self, moment: Moment) -> None:
         """Set the next rung of the resend ladder; after the last, its interval doubles."""
-        ladder, rung = self.own.spans(moment.policy).resend, self.rung
+        ladder, rung = self.own.durations(moment.policy).resend, self.rung
         last = len(ladder) - 1
         step = ladder[rung] if rung <= last else ladder[last] << min(rung - last, 20)
         self.rung += 1
@@ -560,4 +560,6 @@ class Delivery:
 
     def _seen_every(self, policy: Policy) -> int:
         """Room keys live shorter, and are renewed only for who was seen a moment ago."""
-        return min(sig.spans(policy).touch_every for sig in (self.own, *self.rooms) if sig.sent)
+        return min(
+            sig.durations(policy).mark_seen_every for sig in (self.own, *self.rooms) if sig.sent
+        )

@@ -158,8 +158,8 @@ class Reference(NamedTuple):
         if self.ordinary:
             return ""
         if self.doubt is None or self.trusted is None:
-            return f"this machine's clock is {span(self.apart)} {_THEIRS}"
-        jumped = f"jumped {span(self.doubt - self.trusted)} where {{}} stood"
+            return f"this machine's clock is {duration_text(self.apart)} {_THEIRS}"
+        jumped = f"jumped {duration_text(self.doubt - self.trusted)} where {{}} stood"
         believed = f"believed after {self.rules.accept:g} s"
         if not self.rules.shared:
             return f"this machine's clock has {jumped.format('it')}; it is {believed}"
@@ -169,7 +169,7 @@ class Reference(NamedTuple):
         return f"the database's clock has {jumped.format('it')}; it is {believed}"
 
 
-def span(seconds: float) -> str:
+def duration_text(seconds: float) -> str:
     """How far, and to which side: "1 d 2 h ahead of", "3 s behind"."""
     whole = round(abs(seconds))
     units = ((whole // 86400, "d"), (whole // 3600 % 24, "h"), (whole // 60 % 60, "min"))

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from sigmgr.model import errors
 from sigmgr.model.holder import MAX_UINT32
-from sigmgr.model.policy import Policy, Spans
+from sigmgr.model.policy import Durations, Policy
 
 
 class Times(NamedTuple):
@@ -50,7 +50,7 @@ def plan(
     )
     renew_at = issued_at + int(ttl * (lo + (hi - lo) * draw))
     renew_at = min(max(renew_at, issued_at + 1), expires_at - 2)
-    warn_after = min(renew_at + policy.spans(ttl).warn_lag, expires_at - 1)
+    warn_after = min(renew_at + policy.durations(ttl).warn_lag, expires_at - 1)
     return Times(issued_at, renew_at, warn_after, expires_at)
 
 
@@ -68,52 +68,52 @@ def remaining(expires_at: int, now: int) -> int:
     return expires_at - now
 
 
-def in_emergency(spans: Spans, expires_at: int, now: int) -> bool:
+def in_emergency(durations: Durations, expires_at: int, now: int) -> bool:
     """Less than the emergency share of life is left (rule 6)."""
-    return expires_at - now < spans.emergency
+    return expires_at - now < durations.emergency
 
 
-def may_serve(spans: Spans, expires_at: int, now: int) -> bool:
+def may_serve(durations: Durations, expires_at: int, now: int) -> bool:
     """Enough is left to hand the sig out without looking for a better one (rule 5)."""
-    return expires_at - now >= spans.min_remaining
+    return expires_at - now >= durations.min_remaining
 
 
-def is_idle(spans: Spans, kind: str, seen_at: int, now: int) -> bool:
+def is_idle(durations: Durations, kind: str, seen_at: int, now: int) -> bool:
     """Nobody has seen the holder for so long that it is not renewed.
 
     A room holder counts as seen only while its stream was open a moment ago.
     """
     if kind == "room":
-        return now - seen_at > spans.presence
-    return spans.idle_after > 0 and now - seen_at > spans.idle_after
+        return now - seen_at > durations.presence
+    return durations.idle_after > 0 and now - seen_at > durations.idle_after
 
 
-def backoff(spans: Spans, failures: int, draw: float) -> int:
+def backoff(durations: Durations, failures: int, draw: float) -> int:
     """Seconds to wait after the ``failures``-th failure in a row (1 is the first).
 
     The table, then doubling, capped, and spread by +/-50 % with ``draw`` in [0, 1).
     """
-    table = spans.backoff
+    table = durations.backoff
     if failures <= len(table):
         step = table[max(failures, 1) - 1]
     else:
         step = table[-1] * 2 ** min(failures - len(table), 20)
-    return max(1, int(min(step, spans.backoff_cap) * (0.5 + draw)))
+    return max(1, int(min(step, durations.backoff_cap) * (0.5 + draw)))
 
 
-def retry_at(spans: Spans, expires_at: int, failures: int, draw: float, now: int) -> int:
+def retry_at(durations: Durations, expires_at: int, failures: int, draw: float, now: int) -> int:
     """When to try again after a failure.
 
     Never so late that the emergency would be slept through: before it, at its start at the
     latest; within it, at least twenty times in what is left.
     """
-    wait = backoff(spans, failures, draw)
+    wait = backoff(durations, failures, draw)
     left = expires_at - now
     if left <= 0:
         return now + wait
-    if left < spans.emergency:
+    if left < durations.emergency:
         return now + max(1, min(wait, left // 20))
-    return now + max(1, min(wait, left - spans.emergency + 1))
+    return now + max(1, min(wait, left - durations.emergency + 1))
 
 
 def rungs_crossed(ladder: Sequence[int], expires_at: int, now: int) -> int:

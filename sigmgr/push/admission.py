@@ -89,7 +89,7 @@ class Admission:
             return
         self._counters.crowded += 1
         reconnect_after = CROWDED_FOR + int(self._draw() * CROWDED_FOR)
-        if stream.delivery.phase is OPEN and stream.transport.says_bye:
+        if stream.delivery.phase is OPEN and stream.transport.sends_bye:
             self._writer.end(stream, Bye("too-many", reconnect_after))
         else:
             self._writer.cut(stream, errors.TooManyStreams(retry_after=reconnect_after))

@@ -108,7 +108,7 @@ class ShardChannels:
         self.counts = Counts()
         self.connected = False
         #: Loop time at which Redis last answered; 0 before the first time.
-        self.last_heard = 0.0
+        self.last_received = 0.0
 
     def add(self, listener: EventListener) -> None:
         self._listeners.append(listener)
@@ -187,12 +187,12 @@ class ShardChannels:
             now = loop.time()
             if message is not None:
                 pinged_at = None
-                self.last_heard = now
+                self.last_received = now
                 if message["type"] == "message":
                     await self._take(message)
             elif pinged_at is not None and now - pinged_at >= self._ping_after:
                 raise _Lost("no answer to a ping")
-            elif pinged_at is None and now - self.last_heard >= self._ping_after:
+            elif pinged_at is None and now - self.last_received >= self._ping_after:
                 await pubsub.ping()
                 pinged_at = now
             if now >= check_at:

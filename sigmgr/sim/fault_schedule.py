@@ -62,8 +62,8 @@ class FaultSchedule:
     def _drawn(self) -> list[Outage]:
         drawn = []
         for port, length in _LONGEST:
-            span = self._calm_from - length - self._now
-            if span > 0:
-                begin = self._now + int(self._rng.random() * span)
+            window = self._calm_from - length - self._now
+            if window > 0:
+                begin = self._now + int(self._rng.random() * window)
                 drawn.append(Outage(port, begin, begin + length))
         return drawn

@@ -103,7 +103,7 @@ class Simulation:
             sorted(app.sdkappid for app in backends.registry.apps()), holders, self._rng
         )
         self._emergency = {
-            app.sdkappid: app.policy.spans(app.policy.ttl).emergency
+            app.sdkappid: app.policy.durations(app.policy.ttl).emergency
             for app in backends.registry.apps()
         }
         self._agenda: list[tuple[int, Holder]] = []
@@ -140,7 +140,7 @@ class Simulation:
         look for the next sig of everybody whose renewal time has passed."""
         here = [p.user for p in self._crowd.people.values() if p.connected]
         now = self._clock()
-        await self._try(lambda: self._flows.deliver.seen(here, now))
+        await self._try(lambda: self._flows.deliver.mark_seen(here, now))
         late = [
             person.user
             for person in self._crowd.people.values()

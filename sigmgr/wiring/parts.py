@@ -122,6 +122,6 @@ def serve_until_of(policy_of: Callable[[int], Policy]) -> Callable[[Current], in
     def serve_until(current: Current) -> int:
         policy = policy_of(current.holder.sdkappid)
         ttl = current.expires_at - current.issued_at
-        return current.expires_at - policy.spans(ttl).min_remaining
+        return current.expires_at - policy.durations(ttl).min_remaining
 
     return serve_until

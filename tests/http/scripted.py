@@ -160,7 +160,7 @@ class Flows:
         found = [self.records.get(holder) for holder in holders]
         return [self.current_of(r) if r is not None and r.alive(now) else None for r in found]
 
-    async def seen(self, users, now):
+    async def mark_seen(self, users, now):
         self._enter("seen", list(users))
 
     async def ack(self, user, ticket_issued_at, issued_at, now):

@@ -211,7 +211,7 @@ class World:
         if USER not in self.asked:
             assert own.look_at <= self.steady + AUDIT
             if own.want > own.floor or self.now >= own.renew_at + 300:
-                splay = own.spans(self.policy).splay
+                splay = own.durations(self.policy).splay
                 assert own.look_at <= self.steady + max(LOOK_MAX, splay)
 
     @property

@@ -58,7 +58,7 @@ class FakeStates:
         self.now: dict[Holder, Current] = {}
         self.gone: set[Holder] = set()
         self.lookups: list[list[Holder]] = []
-        self.touched: list[Holder] = []
+        self.marked: list[Holder] = []
         self.openings: list[Holder] = []
         self.claims: list[int] = []
         self.fail: list[BaseException] = []
@@ -96,8 +96,8 @@ class FakeStates:
         found = [self.now.get(h) for h in holders]
         return [c if c is not None and c.expires_at > now else None for c in found]
 
-    async def seen(self, users: Sequence[Holder], now: int) -> None:
-        self.touched += users
+    async def mark_seen(self, users: Sequence[Holder], now: int) -> None:
+        self.marked += users
 
 
 class Client:
