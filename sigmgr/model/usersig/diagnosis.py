@@ -1,18 +1,15 @@
-"""What a text is that should have been a sig: the mistake by its name, and what to do.
+"""Explains a text that cannot be read as a sig: names the mistake and what to do.
 
-What this module does: a text that cannot be read, and why not, in; a better answer out.
-What it does not do: make anything valid. A sig that was mangled stays a sig that is not valid.
-
-Sigs pass through URLs, JSON, mail, shells and columns of databases on their way, and each of
-these has its way of damaging one. So every known damage is undone, one after the other and
-several at once, until the rest can be read; what was undone is the answer. Where nothing
-helps, the text may be the beginning of a sig, or another thing altogether.
+Sigs are damaged in URLs, JSON, mail, shells and database columns. So every known damage is undone,
+one after the other and several at once, until the rest can be read; the answer is what was undone.
+Otherwise the text may be the beginning of a sig, or something else.
 
 Rules:
 1. The simplest explanation wins: one step before two, and in the order of ``STEPS``.
-2. The work is bounded: at most ``MOST_TEXTS`` texts are tried, each no longer than a sig may
-   be.
-3. No answer repeats what was given, but for single characters that no sig has.
+2. The work is bounded: at most ``MOST_TEXTS`` texts are tried, none longer than a sig may be.
+3. No answer repeats the text, except single characters that no sig has.
+
+What this module does not do: make anything valid. A damaged sig is not valid.
 """
 
 from __future__ import annotations
@@ -32,26 +29,26 @@ from sigmgr.model.usersig.reading import read
 
 MOST_TEXTS: Final = 60
 _MOST_STEPS: Final = 4
-#: A sig that was cut within so many characters may not have any of its text yet.
+#: A sig cut within so many characters may contain none of its text yet.
 _HEAD_CHARS: Final = 120
 #: The beginning of a flat JSON object, cut anywhere.
 _JSON_BEGINNING: Final = re.compile(
     r"""\s*(?:\{(?:\s*"[^"]*"\s*:\s*(?:"(?:[^"\\]|\\.)*"|[^",\s]+)\s*,)*"""
     r"""\s*(?:"[^"]*(?:"\s*(?::\s*(?:"(?:[^"\\]|\\.)*\\?"?|[^",\s]*)\s*)?)?)?(?:\}\s*)?)?"""
 )
-#: With these the way into the sig ended before its members.
+#: Reasons of texts that could not be opened at all.
 _UNOPENED: Final = frozenset(
     {SigReason.NOT_BASE64, SigReason.NOT_ZLIB, SigReason.TOO_LARGE, SigReason.NOT_JSON}
 )
 _WORTH_A_LOOK: Final = frozenset({SigReason.NOT_BASE64, SigReason.NOT_ZLIB})
-#: What a damaged sig looks like too.
+#: Guesses that also fit a damaged sig.
 _LIKE_A_SIG: Final = frozenset({"a sig", "a key or another secret"})
-#: As the console shows it, perhaps in quotes.
+#: As the console shows a secret, perhaps in quotes.
 _SECRET: Final = re.compile(r"[\s\"']*[0-9A-Fa-f]{64}[\s\"']*")
 _ALPHABET: Final = frozenset("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz*-_")
 _WIRE_TO_STANDARD: Final = str.maketrans("*-", "+/")
 
-#: What may come between a sig and other text; also nothing at all.
+#: What may stand between a sig and other text; also nothing.
 _SEPARATORS: Final = frozenset(["", *" \t\r\n&\"'`\\.,;:#?<>()[]{}=+/%"])
 _MUCH: Final = re.compile(r"[0-9A-Za-z*_-]{24}")
 
@@ -66,8 +63,8 @@ _WHAT_A_SIG_IS: Final = (
 
 
 class _Tried(NamedTuple):
-    """A text, and what was undone to get it: the steps, and each in words; and what the last
-    step cut off behind it."""
+    """A text, the steps that were undone to get it, each in words, and what the last step cut off
+    at its end."""
 
     text: str
     steps: tuple[Step, ...] = ()
@@ -89,7 +86,7 @@ class _Tried(NamedTuple):
 
 
 def read_or_explain(text: str) -> Decoded:
-    """The fields of a sig of v1 or v2. Raises BadSig with the best that is to be said."""
+    """The fields of a sig of v1 or v2. Raises BadSig with the best explanation."""
     try:
         return read(text)
     except BadSig as error:
@@ -98,8 +95,8 @@ def read_or_explain(text: str) -> Decoded:
 
 
 def diagnose(text: str, refused: BadSig) -> BadSig:
-    """What is to be said of ``text``, which was refused like this; ``refused`` itself where
-    there is nothing better to say."""
+    """The best error for ``text``, which was refused with ``refused``; ``refused`` itself where
+    nothing better is found."""
     if refused.reason not in _WORTH_A_LOOK or len(text) > MAX_SIG_CHARS:
         return refused
     tried: list[_Tried] = []
@@ -108,7 +105,7 @@ def diagnose(text: str, refused: BadSig) -> BadSig:
 
 
 def _undone(text: str, tried: list[_Tried]) -> BadSig | None:
-    """The steps after which the text can be read, if any; ``tried`` gets every text."""
+    """The error for the steps after which the text can be read, if any; ``tried`` gets every text."""
     tried.append(_Tried(text))
     seen = {text}
     for one in tried:  # grows meanwhile
