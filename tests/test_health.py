@@ -35,8 +35,8 @@ def test_a_part_that_says_nothing_counts_as_dead() -> None:
     assert set(health.checks().values()) == {"ok"}
     seconds.now += 1
     assert health.checks() == {
-        "database": "failed: nothing was heard of it for 6 s",
-        "redis": "degraded: nothing was heard of it for 6 s",
+        "database": "failed: no report for 6 s",
+        "redis": "degraded: no report for 6 s",
     }
     health.report("database")
     assert health.checks()["database"] == "ok"

@@ -1,4 +1,4 @@
-"""All flows over one set of ports: the same joining for the service, the simulation, tests."""
+"""Builds all flows over one set of ports, for the service, the simulation and tests."""
 
 from __future__ import annotations
 
@@ -28,9 +28,8 @@ from sigmgr.ports import Announcer, Draw, Janitor, Looks, Outbox, Registry, SigC
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ports:
-    """The outside of the flows, and what of revocations this process knows. ``jobs_store``:
-    the store for jobs, where that is another. ``ordinary``: sigs may be signed now whose time
-    has not run out yet."""
+    """What the flows need, and the revocations known to this process. ``jobs_store``: the store of
+    jobs, where it is another. ``ordinary``: whether sigs not near expiry may be signed now."""
 
     registry: Registry
     store: Store
@@ -47,13 +46,13 @@ class Ports:
 
     @property
     def patient(self) -> Store:
-        """The store for those whom nobody waits for."""
+        """The store for work that no request waits for."""
         return self.store if self.jobs_store is None else self.jobs_store
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flows:
-    """The stories, ready to be called by routes, jobs and commands."""
+    """The flows, ready to be called by routes, jobs and commands."""
 
     issue: Issue
     room_keys: RoomKeys
@@ -77,8 +76,8 @@ def assemble(
     gather_acks_for: float = 0.02,
     limits: WaitLimits = PROMPT,
 ) -> Flows:
-    """Join them. ``batch`` and ``lanes`` bound a renewal round, ``gather_acks_for`` is in
-    seconds, ``limits`` are those of who asks and waits."""
+    """Build them. ``batch`` and ``lanes`` bound a renewal round, ``gather_acks_for`` is in seconds,
+    ``limits`` are for requests."""
     relay = Relay(ports.patient, ports.outbox, ports.announcer, ports.cache, ports.signer)
     publisher = Publisher(relay)
     seen = Seen(ports.patient, ports.registry)

@@ -1,4 +1,4 @@
-"""What a commit leaves to be announced, and commits that are tried once more.
+"""The events of a commit, and the retry of commits.
 
 What this module does not do: decide what is written (the flows), or announce (``relay``).
 """
@@ -19,10 +19,8 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """Events that a commit has put into the outbox, and the rows there that hold them.
-
-    A row goes as a whole, so these events are announced together or not at all.
-    """
+    """Events that a commit has put into the outbox, and the ids of their rows. A row goes as a
+    whole, so these events are announced together or not at all."""
 
     batch: Sequence[Announcement] = ()
     rows: Sequence[int] = ()
@@ -46,12 +44,10 @@ async def append(tx: Transaction, batch: Sequence[Announcement]) -> Committed:
 
 async def once_more(work: Callable[[], Awaitable[T]], signer: Signer | None = None) -> T:
     """Run ``work``, which commits; once more where the cause of its failure is gone: a lost
-    connection is replaced, keys that had changed are loaded anew.
+    connection is replaced, changed keys are loaded again.
 
-    Where the connection was lost in the commit, that may have been done. So ``work`` finds out
-    under the locks what is left to do, as it must for others who did the same.
-
-    Outside the transaction, for loading needs a connection of its own.
+    A commit whose connection was lost may be done. So ``work`` finds out under the locks what is
+    left to do. It runs outside of a transaction, since loading needs a connection of its own.
     """
     try:
         return await work()

@@ -1,16 +1,15 @@
-"""Streams that open, and polls: what a user is told first, and whether the ticket still holds.
+"""The first state of streams that open and of polls, and whether their ticket is still valid.
 
-Thousands of clients come back at once when a gateway or a network dies. Their users are put
-together: one read brings all rows of hundreds of them, and what is told is judged and
-derived from those very rows. ``issued_at`` and ``revoked_at`` of one row, read in one
-moment, cannot disagree; so nothing is read a second time but for those whose sig had to be
-made anew, whose ticket may be from before a revocation that came in between.
+Thousands of clients reconnect at once when a gateway or a network fails. Their users are gathered:
+one read brings the rows of hundreds, and the answers are judged and derived from those rows.
+``issued_at`` and ``revoked_at`` of one row are consistent, so only holders whose sig had to be made
+are read a second time, since a revocation may have come in between.
 
-Sightings are noted and written by a job (``seen``), not here.
+Sightings are noted here and written by a job (``seen``).
 
-Rules held here: 16 (the full state, authorised or refused), 19 (nothing known to be revoked
-is told, whatever the rows said), and that a database that hangs keeps nobody waiting beyond
-the limits: a valid cached sig is better than a closed door.
+Rules held here: 16 (the full state, authorised or refused), 19 (nothing known to be revoked is
+sent, whatever the rows contain). A hanging database delays nobody beyond the limits: then a valid
+cached sig is the answer.
 """
 
 from __future__ import annotations
@@ -39,8 +38,8 @@ ROOM = Kind.ROOM.value
 
 
 class _State(NamedTuple):
-    """What the rows of a user say. ``wanted``: the user and the rooms that live; of these
-    ``good`` stand as they are, and the others are to be made anew."""
+    """A user's rows. ``wanted``: the user and the live rooms; of these ``good`` are current, and
+    the others have to be made."""
 
     app: App
     records: list[Record]
@@ -50,8 +49,7 @@ class _State(NamedTuple):
 
 
 class Openings:
-    """Answers what a stream that opens is told. ``gather_for``: seconds that it waits for
-    others, so that a rush costs the database little."""
+    """Answers the first state of a stream. ``gather_for``: seconds that it waits for others."""
 
     def __init__(
         self,
@@ -121,8 +119,8 @@ class Openings:
         return [a for a in map(answers.__getitem__, state.wanted) if isinstance(a, Current)]
 
     async def _newer(self, current: Current, held: int, now: int) -> Current:
-        """Than what the client holds. Where none can be made, the client is sent nothing older
-        than that; with its next ack it is tried again."""
+        """A newer sig than the client holds. Where none can be made, the client is sent nothing
+        older; its next ack tries again."""
         try:
             return await self._restored.newer_than(current.holder, held, now)
         except errors.SigmgrError as error:
@@ -131,13 +129,13 @@ class Openings:
             return current
 
     def _refuse_revoked(self, user: Holder, ticket_issued_at: int) -> None:
-        """Raises TicketRevoked for what this process knows, whatever the rows said."""
+        """Raises TicketRevoked for a revocation known here, whatever the rows contain."""
         if ticket_issued_at <= self._revocations.until(user.sdkappid, user.userid):
             raise errors.TicketRevoked
 
     def _note(self, user: Holder, state: _State, now: int) -> None:
-        """The user is here. Worth a write at once where one was not seen for long: a room's
-        key is renewed only while its holder is here, and who rests is to be woken."""
+        """Note the sighting. It is written at once where the last one is old: a room key is renewed
+        only while its holder is present, and a dormant holder has to be woken."""
         durations = state.app.policy.durations
         late = any(
             record.due_at is None or now - record.seen_at >= durations(record.ttl).mark_seen_every
@@ -196,7 +194,7 @@ class Openings:
 
 
 def _is_news(made: Mapping[Holder, Answer], records: Sequence[Record]) -> bool:
-    """Something is not what was read with the rows."""
+    """Whether anything differs from what was read with the rows."""
     read = {record.holder: record.issued_at for record in records}
     return any(
         a.issued_at != read.get(holder)

@@ -1,7 +1,7 @@
-"""Warnings before expiry, and the event of expiry itself: each once per crossing (rule 12).
+"""Warnings before expiry, and the event of expiry itself, each once per crossing (rule 12).
 
-In calm times this finds nothing: holders are renewed weeks before the first rung. What it
-finds is a holder whose renewal keeps failing.
+Usually it finds nothing: holders are renewed weeks before the first rung. It finds holders whose
+renewal keeps failing.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Warn:
 
 
 def _event(record: Record, ladder: tuple[int, ...], step: int, now: int) -> Event:
-    """The event of one rung; the step behind the last rung is expiry itself."""
+    """The event of one rung; the step after the last rung is expiry."""
     kind, note = (
         (EventType.WILL_EXPIRE, str(ladder[step]))
         if step < len(ladder)

@@ -105,7 +105,7 @@ def diagnose(text: str, refused: BadSig) -> BadSig:
 
 
 def _undone(text: str, tried: list[_Tried]) -> BadSig | None:
-    """The error for the steps after which the text can be read, if any; ``tried`` gets every text."""
+    """The error for the steps that make the text readable, if any; ``tried`` collects the texts."""
     tried.append(_Tried(text))
     seen = {text}
     for one in tried:  # grows meanwhile
