@@ -21,17 +21,17 @@ async def _run(role: str, config: dict[str, Any]) -> None:
     reader = asyncio.StreamReader(limit=LINE_LIMIT)
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     async with ROLES[role](**config) as (ready, handle):
-        _say(ready)
+        _send(ready)
         while line := await reader.readline():
             asked = json.loads(line)
             try:
                 answer = await handle(asked.pop("do"), **asked)
             except Exception as error:
                 answer = {"error": f"{type(error).__name__}: {error}"}
-            _say(answer)
+            _send(answer)
 
 
-def _say(answer: dict[str, Any]) -> None:
+def _send(answer: dict[str, Any]) -> None:
     os.write(1, json.dumps(answer).encode() + b"\n")
 
 

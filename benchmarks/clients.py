@@ -164,7 +164,7 @@ class Streams:
             self._all = asyncio.get_running_loop().create_future()
             return {}
         if do == "wait":
-            return await self._told()
+            return await self._reported()
         self.close()
         await asyncio.sleep(0.2)
         self.lost = 0
@@ -199,7 +199,7 @@ class Streams:
         sizes = await asyncio.gather(*map(one, tickets))
         return {"open": len(self._open) - self.lost, "size": sorted(sizes)[len(sizes) // 2]}
 
-    async def _told(self) -> dict[str, Any]:
+    async def _reported(self) -> dict[str, Any]:
         assert self._all is not None
         try:
             async with asyncio.timeout(30):

@@ -2,7 +2,7 @@
 
 Servers, ours and bare ones, run on the same uvicorn with the same options and event loop
 (``sigmgr.http.server.serve``), so that a ratio compares applications and nothing else. Ours
-settle the garbage collector as ``sigmgr serve`` does; a bare one has Python's defaults.
+tune the garbage collector as ``sigmgr serve`` does; a bare one has Python's defaults.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ async def renewer(settings: dict[str, Any], feed: bool = False) -> Role:
     """A worker: ticks until nothing is due. ``feed``: and gives the events their numbers, as the
     job of ``serve`` does, until none waits."""
     tree = Settings.model_validate(settings)
-    async with wiring.open_desk(tree) as desk:
-        wiring.settle()
+    async with wiring.open_parts(tree) as parts:
+        wiring.tune_gc()
         every = tree.scheduler.relay_every
 
         async def numbering(ended: asyncio.Event) -> None:
             while not ended.is_set():
-                await desk.flows.relay.number(desk.base.clock())
+                await parts.flows.relay.number(parts.base.clock())
                 await asyncio.sleep(every)
-            await desk.flows.relay.number(desk.base.clock())
+            await parts.flows.relay.number(parts.base.clock())
 
         async def handle(do: str) -> dict[str, Any]:
             started, cpu, renewed, failed = time.monotonic(), time.process_time(), 0, 0
             ended, done = started, asyncio.Event()
             beside = asyncio.create_task(numbering(done)) if feed else None
-            while (tally := await desk.flows.renew.tick(desk.base.clock())).total:
+            while (tally := await parts.flows.renew.tick(parts.base.clock())).total:
                 renewed += tally.renewed
                 failed += tally.failed
                 ended = time.monotonic()
@@ -66,7 +66,7 @@ async def service(settings: dict[str, Any], roles: list[str]) -> Role:
         running = await stack.enter_async_context(
             wiring.open_service(Settings.model_validate(settings), frozenset(roles))
         )
-        wiring.settle()
+        wiring.tune_gc()
         port: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         stop = asyncio.Event()
         task = asyncio.create_task(running.run(stop, bound=port.set_result))
@@ -77,22 +77,22 @@ async def service(settings: dict[str, Any], roles: list[str]) -> Role:
 @asynccontextmanager
 async def acker(settings: dict[str, Any]) -> Role:
     """The flows of a gateway process, without its HTTP."""
-    async with wiring.open_desk(Settings.model_validate(settings), serving=True) as desk:
-        wiring.settle()
-        teller = asyncio.create_task(desk.flows.teller.run())
+    async with wiring.open_parts(Settings.model_validate(settings), serving=True) as parts:
+        wiring.tune_gc()
+        publisher = asyncio.create_task(parts.flows.publisher.run())
 
         async def handle(do: str, sdkappid: int, sigs: list[tuple[str, int]]) -> dict[str, Any]:
-            take, now = desk.flows.deliver.ack, desk.base.clock()
+            take, now = parts.flows.deliver.ack, parts.base.clock()
             started = time.monotonic()
-            said = await asyncio.gather(
+            answers = await asyncio.gather(
                 *(take(Holder(sdkappid, userid), at, at, now) for userid, at in sigs),
                 return_exceptions=True,
             )
             seconds = time.monotonic() - started
-            return {"seconds": seconds, "refused": sum(one is not None for one in said)}
+            return {"seconds": seconds, "refused": sum(one is not None for one in answers)}
 
         yield {}, handle
-        teller.cancel()
+        publisher.cancel()
 
 
 @asynccontextmanager
@@ -139,8 +139,8 @@ async def bare_stream(size: int) -> Role:
         if scope["method"] == "POST":
             if len(mixed) != len(sends):
                 mixed[:] = random.sample(list(sends.items()), len(sends))
-            for number, told in mixed:
-                await told(message(b"sig.renewed", number))
+            for number, stream in mixed:
+                await stream(message(b"sig.renewed", number))
             await send({"type": "http.response.start", "status": 204, "headers": []})
             await send({"type": "http.response.body", "body": b""})
             return

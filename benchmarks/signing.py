@@ -43,11 +43,13 @@ def sign_v2(_: Options) -> Row:
         packed = base64.b64encode(zlib.compress(document, LEVEL))
         return packed.translate(_TO_WIRE).decode("ascii")
 
-    facts, said = _facts("v2", key)
-    pairs = [(usersig.sign(one, key), bare(*b)) for one, b in zip(facts[:200], said, strict=False)]
+    facts, documents = _facts("v2", key)
+    pairs = [
+        (usersig.sign(one, key), bare(*b)) for one, b in zip(facts[:200], documents, strict=False)
+    ]
     assert all(unpack(ours) == unpack(theirs) for ours, theirs in pairs)
     longer = sum(len(ours) for ours, _ in pairs) / sum(len(theirs) for _, theirs in pairs)
-    found = alternate(ROUNDS, _signing(facts, key), _all(said, bare))
+    found = alternate(ROUNDS, _signing(facts, key), _all(documents, bare))
     return Row(
         "sign-v2",
         found.bare / found.ours,
@@ -72,11 +74,11 @@ def sign_v1(_: Options) -> Row:
         packed = base64.b64encode(zlib.compress(document, LEVEL))
         return packed.translate(_TO_WIRE).decode("ascii")
 
-    facts, said = _facts("v1", key)
-    for one, (text, _document) in zip(facts[:50], said, strict=False):
+    facts, documents = _facts("v1", key)
+    for one, (text, _document) in zip(facts[:50], documents, strict=False):
         decoded = usersig.decode(usersig.sign(one, key))
         assert decoded.signature == private.sign(text, algorithm)
-    found = alternate(ROUNDS, _signing(facts[:500], key), _all(said[:500], bare))
+    found = alternate(ROUNDS, _signing(facts[:500], key), _all(documents[:500], bare))
     return Row(
         "sign-v1",
         found.bare / found.ours,
@@ -106,13 +108,13 @@ def _signing(facts: Sequence[SigFacts], key: SigningKey) -> Callable[[], float]:
 
 
 def _all(
-    said: Sequence[tuple[bytes, bytes]], bare: Callable[[bytes, bytes], object]
+    documents: Sequence[tuple[bytes, bytes]], bare: Callable[[bytes, bytes], object]
 ) -> Callable[[], float]:
     def run() -> float:
         started = time.thread_time()
-        for text, document in said:
+        for text, document in documents:
             bare(text, document)
-        return (time.thread_time() - started) / len(said)
+        return (time.thread_time() - started) / len(documents)
 
     return run
 

@@ -23,8 +23,8 @@ from sigmgr.cache.sigs import RedisSigCache
 from sigmgr.keys.cached import CachedValues
 from sigmgr.keys.sealing import MasterKey
 from sigmgr.model.policy import FULL_LIFE, Policy
+from sigmgr.model.redis_layout import Layout
 from sigmgr.model.sig import Current
-from sigmgr.model.wire import Layout
 from sigmgr.settings import Settings
 from sigmgr.store import migrate
 from tests.servers import PostgresServer, RedisServer

@@ -1,14 +1,14 @@
-"""What each part of this process says of itself, kept for whoever looks.
+"""The latest report of each part of this process.
 
 Rules:
-1. A part says ``ok``, ``degraded: ...`` where the process goes on without it, or
-   ``failed: ...`` where this process can serve nobody because of it. It says so again and
-   again; who reads asks nobody, so a part that hangs keeps no reader waiting.
-2. Only a vital part can fail: from any other the same word means ``degraded``. Else a part that
-   every process misses would take them all out of the load balancer.
-3. A part that was expected and has said nothing for its time counts as dead: a dead probe
-   looks healthy everywhere else.
-4. A change is one log line, at the moment it is said; how it is now is a metric.
+1. A part reports ``ok``, ``degraded: ...`` where the process goes on without it, or ``failed: ...``
+   where this process can serve nobody because of it. It repeats its report; readers get the last
+   one, so a part that hangs delays no reader.
+2. Only a vital part can fail: from any other part ``failed`` means ``degraded``. Otherwise a part
+   that all processes lack would take them all out of the load balancer.
+3. A part that has not reported within its time counts as dead, since a dead probe looks healthy
+   everywhere else.
+4. A change is one log line; the present state is a metric.
 
 What this module does not do: probe anything, read the wall clock, or know of HTTP.
 """
@@ -27,7 +27,7 @@ _DEGRADED: Final = "degraded"
 log = get_logger("sigmgr.health")
 
 
-class _Said(NamedTuple):
+class _Report(NamedTuple):
     text: str
     at: float
     silent_after: float
@@ -35,7 +35,7 @@ class _Said(NamedTuple):
 
 
 def is_bad(text: str) -> bool:
-    """Because of this nobody can be served."""
+    """Whether this process can serve nobody because of it."""
     return text.startswith(_FAILED)
 
 
@@ -44,34 +44,34 @@ class Health:
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
-        self._said: dict[str, _Said] = {}
+        self._reports: dict[str, _Report] = {}
 
     def expect(self, part: str, *, silent_after: float, vital: bool = False) -> None:
-        """This part will say something every few seconds; it is well until it does not.
-        ``vital``: without it this process can serve nobody."""
-        self._said[part] = _Said(OK, self._monotonic(), silent_after, vital)
+        """This part will report every few seconds; until then it counts as well. ``vital``: without
+        it this process can serve nobody."""
+        self._reports[part] = _Report(OK, self._monotonic(), silent_after, vital)
         PART_OK.labels(part).set_function(lambda: float(self._now(part) == OK))
 
-    def say(self, part: str, text: str = OK) -> None:
-        """What is so now. The part was expected."""
-        before = self._said[part]
+    def report(self, part: str, text: str = OK) -> None:
+        """Report the state of an expected part."""
+        before = self._reports[part]
         text = _judged(text, vital=before.vital)
-        self._said[part] = before._replace(text=text, at=self._monotonic())
+        self._reports[part] = before._replace(text=text, at=self._monotonic())
         if text == before.text:
             return
-        tell = log.info if text == OK else log.warning
-        tell("a part of this process changed", action="health", part=part, says=text)
+        log_it = log.info if text == OK else log.warning
+        log_it("a part of this process changed", action="health", part=part, state=text)
 
     def checks(self) -> dict[str, str]:
-        """Each part by name, in the order in which they were expected."""
-        return {part: self._now(part) for part in self._said}
+        """The state of each part, in the order in which they were expected."""
+        return {part: self._now(part) for part in self._reports}
 
     def _now(self, part: str) -> str:
-        said = self._said[part]
-        silent = self._monotonic() - said.at
-        if silent <= said.silent_after:
-            return said.text
-        return _judged(f"{_FAILED}: nothing was heard of it for {silent:.0f} s", vital=said.vital)
+        last = self._reports[part]
+        silent = self._monotonic() - last.at
+        if silent <= last.silent_after:
+            return last.text
+        return _judged(f"{_FAILED}: no report for {silent:.0f} s", vital=last.vital)
 
 
 def _judged(text: str, *, vital: bool) -> str:

@@ -1,15 +1,15 @@
 """APScheduler turned into ``tick(now)`` calls. No rule lives here.
 
-One interval job per task, in one process; due times lie in our own tables, so a job that
-runs late finds all that is due and nothing is lost. By APScheduler's defaults a run more than
-one second late is dropped, ``shutdown`` cancels coroutines that run, and errors go to its log
-only; not so here.
+One interval job per task and process; due times are in our own tables, so a job that runs late
+finds all that is due. By its defaults APScheduler drops a run that is more than a second late,
+cancels running coroutines at ``shutdown``, and logs errors only to its own log; here these are
+changed.
 
-APScheduler plans by the wall clock. Set back by a week, its jobs would stand still for a week;
-set ahead, its interval trigger would build every run in between. So:
-1. A next run is never asked for but as "now plus interval" (:class:`_Every`), in UTC.
-2. ``turns`` is looked at four times a second by the loop's clock, which is monotonic. When it
-   has changed, the clock has jumped or what may be done has, and every job runs at once.
+APScheduler plans by the wall clock. A clock set back by a week would stop its jobs for a week; one
+set ahead would make its interval trigger build every run in between. So:
+1. The next run is always "now plus interval" (:class:`_Every`), in UTC.
+2. ``turns`` is read four times a second by the loop's monotonic clock. It changes when the clock
+   has jumped or held work may go on; then every job runs at once.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from sigmgr.telemetry import LAST_SUCCESS, RUNS, get_logger
 log = get_logger("sigmgr.scheduler")
 
 
-#: Seconds between two looks for a clock that has jumped.
+#: Seconds between two checks for a clock that has jumped.
 GLANCE: Final = 0.25
-#: Before any time that a machine's clock shows: due at once.
+#: Earlier than any machine's clock: due at once.
 _LONG_AGO: Final = datetime.fromtimestamp(0, UTC)
 
 
 class _Every(BaseTrigger):  # type: ignore[misc]
-    """So many seconds from now, whenever it is asked."""
+    """So many seconds after the time of the call."""
 
     def __init__(self, seconds: float) -> None:
         self._interval = timedelta(seconds=seconds)
@@ -54,15 +54,15 @@ class Job(NamedTuple):
 
 
 class Ticker:
-    """Calls jobs with the time of the clock it was given. ``turns`` answers another number when
-    this machine's clock has jumped, or when jobs may do what was held before."""
+    """Calls jobs with the time of the given clock. ``turns`` answers another number when this
+    machine's clock has jumped, or when jobs may do what was held before."""
 
     def __init__(self, clock: Clock, turns: Callable[[], int]) -> None:
         self._clock = clock
         self._turns = turns
         self._guard: asyncio.Task[None] | None = None
         self._scheduler: Any = AsyncIOScheduler(
-            # A zone of its own would bring its summer time.
+            # A local zone would bring its summer time.
             timezone=UTC,
             job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
         )
@@ -71,7 +71,7 @@ class Ticker:
         self.failing: dict[str, str] = {}
 
     def add(self, jobs: Sequence[Job]) -> None:
-        """Before :meth:`start`."""
+        """Call it before :meth:`start`."""
         for job in jobs:
             self._scheduler.add_job(self._run, _Every(job.every), args=[job], id=job.name)
 
@@ -80,7 +80,7 @@ class Ticker:
         self._guard = asyncio.create_task(self._watch(), name="scheduler-guard")
 
     async def _watch(self) -> None:
-        """Run all jobs at once where times that were planned mean nothing any more."""
+        """Run all jobs at once when their planned times are no longer valid."""
         known = self._turns()
         while True:
             await asyncio.sleep(GLANCE)
@@ -114,7 +114,7 @@ class Ticker:
             LAST_SUCCESS.labels(job.name).set(now)
 
     def _failed(self, job: Job, code: str) -> None:
-        """Say it once per kind of failure, count it every time."""
+        """Log once per kind of failure, count every failure."""
         RUNS.labels(job.name, "failed").inc()
         if self.failing.get(job.name) != code:
             self.failing[job.name] = code
@@ -126,7 +126,8 @@ class Ticker:
             )
 
     async def stop(self, within: float = 10.0) -> None:
-        """No new runs; let what runs finish, at most ``within`` seconds, then cancel it."""
+        """Start no new runs; let running ones finish for at most ``within`` seconds, then cancel
+        them."""
         self.stopping = True
         if self._guard is not None:
             self._guard.cancel()
@@ -136,5 +137,5 @@ class Ticker:
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
-        # It would cancel what runs.
+        # With ``wait`` it would cancel running jobs.
         self._scheduler.shutdown(wait=False)

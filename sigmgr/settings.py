@@ -2,7 +2,7 @@
 
 Order, later wins: defaults, the file given with ``--config``, environment variables named
 ``SIGMGR_SECTION__NAME``. An unknown name is an error at every level, in the file and in the
-environment, so that a misspelt setting cannot be ignored without a word.
+environment, so that a misspelt setting is noticed.
 
 Read by ``cli`` and ``wiring`` only; all other parts get plain values.
 """
@@ -39,7 +39,7 @@ class Section(BaseModel):
 
 
 def _whole(given: Any) -> Any:
-    """Digits; and in a file no number with a point."""
+    """Plain digits; in a file no number with a decimal point."""
     return _plain(given, str | int, numbers.whole)
 
 
@@ -59,7 +59,7 @@ Seconds = Annotated[Decimal, Field(gt=0)]
 
 
 def _several(given: Any) -> Any:
-    """The environment knows no lists: there they are written with commas."""
+    """The environment has no lists: there they are written with commas."""
     if isinstance(given, str):
         return tuple(part.strip() for part in given.split(",") if part.strip())
     return given
@@ -88,7 +88,7 @@ class Database(Section):
 
     @property
     def is_sqlite(self) -> bool:
-        """One process on one machine: a laptop."""
+        """SQLite serves one process on one machine."""
         return self.url.get_secret_value().startswith("sqlite")
 
 
@@ -108,11 +108,11 @@ class Redis(Section):
 
 
 class Http(Section):
-    """Where this process listens, and the address that clients reach streams at.
+    """Where this process listens, and the address at which clients reach streams.
 
-    ``max_connections`` 0: as many as the descriptor limit leaves. ``trusted_proxies``: the
-    addresses and networks that may name a client's address and scheme. ``allowed_origins``:
-    of pages that may use the clients' routes, or ``*``.
+    ``max_connections`` 0: as many as the descriptor limit leaves. ``trusted_proxies``: addresses
+    and networks that may set a client's address and scheme. ``allowed_origins``: of pages that may
+    use the clients' routes, or ``*``.
     """
 
     host: str = "127.0.0.1"
@@ -137,14 +137,14 @@ class Gateway(Section):
 
 
 class Revocation(Section):
-    """How long a process that is cut off from SQL goes on with what it knows."""
+    """How long a process without SQL goes on with what it knows."""
 
     grace: Seconds = 60.0
 
 
 class Clock(Section):
-    """How far this machine's clock may be from the database's while it signs, and how long a
-    clock that jumped must stand before it is believed."""
+    """How far this machine's clock may be from the database's while it signs, and how long a clock
+    that jumped must be steady before it is trusted."""
 
     tolerance: Annotated[Decimal, Field(ge=2, le=TOLERANCE)] = TOLERANCE
     accept: Seconds = 60.0
@@ -190,18 +190,18 @@ class Settings(Section):
 
 
 def load(config: str | None = None, environ: Mapping[str, str] | None = None) -> Settings:
-    """Read file and environment. Raises BadSettings naming what is wrong, never its value."""
+    """Read file and environment. Raises BadSettings with the name of what is wrong, never its
+    value."""
     tree = _from_file(config) if config else {}
     _overlay(tree, _from_environment(os.environ if environ is None else environ))
     try:
         return Settings.model_validate(tree)
     except ValidationError as error:
-        found = "; ".join(_told(dict(one)) for one in error.errors())
+        found = "; ".join(_described(dict(one)) for one in error.errors())
         raise errors.BadSettings(f"settings are not valid: {found}") from None
 
 
-#: What a fault is called here, by its name in the library that checks; the rest is in words
-#: of its own that fit, but for how they begin.
+#: Our texts for pydantic's error types; its other texts fit, except for their beginnings.
 _FAULTS = {
     "extra_forbidden": "there is no such setting",
     "bool_parsing": "it is to be true or false",
@@ -213,15 +213,15 @@ _FAULTS = {
 _BEGINNINGS = {"Value error, ": "", "Input should be": "it is to be"}
 
 
-def _told(found: Mapping[str, Any]) -> str:
-    """One fault, by the name of its setting and without its value."""
+def _described(found: Mapping[str, Any]) -> str:
+    """One error, with the name of its setting and without its value."""
     name = ".".join(map(str, found["loc"]))
     if found["type"] in {"model_type", "model_attributes_type"}:
         return f"{name}: it is a section; its settings are named {name}.NAME"
-    said = _FAULTS.get(found["type"], str(found["msg"]))
+    text = _FAULTS.get(found["type"], str(found["msg"]))
     for beginning, plain in _BEGINNINGS.items():
-        said = said.replace(beginning, plain)
-    return f"{name}: {said}"
+        text = text.replace(beginning, plain)
+    return f"{name}: {text}"
 
 
 def _from_file(path: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Logs and numbers: one logger factory and every metric, each with how to read it.
+"""Logs and metrics: one logger factory and every metric, each with how to read it.
 
 Labels are few and bounded: app, reason, result, part. Never a user id, never a secret.
 """
@@ -21,8 +21,8 @@ REGISTRY = CollectorRegistry()
 
 
 class BatchHistogram(Collector):
-    """A histogram that is told a batch at a time. The library's own takes a microsecond for
-    each value, as long as it takes to plan a renewal."""
+    """A histogram filled a batch at a time. The library's own takes a microsecond for each value,
+    as long as planning a renewal."""
 
     def __init__(
         self, name: str, text: str, buckets: Sequence[float], registry: CollectorRegistry
@@ -45,9 +45,9 @@ class BatchHistogram(Collector):
         yield HistogramMetricFamily(self._name, self._text, buckets=buckets, sum_value=self._sum)
 
 
-#: Sigs made. Follows the forecast; ``result="failed"`` above a few per mille wants a look,
-#: ``reason="Emergency"`` or ``"Expired"`` should stay at nothing. ``result="held"``: asked for
-#: while the clocks disagreed.
+#: Sigs made. Follows the forecast; ``result="failed"`` should stay below a few per mille,
+#: ``reason="Emergency"`` and ``"Expired"`` at zero. ``result="held"``: asked for while the clocks
+#: differed.
 ISSUED = Counter(
     "sigmgr_issued",
     "Sigs made, failed or held, by app, reason and result",
@@ -55,8 +55,8 @@ ISSUED = Counter(
     registry=REGISTRY,
 )
 
-#: Life left when a tick renews, as a share. Between 0.27 and 0.40 in calm times; lower
-#: means that renewal runs late.
+#: Life left when a tick renews, as a share. Usually between 0.27 and 0.40; lower means that renewal
+#: runs late.
 REMAINING = BatchHistogram(
     "sigmgr_renewal_remaining_ratio",
     "Share of life left at renewal",
@@ -64,8 +64,8 @@ REMAINING = BatchHistogram(
     registry=REGISTRY,
 )
 
-#: When each ticking job last ended well, Unix seconds. A silent scheduler looks healthy
-#: everywhere else: alert when ``time() - this`` exceeds a few periods of the job.
+#: When each ticking job last succeeded, Unix seconds. A dead scheduler looks healthy everywhere
+#: else: alert when ``time() - this`` exceeds a few periods of the job.
 LAST_SUCCESS = Gauge(
     "sigmgr_job_last_success_timestamp_seconds",
     "Last good end of a ticking job",
@@ -76,7 +76,7 @@ LAST_SUCCESS = Gauge(
 #: Ended runs of each job by result.
 RUNS = Counter("sigmgr_job_runs", "Runs of a ticking job", ["job", "result"], registry=REGISTRY)
 
-#: Events that wait in the outbox and the age of the oldest. Above a minute: Redis is away.
+#: Events in the outbox and the age of the oldest. Above a minute: Redis is away.
 OUTBOX_PENDING = Gauge("sigmgr_outbox_pending", "Events in the outbox", registry=REGISTRY)
 OUTBOX_OLDEST = Gauge(
     "sigmgr_outbox_oldest_age_seconds", "Age of the oldest event in the outbox", registry=REGISTRY
@@ -85,21 +85,21 @@ OUTBOX_OLDEST = Gauge(
 #: Where gets were answered from. ``store`` rising with ``cache`` flat: Redis is cold or away.
 GETS = Counter("sigmgr_gets", "Sigs handed out, by source", ["source"], registry=REGISTRY)
 
-#: Cached sigs found older than the store's. More than a trickle: two writers disagree.
+#: Cached sigs older than the store's. More than a few: two writers disagree.
 DRIFT = Counter("sigmgr_cache_drift", "Cached sigs older than the store's", registry=REGISTRY)
 
-#: Calls that kept a request waiting for too long and were left to themselves, by what was
-#: asked for. Anything but nothing: the database hangs, or rows are locked for long.
+#: Calls that exceeded their wait limit, by what was asked for. Above zero: the database hangs, or
+#: rows are locked for long.
 LATE = Counter("sigmgr_late", "Calls left because they took too long", ["lane"], registry=REGISTRY)
 
-#: Values in Redis that were taken for none. ``unsealed`` comes after the seal was switched on
-#: and goes to nothing; ``damaged``: something with another master key writes there too.
+#: Unreadable values in Redis. ``unsealed`` appears after the seal is switched on and goes to zero;
+#: ``damaged``: something with another master key writes there too.
 UNREAD = Counter(
     "sigmgr_cache_unread", "Values in Redis that could not be read", ["why"], registry=REGISTRY
 )
 
-#: Clients that hold newer sigs than the database knows of. Anything above nothing: it was
-#: restored from a backup, or a failover lost its last writes.
+#: Clients that hold newer sigs than the database knows of. Above zero: it was restored from a
+#: backup, or a failover lost its last writes.
 RESTORED = Counter(
     "sigmgr_restored_claims", "Clients that hold newer sigs than the database", registry=REGISTRY
 )
@@ -107,12 +107,12 @@ RESTORED = Counter(
 #: Acks of clients. Should follow the renewals of connected users within seconds.
 ACKS = Counter("sigmgr_acks", "Acks of clients, by result", ["result"], registry=REGISTRY)
 
-#: Jumps of this machine's clock against monotonic time. One now and then is somebody's hand or
-#: a virtual machine that stood still; several a day: two programs set the clock.
+#: Jumps of this machine's clock against monotonic time. One now and then is a manual change or a
+#: paused virtual machine; several a day: two programs set the clock.
 CLOCK_JUMPS = Counter("sigmgr_clock_jumps", "Jumps of this machine's clock", registry=REGISTRY)
 
-#: Seconds by which this machine's clock is ahead of the database's. Beyond a second or two NTP
-#: is missing somewhere; beyond clock.tolerance ordinary signing is held (1 while it is).
+#: Seconds by which this machine's clock is ahead of the database's. Beyond a second or two NTP is
+#: missing somewhere; beyond clock.tolerance ordinary signing is held (1 while it is).
 CLOCK_APART = Gauge(
     "sigmgr_clock_apart_seconds",
     "Seconds of this machine's clock ahead of the database's",
@@ -120,20 +120,20 @@ CLOCK_APART = Gauge(
 )
 CLOCK_HELD = Gauge("sigmgr_clock_held", "Ordinary signing is held", registry=REGISTRY)
 
-#: Connections that this server closed by itself: too many of them, slow or too large requests,
-#: clients that take no answer. A rise without a rise of use: somebody tries what we bear.
+#: Connections closed by this server: too many of them, slow or too large requests, clients that
+#: read no answer. A rise without a rise of use may be an attack.
 CONNECTIONS_CUT = Counter(
     "sigmgr_connections_cut", "Connections closed by the server, by why", ["why"], registry=REGISTRY
 )
 
-#: Tokens and tickets that open nothing, by code. A steady trickle is a client with an old
-#: configuration; a burst is somebody who guesses.
+#: Invalid tokens and tickets, by code. A few all the time: a client with an old configuration; a
+#: burst: somebody guesses.
 WRONG_CREDENTIALS = Counter(
     "sigmgr_wrong_credentials", "Tokens and tickets that open nothing", ["code"], registry=REGISTRY
 )
 
-#: Users and rooms that were not made for their app's max_holders or new_holders_per_second.
-#: Either the app grew, or somebody makes up user ids.
+#: Users and rooms refused by their app's max_holders or new_holders_per_second. Either the app
+#: grew, or somebody makes up user ids.
 NEW_HOLDERS_REFUSED = Counter(
     "sigmgr_new_holders_refused",
     "New holders refused by a limit of their app",
@@ -142,8 +142,8 @@ NEW_HOLDERS_REFUSED = Counter(
 )
 
 
-#: Each part of this process as /readyz tells it: 1 where it is well. Alert when one is at 0 for
-#: longer than a minute; the log line of that moment says what is wrong.
+#: Each part of this process as in /readyz: 1 where it is well. Alert when one is at 0 for longer
+#: than a minute; the log line of that moment has the reason.
 PART_OK = Gauge("sigmgr_part_ok", "A part of this process is well", ["part"], registry=REGISTRY)
 
 
@@ -176,7 +176,7 @@ def configure_logging(*, level: str = "info", as_json: bool = False) -> None:
     root = logging.getLogger()
     root.handlers[:] = [out]
     root.setLevel(level.upper())
-    # A run that is skipped because the last one still goes on is no news; what is due waits.
+    # A run skipped because the last one still goes on is normal; what is due waits.
     logging.getLogger("apscheduler").setLevel(logging.ERROR)
     for chatty in (
         "alembic",
@@ -190,7 +190,7 @@ def configure_logging(*, level: str = "info", as_json: bool = False) -> None:
 
 
 def _renderers(as_json: bool) -> list[Any]:
-    """The pretty tracebacks would show local variables, and with them tickets and keys."""
+    """Plain tracebacks: the pretty ones show local variables, and with them tickets and keys."""
     if as_json:
         return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     plain = structlog.dev.plain_traceback

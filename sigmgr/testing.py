@@ -1,4 +1,4 @@
-"""Helpers for tests, shipped: a clock moved by hand, faults around any port, a client in memory.
+"""Helpers for tests, shipped: a manual clock, faults around any port, a client in memory.
 
 clock = ManualClock(1_900_000_000)
 store = Faulty(real_store, plan)      # plan decides before and after every call
@@ -14,7 +14,7 @@ from typing import Any
 
 
 class ManualClock:
-    """Whole Unix seconds that move only when told."""
+    """Whole Unix seconds that move only when set."""
 
     def __init__(self, now: int) -> None:
         self.now = now
@@ -31,11 +31,11 @@ class MemoryTransport:
     """A client of a gateway in this process; fulfils ``push.transport.Transport``.
 
     ``messages``: what it took; ``blocked``: it takes nothing; ``broken``: its connection fails;
-    ``ended``: it got last words; ``was_cut``: it got none, but perhaps ``error``.
+    ``ended``: it got a last message; ``was_cut``: it got none, but perhaps ``error``.
     """
 
     news = "sig.renewed"
-    says_bye = True
+    sends_bye = True
 
     def __init__(self) -> None:
         self.messages: list[Any] = []
@@ -72,9 +72,9 @@ class MemoryTransport:
         return not self.blocked
 
 
-#: Called as plan(name, moment) with moment "before" or "after"; raises to inject a fault.
-#: A raise "after" is a lost answer: the call has had its effect. What can be awaited of its
-#: answer is awaited: a call hangs for as long as that takes.
+#: Called as plan(name, moment) with moment "before" or "after"; raises to inject a fault. A raise
+#: "after" is a lost answer: the call took effect. An awaitable answer is awaited, so the call hangs
+#: for so long.
 Plan = Callable[[str, str], Awaitable[object] | None]
 
 

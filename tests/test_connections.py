@@ -8,12 +8,12 @@ import pytest
 from structlog.testing import capture_logs
 
 from sigmgr.settings import Settings
-from sigmgr.wiring.connections import room_for
+from sigmgr.wiring.connections import capacity_for
 
 
 def room(monkeypatch, files, **tree):
     monkeypatch.setattr(resource, "getrlimit", lambda _: (files, files))
-    limits, streams = room_for(Settings.model_validate(tree))
+    limits, streams = capacity_for(Settings.model_validate(tree))
     return limits.connections, streams
 
 

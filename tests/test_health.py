@@ -20,9 +20,9 @@ def test_a_part_is_well_until_it_says_otherwise() -> None:
     health = Health(Seconds())
     health.expect("database", silent_after=5)
     assert health.checks() == {"database": "ok"}
-    health.say("database", "degraded: read-only")
+    health.report("database", "degraded: read-only")
     assert health.checks() == {"database": "degraded: read-only"}
-    health.say("database")
+    health.report("database")
     assert health.checks() == {"database": "ok"}
 
 
@@ -35,10 +35,10 @@ def test_a_part_that_says_nothing_counts_as_dead() -> None:
     assert set(health.checks().values()) == {"ok"}
     seconds.now += 1
     assert health.checks() == {
-        "database": "failed: nothing was heard of it for 6 s",
-        "redis": "degraded: nothing was heard of it for 6 s",
+        "database": "failed: no report for 6 s",
+        "redis": "degraded: no report for 6 s",
     }
-    health.say("database")
+    health.report("database")
     assert health.checks()["database"] == "ok"
 
 
@@ -47,8 +47,8 @@ def test_only_a_vital_part_fails_the_process() -> None:
     health.expect("revocations", silent_after=5, vital=True)
     health.expect("redis", silent_after=5)
     with capture_logs() as lines:
-        health.say("revocations", "failed: unseen")
-        health.say("redis", "failed: unseen")
+        health.report("revocations", "failed: unseen")
+        health.report("redis", "failed: unseen")
     assert health.checks() == {"revocations": "failed: unseen", "redis": "degraded: unseen"}
     assert [is_bad(text) for text in health.checks().values()] == [True, False]
     assert [line["says"] for line in lines] == ["failed: unseen", "degraded: unseen"]
@@ -63,9 +63,9 @@ def test_how_each_part_is_now_is_a_metric_and_silence_shows_in_it() -> None:
 
     health.expect("a part under test", silent_after=5)
     assert shown() == 1
-    health.say("a part under test", "degraded: full")
+    health.report("a part under test", "degraded: full")
     assert shown() == 0
-    health.say("a part under test")
+    health.report("a part under test")
     assert shown() == 1
     seconds.now += 6
     assert shown() == 0
@@ -76,9 +76,9 @@ def test_a_change_is_one_log_line() -> None:
     health.expect("redis", silent_after=5)
     with capture_logs() as lines:
         for _ in range(3):
-            health.say("redis", "degraded: full")
-        health.say("redis")
-        health.say("redis")
+            health.report("redis", "degraded: full")
+        health.report("redis")
+        health.report("redis")
     assert [(line["log_level"], line["says"]) for line in lines] == [
         ("warning", "degraded: full"),
         ("info", "ok"),

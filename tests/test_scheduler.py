@@ -15,7 +15,7 @@ import time_machine
 from sigmgr.model import errors
 from sigmgr.model.reference import Rules
 from sigmgr.scheduler import Job, Ticker
-from sigmgr.wiring.reference import ReferenceClock
+from sigmgr.wiring.reference_clock import ReferenceClock
 
 DAY = 86400
 EVERY = 0.05

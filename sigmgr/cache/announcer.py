@@ -19,7 +19,7 @@ from sigmgr.cache import scripts
 from sigmgr.cache.client import RedisParts
 from sigmgr.cache.scripts import Call
 from sigmgr.cache.sigs import CHUNK, chunks
-from sigmgr.model import wire
+from sigmgr.model import redis_layout
 from sigmgr.model.event import Event, EventType
 from sigmgr.model.sig import Current
 from sigmgr.model.values import tombstone
@@ -42,7 +42,7 @@ class RedisAnnouncer:
     def __init__(
         self,
         redis: RedisParts,
-        layout: wire.Layout,
+        layout: redis_layout.Layout,
         *,
         values: Values,
         serve_until: Callable[[Current], int],
@@ -63,18 +63,18 @@ class RedisAnnouncer:
 
         Where it raises CacheUnavailable some shards may have been told: tell all again.
         """
-        places: dict[int, list[int]] = {}
+        positions: dict[int, list[int]] = {}
         for i, one in enumerate(batch):
-            places.setdefault(self._layout.shard(one.event.holder), []).append(i)
+            positions.setdefault(self._layout.shard(one.event.holder), []).append(i)
         answers = [True] * len(batch)
-        for flight in _flights(places):
+        for flight in _flights(positions):
             calls = [
                 self._announcing(shard, [batch[i] for i in where], now) for shard, where in flight
             ]
-            for (_, where), said in zip(
+            for (_, where), flags in zip(
                 flight, await scripts.run(self._redis, scripts.ANNOUNCE, calls), strict=True
             ):
-                for i, flag in zip(where, said, strict=True):
+                for i, flag in zip(where, flags, strict=True):
                     answers[i] = flag != scripts.MISSING
         return answers
 
@@ -93,9 +93,9 @@ class RedisAnnouncer:
             layout.channel(shard),
             self._stream_length,
             self._stream_ms,
-            wire.encode_events([one.event for one in batch]),
+            redis_layout.encode_events([one.event for one in batch]),
             b"".join(tasks),
-            wire.encode_values(sigs),
+            redis_layout.encode_values(sigs),
         ]
         return Call(keys, args)
 
@@ -114,14 +114,14 @@ class RedisAnnouncer:
         return scripts.NOTHING, 0, b""
 
 
-def _flights(places: dict[int, list[int]]) -> Iterable[list[tuple[int, list[int]]]]:
+def _flights(positions: dict[int, list[int]]) -> Iterable[list[tuple[int, list[int]]]]:
     """Whole shards, about a chunk's worth at a time: a message for each shard of a flight, so
     a wide batch is told in few. A shard with more than a chunk has several calls. The first
     flights of a wide batch are small: readers begin while the rest is packed."""
     flight: list[tuple[int, list[int]]] = []
     size = 0
-    most = CHUNK if sum(map(len, places.values())) <= CHUNK else _FIRST
-    for shard, where in places.items():
+    most = CHUNK if sum(map(len, positions.values())) <= CHUNK else _FIRST
+    for shard, where in positions.items():
         for some in chunks(where):
             if flight and size + len(some) > most:
                 yield flight

@@ -52,7 +52,7 @@ _FAILURES: Final = (RedisError, RedisClusterException, OSError)
 _servers: WeakValueDictionary[str, FakeServer] = WeakValueDictionary()
 
 
-class Limits(NamedTuple):
+class RedisLimits(NamedTuple):
     """Plain values. A read or write of a socket, a connection, a whole command; seconds."""
 
     socket_timeout: float
@@ -71,7 +71,7 @@ class RedisParts:
         client: Redis | RedisCluster,
         listening: Redis | RedisCluster,
         close: Callable[[], Awaitable[None]],
-        limits: Limits,
+        limits: RedisLimits,
         breaker: Breaker,
         server: FakeServer | None = None,
     ) -> None:
@@ -158,7 +158,7 @@ async def open_redis(
 ) -> RedisParts:
     """Raises BadSettings for a URL that cannot be read. Connects at the first command."""
     address = parse(url)
-    limits = Limits(
+    limits = RedisLimits(
         socket_timeout, connect_timeout, total_timeout, max_connections, health_check_interval
     )
     if address.form == "memory":
@@ -187,7 +187,7 @@ def _retry(times: int) -> Retry:
     return Retry(NoBackoff(), times, supported_errors=(RedisConnectionError,))
 
 
-def _options(limits: Limits, *, protocol: int, client_name: str) -> dict[str, Any]:
+def _options(limits: RedisLimits, *, protocol: int, client_name: str) -> dict[str, Any]:
     return {
         "protocol": protocol,
         "socket_timeout": limits.socket_timeout,
@@ -222,7 +222,7 @@ def _closer(*clients: Any) -> Callable[[], Awaitable[None]]:
     return close
 
 
-def _plain(address: Address, options: dict[str, Any], limits: Limits) -> _Made:
+def _plain(address: Address, options: dict[str, Any], limits: RedisLimits) -> _Made:
     if address.url.startswith("unix"):
         del options["socket_keepalive"]
     client = Redis.from_pool(
@@ -245,7 +245,7 @@ def _plain(address: Address, options: dict[str, Any], limits: Limits) -> _Made:
     return client, listening, _closer(listening, client), None
 
 
-def _memory(address: Address, options: dict[str, Any], limits: Limits) -> _Made:
+def _memory(address: Address, options: dict[str, Any], limits: RedisLimits) -> _Made:
     server = _servers.get(address.name) if address.name else None
     if server is None:
         server = FakeServer(version=(7, 0))
@@ -272,7 +272,7 @@ def _memory(address: Address, options: dict[str, Any], limits: Limits) -> _Made:
     return client, listening, _closer(listening, client), server
 
 
-def _cluster(address: Address, options: dict[str, Any], limits: Limits) -> _Made:
+def _cluster(address: Address, options: dict[str, Any], limits: RedisLimits) -> _Made:
     def make(options: dict[str, Any], connections: int) -> RedisCluster:
         return RedisCluster(
             startup_nodes=[ClusterNode(host, port) for host, port in address.hosts],
@@ -289,7 +289,7 @@ def _cluster(address: Address, options: dict[str, Any], limits: Limits) -> _Made
     return client, listening, _closer(listening, client), None
 
 
-def _sentinel(address: Address, options: dict[str, Any], limits: Limits) -> _Made:
+def _sentinel(address: Address, options: dict[str, Any], limits: RedisLimits) -> _Made:
     own = {
         **options,
         # Every new connection to the master asks a sentinel first, all at once if need be.
@@ -318,7 +318,7 @@ def _sentinel(address: Address, options: dict[str, Any], limits: Limits) -> _Mad
     return client, listening, _closer(listening, client, *sentinel.sentinels), None
 
 
-_MAKERS: Final[dict[str, Callable[[Address, dict[str, Any], Limits], _Made]]] = {
+_MAKERS: Final[dict[str, Callable[[Address, dict[str, Any], RedisLimits], _Made]]] = {
     "memory": _memory,
     "plain": _plain,
     "cluster": _cluster,

@@ -5,7 +5,7 @@ Rules:
 2. An event makes older answers of its holder vanish, and leaves a floor: a slow reader that
    read the old sig before the event cannot put it back after it. Floors are bounded; they
    outlive any read by far, not for ever.
-3. Where events were lost (``missed``) everything goes, and nothing is kept for ``settle``
+3. Where events were lost (``resync``) everything goes, and nothing is kept for ``settle``
    seconds, until the reads that began before are over.
 4. While the channel is down, what is here is good for ``blind`` seconds more and nothing is
    added. Until the channel was up once, nothing is kept at all.
@@ -34,7 +34,7 @@ _CHANGES: Final = frozenset({EventType.ISSUED.value, EventType.RENEWED.value})
 
 
 class NearCache(Generic[V]):
-    """Values per holder. Fulfils ``ports.Listener``; ``channel`` is told by ``ShardChannels``.
+    """Values per holder. Fulfils ``ports.EventListener``; ``channel`` is told by ``ShardChannels``.
 
     ``max_entries`` 0 keeps nothing.
     """
@@ -51,8 +51,8 @@ class NearCache(Generic[V]):
         self._up = False
         # The seconds from which nothing here may be served, for the channel's sake and for
         # SQL's, and the earlier of the two.
-        self._heard_until = _NOT_YET
-        self._seen_until = _FOR_EVER
+        self._channel_until = _NOT_YET
+        self._sql_until = _FOR_EVER
         self._trusted_until = _NOT_YET
         # While settling: when it ends, _NOT_YET until a get has brought the time.
         self._settling = False
@@ -83,7 +83,7 @@ class NearCache(Generic[V]):
         if len(entries) > self._max_entries:
             entries.popitem(last=False)
 
-    def heard(self, shard: int, events: Sequence[Event], sigs: Sequence[bytes] = ()) -> None:
+    def receive(self, shard: int, events: Sequence[Event], sigs: Sequence[bytes] = ()) -> None:
         """Drop what is older than these events."""
         entries = self._entries
         for event in events:
@@ -99,36 +99,36 @@ class NearCache(Generic[V]):
             if entry is not None and entry[1] < floor:
                 del entries[holder]
 
-    def missed(self, shard: int) -> None:
+    def resync(self, shard: int) -> None:
         """Drop everything: lost events are rare, and no shard is worth an index here."""
         self._entries.clear()
         self._settling = True
         self._settled_at = _NOT_YET
-        self._hear_until(_NOT_YET)
+        self._use_channel_until(_NOT_YET)
 
     def revoked(self, revocation: Revocation) -> None:
         """Drop what it killed, and let nothing of it come back."""
         if revocation.wide:
-            self.missed(0)
+            self.resync(0)
         else:
-            self.heard(0, [revocation.event(revocation.until)])
+            self.receive(0, [revocation.event(revocation.until)])
 
     def trust(self, until: int) -> None:
         """SQL was seen: what is here is good until that second, for all that it could say."""
-        self._seen_until = until
-        self._trusted_until = min(self._heard_until, until)
+        self._sql_until = until
+        self._trusted_until = min(self._channel_until, until)
 
     def channel(self, up: bool, now: int) -> None:
         """The shard channels went up (all they missed is repaired or told) or down."""
         self._up = up
         if not up:
-            self._hear_until(min(self._heard_until, now + self._blind))
+            self._use_channel_until(min(self._channel_until, now + self._blind))
         elif not self._settling:
-            self._hear_until(_FOR_EVER)
+            self._use_channel_until(_FOR_EVER)
 
-    def _hear_until(self, second: int) -> None:
-        self._heard_until = second
-        self._trusted_until = min(second, self._seen_until)
+    def _use_channel_until(self, second: int) -> None:
+        self._channel_until = second
+        self._trusted_until = min(second, self._sql_until)
 
     def _look_up(self, now: int) -> None:
         """The slow side of ``get``: see whether settling is over."""
@@ -139,7 +139,7 @@ class NearCache(Generic[V]):
         elif now >= self._settled_at:
             self._settling = False
             if self._up:
-                self._hear_until(_FOR_EVER)
+                self._use_channel_until(_FOR_EVER)
 
     def _raise_floor(self, holder: Holder, floor: int) -> None:
         floors = self._floors

@@ -16,7 +16,7 @@ from redis.exceptions import RedisError
 
 from sigmgr.cache.client import RedisParts
 from sigmgr.model import errors
-from sigmgr.model.wire import Layout
+from sigmgr.model.redis_layout import Layout
 
 #: What a process does where it does not write.
 WITHOUT: Final = "gets are answered from the database, what is new reaches clients later"
@@ -39,7 +39,7 @@ async def probe(redis: RedisParts, layout: Layout) -> str:
     try:
         keys = await redis.run(lambda client: _one_key_a_node(client, layout))
     except errors.CacheUnavailable as error:
-        return _told(error)
+        return _described(error)
     found = await asyncio.gather(*(_write(redis, key) for key in keys))
     wrong = Counter(filter(None, found))
     if not wrong:
@@ -60,11 +60,11 @@ async def _write(redis: RedisParts, key: str) -> str:
     try:
         await redis.run(lambda client: client.set(key, b"1", ex=_EXPIRY))
     except errors.CacheUnavailable as error:
-        return _told(error)
+        return _described(error)
     return ""
 
 
-def _told(error: errors.CacheUnavailable) -> str:
+def _described(error: errors.CacheUnavailable) -> str:
     code = _code_of(error.__cause__)
     return _WHY.get(code) or (f"refuses writes ({code})" if code else "does not answer")
 
@@ -75,5 +75,5 @@ def _code_of(error: BaseException | None) -> str:
         return ""
     if error.status_code:
         return error.status_code
-    said = re.match(r"[A-Z]{3,}\b", str(error))
-    return said[0] if said else ""
+    code = re.match(r"[A-Z]{3,}\b", str(error))
+    return code[0] if code else ""

@@ -25,7 +25,7 @@ from typing import Any, Final
 from sigmgr.cache import scripts
 from sigmgr.cache.client import RedisParts
 from sigmgr.cache.scripts import Call
-from sigmgr.model import errors, wire
+from sigmgr.model import errors, redis_layout
 from sigmgr.model.holder import Holder
 from sigmgr.model.sig import Current
 from sigmgr.model.values import VERSION, is_tombstone, tombstone
@@ -52,7 +52,7 @@ class RedisSigCache:
     def __init__(
         self,
         redis: RedisParts,
-        layout: wire.Layout,
+        layout: redis_layout.Layout,
         *,
         values: Values,
         serve_until: Callable[[Current], int],
@@ -98,20 +98,20 @@ class RedisSigCache:
 
     async def _fetch_by_shard(self, holders: Sequence[Holder]) -> list[Any]:
         """An MGET for each shard, in one pipeline."""
-        places: dict[int, list[int]] = {}
+        positions: dict[int, list[int]] = {}
         for i, holder in enumerate(holders):
-            places.setdefault(self._layout.shard(holder), []).append(i)
+            positions.setdefault(self._layout.shard(holder), []).append(i)
 
         async def fetch(client: Any) -> list[Any]:
             async with client.pipeline(transaction=False) as pipe:
-                for shard, where in places.items():
+                for shard, where in positions.items():
                     keys = [self._layout.sig_key_in(shard, holders[i]) for i in where]
                     pipe.execute_command("MGET", *keys)
                 return _checked(await pipe.execute(raise_on_error=False))
 
         found: list[Any] = [None] * len(holders)
         answers = await self._redis.run(fetch)
-        for where, some in zip(places.values(), answers, strict=True):
+        for where, some in zip(positions.values(), answers, strict=True):
             for i, value in zip(where, some, strict=True):
                 found[i] = value
         return found

@@ -21,10 +21,10 @@ from sigmgr.model import errors
 
 # urlsplit knows one host only: from Python 3.12 on it refuses an IPv6 address among several.
 _MANY: Final = re.compile(
-    r"((?P<username>[^/?#:]*)(?::(?P<password>[^/?#]*))?@)?(?P<places>[^/?#@]*)"
+    r"((?P<username>[^/?#:]*)(?::(?P<password>[^/?#]*))?@)?(?P<hosts>[^/?#@]*)"
     r"(?P<path>/[^?#]*)?(?:\?(?P<query>[^#]*))?"
 )
-_PLACE: Final = re.compile(
+_HOST: Final = re.compile(
     r"(?:\[(?P<ipv6>[^\]]*)\]|(?P<name>[^\[\]:\s]+))(?::(?P<port>[0-9]{0,5}))?"
 )
 _NUMBER: Final = re.compile(r"[0-9]{0,5}")
@@ -78,7 +78,7 @@ def _many_hosts(url: str, rest: str, form: str, *, tls: bool) -> Address:
     return Address(
         form,
         url,
-        hosts=tuple(_host(place, _DEFAULT_PORTS[form]) for place in parts["places"].split(",")),
+        hosts=tuple(_host(text, _DEFAULT_PORTS[form]) for text in parts["hosts"].split(",")),
         tls=tls,
         username=unquote(parts["username"]) or None,
         password=unquote(parts["password"]) or None,
@@ -89,9 +89,9 @@ def _many_hosts(url: str, rest: str, form: str, *, tls: bool) -> Address:
     )
 
 
-def _host(place: str, default_port: int) -> tuple[str, int]:
+def _host(text: str, default_port: int) -> tuple[str, int]:
     """``host``, ``host:port``, ``[::1]`` or ``[::1]:port``."""
-    parts = _matched(_PLACE, place)
+    parts = _matched(_HOST, text)
     port = int(parts["port"] or default_port)
     if not 0 < port < 65536:
         raise ValueError("no port")

@@ -56,7 +56,7 @@ def _table(one: App) -> list[tuple[str, str]]:
         ("sdkappid", str(one.sdkappid)),
         ("name", masked(one.name) or "-"),
         ("renewal", "paused (emergencies go on)" if one.paused else "on"),
-        ("ttl", output.span(one.policy.ttl)),
+        ("ttl", output.duration(one.policy.ttl)),
         ("policy", overrides),
         ("created", output.iso(one.created_at)),
         ("feed", f"on ({one.feed})" if one.feed else "off"),
@@ -82,7 +82,7 @@ def add(
         config,
         lambda base: base.catalog.add_app(sdkappid, name, policy=wanted, now=base.clock()),
     )
-    output.say_json(_shown(added)) if as_json else output.say_table(_table(added))
+    output.print_json(_shown(added)) if as_json else output.print_table(_table(added))
     output.note(
         f"Next: sigmgr key add {sdkappid} --file KEYFILE --activate, or to try things out:"
         f" sigmgr key generate {sdkappid} --format v2 --activate"
@@ -94,13 +94,12 @@ def list_apps(config: calls.Config = None, as_json: calls.AsJson = False) -> Non
     """All applications."""
     apps = calls.with_base(config, lambda base: base.catalog.list_apps())
     if as_json:
-        output.say_json([_shown(one) for one in apps])
+        output.print_json([_shown(one) for one in apps])
         return
     for one in apps:
         state = "paused" if one.paused else "on"
-        output.say(
-            f"{one.sdkappid:<12} {output.span(one.policy.ttl):<10} {state:<7} {masked(one.name)}"
-        )
+        ttl = output.duration(one.policy.ttl)
+        output.print_line(f"{one.sdkappid:<12} {ttl:<10} {state:<7} {masked(one.name)}")
     if not apps:
         output.note("There are none yet. Next: sigmgr app add SDKAPPID")
 
@@ -109,7 +108,7 @@ def list_apps(config: calls.Config = None, as_json: calls.AsJson = False) -> Non
 def show(sdkappid: calls.AppId, config: calls.Config = None, as_json: calls.AsJson = False) -> None:
     """One application with its policy."""
     one = calls.with_base(config, lambda base: base.catalog.get_app(sdkappid))
-    output.say_json(_shown(one)) if as_json else output.say_table(_table(one))
+    output.print_json(_shown(one)) if as_json else output.print_table(_table(one))
 
 
 _ENDS_FEED = (
@@ -140,7 +139,7 @@ def set_app(
     """Change an application. A new lifetime applies to sigs that are made from now on, a feed
     begins with what is committed from now on; off and on again makes it another one."""
 
-    async def story(base: Any) -> App:
+    async def work(base: Any) -> App:
         before = await base.catalog.get_app(sdkappid)
         if feed is Switch.OFF and before.feed and calls.held_back(_ENDS_FEED, yes):
             raise typer.Exit(NEGATIVE)
@@ -150,8 +149,8 @@ def set_app(
             changed = await base.catalog.set_feed(sdkappid, on=feed is Switch.ON)
         return changed
 
-    one = calls.with_base(config, story)
-    output.say_json(_shown(one)) if as_json else output.say_table(_table(one))
+    one = calls.with_base(config, work)
+    output.print_json(_shown(one)) if as_json else output.print_table(_table(one))
 
 
 @app.command("remove")
@@ -171,4 +170,4 @@ def remove(
     except ConflictError as error:
         output.complain(error.text, error.code, "Add --force to forget its holders too.")
         raise typer.Exit(FAILURE) from None
-    output.say(f"app {sdkappid} is forgotten")
+    output.print_line(f"app {sdkappid} is forgotten")

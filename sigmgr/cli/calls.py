@@ -1,4 +1,4 @@
-"""What the service commands share: the --config option, and running a story with parts."""
+"""What the service commands share: the --config option, and running one with the parts it needs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sigmgr.model.shown import MOST_SHOWN, credential, shown
 if TYPE_CHECKING:
     from sigmgr.model.policy import Policy
     from sigmgr.settings import Settings
-    from sigmgr.wiring import Base, Desk
+    from sigmgr.wiring import Base, Parts
 
 T = TypeVar("T")
 
@@ -59,28 +59,28 @@ def settings_of(config: str | None) -> Settings:
     return loaded
 
 
-def with_base(config: str | None, story: Callable[[Base], Awaitable[T]]) -> T:
-    """Run a story over the database, the keys and the apps."""
+def with_base(config: str | None, work: Callable[[Base], Awaitable[T]]) -> T:
+    """Run ``work`` over the database, the keys and the apps."""
     from sigmgr import wiring
 
     loaded = settings_of(config)
 
     async def run() -> T:
         async with wiring.open_base(loaded) as base:
-            return await story(base)
+            return await work(base)
 
     return asyncio.run(run())
 
 
-def with_desk(config: str | None, story: Callable[[Desk], Awaitable[T]]) -> T:
-    """Run a story that issues or revokes: the flows over database and Redis."""
+def with_parts(config: str | None, work: Callable[[Parts], Awaitable[T]]) -> T:
+    """Run ``work`` that issues or revokes, over the database, Redis and the flows."""
     from sigmgr import wiring
 
     loaded = settings_of(config)
 
     async def run() -> T:
-        async with wiring.open_desk(loaded) as desk:
-            return await story(desk)
+        async with wiring.open_parts(loaded) as parts:
+            return await work(parts)
 
     return asyncio.run(run())
 

@@ -17,7 +17,7 @@ app = command_app("Migrate the database.")
 
 
 def _with_engine(
-    config: str | None, story: Callable[[Any], Awaitable[Any]], *, create: bool = False
+    config: str | None, work: Callable[[Any], Awaitable[Any]], *, create: bool = False
 ) -> Any:
     from sigmgr import wiring
 
@@ -26,7 +26,7 @@ def _with_engine(
     async def run() -> Any:
         engine = wiring.open_database(settings, create=create)
         try:
-            return await story(engine)
+            return await work(engine)
         finally:
             await engine.close()
 
@@ -39,7 +39,7 @@ def upgrade(config: calls.Config = None) -> None:
     from sigmgr.store import migrate
 
     done = _with_engine(config, migrate.upgrade, create=True)
-    output.say(f"applied: {', '.join(done)}" if done else "the database is up to date")
+    output.print_line(f"applied: {', '.join(done)}" if done else "the database is up to date")
 
 
 @app.command("current")
@@ -53,7 +53,7 @@ def current(config: calls.Config = None) -> None:
         output.note(error.text)
         revision = ""
     newest = migrate.heads()
-    output.say(f"revision {revision or 'none'}, this version wants {', '.join(newest)}")
+    output.print_line(f"revision {revision or 'none'}, this version wants {', '.join(newest)}")
     if revision not in newest:
         raise typer.Exit(NEGATIVE)
 
@@ -76,7 +76,7 @@ def downgrade(
         )
     way = _with_engine(config, lambda engine: migrate.way_down(engine, revision))
     if not way:
-        output.say("nothing to take back")
+        output.print_line("nothing to take back")
         return
     what = (
         f"This takes back {', '.join(way)}, with the tables and columns that came with it"
@@ -85,4 +85,4 @@ def downgrade(
     if calls.held_back(what, yes):
         raise typer.Exit(NEGATIVE)
     done = _with_engine(config, lambda engine: migrate.downgrade(engine, revision))
-    output.say(f"taken back: {', '.join(done)}" if done else "nothing to take back")
+    output.print_line(f"taken back: {', '.join(done)}" if done else "nothing to take back")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import typer
 
 from sigmgr.cli import calls, keychange, output, writes
-from sigmgr.cli.clocks import Clocks
+from sigmgr.cli.clock_check import Clocks
 from sigmgr.cli.frame import NEGATIVE, command_app
 from sigmgr.model.app import KeyInfo, SealedKey
 from sigmgr.model.errors import BadSettings, SigmgrError
@@ -51,12 +51,12 @@ def doctor(config: calls.Config = None, as_json: calls.AsJson = False) -> None:
     settings = calls.settings_of(config)
     findings = [_unsecret(finding) for finding in asyncio.run(_examine(settings))]
     if as_json:
-        output.say_json([finding._asdict() for finding in findings])
+        output.print_json([finding._asdict() for finding in findings])
     else:
         for finding in findings:
-            output.say(_wrapped(f"{finding.verdict:<5} {finding.part:<11} ", finding.text))
+            output.print_line(_wrapped(f"{finding.verdict:<5} {finding.part:<11} ", finding.text))
             if finding.advice:
-                output.say(_wrapped(f"{'':<17} -> ", finding.advice))
+                output.print_line(_wrapped(f"{'':<17} -> ", finding.advice))
     if any(finding.verdict == "fail" for finding in findings):
         raise typer.Exit(NEGATIVE)
 
@@ -217,9 +217,9 @@ async def _redis(settings: Settings, clocks: Clocks) -> AsyncIterator[Finding]:
     import time
 
     from sigmgr.cache.client import open_redis
-    from sigmgr.cache.told import why
+    from sigmgr.cache.connect_errors import why
     from sigmgr.model.errors import CacheUnavailable
-    from sigmgr.model.wire import Layout
+    from sigmgr.model.redis_layout import Layout
     from sigmgr.wiring.clock import wall_seconds
 
     url = settings.redis.url.get_secret_value()

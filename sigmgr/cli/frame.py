@@ -32,7 +32,7 @@ GROUPS = {
     "sig": "sigmgr.cli.sig",
     "db": "sigmgr.cli.db",
     "app": "sigmgr.cli.apps",
-    "key": "sigmgr.cli.keys",
+    "key": "sigmgr.cli.key_commands",
     "token": "sigmgr.cli.tokens",
 }
 
@@ -154,7 +154,7 @@ def _show_version(wanted: bool) -> None:
     if wanted:
         from importlib.metadata import version
 
-        output.say(f"sigmgr {version('sigmgr')}")
+        output.print_line(f"sigmgr {version('sigmgr')}")
         raise typer.Exit(OK)
 
 
@@ -197,12 +197,12 @@ def _usage(error: Any) -> int:
     path = context.command_path if context else "sigmgr"
     # The library has no public name for the class.
     if type(error).__name__ == "MissingParameter" and context and error.param:
-        text, advice = missing.told(error.param, context)
+        text, advice = missing.message(error.param, context)
         output.complain(text, "usage", f"{advice}; or see '{path} --help'.")
         return USAGE
     text = getattr(error, "format_message", lambda: "")() or "aborted"
-    for said, plain in _PLAINER.items():
-        text = text.replace(said, plain)
+    for wording, plain in _PLAINER.items():
+        text = text.replace(wording, plain)
     text = _QUOTED.sub(
         lambda value: shown(value[1]) if len(value[1]) > MOST_SHOWN else value[0], text
     )

@@ -80,13 +80,13 @@ def taken_back_by(former: KeyInfo | None) -> None:
         )
 
 
-def ask(said: Sequence[str], *, yes: bool, force: bool | None = None) -> None:
+def ask(warnings: Sequence[str], *, yes: bool, force: bool | None = None) -> None:
     """Go on where everything is given that it takes, or say what would be done and leave.
     ``force`` None: --yes is enough."""
     lacking = [option for option, given in (("--yes", yes), ("--force", force)) if given is False]
-    if not said or not lacking:
+    if not warnings or not lacking:
         return
-    for line in said:
+    for line in warnings:
         output.note(line)
     output.note(f"Nothing was changed. Add {' and '.join(lacking)} to do it.")
     raise typer.Exit(NEGATIVE)
@@ -98,10 +98,10 @@ async def doubted(base: Base, key: KeyInfo) -> list[str]:
     doubt = await _doubt(base, key)
     if doubt is None:
         return []
-    said = f"key {key.key_id} of app {key.sdkappid}: {doubt.text}"
+    warnings = f"key {key.key_id} of app {key.sdkappid}: {doubt.text}"
     if doubt.certain:
-        raise BadKey(said, advice=f"The cloud refuses sigs of it. {instead_of(key)}")
-    return [said]
+        raise BadKey(warnings, advice=f"The cloud refuses sigs of it. {instead_of(key)}")
+    return [warnings]
 
 
 def instead_of(key: KeyInfo) -> str:
@@ -137,14 +137,14 @@ async def end_of(base: Base, key: KeyInfo, keys: Sequence[KeyInfo], state: KeySt
     count, latest = await base.catalog.key_reach(app, key_id, base.clock())
     error = f"the error {NoSigningKey.code} (HTTP 503) until a key is active"
     living = f"Living sigs of key {key_id}: {count}"
-    said = [f"No key will be left that signs for app {app}."]
+    warnings = [f"No key will be left that signs for app {app}."]
     if state is KeyState.TAINTED:
         last = f", the last until {output.iso(latest)}" if count else ""
-        said.append(f"{living}. Each is served and good until it expires{last}.")
-        said.append(f"Who has none, or needs the next, gets {error}.")
+        warnings.append(f"{living}. Each is served and good until it expires{last}.")
+        warnings.append(f"Who has none, or needs the next, gets {error}.")
     else:
-        said.append(f"{living}. None is served any more, or verifies. All users get {error}.")
+        warnings.append(f"{living}. None is served any more, or verifies. All users get {error}.")
     spare = await _spare(base, keys)
     first = f"activate {app} {spare.key_id}" if spare else f"add {app} --file FILE --activate --yes"
-    said.append(f"Do this first: sigmgr key {first}")
-    return said
+    warnings.append(f"Do this first: sigmgr key {first}")
+    return warnings

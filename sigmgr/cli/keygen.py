@@ -55,13 +55,13 @@ def keygen(
     _refuse_existing([path for path, _, _ in files], force)
     for path, content, mode in files:
         _write(path, content, mode)
-    output.say(f"wrote {' and '.join(str(path) for path, _, _ in files)}")
+    output.print_line(f"wrote {' and '.join(str(path) for path, _, _ in files)}")
     output.note(form.hints.made_file.format(private=out, public=public))
 
 
 def _refuse_existing(paths: list[Path], force: bool) -> None:
     for path in paths:
-        with _told(path):
+        with _reported(path):
             there = path.lstat().st_mode if os.path.lexists(path) else None
         if there is not None and not stat.S_ISREG(there):
             raise output.Misuse(f"{path} is no ordinary file", "Name a file with --out.")
@@ -74,7 +74,7 @@ def _refuse_existing(paths: list[Path], force: bool) -> None:
 def _write(path: Path, content: bytes, mode: int) -> None:
     """Beside the target first, then over it: no half-written key, no moment of wide access."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")
-    with _told(path):
+    with _reported(path):
         handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
         try:
             with os.fdopen(handle, "wb") as file:
@@ -88,7 +88,7 @@ def _write(path: Path, content: bytes, mode: int) -> None:
 
 
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
+def _reported(path: Path) -> Iterator[None]:
     """What the system says against a path, as an error of the command line."""
     try:
         yield

@@ -26,7 +26,7 @@ _EXAMPLES = {
 _BESIDES = {"sigmgr revoke": ["alice"]}
 
 
-def told(parameter: Any, context: Any) -> tuple[str, str]:
+def message(parameter: Any, context: Any) -> tuple[str, str]:
     """What is missing and what it is for; and an example of the whole command."""
     chosen = _choices(parameter)
     purpose = (parameter.help or "").rstrip(".").replace("; - is stdin", "")

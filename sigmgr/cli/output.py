@@ -42,17 +42,17 @@ class Misuse(errors.InputError):
         super().__init__(text)
 
 
-def say(text: str) -> None:
+def print_line(text: str) -> None:
     """One piece of the answer."""
     print(text)
 
 
-def say_json(data: Any) -> None:
+def print_json(data: Any) -> None:
     """The answer for programs; ASCII, so that no text in it can steer a terminal."""
     print(json.dumps(data, indent=2))
 
 
-def say_table(rows: Sequence[tuple[str, str]]) -> None:
+def print_table(rows: Sequence[tuple[str, str]]) -> None:
     """The answer for people: names on the left, values on the right."""
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
@@ -99,7 +99,7 @@ def iso(seconds: int) -> str:
         return f"{seconds} (no date)"
 
 
-def span(seconds: int) -> str:
+def duration(seconds: int) -> str:
     """A duration in its two largest units: ``89 d 23 h``, ``5 min 10 s``."""
     days, rest = divmod(abs(seconds), _DAY)
     hours, rest = divmod(rest, _HOUR)
@@ -107,6 +107,11 @@ def span(seconds: int) -> str:
     parts = [(days, "d"), (hours, "h"), (minutes, "min"), (left, "s")]
     first = next((at for at, (count, _) in enumerate(parts) if count), len(parts) - 1)
     return " ".join(f"{count} {unit}" for count, unit in parts[first : first + 2] if count) or "0 s"
+
+
+def remaining(left: int) -> str:
+    """The duration for which a sig is still valid, or since when it is not."""
+    return duration(left) if left > 0 else f"expired {duration(left)} ago"
 
 
 def _prose(text: str, colour: bool, label: str, paint: str) -> None:

@@ -91,7 +91,7 @@ async def _serve(settings: Settings, role: Role, upgrade: bool) -> None:
     if missing := stream_url_missing(settings, roles):
         log.warning(missing, action="stream-url", advice=_SET_STREAM_URL)
     async with wiring.open_service(settings, roles) as service:
-        wiring.settle()
+        wiring.tune_gc()
 
         def bound(port: int) -> None:
             log.info(

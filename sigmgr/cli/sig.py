@@ -87,9 +87,9 @@ def sign(
     acceptable(facts, text, found.key)
     _warn(found.odd, mask)
     if as_json:
-        output.say_json({"usersig": text, **usersig.decode(text).fields()})
+        output.print_json({"usersig": text, **usersig.decode(text).fields()})
     else:
-        output.say(text)
+        output.print_line(text)
 
 
 @app.command("verify")
@@ -134,10 +134,12 @@ def verify(
         decoded = usersig.verify(text, keys, now=now, userid=userid, sdkappid=sdkappid)
     except errors.BadSig as error:
         refused = {"valid": False, "reason": error.reason.value, "detail": error.text}
-        output.say_json({**refused, "advice": error.advice, **_what_it_says(text)})
+        output.print_json({**refused, "advice": error.advice, **_claims(text)})
         raise typer.Exit(NEGATIVE) from None
     ahead = usersig.issued_in_future(decoded.issued_at, now)
-    output.say_json({"valid": True, "reason": None, "issued_in_future": ahead, **decoded.fields()})
+    output.print_json(
+        {"valid": True, "reason": None, "issued_in_future": ahead, **decoded.fields()}
+    )
 
 
 @app.command("decode")
@@ -156,11 +158,11 @@ def decode(sig: Sig, at: At = None, as_json: calls.AsJson = False) -> None:
     if as_json:
         ahead = usersig.issued_in_future(fields["issued_at"], now)
         left = fields["expires_at"] - now
-        said = {"verified": False, **fields, "remaining": left, "issued_in_future": ahead}
-        output.say_json(said)
+        decoded = {"verified": False, **fields, "remaining": left, "issued_in_future": ahead}
+        output.print_json(decoded)
         return
-    output.say_table(_rows(fields, now))
-    output.say("Nothing was verified: anybody can make a sig that says this.")
+    output.print_table(_rows(fields, now))
+    output.print_line("Nothing was verified: anybody can make a sig that says this.")
 
 
 def _now(at: int | None) -> int:
@@ -209,7 +211,7 @@ def _warn(odd: str, mask: int) -> None:
         )
 
 
-def _what_it_says(text: str) -> dict[str, Any]:
+def _claims(text: str) -> dict[str, Any]:
     """The fields of a sig that is not valid, as far as it can be read."""
     from sigmgr.model import errors, usersig
 
@@ -227,14 +229,14 @@ def _rows(fields: dict[str, Any], now: int) -> list[tuple[str, str]]:
         ("app", str(fields["sdkappid"])),
         ("issued", f"{output.iso(fields['issued_at'])} ({fields['issued_at']}){_ahead(ahead)}"),
         ("expires", f"{output.iso(fields['expires_at'])} ({fields['expires_at']})"),
-        ("lifetime", f"{output.span(fields['ttl'])} ({fields['ttl']} s)"),
-        ("remaining", output.span(left) if left > 0 else f"expired {output.span(left)} ago"),
+        ("lifetime", f"{output.duration(fields['ttl'])} ({fields['ttl']} s)"),
+        ("remaining", output.remaining(left)),
     ]
     return rows + _room_rows(fields["userbuf"])
 
 
 def _ahead(seconds: int) -> str:
-    return f", {output.span(seconds)} in the future" if seconds > 0 else ""
+    return f", {output.duration(seconds)} in the future" if seconds > 0 else ""
 
 
 def _room_rows(userbuf: dict[str, Any] | None) -> list[tuple[str, str]]:

@@ -15,7 +15,7 @@ from sigmgr.cli.frame import NEGATIVE, command_app
 from sigmgr.model.numbers import between, natural
 
 if TYPE_CHECKING:
-    from sigmgr.sim.months import Report
+    from sigmgr.sim.virtual_time import Report
 
 app = command_app("Run virtual months.")
 
@@ -62,7 +62,7 @@ async def _run(days: int, holders: int, seed: int, *, quiet: bool) -> Report:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from sigmgr.wiring import open_months
+    from sigmgr.wiring import open_simulation
 
     columns = (
         TextColumn("day {task.completed:>4}/{task.total}"),
@@ -80,13 +80,15 @@ async def _run(days: int, holders: int, seed: int, *, quiet: bool) -> Report:
             text = f"{so_far.issued} sigs, {so_far.faults} faults, {so_far.kicked} kicked"
             bar.update(task, completed=day, description=text)
 
-        async with open_months(seed=seed, days=days, holders=holders, progress=show) as months:
-            return await months.run()
+        async with open_simulation(
+            seed=seed, days=days, holders=holders, progress=show
+        ) as simulation:
+            return await simulation.run()
 
 
 def _summary(report: Report, spent: float) -> None:
     retried = ", each tried again later" if report.failures else ""
-    output.say_table(
+    output.print_table(
         [
             ("seed", str(report.seed)),
             ("virtual time", f"{report.days} days in {spent:.0f} s"),
@@ -101,7 +103,9 @@ def _summary(report: Report, spent: float) -> None:
         ]
     )
     for violation in report.violations[:10]:
-        output.say(f"  rule {violation.rule} at {output.iso(violation.at)}: {violation.text}")
+        output.print_line(
+            f"  rule {violation.rule} at {output.iso(violation.at)}: {violation.text}"
+        )
     if report.ok:
         output.note("Every rule held.")
         return

@@ -55,9 +55,9 @@ def create(
         config, lambda base: base.add_token(role.value, sdkappid=sdkappid, name=name)
     )
     if as_json:
-        output.say_json({**_shown(token), "token": text})
+        output.print_json({**_shown(token), "token": text})
         return
-    output.say(text)
+    output.print_line(text)
     output.note(f"token {token.token_id}, role {role.value}; it will not be shown again")
 
 
@@ -66,10 +66,10 @@ def list_tokens(config: calls.Config = None, as_json: calls.AsJson = False) -> N
     """All tokens, without their secrets."""
     tokens = calls.with_base(config, lambda base: base.catalog.list_tokens())
     if as_json:
-        output.say_json([_shown(token) for token in tokens])
+        output.print_json([_shown(token) for token in tokens])
         return
     for token in tokens:
-        output.say(_line(token))
+        output.print_line(_line(token))
     if not tokens:
         output.note("There are none yet. Next: sigmgr token create --role backend")
 
@@ -87,9 +87,9 @@ def revoke(
 ) -> None:
     """End a token; processes that know it follow within seconds."""
 
-    async def story(base: Any) -> Token:
+    async def work(base: Any) -> Token:
         ended: Token = await base.catalog.revoke_token(token_id, base.clock())
         return ended
 
-    token = calls.with_base(config, story)
-    output.say_json(_shown(token)) if as_json else output.say(_line(token))
+    token = calls.with_base(config, work)
+    output.print_json(_shown(token)) if as_json else output.print_line(_line(token))

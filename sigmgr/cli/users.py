@@ -40,13 +40,13 @@ def _current(current: Current, as_json: bool) -> None:
     if as_json:
         shown = {**current._asdict(), **current.holder._asdict()}
         del shown["holder"]
-        output.say_json(shown)
+        output.print_json(shown)
         return
-    output.say(current.usersig)
+    output.print_line(current.usersig)
     left = current.expires_at - current.issued_at
     output.note(
         f"{current.format}, key {current.key_id}, issued {output.iso(current.issued_at)},"
-        f" lives {output.span(left)}, renewal planned {output.iso(current.renew_at)}"
+        f" lives {output.duration(left)}, renewal planned {output.iso(current.renew_at)}"
     )
 
 
@@ -73,24 +73,24 @@ def issue(
 ) -> None:
     """The user's current sig, issued if there is none."""
     check_userid(userid)
-    place = None if room is None and room_name is None else check_room(room, room_name)
+    in_room = None if room is None and room_name is None else check_room(room, room_name)
     mask = check_privileges(ALL_PRIVILEGES if privileges is None else privileges)
-    if place is not None and admin:
+    if in_room is not None and admin:
         raise output.Misuse("a room key is no admin sig", "Leave out --admin or the room.")
-    if place is None and privileges is not None:
+    if in_room is None and privileges is not None:
         raise output.Misuse("privileges belong to a room", "Name it: --room or --room-name.")
 
-    async def story(desk: Any) -> Current:
-        now = desk.base.clock()
-        if place is None:
+    async def work(parts: Any) -> Current:
+        now = parts.base.clock()
+        if in_room is None:
             holder = Holder(sdkappid, userid, (Kind.ADMIN if admin else Kind.USER).value)
-            return cast("Current", await desk.flows.issue.current(holder, now))
-        made = await desk.flows.room_keys.current(
-            sdkappid, userid, place, privileges=mask, ttl=None, now=now
+            return cast("Current", await parts.flows.issue.current(holder, now))
+        made = await parts.flows.room_keys.current(
+            sdkappid, userid, in_room, privileges=mask, ttl=None, now=now
         )
         return cast("Current", made)
 
-    _current(calls.with_desk(config, story), as_json)
+    _current(calls.with_parts(config, work), as_json)
 
 
 @app.command("show")
@@ -104,12 +104,12 @@ def show(
     check_userid(userid)
     records, now = calls.with_base(config, lambda base: base.holders_of(sdkappid, userid))
     if as_json:
-        output.say_json([record._asdict() for record in records])
+        output.print_json([record._asdict() for record in records])
         return
     for at, record in enumerate(records):
         if at:
-            output.say("")
-        output.say_table(_facts(record, now))
+            output.print_line("")
+        output.print_table(_facts(record, now))
 
 
 def _facts(record: Record, now: int) -> list[tuple[str, str]]:
@@ -120,7 +120,7 @@ def _facts(record: Record, now: int) -> list[tuple[str, str]]:
         rows.append(("state", f"revoked {output.iso(record.revoked_at)}"))
     else:
         left = record.expires_at - now
-        state = f"good for {output.span(left)}" if left > 0 else f"expired {output.span(left)} ago"
+        state = f"good for {output.duration(left)}" if left > 0 else output.remaining(left)
         asleep = ", dormant" if record.due_at is None else ""
         rows += [
             ("state", state + asleep),
@@ -155,10 +155,10 @@ def reissue(
     check_userid(userid)
     why = reason_of(reason)
 
-    async def story(desk: Any) -> Current:
-        made: Current = await desk.flows.issue.reissue(
+    async def work(parts: Any) -> Current:
+        made: Current = await parts.flows.issue.reissue(
             Holder(sdkappid, userid),
-            desk.base.clock(),
+            parts.base.clock(),
             reason=why,
             replaces=replaces,
             create=create,
@@ -166,7 +166,7 @@ def reissue(
         return made
 
     try:
-        made = calls.with_desk(config, story)
+        made = calls.with_parts(config, work)
     except HolderUnknown as error:
         hint = "Check the user id; to issue the first sig, add --create."
         output.complain(error.text, error.code, hint)
@@ -198,15 +198,15 @@ def revoke(
         raise output.Misuse("whom to revoke is not said", "Give a USERID, or --all-users.")
     _ask_first(sdkappid, userid, yes, config)
     if userid is None:
-        until = calls.with_desk(
-            config, lambda desk: desk.flows.revoke.everybody(sdkappid, desk.base.clock())
+        until = calls.with_parts(
+            config, lambda parts: parts.flows.revoke.everybody(sdkappid, parts.base.clock())
         )
-        output.say(f"revoked up to {output.iso(until)}")
+        output.print_line(f"revoked up to {output.iso(until)}")
         return
-    done = calls.with_desk(
-        config, lambda desk: desk.flows.revoke.user(sdkappid, userid, desk.base.clock())
+    done = calls.with_parts(
+        config, lambda parts: parts.flows.revoke.user(sdkappid, userid, parts.base.clock())
     )
-    output.say(f"revoked up to {output.iso(done.revoked_at)}")
+    output.print_line(f"revoked up to {output.iso(done.revoked_at)}")
     if not done.known:
         output.note(f"No sig was ever issued for {userid}; the revocation holds all the same.")
     output.note("The cloud itself is told by your backend: its kick call ends the session there.")

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
-from sigmgr.cli.clocks import Verdict
+from sigmgr.cli.clock_check import CheckResult
 
 if TYPE_CHECKING:
     from sigmgr.cache.client import RedisParts
-    from sigmgr.model.wire import Layout
+    from sigmgr.model.redis_layout import Layout
     from sigmgr.store.engine import Engine
 
 #: By how what is wrong begins.
@@ -31,22 +31,22 @@ _REDIS: Final = {
 }
 
 
-async def of_database(engine: Engine) -> Verdict:
+async def of_database(engine: Engine) -> CheckResult:
     """Read and write once."""
     from sigmgr.store.probe import WITHOUT, probe
 
     wrong = await probe(engine)
-    return _verdict(wrong, WITHOUT, _DATABASE) if wrong else Verdict("ok", "reads and writes")
+    return _verdict(wrong, WITHOUT, _DATABASE) if wrong else CheckResult("ok", "reads and writes")
 
 
-async def of_redis(redis: RedisParts, layout: Layout) -> Verdict:
+async def of_redis(redis: RedisParts, layout: Layout) -> CheckResult:
     """Write once to each node."""
     from sigmgr.cache.probe import WITHOUT, probe
 
     wrong = await probe(redis, layout)
-    return _verdict(wrong, WITHOUT, _REDIS) if wrong else Verdict("ok", "answers and writes")
+    return _verdict(wrong, WITHOUT, _REDIS) if wrong else CheckResult("ok", "answers and writes")
 
 
-def _verdict(wrong: str, without: str, advice: Mapping[str, str]) -> Verdict:
+def _verdict(wrong: str, without: str, advice: Mapping[str, str]) -> CheckResult:
     known = (what for how, what in advice.items() if wrong.startswith(how))
-    return Verdict("fail", f"{wrong}: {without}", next(known, ""))
+    return CheckResult("fail", f"{wrong}: {without}", next(known, ""))

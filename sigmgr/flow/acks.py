@@ -1,15 +1,15 @@
-"""What clients confirm: that they hold the sig of a given second.
+"""Acks: clients confirm that they hold the sig of a given second.
 
-Renewed is not delivered: a sig counts as delivered when its client says so. Acks come in
-bursts (a wave of renewals), so they are gathered for a moment and written in one
-transaction; each caller is answered after its own is durable.
+A sig counts as delivered when its client acks it. Acks come in bursts (a wave of renewals), so they
+are gathered for a moment and written in one transaction; each caller is answered when its own is
+durable.
 
 Rules:
-1. A batch waits for no row that others hold; the acks of such a row go with a later batch.
-2. What a client claims is judged by its row (``model/held``). Of a sig that the database has
-   lost nothing is written; its holder gets a newer one (``restored``).
-3. An ack that is not durable within the limit is refused with 503; its client sends it again.
-   It may yet become durable: an ack twice is no more than one.
+1. A batch does not wait for locked rows; the acks of such a row go into a later batch.
+2. What a client claims is judged by its row (``model/held``). For a sig that the database has lost
+   nothing is written; its holder gets a newer one (``restored``).
+3. An ack that is not durable within the limit is refused with 503; the client sends it again. It
+   may still become durable, since a second ack changes nothing.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from functools import partial
 
 from sigmgr.flow.commit import Committed, append, once_more
 from sigmgr.flow.gather import Gather, answered
-from sigmgr.flow.limits import Lane, Limits, pauses
-from sigmgr.flow.relay import Teller
+from sigmgr.flow.limits import Lane, WaitLimits, pauses
+from sigmgr.flow.relay import Publisher
 from sigmgr.flow.restored import Restored, meaning
 from sigmgr.model import errors
 from sigmgr.model.event import Event, EventType
@@ -32,7 +32,7 @@ from sigmgr.ports import Ack, Announcement, Store
 from sigmgr.telemetry import ACKS
 
 _Meant = Claim | errors.SigmgrError
-#: After these the client holds the sig, as far as anybody knows.
+#: Claims that confirm the sig.
 _CONFIRMS = (Claim.KNOWN, Claim.OLD)
 
 
@@ -43,13 +43,13 @@ class Acks:
         self,
         *,
         store: Store,
-        teller: Teller,
+        publisher: Publisher,
         restored: Restored,
-        limits: Limits,
+        limits: WaitLimits,
         gather_for: float,
     ) -> None:
         self._store = store
-        self._teller = teller
+        self._publisher = publisher
         self._restored = restored
         self._limits = limits
         self._lane = Lane("acks", most=2)
@@ -58,15 +58,14 @@ class Acks:
         )
 
     async def take(self, ack: Ack, now: int) -> None:
-        """Returns when the ack is durable; one for an older sig than was confirmed already
-        changes nothing, one for a sig that the database has lost leads to a newer sig. Raises
-        TicketRevoked, HolderUnknown, NeverIssued, StoreUnavailable, and what keeps that newer
-        sig from being made."""
+        """Returns when the ack is durable. One for an older sig than the confirmed one changes
+        nothing; one for a lost sig leads to a newer sig. Raises TicketRevoked, HolderUnknown,
+        NeverIssued, StoreUnavailable, and the errors of making that newer sig."""
         for pause in pauses(self._limits.valid):
-            meaning = await answered(self._gather.ask(ack, now))
-            if meaning is Claim.RESTORED:
+            claim = await answered(self._gather.ask(ack, now))
+            if claim is Claim.RESTORED:
                 await self._restored.newer_than(ack.user, ack.issued_at, now)
-            if meaning is not None:
+            if claim is not None:
                 return
             await asyncio.sleep(pause)
         raise errors.StoreUnavailable("another transaction holds this user's row", retry_after=1)
@@ -77,31 +76,31 @@ class Acks:
         )
 
     async def _written(self, acks: Sequence[Ack], now: int) -> list[_Meant | None]:
-        """What each means, durable where it is to be; None for one whose row others hold."""
+        """The meaning of each, durable where needed; None for one whose row is locked elsewhere."""
         try:
             done = await self._confirmed(acks, now)
         except errors.ConnectionLost:
             raise
         except errors.StoreUnavailable:
-            # Some rows are held; which ones is looked at.
+            # Some rows are locked; :meth:`_judged` finds out which.
             done = set()
         rest = [ack for ack in acks if ack not in done]
         meant = dict(zip(rest, await self._judged(rest, now), strict=True)) if rest else {}
         return [Claim.KNOWN if ack in done else meant[ack] for ack in acks]
 
     async def _confirmed(self, acks: Sequence[Ack], now: int) -> set[Ack]:
-        """Those that are as nearly all are: of the user's current sig, and the first of it."""
+        """Write the ordinary ones: the first acks of current sigs."""
         first = {ack.user: ack for ack in reversed(acks)}
         async with self._store.transaction() as tx:
             done = await tx.confirm(list(first.values()), now)
             events = [Announcement(_delivered(*one, now), None) for one in done]
             committed = await append(tx, events) if events else Committed()
-        self._teller.soon(committed, now)
+        self._publisher.soon(committed, now)
         ACKS.labels("new").inc(len(done))
         return {first[one.user] for one in done}
 
     async def _judged(self, acks: Sequence[Ack], now: int) -> list[_Meant | None]:
-        """Under the locks of those rows that are free."""
+        """Judge under the locks of the free rows."""
         users = list(dict.fromkeys(ack.user for ack in acks))
         async with self._store.transaction() as tx:
             rows = await tx.try_lock(users, make=False)
@@ -116,11 +115,11 @@ class Acks:
                     for row, _ in changes
                 ]
                 committed = await append(tx, [Announcement(event, None) for event in events])
-        self._teller.soon(committed, now)
+        self._publisher.soon(committed, now)
         ACKS.labels("new").inc(len(changes))
         unseen = [user for user in users if user not in records]
         held = {r.holder for r in await self._store.find(unseen) if r} if unseen else set()
-        return [None if ack.user in held else said for ack, said in zip(acks, meant, strict=True)]
+        return [None if ack.user in held else one for ack, one in zip(acks, meant, strict=True)]
 
 
 def _changes(
@@ -129,10 +128,10 @@ def _changes(
     records: Mapping[Holder, Record],
     now: int,
 ) -> list[tuple[Record, int]]:
-    """The rows with the newest ack of each, where that is news."""
+    """The rows with the newest ack of each, where it is newer than the row's."""
     newest: dict[Holder, int] = {}
-    for ack, said in zip(acks, meant, strict=True):
-        if said in _CONFIRMS:
+    for ack, one in zip(acks, meant, strict=True):
+        if one in _CONFIRMS:
             newest[ack.user] = max(ack.issued_at, newest.get(ack.user, 0))
     return [
         (records[user]._replace(acked=issued_at, acked_at=now), records[user].issued_at)

@@ -1,4 +1,4 @@
-"""All flows over one set of ports: the same joining for the service, the simulation, tests."""
+"""Builds all flows over one set of ports, for the service, the simulation and tests."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from sigmgr.flow.acks import Acks
 from sigmgr.flow.deliver import Deliver
 from sigmgr.flow.derive import Derive
 from sigmgr.flow.issue import Issue
-from sigmgr.flow.limits import PROMPT, Limits
+from sigmgr.flow.limits import PROMPT, WaitLimits
 from sigmgr.flow.newcomers import Newcomers
 from sigmgr.flow.openings import Openings
 from sigmgr.flow.reconcile import Reconcile
 from sigmgr.flow.reissuer import Reissuer
-from sigmgr.flow.relay import Relay, Teller
+from sigmgr.flow.relay import Publisher, Relay
 from sigmgr.flow.renew import Renew
 from sigmgr.flow.restored import Restored
 from sigmgr.flow.revocations import Revocations
@@ -28,9 +28,8 @@ from sigmgr.ports import Announcer, Draw, Janitor, Looks, Outbox, Registry, SigC
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ports:
-    """The outside of the flows, and what of revocations this process knows. ``jobs_store``:
-    the store for jobs, where that is another. ``ordinary``: sigs may be signed now whose time
-    has not run out yet."""
+    """What the flows need, and the revocations known to this process. ``jobs_store``: the store of
+    jobs, where it is another. ``ordinary``: whether sigs not near expiry may be signed now."""
 
     registry: Registry
     store: Store
@@ -47,13 +46,13 @@ class Ports:
 
     @property
     def patient(self) -> Store:
-        """The store for those whom nobody waits for."""
+        """The store for work that no request waits for."""
         return self.store if self.jobs_store is None else self.jobs_store
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flows:
-    """The stories, ready to be called by routes, jobs and commands."""
+    """The flows, ready to be called by routes, jobs and commands."""
 
     issue: Issue
     room_keys: RoomKeys
@@ -61,7 +60,7 @@ class Flows:
     renew: Renew
     warn: Warn
     relay: Relay
-    teller: Teller
+    publisher: Publisher
     revoke: Revoke
     verify: Verify
     deliver: Deliver
@@ -75,33 +74,33 @@ def assemble(
     batch: int = 1000,
     lanes: int = 1,
     gather_acks_for: float = 0.02,
-    limits: Limits = PROMPT,
+    limits: WaitLimits = PROMPT,
 ) -> Flows:
-    """Join them. ``batch`` and ``lanes`` bound a renewal round, ``gather_acks_for`` is in
-    seconds, ``limits`` are those of who asks and waits."""
+    """Build them. ``batch`` and ``lanes`` bound a renewal round, ``gather_acks_for`` is in seconds,
+    ``limits`` are for requests."""
     relay = Relay(ports.patient, ports.outbox, ports.announcer, ports.cache, ports.signer)
-    teller = Teller(relay)
+    publisher = Publisher(relay)
     seen = Seen(ports.patient, ports.registry)
     derive = _derive(ports)
     newcomers = Newcomers(ports.registry, ports.patient)
-    reissuer = _reissuer(ports, ports.store, teller)
+    reissuer = _reissuer(ports, ports.store, publisher)
     issue = _issue(ports, derive, reissuer, seen, newcomers=newcomers, limits=limits)
     restored = _restored(ports, derive, reissuer, limits=limits)
     return Flows(
         issue=issue,
         room_keys=_room_keys(ports, derive, reissuer, newcomers),
         newcomers=newcomers,
-        renew=_renew(ports, derive, teller, batch=batch, lanes=lanes),
-        warn=Warn(registry=ports.registry, store=ports.patient, teller=teller, limit=batch),
+        renew=_renew(ports, derive, publisher, batch=batch, lanes=lanes),
+        warn=Warn(registry=ports.registry, store=ports.patient, publisher=publisher, limit=batch),
         relay=relay,
-        teller=teller,
+        publisher=publisher,
         verify=Verify(signer=ports.signer, looks=ports.looks, revocations=ports.revocations),
-        revoke=_revoke(ports, teller),
+        revoke=_revoke(ports, publisher),
         deliver=_deliver(
             ports,
             derive,
             _openings(ports, issue, derive, restored, seen, limits=limits),
-            _acks(ports, teller, restored, limits=limits, gather_for=gather_acks_for),
+            _acks(ports, publisher, restored, limits=limits, gather_for=gather_acks_for),
             limits=limits,
         ),
         reconcile=_reconcile(ports, derive),
@@ -118,18 +117,18 @@ def _derive(ports: Ports) -> Derive:
     )
 
 
-def _revoke(ports: Ports, teller: Teller) -> Revoke:
+def _revoke(ports: Ports, publisher: Publisher) -> Revoke:
     return Revoke(
         registry=ports.registry,
         store=ports.store,
         looks=ports.looks,
         revocations=ports.revocations,
-        teller=teller,
+        publisher=publisher,
     )
 
 
 def _deliver(
-    ports: Ports, derive: Derive, openings: Openings, acks: Acks, *, limits: Limits
+    ports: Ports, derive: Derive, openings: Openings, acks: Acks, *, limits: WaitLimits
 ) -> Deliver:
     return Deliver(
         openings=openings,
@@ -143,18 +142,18 @@ def _deliver(
 
 
 def _acks(
-    ports: Ports, teller: Teller, restored: Restored, *, limits: Limits, gather_for: float
+    ports: Ports, publisher: Publisher, restored: Restored, *, limits: WaitLimits, gather_for: float
 ) -> Acks:
     return Acks(
         store=ports.store,
-        teller=teller,
+        publisher=publisher,
         restored=restored,
         limits=limits,
         gather_for=gather_for,
     )
 
 
-def _restored(ports: Ports, derive: Derive, reissuer: Reissuer, *, limits: Limits) -> Restored:
+def _restored(ports: Ports, derive: Derive, reissuer: Reissuer, *, limits: WaitLimits) -> Restored:
     return Restored(registry=ports.registry, derive=derive, reissuer=reissuer, limits=limits)
 
 
@@ -165,7 +164,7 @@ def _openings(
     restored: Restored,
     seen: Seen,
     *,
-    limits: Limits,
+    limits: WaitLimits,
 ) -> Openings:
     return Openings(
         registry=ports.registry,
@@ -197,7 +196,7 @@ def _issue(
     seen: Seen,
     *,
     newcomers: Newcomers,
-    limits: Limits,
+    limits: WaitLimits,
 ) -> Issue:
     return Issue(
         registry=ports.registry,
@@ -215,24 +214,24 @@ def _room_keys(ports: Ports, derive: Derive, reissuer: Reissuer, newcomers: Newc
     return RoomKeys(registry=ports.registry, derive=derive, reissuer=reissuer, newcomers=newcomers)
 
 
-def _renew(ports: Ports, derive: Derive, teller: Teller, *, batch: int, lanes: int) -> Renew:
+def _renew(ports: Ports, derive: Derive, publisher: Publisher, *, batch: int, lanes: int) -> Renew:
     return Renew(
         registry=ports.registry,
         store=ports.patient,
         derive=derive,
-        reissuer=_reissuer(ports, ports.patient, teller),
-        teller=teller,
+        reissuer=_reissuer(ports, ports.patient, publisher),
+        publisher=publisher,
         ordinary=ports.ordinary,
         limit=batch,
         lanes=lanes,
     )
 
 
-def _reissuer(ports: Ports, store: Store, teller: Teller) -> Reissuer:
+def _reissuer(ports: Ports, store: Store, publisher: Publisher) -> Reissuer:
     return Reissuer(
         store=store,
         signer=ports.signer,
         draw=ports.draw,
-        teller=teller,
+        publisher=publisher,
         ordinary=ports.ordinary,
     )

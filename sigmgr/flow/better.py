@@ -1,12 +1,10 @@
-"""A better sig than the one at hand, within the limits; else that one.
+"""Makes a better sig than the present one, within the limits; else answers with that one.
 
-For whoever asks and whose sig is due, dead or missing. Those who ask at the same time are
-put together, so that a rush of them takes a few transactions and not one each.
+For requests whose sig is due, revoked or missing. Concurrent requests share a few transactions.
 
-Rules held here: 5 (the old sig is served as long as it is valid where no better can be made,
-and an error for those alone that have none), and that nobody waits beyond the limits for a
-database that hangs, or for a row that another transaction holds: whoever holds it is likely
-making the next sig, or was stopped half way. No connection is kept meanwhile.
+Rules held here: 5 (the old sig is served while it is valid and no better can be made; an error only
+for holders that have none); nobody waits beyond the limits for a database that hangs or for a
+locked row, whose owner is probably making the next sig. No connection is held during the wait.
 """
 
 from __future__ import annotations
@@ -17,14 +15,14 @@ from typing import Any
 
 from sigmgr.flow.derive import Answer, Derive
 from sigmgr.flow.gather import Gather
-from sigmgr.flow.limits import Lane, Limits, all_done, pauses
+from sigmgr.flow.limits import Lane, WaitLimits, all_done, pauses
 from sigmgr.flow.newcomers import Newcomers
 from sigmgr.model import errors, timing
 from sigmgr.model.app import App
 from sigmgr.model.holder import Holder
 from sigmgr.model.sig import Current, Record
 
-#: Makes the next sigs of those whose rows are free, and answers for them.
+#: Makes the next sigs of holders whose rows are free, and answers for them.
 Make = Callable[[Sequence[Holder], int], Coroutine[Any, Any, Mapping[Holder, Answer]]]
 
 _HELD = "another transaction holds this user's row"
@@ -34,7 +32,9 @@ _LATE = "the database did not answer in time"
 class Better:
     """``make`` reissues under the locks."""
 
-    def __init__(self, make: Make, derive: Derive, newcomers: Newcomers, limits: Limits) -> None:
+    def __init__(
+        self, make: Make, derive: Derive, newcomers: Newcomers, limits: WaitLimits
+    ) -> None:
         self._make = make
         self._derive = derive
         self._newcomers = newcomers
@@ -45,8 +45,8 @@ class Better:
     async def than(
         self, old: Sequence[Record], asked: Mapping[Holder, App], now: int
     ) -> dict[Holder, Answer]:
-        """For each that is asked for. ``old``: the rows as they were read a moment ago; who has
-        none is new, and may be refused."""
+        """For each holder asked for. ``old``: the rows just read; a holder without one is new, and
+        may be refused."""
         refused = self._newcomers.refused(asked, old, now)
         if not refused:
             return await self._than(old, asked, now)
@@ -72,7 +72,7 @@ class Better:
     async def _in_turns(
         self, left: list[Holder], enough: set[Holder], limit: float, now: int
     ) -> dict[Holder, Answer]:
-        """Rows that others hold are tried again, but those whose old sig is good enough."""
+        """Locked rows are tried again, unless their old sig is good enough."""
         answers: dict[Holder, Answer] = {}
         for pause in pauses(limit):
             futures = {holder: self._gather.ask(holder, now) for holder in left}
@@ -94,7 +94,7 @@ class Better:
 def _answers_of(
     futures: Mapping[Holder, asyncio.Future[Answer | Exception | None]],
 ) -> dict[Holder, Answer]:
-    """The answers that are there; None is none. Raises what is no answer."""
+    """The answers that exist; None is none. Raises any other exception."""
     answers: dict[Holder, Answer] = {}
     for holder, future in futures.items():
         answer = future.result() if future.done() else None
@@ -106,5 +106,5 @@ def _answers_of(
 
 
 def _may_serve(app: App, record: Record, now: int) -> bool:
-    """Enough is left of a living sig to hand it out though it is due."""
-    return timing.may_serve(app.policy.spans(record.ttl), record.expires_at, now)
+    """Enough is left of a living sig to serve it although it is due."""
+    return timing.may_serve(app.policy.durations(record.ttl), record.expires_at, now)

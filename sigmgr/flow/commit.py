@@ -1,6 +1,6 @@
-"""What a commit leaves to be announced, and commits that are tried once more.
+"""The events of a commit, and the retry of commits.
 
-What this module does not do: decide what is written (the stories), or announce (``relay``).
+What this module does not do: decide what is written (the flows), or announce (``relay``).
 """
 
 from __future__ import annotations
@@ -19,10 +19,8 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """Events that a commit has put into the outbox, and the rows there that hold them.
-
-    A row goes as a whole, so these events are announced together or not at all.
-    """
+    """Events that a commit has put into the outbox, and the ids of their rows. A row goes as a
+    whole, so these events are announced together or not at all."""
 
     batch: Sequence[Announcement] = ()
     rows: Sequence[int] = ()
@@ -44,23 +42,21 @@ async def append(tx: Transaction, batch: Sequence[Announcement]) -> Committed:
     return Committed(batch, await tx.append([event for event, _ in batch]))
 
 
-async def once_more(story: Callable[[], Awaitable[T]], signer: Signer | None = None) -> T:
-    """Run a story that commits; once more where the cause of its failure is gone: a lost
-    connection is replaced, keys that had changed are loaded anew.
+async def once_more(work: Callable[[], Awaitable[T]], signer: Signer | None = None) -> T:
+    """Run ``work``, which commits; once more where the cause of its failure is gone: a lost
+    connection is replaced, changed keys are loaded again.
 
-    Where the connection was lost in the commit, that may have been done. So a story finds out
-    under the locks what is left to do, as it must for others who did the same.
-
-    Outside the transaction, for loading needs a connection of its own.
+    A commit whose connection was lost may be done. So ``work`` finds out under the locks what is
+    left to do. It runs outside of a transaction, since loading needs a connection of its own.
     """
     try:
-        return await story()
+        return await work()
     except (errors.ConnectionLost, errors.CommitUnknown):
-        return await story()
+        return await work()
     except errors.KeyChanged:
         if signer is None:
             raise
-        # Another app's key that does not open is not this story's trouble.
+        # Another app's key that does not open does not stop this one.
         with contextlib.suppress(errors.SigmgrError):
             await signer.refresh()
-        return await story()
+        return await work()

@@ -1,7 +1,6 @@
-"""From the store to the client's hands: what gateways ask, and the client's acks.
+"""What gateways ask the flows for, and the acks of clients.
 
-What this module does not do: open streams and take acks, each of which has a room of its
-own (``openings``, ``acks``).
+What this module does not do: open streams (``openings``) and write acks (``acks``).
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from collections.abc import Sequence
 
 from sigmgr.flow.acks import Acks
 from sigmgr.flow.derive import Derive, key_of
-from sigmgr.flow.limits import Lane, Limits
+from sigmgr.flow.limits import Lane, WaitLimits
 from sigmgr.flow.openings import Openings
 from sigmgr.flow.revocations import Revocations
 from sigmgr.model import errors
@@ -34,7 +33,7 @@ class Deliver:
         revocations: Revocations,
         store: Store,
         cache: SigCache,
-        limits: Limits,
+        limits: WaitLimits,
     ) -> None:
         self._openings = openings
         self._acks = acks
@@ -52,13 +51,13 @@ class Deliver:
         return await self._openings.opened(user, ticket_issued_at, now, rooms=rooms, held=held)
 
     async def latest(self, holders: Sequence[Holder], now: int) -> list[Current | None]:
-        """The newest sig of each; a cached one is believed until its renewal time."""
+        """The newest sig of each; a cached one counts as the newest until its renewal time."""
         try:
             hits = list(await self._cache.get(holders))
         except errors.CacheUnavailable:
             hits = [None] * len(holders)
         sound = await self._derive.sound_keys(hits)
-        # A sig of a sound key is the newest before its renewal time, for all that is known here.
+        # Before its renewal time a sig of a sound key is the newest that this process can know of.
         doubtful = [
             i
             for i, hit in enumerate(hits)
@@ -87,7 +86,7 @@ class Deliver:
             hits[i] = current if isinstance(current, Current) else hit if same else None
         return [None if hit is None or self._revocations.killed(hit) else hit for hit in hits]
 
-    async def seen(self, users: Sequence[Holder], now: int) -> None:
+    async def mark_seen(self, users: Sequence[Holder], now: int) -> None:
         """These users have a stream open now."""
         try:
             await self._store.mark_seen([(user, now) for user in users])
@@ -95,6 +94,5 @@ class Deliver:
             log.info("sightings were not written", action="seen-skipped", count=len(users))
 
     async def ack(self, user: Holder, ticket_issued_at: int, issued_at: int, now: int) -> None:
-        """The client holds the sig of ``issued_at``. Returns when that is durable; see
-        ``acks``."""
+        """The client holds the sig of ``issued_at``. Returns when that is durable; see ``acks``."""
         await self._acks.take(Ack(user, ticket_issued_at, issued_at), now)

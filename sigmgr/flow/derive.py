@@ -1,8 +1,8 @@
-"""Whether a sig stands, and its string made again from its facts.
+"""Judges whether a sig may be served, and derives its string from its facts.
 
-Whatever hands out a sig comes through here: requests, streams, reconcile. A cached sig
-stands while enough of its life is left and its key is not dead; a record is judged by
-``model/decision`` with the keys of its app.
+Requests, streams and reconcile all use it. A cached sig may be served while enough of its life is
+left and its key is neither tainted nor revoked; a record is judged by ``model/decision`` with the
+keys of its app.
 
 What this module does not do: make new sigs, or write to the store.
 """
@@ -34,7 +34,7 @@ def raised(answer: Answer) -> Current:
 
 
 def key_of(current: Current) -> tuple[int, int]:
-    """Which key made this sig: key ids are counted within an app."""
+    """The key that made this sig: key ids are counted within an app."""
     return current.holder.sdkappid, current.key_id
 
 
@@ -50,39 +50,41 @@ class Derive:
         self._revocations = revocations
 
     async def stands(self, hit: Current, now: int) -> bool:
-        """A cached sig may be handed out without a look into the store."""
+        """A cached sig may be served without a look into the store."""
         if not self._revocations.serves(hit, now):
             return False
         try:
             app = await self._registry.app(hit.holder.sdkappid)
         except errors.SigmgrError:
-            # The way through the store says why.
+            # The way through the store reports the error.
             return False
-        spans = app.policy.spans(hit.expires_at - hit.issued_at)
-        return timing.may_serve(spans, hit.expires_at, now) and not await self._dead(*key_of(hit))
+        durations = app.policy.durations(hit.expires_at - hit.issued_at)
+        if not timing.may_serve(durations, hit.expires_at, now):
+            return False
+        return not await self._dead(*key_of(hit))
 
     async def valid(self, hit: Current, now: int) -> bool:
-        """A cached sig may be handed out where nothing better can be had: it lives, and
-        neither it nor its key was taken back."""
+        """A cached sig may be served where nothing better can be had: it lives, and neither it nor
+        its key is revoked or tainted."""
         if now >= hit.expires_at or not self._revocations.serves(hit, now):
             return False
         return not await self._dead(*key_of(hit))
 
     def unless_revoked(self, answer: Answer, now: int) -> Answer:
-        """The answer, or why not: it may have been revoked while it was on its way. The last
-        step before something is handed out, with nothing awaited after it."""
+        """The answer, or the error where it was revoked meanwhile. The last step before a sig is
+        served, with no await after it."""
         if isinstance(answer, Current) and self._revocations.killed(answer):
             until = self._revocations.until(answer.holder.sdkappid, answer.holder.userid)
             return errors.RevokePause(retry_after=max(1, until + 1 - now))
         return answer
 
     async def sound_keys(self, hits: Iterable[Current | None]) -> set[tuple[int, int]]:
-        """Those of the keys of cached sigs that were neither tainted nor revoked meanwhile."""
+        """The keys of cached sigs that are neither tainted nor revoked."""
         keys = {key_of(hit) for hit in hits if hit is not None}
         return {key for key in keys if not await self._dead(*key)}
 
     async def still_valid(self, records: Sequence[Record], now: int) -> list[Record]:
-        """Those that live and whose keys were not taken back: better than nothing (rule 5)."""
+        """The records whose sig and key are still valid: better than nothing (rule 5)."""
         return [
             record
             for record in records
@@ -92,11 +94,11 @@ class Derive:
     async def inputs(
         self, app: App, records: Sequence[Record], now: int, privileges: int = 0
     ) -> list[Input]:
-        """All that decisions about these records of an app look at."""
+        """The input of decisions about these records of an app."""
         try:
             key = await self._signer.active_key(app.sdkappid)
         except errors.SigmgrError:
-            # None, or one that does not open: what was signed by others is still served.
+            # None, or one that does not open: sigs of other keys are still served.
             key = None
         states = {
             key_id: decision.state_of(await self._signer.key_state(app.sdkappid, key_id))
@@ -108,12 +110,12 @@ class Derive:
         ]
 
     async def decide(self, app: App, record: Record, now: int) -> Decision:
-        """What to give to somebody who asks."""
+        """The decision for a request."""
         [given] = await self.inputs(app, [record], now)
         return decision.decide(decision.REQUEST_CHAIN, given)
 
     async def only(self, batch: Batch, now: int) -> Current:
-        """The answer of a batch about one holder. Raises its error, and those of the signer."""
+        """The answer of a batch for one holder. Raises its error, and those of the signer."""
         for record in batch.choice.keep:
             [string] = await self._signer.sign([record.facts])
             answer = current_of(record, string) if isinstance(string, str) else string
@@ -123,7 +125,7 @@ class Derive:
         return raised(self.unless_revoked(answer, now))
 
     async def derive_and_cache(self, records: Sequence[Record], now: int) -> dict[Holder, Answer]:
-        """Strings for facts that stand, put into the cache."""
+        """Derive the sigs of these facts, and put them into the cache."""
         if not records:
             return {}
         strings = await self._signer.sign([record.facts for record in records])
@@ -138,8 +140,8 @@ class Derive:
         return answers
 
     async def cached_or_derived(self, records: Sequence[Record], now: int) -> dict[Holder, Answer]:
-        """As :meth:`derive_and_cache`, but what the cache holds of these very facts is not
-        derived again."""
+        """As :meth:`derive_and_cache`, but sigs that the cache has of these facts are not
+        derived."""
         try:
             hits = await self._cache.get([record.holder for record in records])
         except errors.CacheUnavailable:

@@ -1,15 +1,15 @@
-"""Questions that come one by one, answered by the batch.
+"""Gathers single questions into batches.
 
-Thousands of clients that come at once must not each take a connection of the database. So
-their questions are put together: the first of a rush goes at once, or after a short time in
-which others may join it, and whoever comes while it is under way goes with the next.
+Thousands of clients that come at once must not take a database connection each. So their questions
+are gathered: the first goes at once, or after a short time in which others may join, and those that
+come while a batch runs go with the next.
 
 Rules:
-1. The same question of several callers is asked once if it has not left yet. One that comes
-   later goes again: its answer must not be older than the question.
-2. What goes wrong with a batch is the answer of that batch and of no other. Where it is a
-   fault that nobody foresaw, the batch is halved until the bad question is alone.
-3. Each caller has a future of its own: nobody is cancelled by the going of another.
+1. The same question of several callers is asked once while it waits. One that comes after its batch
+   has started is asked again: an answer must not be older than its question.
+2. An error of a batch is the answer of that batch only. On an unexpected exception the batch is
+   halved until the bad question is alone.
+3. Each caller has its own future, so cancelling one affects no other.
 
 What this module does not do: limit how long a batch takes (``limits``).
 """
@@ -27,13 +27,13 @@ Q = TypeVar("Q", bound=Hashable)
 A = TypeVar("A")
 
 _Batch = dict[Q, list[asyncio.Future[A | Exception]]]
-#: Answers in the order of the questions. Raises where none of them can be answered.
+#: Answers in the order of the questions. Raises where none can be answered.
 Work = Callable[[Sequence[Q], int], Coroutine[Any, Any, Sequence[A | errors.SigmgrError]]]
 
 
 class Gather(Generic[Q, A]):
-    """``work`` answers up to ``size`` questions, ``at_once`` batches are under way, and one that
-    is not full waits ``gather_for`` seconds for others."""
+    """``work`` answers up to ``size`` questions; up to ``at_once`` batches run; one that is not
+    full waits ``gather_for`` seconds for others."""
 
     def __init__(
         self, work: Work[Q, A], *, size: int = 500, at_once: int = 2, gather_for: float = 0.0
@@ -48,7 +48,7 @@ class Gather(Generic[Q, A]):
         self._runs: set[asyncio.Task[None]] = set()
 
     def ask(self, question: Q, now: int) -> asyncio.Future[A | Exception]:
-        """What will hold the answer, or the error. Wait for it with :func:`answered`."""
+        """A future of the answer or the error. Wait for it with :func:`answered`."""
         self._now = now
         future: asyncio.Future[A | Exception] = asyncio.get_running_loop().create_future()
         asked = self._waiting.get(question)
@@ -74,13 +74,13 @@ class Gather(Generic[Q, A]):
                     del self._waiting[question]
                 await self._answer(batch)
         except BaseException:
-            # The process ends, or a test says so.
+            # The process ends, or a test cancelled it.
             left, self._waiting = self._waiting, {}
             for lost in (batch, left):
                 _settle(lost, [errors.Stopping()] * len(lost))
             raise
         finally:
-            # In the step in which it found nothing more: whoever comes next begins a new run.
+            # No await since it found nothing to do, so the next question starts a new run.
             self._running -= 1
 
     async def _answer(self, batch: _Batch[Q, A]) -> None:

@@ -1,13 +1,11 @@
-"""A request for a sig: cache, else store, else sign and commit. One flight per holder.
+"""A request for a sig: cache, else store, else sign and commit; one attempt per holder at a time.
 
-The flight is single across processes by the row lock of the store (a second caller looks
-again until the first lets go, and then finds its sig), and within a process by sharing the
-answer.
+Across processes the row lock of the store makes it one (a second caller tries again until the lock
+is free, and then finds the sig); within a process callers share the answer.
 
-Rules held here: 5 (nobody gets a sig with too little left while a better one can be made;
-if none can, the old one is served as long as it is valid), 7 (``replaces``), that a dead
-Redis slows a get but never fails it, and that a database that hangs, or a row that others
-hold, keeps nobody waiting beyond the limits.
+Rules held here: 5 (nobody gets a sig with too little left while a better one can be made; otherwise
+the old one is served while it is valid), 7 (``replaces``). A dead Redis slows a get but does not
+fail it. A hanging database or a locked row delays nobody beyond the limits.
 """
 
 from __future__ import annotations
@@ -19,7 +17,7 @@ from typing import NamedTuple
 
 from sigmgr.flow.better import Better
 from sigmgr.flow.derive import Answer, Derive, raised
-from sigmgr.flow.limits import Lane, Limits
+from sigmgr.flow.limits import Lane, WaitLimits
 from sigmgr.flow.newcomers import Newcomers
 from sigmgr.flow.reissuer import Choice, OnFailure, Reissue, Reissuer
 from sigmgr.flow.seen import Seen
@@ -67,7 +65,7 @@ class Issue:
         reissuer: Reissuer,
         seen: Seen,
         newcomers: Newcomers,
-        limits: Limits,
+        limits: WaitLimits,
     ) -> None:
         self._registry = registry
         self._store = store
@@ -86,7 +84,7 @@ class Issue:
         return raised((await self.many([holder], now))[0])
 
     async def many(self, holders: Sequence[Holder], now: int) -> list[Answer]:
-        """The same for many of any apps, in the order asked, an error where one failed."""
+        """The same for many holders of any apps, in the order asked, an error where one failed."""
         wanted = list(dict.fromkeys(holders))
         cached = await self._cached(wanted)
         answers: dict[Holder, Answer] = {
@@ -113,10 +111,9 @@ class Issue:
         replaces: int | None = None,
         create: bool = True,
     ) -> Current:
-        """The holder's next sig. A second call within one second answers with the first's
-        result; ``replaces`` (an issued_at) that is no longer current raises AlreadyReplaced.
-        Without ``create`` a holder that never had a sig gets none: HolderUnknown.
-        """
+        """The holder's next sig. A second call within one second gets the first's result;
+        ``replaces`` (an issued_at) that is not current raises AlreadyReplaced. Without ``create`` a
+        holder that never had a sig raises HolderUnknown."""
         app = await self._registry.app(holder.sdkappid)
         asked = _Asked(app, holder, now, reason, replaces, create)
         batch = await self._reissuer.reissue(partial(self._next, asked), now, OnFailure.RAISE)
@@ -141,10 +138,10 @@ class Issue:
         reason = asked.reason if record.issued_at else Reason.MISSING
         return Choice(reissues=[Reissue(record, reason, app.policy, seen=True)])
 
-    # -- the way through the store -------------------------------------------------------
+    # -- through the store ---------------------------------------------------------------
 
     async def _shared(self, holders: list[Holder], now: int) -> dict[Holder, Answer]:
-        """Answers from flights that are under way in this process, and from a new one."""
+        """Answers of attempts that already run in this process, and of a new one."""
         mine = [holder for holder in holders if holder not in self._flights]
         theirs = {h: self._flights[h] for h in holders if h in self._flights}
         loop = asyncio.get_running_loop()
@@ -165,7 +162,7 @@ class Issue:
             answers[holder] = await asyncio.shield(flight)
         left = [holder for holder in theirs if isinstance(answers[holder], errors.Stopping)]
         if left:
-            # Whoever flew was cancelled, not we.
+            # The caller that ran it was cancelled, not we.
             answers.update(await self._shared(left, now))
         return answers
 
@@ -193,7 +190,7 @@ class Issue:
     async def _with_apps(
         self, holders: Sequence[Holder]
     ) -> tuple[list[tuple[App, Holder]], dict[Holder, Answer]]:
-        """Each with its app, and errors for those whose app is not known."""
+        """Each with its app, and errors for holders of unknown apps."""
         known: list[tuple[App, Holder]] = []
         unknown: dict[Holder, Answer] = {}
         for holder in holders:
@@ -204,7 +201,7 @@ class Issue:
         return known, unknown
 
     async def _renewed(self, holders: Sequence[Holder], now: int) -> dict[Holder, Answer]:
-        """The next sigs, or what is found under the locks. See ``better.Make``."""
+        """The next sigs, or those found under the locks. See ``better.Make``."""
         known, unknown = await self._with_apps(holders)
         batch = await self._reissuer.reissue(partial(self._if_free, known, now), now)
         return (
@@ -214,8 +211,7 @@ class Issue:
     async def _if_free(
         self, stale: list[tuple[App, Holder]], now: int, tx: Transaction, _: Sequence[Record]
     ) -> Choice:
-        """Look again, and wake who is dormant. Nothing is answered for rows that another
-        transaction holds."""
+        """Look again, and wake dormant holders. Locked rows are left out."""
         choice = Choice()
         records = await tx.try_lock([holder for _, holder in stale])
         for (app, holder), record in zip(stale, records, strict=True):
@@ -252,7 +248,7 @@ class Issue:
 
 
 def _same(record: Record, made: Record) -> bool:
-    """The row holds this very sig: the renewal time of each is drawn."""
+    """Whether the row holds this very sig: each has its own drawn renewal time."""
     return (record.issued_at, record.renew_at) == (made.issued_at, made.renew_at)
 
 

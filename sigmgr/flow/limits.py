@@ -1,15 +1,14 @@
-"""How long somebody who asks is kept waiting for another part: in one place.
+"""Limits on how long a caller waits for another part.
 
 Rules:
-1. Who has waited for the limit is told StoreUnavailable, with a time to come back. The work
-   goes on by itself: to cancel a call to a server that hangs is to wait for that server once
-   more, and a commit that is under way is better finished than left in doubt.
-2. Of works that nobody waits for any more a lane keeps a few. While there are that many, the
-   next ones are refused at once: a part that hangs fills no pool, and who asks again does
-   not wait again to learn the same.
-3. Time that our own loop was too busy to count is not held against the other part: in a rush
-   of thousands of clients an answer may lie ready before we come to read it.
-4. What becomes of a work that was left is looked at, and told where it is a surprise.
+1. A caller that reaches the limit gets StoreUnavailable, with a retry time. The work goes on:
+   cancelling a call to a hanging server would wait for that server once more, and a running commit
+   is better finished than left in doubt.
+2. A lane keeps a few works that nobody waits for any more. At that number further ones are refused
+   at once, so that a hanging part fills no pool and a retry fails without a wait.
+3. Time in which our own event loop is too busy does not count: in a rush of thousands of clients an
+   answer may be there before the loop reads it.
+4. The outcome of an abandoned work is checked, and logged where it is unexpected.
 
 What this module does not do: know what is asked, or limit Redis (``cache`` does so itself).
 """
@@ -27,26 +26,26 @@ T = TypeVar("T")
 
 log = get_logger("sigmgr.limits")
 
-#: A wait is counted in so many slices; see rule 3.
+#: The number of slices of a wait; see rule 3.
 _SLICES = 10
 
 
-class Limits(NamedTuple):
-    """Seconds. ``valid``: for a better answer, where a valid one is at hand; ``answer``: for
-    any answer at all, before a 503."""
+class WaitLimits(NamedTuple):
+    """Seconds. ``valid``: for a better answer, where a valid one exists; ``answer``: for any answer
+    at all, before a 503."""
 
     valid: float = 0.7
     answer: float = 1.5
 
 
 #: For requests.
-PROMPT = Limits()
-#: For commands, whose user rather waits.
-PATIENT = Limits(30.0, 30.0)
+PROMPT = WaitLimits()
+#: For commands.
+PATIENT = WaitLimits(30.0, 30.0)
 
 
 def pauses(budget: float) -> Iterator[float]:
-    """Seconds to wait between tries, longer and longer, until the budget is spent."""
+    """Growing pauses between tries, in seconds, until the budget is spent."""
     pause = 0.01
     while budget > 0:
         yield min(pause, budget)
@@ -55,7 +54,7 @@ def pauses(budget: float) -> Iterator[float]:
 
 
 class Lane:
-    """Waits of one kind, such as those of gets for their rows. ``most`` works are left behind
+    """Waits of one kind, such as those of gets for their rows. At most ``most`` works are abandoned
     at a time. Its ``name`` is a label of a metric."""
 
     def __init__(self, name: str, *, most: int = 4) -> None:
@@ -69,8 +68,8 @@ class Lane:
         return len(self._left)
 
     async def within(self, seconds: float, work: Coroutine[Any, Any, T]) -> T:
-        """What the work answers or raises; StoreUnavailable where it takes longer, or where
-        too many before it do. The work goes on, too, where the caller is cancelled."""
+        """The work's answer or error; StoreUnavailable where it takes longer, or where too many are
+        abandoned already. A cancelled caller leaves the work running, too."""
         if len(self._left) >= self._most:
             work.close()
             raise errors.StoreUnavailable(
@@ -107,8 +106,8 @@ class Lane:
 
 
 async def all_done(futures: Iterable[asyncio.Future[Any]], seconds: float) -> bool:
-    """Wait for all of them; False where that takes longer. They are left as they are, and a
-    slice of the time counts as one however late the loop comes back from it."""
+    """Wait for all of them; False where that takes longer. The futures are not cancelled, and a
+    slice of the time counts as one however late the loop is."""
     waiting = {future for future in futures if not future.done()}
     for _ in range(_SLICES):
         if not waiting:

@@ -1,13 +1,12 @@
-"""The look: each second, one short read tells this process what must not wait.
+"""The look: one short read of SQL a second, for what a process must know at once.
 
-That is: what was revoked since, whether a key changed its state, and the database's clock.
-With it a process is at most a second or so behind SQL in what it must not serve; without it,
-it knows how far behind it is, and says so.
+It reads new revocations, changes of keys and API tokens, and the database's clock. So a process is
+at most a second or so behind SQL in what it must not serve; without a look it knows and reports how
+far it is behind.
 
-A revocation may become visible later than its own second says: its transaction may have
-taken up to ``REVOKE_LIMIT`` (``revoke`` makes sure), and the database's clock may step by the
-tolerance at a fail-over. So each look asks for what is new since ``LOOK_BACK`` seconds before
-the last one.
+A revocation may become visible later than its own second: its transaction may take up to
+``REVOKE_LIMIT`` (``revoke`` ensures that), and the database's clock may step by the tolerance at a
+fail-over. So each look asks for what is new since ``LOOK_BACK`` seconds before the last one.
 
 What this module does not do: schedule itself.
 """
@@ -20,27 +19,26 @@ from typing import Final
 from sigmgr.flow.revocations import Revocations
 from sigmgr.health import Health
 from sigmgr.model import errors
-from sigmgr.ports import Look as Seen
-from sigmgr.ports import Looks, Signer
+from sigmgr.ports import LookResult, Looks, Signer
 from sigmgr.telemetry import get_logger
 
 log = get_logger("sigmgr.look")
 
 #: Seconds by the database's clock from the write of a revocation to its commit.
 REVOKE_LIMIT: Final = 10
-#: More than that and the clock's tolerance of 5 s.
+#: More than that plus the clock's tolerance of 5 s.
 LOOK_BACK: Final = REVOKE_LIMIT + 10
-#: Rows of a page while all are loaded.
+#: Rows of a page of the first load.
 PAGE: Final = 5000
-#: The part of a process that this is, for ``Health``.
+#: The name of this part for ``Health``.
 PART: Final = "revocations"
 
 
 class Look:
-    """``answered`` is told the database's second in the moment it comes, and how long that
-    took; ``tokens`` when the look began and whether any API token changed since the one
-    before; ``heard`` the second once more when all is learned; ``keys_changed`` is called when
-    the state of any key has changed and the new states are loaded."""
+    """``answered`` gets the database's second when it arrives, and how long that took; ``tokens``
+    when the look began and whether any API token changed since the last one; ``learned`` the second
+    again when all is learned; ``keys_changed`` is called when a key has changed its state and the
+    new states are loaded."""
 
     def __init__(
         self,
@@ -51,7 +49,7 @@ class Look:
         monotonic: Callable[[], float],
         answered: Callable[[float, float], None] = lambda second, took: None,
         tokens: Callable[[float, bool], None] = lambda began, changed: None,
-        heard: Sequence[Callable[[float], None]] = (),
+        learned: Sequence[Callable[[float], None]] = (),
         keys_changed: Sequence[Callable[[], None]] = (),
         health: Health | None = None,
     ) -> None:
@@ -60,8 +58,8 @@ class Look:
         self._signer = signer
         self._monotonic = monotonic
         self._answered = answered
-        self._tell_tokens = tokens
-        self._heard = heard
+        self._notify_tokens = tokens
+        self._learned = learned
         self._keys_changed = keys_changed
         self._health = health
         self._keys: int | None = None
@@ -70,7 +68,7 @@ class Look:
 
     async def load(self, now: int) -> int:
         """Learn all that matters now; answers how many. Raises StoreUnavailable."""
-        # The first look comes before the pages: what is written meanwhile is read on.
+        # The first look comes before the pages, so that no later revocation is missed.
         started = self._monotonic()
         look = await self._ask(2**62)
         count, after = 0, None
@@ -80,18 +78,18 @@ class Look:
         self._keys, self._since = look.keys, int(look.second) - LOOK_BACK
         self._see_tokens(look.tokens, started)
         self._revocations.looked(started)
-        self._tell_second(look.second)
+        self._notify_learned(look.second)
         log.info("revocations that still matter were loaded", action="loaded", count=count)
         return count
 
     async def once(self, now: int) -> None:
-        """One look. Raises StoreUnavailable, and says how long this process may go on."""
+        """One look. Raises StoreUnavailable, after reporting how long this process may go on."""
         try:
             await self._look(now)
         except errors.UnavailableError:
-            self._say()
+            self._report()
             raise
-        self._say()
+        self._report()
 
     async def _look(self, now: int) -> None:
         if self._since is None:
@@ -106,16 +104,16 @@ class Look:
         self._since = int(look.second) - LOOK_BACK
         self._revocations.looked(started)
         self._revocations.forget(now)
-        self._tell_second(look.second)
+        self._notify_learned(look.second)
 
-    async def _ask(self, since: int) -> Seen:
+    async def _ask(self, since: int) -> LookResult:
         began = self._monotonic()
         look = await self._looks.look(since)
         self._answered(look.second, self._monotonic() - began)
         return look
 
     async def _load_keys(self, mark: int) -> None:
-        """A taint counts from here on. One key that does not open is no news and stops none."""
+        """Load keys and states. A key that does not open does not stop the others."""
         try:
             await self._signer.refresh()
         except errors.SetupError as error:
@@ -126,27 +124,27 @@ class Look:
 
     def _see_tokens(self, mark: int, began: float) -> None:
         changed, self._tokens = mark != self._tokens, mark
-        self._tell_tokens(began, changed)
+        self._notify_tokens(began, changed)
 
-    def _tell_second(self, second: float) -> None:
-        for heard in self._heard:
-            heard(second)
+    def _notify_learned(self, second: float) -> None:
+        for listener in self._learned:
+            listener(second)
 
-    def _say(self) -> None:
-        """For /readyz: the age of what is known, and what is served meanwhile."""
+    def _report(self) -> None:
+        """Report the age of the knowledge for /readyz, and what is served meanwhile."""
         if self._health is None:
             return
         age, grace = self._revocations.age, self._revocations.grace
         if age <= min(5.0, grace):
-            self._health.say(PART)
+            self._health.report(PART)
         elif age <= grace:
-            self._health.say(
+            self._health.report(
                 PART,
                 "degraded: SQL was not seen for a while; cached sigs are served until"
                 f" revocation.grace ({grace:g} s) has passed",
             )
         else:
-            self._health.say(
+            self._health.report(
                 PART,
                 f"failed: SQL was not seen for more than revocation.grace ({grace:g} s); what a"
                 " lost revocation could concern is not served",

@@ -1,13 +1,12 @@
-"""How many holders an app may get, and how fast: its policy's ``max_holders`` and
-``new_holders_per_second``. Who has a row is never refused.
+"""Limits of new holders of an app: its policy's ``max_holders`` and ``new_holders_per_second``.
+Holders that have a row are never refused.
 
-How exact this is: a process counts what it adds itself to the last one, and what others add
-with its next count of the rows, which it takes every minute, every five seconds from nine
-tenths of the limit on, and never more than a twentieth of the time. By so much as the other
-processes add meanwhile an app may go beyond its limit. ``new_holders_per_second`` holds in each
-process. Both are read with the policy, and counted, within ten seconds of a change.
+Precision: a process adds what it makes itself to its last count of the rows. It counts every
+minute, from nine tenths of the limit on every five seconds, and for at most a twentieth of the
+time. An app may exceed its limit by what other processes add in between. ``new_holders_per_second``
+holds in each process. A change of either takes effect within ten seconds.
 
-What this module does not do: refuse a revocation. Its row is a safety, not a new user.
+What this module does not do: refuse a revocation, whose row is no new user.
 """
 
 from __future__ import annotations
@@ -27,11 +26,11 @@ from sigmgr.telemetry import NEW_HOLDERS_REFUSED
 #: Seconds between two counts of an app, far from its limit and near it.
 CALM = 60
 NEAR = 5
-#: From this part of the limit on it is near.
+#: The part of the limit from which on it is near.
 NEAR_FROM = 0.9
-#: A count that took this long is followed by twenty times as long without one.
+#: A count is followed by this many times its duration without one.
 _REST = 20
-#: Seconds after which somebody who was refused for good may see that there is room again.
+#: Seconds after which a caller refused by ``max_holders`` may try again.
 _AGAIN = 60
 
 
@@ -53,7 +52,7 @@ class Newcomers:
     def refused(
         self, asked: Mapping[Holder, App], old: Iterable[Record], now: int
     ) -> dict[Holder, errors.SigmgrError]:
-        """Those who are new and may not be made now, each with the reason."""
+        """Those that are new and refused now, each with the reason."""
         new = asked.keys() - {record.holder for record in old}
         by_app: dict[int, list[Holder]] = {}
         for holder in sorted(new):
@@ -70,15 +69,15 @@ class Newcomers:
         return found
 
     def admit(self, app: App, records: Iterable[Record], now: int) -> None:
-        """The same for rows that were just locked, some of which may just have been made.
-        Raises MaxHolders or TooManyNewHolders."""
+        """The same for locked rows, some of which may just have been made. Raises MaxHolders or
+        TooManyNewHolders."""
         asked = {record.holder: app for record in records}
         refused = self.refused(asked, [record for record in records if not _blank(record)], now)
         for error in refused.values():
             raise error
 
     async def measure(self, now: int) -> None:
-        """Count the rows of those apps that have a limit and whose time it is."""
+        """Count the rows of the apps with a limit that are due for it."""
         for app in self._registry.apps():
             most, counted = app.policy.max_holders, self._counted.get(app.sdkappid)
             if not most:
@@ -89,7 +88,7 @@ class Newcomers:
     async def _count(self, app: App, now: int) -> None:
         loop = asyncio.get_running_loop()
         began, most = loop.time(), app.policy.max_holders
-        # What is added from here on may be in the count already: then it counts twice, for once.
+        # What is added from here on may be counted twice, until the next count.
         self._added[app.sdkappid] = 0
         rows = await self._store.count(app.sdkappid, most)
         pause = NEAR if rows >= most * NEAR_FROM else CALM
@@ -97,12 +96,12 @@ class Newcomers:
         self._counted[app.sdkappid] = _Counted(rows, now + rest)
 
     def _is_near(self, app: App, counted: _Counted) -> bool:
-        """What was added since the count has brought it near its limit."""
+        """Whether what was added since the count has brought it near its limit."""
         near = app.policy.max_holders * NEAR_FROM
         return counted.rows < near <= counted.rows + self._added.get(app.sdkappid, 0)
 
     def _taken(self, app: App, wanted: int, now: int) -> int:
-        """Takes room for up to so many; answers for how many there was."""
+        """Take room for up to ``wanted``; answers how much there was."""
         most = min(wanted, self._room(app, wanted))
         rate = app.policy.new_holders_per_second
         if rate and most:
@@ -136,5 +135,5 @@ class Newcomers:
 
 
 def _blank(record: Record) -> bool:
-    """Nothing was ever issued, revoked or acked: the row was made to be locked."""
+    """Whether the row was only made to be locked: nothing was issued, revoked or acked."""
     return not (record.issued_at or record.revoked_at or record.acked)

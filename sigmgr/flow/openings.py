@@ -1,16 +1,15 @@
-"""Streams that open, and polls: what a user is told first, and whether the ticket still holds.
+"""The first state of streams that open and of polls, and whether their ticket is still valid.
 
-Thousands of clients come back at once when a gateway or a network dies. Their users are put
-together: one read brings all rows of hundreds of them, and what is told is judged and
-derived from those very rows. ``issued_at`` and ``revoked_at`` of one row, read in one
-moment, cannot disagree; so nothing is read a second time but for those whose sig had to be
-made anew, whose ticket may be from before a revocation that came in between.
+Thousands of clients reconnect at once when a gateway or a network fails. Their users are gathered:
+one read brings the rows of hundreds, and the answers are judged and derived from those rows.
+``issued_at`` and ``revoked_at`` of one row are consistent, so only holders whose sig had to be made
+are read a second time, since a revocation may have come in between.
 
-Sightings are noted and written by a job (``seen``), not here.
+Sightings are noted here and written by a job (``seen``).
 
-Rules held here: 16 (the full state, authorised or refused), 19 (nothing known to be revoked
-is told, whatever the rows said), and that a database that hangs keeps nobody waiting beyond
-the limits: a valid cached sig is better than a closed door.
+Rules held here: 16 (the full state, authorised or refused), 19 (nothing known to be revoked is
+sent, whatever the rows contain). A hanging database delays nobody beyond the limits: then a valid
+cached sig is the answer.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from typing import NamedTuple
 from sigmgr.flow.better import Better
 from sigmgr.flow.derive import Answer, Derive, raised
 from sigmgr.flow.gather import Gather, answered
-from sigmgr.flow.limits import Lane, Limits
+from sigmgr.flow.limits import Lane, WaitLimits
 from sigmgr.flow.restored import Restored, lost_second
 from sigmgr.flow.revocations import Revocations
 from sigmgr.flow.seen import Seen
@@ -39,8 +38,8 @@ ROOM = Kind.ROOM.value
 
 
 class _State(NamedTuple):
-    """What the rows of a user say. ``wanted``: the user and the rooms that live; of these
-    ``good`` stand as they are, and the others are to be made anew."""
+    """A user's rows. ``wanted``: the user and the live rooms; of these ``good`` are current, and
+    the others have to be made."""
 
     app: App
     records: list[Record]
@@ -50,8 +49,7 @@ class _State(NamedTuple):
 
 
 class Openings:
-    """Answers what a stream that opens is told. ``gather_for``: seconds that it waits for
-    others, so that a rush costs the database little."""
+    """Answers the first state of a stream. ``gather_for``: seconds that it waits for others."""
 
     def __init__(
         self,
@@ -64,7 +62,7 @@ class Openings:
         restored: Restored,
         revocations: Revocations,
         seen: Seen,
-        limits: Limits,
+        limits: WaitLimits,
         gather_for: float = 0.01,
     ) -> None:
         self._registry = registry
@@ -92,7 +90,7 @@ class Openings:
             found = [await answered(self._cached.ask(user, now))]
         else:
             lost = lost_second(state.records, user, held, ticket_issued_at, now)
-            found = await self._told(user, ticket_issued_at, state, now)
+            found = await self._known_state(user, ticket_issued_at, state, now)
             if lost and found[0].issued_at <= lost:
                 found[0] = await self._newer(found[0], lost, now)
         self._refuse_revoked(user, ticket_issued_at)
@@ -100,7 +98,7 @@ class Openings:
         mine = raised(self._derive.unless_revoked(own, now))
         return [mine, *(other for other in others if not self._revocations.killed(other))]
 
-    async def _told(
+    async def _known_state(
         self, user: Holder, ticket_issued_at: int, state: _State, now: int
     ) -> list[Current]:
         if ticket_issued_at <= state.revoked_at:
@@ -121,8 +119,8 @@ class Openings:
         return [a for a in map(answers.__getitem__, state.wanted) if isinstance(a, Current)]
 
     async def _newer(self, current: Current, held: int, now: int) -> Current:
-        """Than what the client holds. Where none can be made, the client is sent nothing older
-        than that; with its next ack it is tried again."""
+        """A newer sig than the client holds. Where none can be made, the client is sent nothing
+        older; its next ack tries again."""
         try:
             return await self._restored.newer_than(current.holder, held, now)
         except errors.SigmgrError as error:
@@ -131,16 +129,16 @@ class Openings:
             return current
 
     def _refuse_revoked(self, user: Holder, ticket_issued_at: int) -> None:
-        """Raises TicketRevoked for what this process knows, whatever the rows said."""
+        """Raises TicketRevoked for a revocation known here, whatever the rows contain."""
         if ticket_issued_at <= self._revocations.until(user.sdkappid, user.userid):
             raise errors.TicketRevoked
 
     def _note(self, user: Holder, state: _State, now: int) -> None:
-        """The user is here. Worth a write at once where one was not seen for long: a room's
-        key is renewed only while its holder is here, and who rests is to be woken."""
-        spans = state.app.policy.spans
+        """Note the sighting. It is written at once where the last one is old: a room key is renewed
+        only while its holder is present, and a dormant holder has to be woken."""
+        durations = state.app.policy.durations
         late = any(
-            record.due_at is None or now - record.seen_at >= spans(record.ttl).touch_every
+            record.due_at is None or now - record.seen_at >= durations(record.ttl).mark_seen_every
             for record in state.records
         )
         self._seen.note(user, now, sure=late)
@@ -196,7 +194,7 @@ class Openings:
 
 
 def _is_news(made: Mapping[Holder, Answer], records: Sequence[Record]) -> bool:
-    """Something is not what was read with the rows."""
+    """Whether anything differs from what was read with the rows."""
     read = {record.holder: record.issued_at for record in records}
     return any(
         a.issued_at != read.get(holder)

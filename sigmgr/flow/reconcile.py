@@ -1,8 +1,8 @@
-"""Drift between store and cache, and removal of what is past.
+"""Repairs differences between store and cache, and removes what is long past.
 
-A cached sig older than the store's means that an announcement was lost; it is put right. A sig
-that is not cached is no drift: the next get warms it. Each call does a small page, so that
-a run over a billion rows holds nothing for long.
+A cached sig older than the store's means that an announcement was lost; it is replaced. A sig that
+is not cached is left to the next get. Each call handles a small page, so that a run over a billion
+rows holds no lock for long.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from sigmgr.telemetry import DRIFT, get_logger
 
 log = get_logger("sigmgr.reconcile")
 
-#: A holder has many events in its time. So much more often a clean-up goes on.
+#: A holder has many events in its time, so their clean-up takes so many more batches.
 _EVENT_BATCHES = 20
 
 
@@ -40,7 +40,7 @@ class Reconcile:
         self._after: Holder | None = None
 
     async def step(self, now: int) -> int:
-        """Compare one page; answers how many cached sigs were put right."""
+        """Compare one page; answers how many cached sigs were replaced."""
         records = await self._store.page(self._after, self._page)
         self._after = records[-1].holder if len(records) == self._page else None
         alive = [record for record in records if record.alive(now)]
@@ -63,7 +63,7 @@ class Reconcile:
         return len(behind)
 
     async def clean_up(self, now: int, *, limit: int = 500, batches: int = 20) -> int:
-        """Delete what is long past, in small batches; answers how many holders went."""
+        """Delete what is long past, in small batches; answers how many holders were deleted."""
         gone = 0
         for _ in range(batches):
             count = await self._janitor.forget_past(now, limit)

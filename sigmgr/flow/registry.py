@@ -1,8 +1,8 @@
-"""The apps, kept loaded: every rule asks for an app's policy, none waits for SQL to get it.
+"""The apps, kept in memory: rules need an app's policy without waiting for SQL.
 
-Only who asks for an app that is not known waits, for a look that all such callers share, and
-no longer than its limit. Where that look has failed, so has the question: no app is unknown
-because the database is away.
+Only a caller with an unknown app waits, for a lookup shared by all such callers, and no longer than
+its limit. If that lookup fails, the caller gets its error: an app is not unknown because the
+database is away.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ Load = Callable[[], Awaitable[Sequence[App]]]
 
 
 class Apps:
-    """Fulfils ``ports.Registry``. An app it does not know is looked up once in ``look_every``
-    seconds at most, and waited for no longer than ``patience``; what it knows is refreshed by
+    """Fulfils ``ports.Registry``. An unknown app is looked up at most once in ``look_every``
+    seconds, and waited for no longer than ``patience``; known ones are refreshed by
     :meth:`refresh`, which the scheduler calls."""
 
     def __init__(
@@ -55,7 +55,7 @@ class Apps:
         if known is not None:
             return known
         if self._failure is not None:
-            # The same error anew: one that is raised twice drags the first traceback along.
+            # A new error, since one that is raised twice keeps the first traceback.
             raise type(self._failure)(self._failure.text, retry_after=self._failure.retry_after)
         raise errors.AppUnknown(f"app {sdkappid} is not known here")
 
@@ -67,7 +67,7 @@ class Apps:
         return list(self._apps.values())
 
     async def _look(self) -> None:
-        """Wait for the look that is under way, or for a new one if the last was not just now."""
+        """Wait for the running lookup, or start one if the last was not just now."""
         if self._flight is None:
             if self._monotonic() - self._looked_at < self._look_every:
                 return

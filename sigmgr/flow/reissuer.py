@@ -22,7 +22,7 @@ from enum import Enum, auto
 from typing import NamedTuple
 
 from sigmgr.flow.commit import Committed, append, once_more
-from sigmgr.flow.relay import Teller
+from sigmgr.flow.relay import Publisher
 from sigmgr.model import decision, errors, timing
 from sigmgr.model.event import Event, EventType
 from sigmgr.model.holder import Holder
@@ -114,13 +114,13 @@ class Reissuer:
         store: Store,
         signer: Signer,
         draw: Draw,
-        teller: Teller,
+        publisher: Publisher,
         ordinary: Callable[[], bool] = lambda: True,
     ) -> None:
         self._store = store
         self._signer = signer
         self._draw = draw
-        self._teller = teller
+        self._publisher = publisher
         self._ordinary = ordinary
 
     async def reissue(
@@ -128,7 +128,7 @@ class Reissuer:
     ) -> Batch:
         """As :meth:`commit`, and have it announced soon."""
         batch = await self.commit(choose, now, on_failure)
-        self._teller.soon(batch.committed, now)
+        self._publisher.soon(batch.committed, now)
         return batch
 
     async def commit(self, choose: Choose, now: int, on_failure: OnFailure) -> Batch:
@@ -261,8 +261,8 @@ class Reissuer:
             if isinstance(error, errors.ClockApart):
                 continue
             old = one.record
-            spans, failures = one.reissue.policy.spans(old.ttl), old.failures + 1
-            due_at = timing.retry_at(spans, old.expires_at, failures, self._draw(), now)
+            durations, failures = one.reissue.policy.durations(old.ttl), old.failures + 1
+            due_at = timing.retry_at(durations, old.expires_at, failures, self._draw(), now)
             changed = old._replace(failures=failures, last_error=error.code, due_at=due_at)
             rows.append((changed, old.issued_at))
             failure = _event(one, now)._replace(note=error.code)

@@ -1,19 +1,18 @@
-"""From a commit to gateways and to durable readers, at least once.
+"""Brings committed events to gateways and to durable readers, at least once.
 
-To gateways, through cache, shard streams and channels, two ways lead:
-1. who committed announces at once, in batches (:class:`Teller`);
-2. what a committer left behind (it died, Redis was away) is swept up from the outbox
-   (:meth:`Relay.sweep`), by any number of processes, each row by one.
+To gateways, through cache, shard streams and channels, in two ways:
+1. the committing process announces them at once, in batches (:class:`Publisher`);
+2. what it left behind (it died, Redis was away) is swept up from the outbox (:meth:`Relay.sweep`),
+   by any number of processes, each row by one.
 
-To durable readers of an app (feed, webhooks) leads one: a relay gives its events their numbers
+For durable readers of an app (feed, webhooks) a relay gives its events numbers
 (:meth:`Relay.number`), announced or not. Redis has no part in it.
 
 Rules:
-1. A row of the outbox holds several events and is marked only when all of them were announced.
-   So a commit's :class:`~sigmgr.flow.commit.Committed` is announced whole or left whole to the
-   sweep, and never cut.
-2. An event announced twice is harmless: every gateway drops what is not newer than what it has.
-   A number is given once.
+1. A row of the outbox holds several events and is marked only when all of them were announced. So a
+   commit's :class:`~sigmgr.flow.commit.Committed` is announced whole or left whole to the sweep.
+2. An event announced twice is harmless: every gateway drops what is not newer than what it has. A
+   number is given once.
 """
 
 from __future__ import annotations
@@ -52,19 +51,15 @@ class Relay:
         self._cache = cache
         self._signer = signer
 
-    async def tell(self, telling: Committed, now: int) -> None:
-        """Announce events that are committed, and mark their rows in the outbox.
-
-        Raises CacheUnavailable with the rows left as they are, for the sweep.
-        """
-        await self._announce(telling.batch, now)
-        await self._outbox.mark_announced(telling.rows)
+    async def publish(self, committed: Committed, now: int) -> None:
+        """Announce committed events, and mark their rows in the outbox. Raises CacheUnavailable
+        with the rows left for the sweep."""
+        await self._announce(committed.batch, now)
+        await self._outbox.mark_announced(committed.rows)
 
     async def sweep(self, now: int, *, limit: int = 250, grace: int = 1) -> int:
-        """Announce the events of up to ``limit`` rows that nobody has for ``grace`` seconds.
-
-        Answers how many events. Raises CacheUnavailable: the events stay.
-        """
+        """Announce the events of up to ``limit`` rows that have waited for ``grace`` seconds.
+        Answers how many events. Raises CacheUnavailable: the events stay."""
         async with self._outbox.take(limit, now - grace) as events:
             if events:
                 await self._announce([Announcement(event, None) for event in events], now)
@@ -74,10 +69,8 @@ class Relay:
         self, now: int, *, limit: int = _NUMBERED, stopping: Callable[[], bool] = lambda: False
     ) -> int:
         """Give numbers to all events that wait for them, the apps in turn, ``limit`` rows each.
-
-        Answers how many. Ends between two batches when ``stopping()``, and leaves an app to
-        another relay that is at it.
-        """
+        Answers how many. Ends between two batches when ``stopping()``, and leaves an app to another
+        relay that is numbering it."""
         total = 0
         while apps := await self._outbox.unnumbered():
             before = total
@@ -102,7 +95,7 @@ class Relay:
             await self._cache.put(await self._derive(missing, now), now)
 
     async def _derive(self, events: Sequence[Event], now: int) -> list[Current]:
-        """The holders' current sigs from the facts, whatever newer they have become."""
+        """The holders' current sigs, perhaps newer than the events', derived from the facts."""
         holders = sorted({event.holder for event in events})
         records = [
             record
@@ -126,8 +119,8 @@ class Relay:
         ]
 
 
-class Teller:
-    """Tells what this process has committed, batched, without keeping a request waiting."""
+class Publisher:
+    """Publishes what this process commits, in batches, while no request waits for it."""
 
     def __init__(self, relay: Relay, *, most: int = 2000) -> None:
         self._relay = relay
@@ -137,28 +130,28 @@ class Teller:
         self._wake = asyncio.Event()
         self._now = 0
 
-    def soon(self, telling: Committed, now: int) -> None:
-        """Tell this after the next turn of the loop. At most ``most`` events wait: a telling
-        that does not fit is left to the sweep, for it lies in the outbox."""
-        if 0 < len(telling) <= self._room:
-            self._waiting.append(telling)
-            self._room -= len(telling)
+    def soon(self, committed: Committed, now: int) -> None:
+        """Publish this after the next turn of the loop. At most ``most`` events wait; a commit
+        that does not fit is left to the sweep."""
+        if 0 < len(committed) <= self._room:
+            self._waiting.append(committed)
+            self._room -= len(committed)
             self._now = max(self._now, now)
             self._wake.set()
 
-    async def at_once(self, telling: Committed, now: int) -> bool:
-        """Tell this now. False where Redis is away: the sweep will tell it."""
-        if not telling:
+    async def at_once(self, committed: Committed, now: int) -> bool:
+        """Publish this now. False where Redis is away; the sweep publishes it later."""
+        if not committed:
             return True
         try:
-            await self._relay.tell(telling, now)
+            await self._relay.publish(committed, now)
         except errors.UnavailableError as error:
-            log.info("telling is left to the sweep", action="tell-later", code=error.code)
+            log.info("publishing is left to the sweep", action="publish-later", code=error.code)
             return False
         return True
 
     async def flush(self) -> None:
-        """Tell all that waits."""
+        """Publish all that waits."""
         while self._waiting:
             waiting, self._waiting, self._room = self._waiting, [], self._most
             await self.at_once(joined(waiting), self._now)
@@ -171,5 +164,7 @@ class Teller:
             try:
                 await self.flush()
             except Exception as error:
-                # The events lie in the outbox, where the sweep finds them.
-                log.exception("telling failed", action="tell-failed", code=type(error).__name__)
+                # The events stay in the outbox for the sweep.
+                log.exception(
+                    "publishing failed", action="publish-failed", code=type(error).__name__
+                )

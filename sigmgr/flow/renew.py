@@ -20,7 +20,7 @@ from functools import partial
 from sigmgr.flow.commit import Committed
 from sigmgr.flow.derive import Derive
 from sigmgr.flow.reissuer import Batch, Choice, OnFailure, Reissue, Reissuer
-from sigmgr.flow.relay import Teller
+from sigmgr.flow.relay import Publisher
 from sigmgr.flow.round_robin import RoundRobin
 from sigmgr.model import decision, errors
 from sigmgr.model.app import App
@@ -72,7 +72,7 @@ class Renew:
         store: Store,
         derive: Derive,
         reissuer: Reissuer,
-        teller: Teller,
+        publisher: Publisher,
         ordinary: Callable[[], bool] = lambda: True,
         limit: int = 1000,
         lanes: int = 1,
@@ -81,7 +81,7 @@ class Renew:
         self._store = store
         self._derive = derive
         self._reissuer = reissuer
-        self._teller = teller
+        self._publisher = publisher
         self._ordinary = ordinary
         self._limit = limit
         self._lanes = lanes
@@ -168,7 +168,7 @@ class Renew:
     async def _announce(self, committed: Committed, now: int, tally: Tally) -> None:
         """What fails lies in the outbox."""
         try:
-            await self._teller.at_once(committed, now)
+            await self._publisher.at_once(committed, now)
         except Exception as error:  # noqa: BLE001 - as above
             tally.problems.append(error)
 

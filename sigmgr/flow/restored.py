@@ -1,12 +1,12 @@
-"""Clients that hold newer sigs than the database knows of: it was restored from a backup, or
-a failover lost its last writes.
+"""Clients that hold newer sigs than the database knows of: it was restored from a backup, or a
+failover lost its last writes.
 
-Their sigs are good at the cloud until they expire, but of two sigs the later issued wins
-everywhere: such a client takes no sig of ours that is not newer than its own. So its holder
-gets one at once, of a later second than the one claimed (``model/held`` says when a claim is
-believed). After a restore thousands claim that at once; they are put together.
+Their sigs are valid at the cloud until they expire, but such a client takes no sig of ours that is
+not newer than its own. So its holder gets one at once, of a later second than the claimed one
+(``model/held`` judges claims). After a restore thousands of clients claim that at once; their
+holders are gathered into batches.
 
-What this module does not do: find out what else was lost. Revocations and keys may be.
+What this module does not do: find out what else was lost, such as revocations and keys.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from sigmgr.flow.derive import Answer, Derive
 from sigmgr.flow.gather import Gather, answered
-from sigmgr.flow.limits import Lane, Limits
+from sigmgr.flow.limits import Lane, WaitLimits
 from sigmgr.flow.reissuer import Choice, Reissue, Reissuer
 from sigmgr.model import decision, errors
 from sigmgr.model.held import Claim, judge
@@ -33,8 +33,7 @@ _LOG_EVERY = 60
 
 
 def meaning(record: Record, issued_at: int, ticket_issued_at: int, now: int) -> Claim:
-    """What it means that a client with this ticket claims the sig of ``issued_at``.
-    Raises NeverIssued."""
+    """Judge a client's claim of the sig of ``issued_at``. Raises NeverIssued."""
     if issued_at == record.issued_at:
         return Claim.KNOWN
     past = past_of(record)
@@ -47,19 +46,19 @@ def meaning(record: Record, issued_at: int, ticket_issued_at: int, now: int) -> 
 def lost_second(
     records: Sequence[Record], user: Holder, held: int, ticket_issued_at: int, now: int
 ) -> int:
-    """The second of the newest sig that the client proves or claims to hold and that the user's
-    row has lost; 0 where there is none. ``held`` 0: it claims nothing, but a ticket later than
-    the row is proof by itself. Raises NeverIssued."""
+    """The second of the newest sig that the client proves or claims to hold and that the user's row
+    has lost; 0 where there is none. ``held`` 0: no claim, but a ticket later than the row is a
+    proof. Raises NeverIssued."""
     row = next((record for record in records if record.holder == user), None)
     if row is None:
         return 0
     claims = [second for second in (held, ticket_issued_at) if second]
     meanings = {second: meaning(row, second, ticket_issued_at, now) for second in claims}
-    return max((at for at, said in meanings.items() if said is Claim.RESTORED), default=0)
+    return max((at for at, meaning in meanings.items() if meaning is Claim.RESTORED), default=0)
 
 
 class _Lost(NamedTuple):
-    """A client of ``user`` holds a sig of ``issued_at``, which the row has not."""
+    """A client of ``user`` holds a sig of ``issued_at``, which the row has lost."""
 
     user: Holder
     issued_at: int
@@ -74,7 +73,7 @@ class Restored:
         registry: Registry,
         derive: Derive,
         reissuer: Reissuer,
-        limits: Limits,
+        limits: WaitLimits,
     ) -> None:
         self._registry = registry
         self._derive = derive
@@ -86,7 +85,7 @@ class Restored:
         self._log_at = 0
 
     async def newer_than(self, user: Holder, issued_at: int, now: int) -> Current:
-        """A sig of a later second than the one lost. Raises what keeps it from being made."""
+        """A sig of a later second than the lost one. Raises the errors of making it."""
         return await answered(self._gather.ask(_Lost(user, issued_at), now))
 
     async def _superseded(
@@ -106,14 +105,14 @@ class Restored:
     async def _older(
         self, claims: Mapping[Holder, int], now: int, tx: Transaction, _: Sequence[Record]
     ) -> Choice:
-        """Whose rows are free and not newer than the claim."""
+        """Those whose rows are free and not newer than the claim."""
         choice, users = Choice(), sorted(claims)
         for user, record in zip(users, await tx.try_lock(users), strict=True):
             if record is None:
                 held = "another transaction holds this user's row"
                 choice.refused[user] = errors.StoreUnavailable(held, retry_after=1)
             elif record.issued_at > claims[user]:
-                # Another device of the user was here before.
+                # Another device of the user has caused it already.
                 choice.keep.append(record)
             else:
                 try:

@@ -1,15 +1,15 @@
-"""Ending all sigs of a user at once: rows, cache, tickets and streams. Or of all users.
+"""Ends all sigs of a user at once, rows, cache, tickets and streams; or those of all users.
 
-The next sig carries a second that is later than the revocation by the policy's pause, since
-the cloud compares whole seconds. Nothing here calls the cloud: its REST call that
-invalidates a login belongs to the app's backend.
+The next sig is issued later than the revocation by the policy's pause, since the cloud compares
+whole seconds. Nothing here calls the cloud: its REST call that invalidates a login belongs to the
+app's backend.
 
 Rules:
-1. The revocation is a row of its own, written in the transaction that ends the holders' rows.
-   It is answered only if that transaction took no longer than the look-back of other
-   processes allows for; else it is written once more (see ``look``).
-2. This process knows it before it answers, and before it is announced.
-3. A revocation of all users touches no holder's row: whoever reads one applies it.
+1. The revocation is a row of its own, written in the transaction that ends the holders' rows. It is
+   answered only if that transaction took no longer than the look-back of other processes; otherwise
+   it is written again (see ``look``).
+2. This process knows it before it is answered, and before it is announced.
+3. A revocation of all users changes no holder's row; readers of a row apply it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from sigmgr.flow.commit import append, once_more
 from sigmgr.flow.look import REVOKE_LIMIT
-from sigmgr.flow.relay import Teller
+from sigmgr.flow.relay import Publisher
 from sigmgr.flow.revocations import Revocations
 from sigmgr.model import errors
 from sigmgr.model.event import Event, EventType
@@ -33,13 +33,13 @@ from sigmgr.telemetry import get_logger
 
 log = get_logger("sigmgr.revoke")
 
-#: So often a revocation is written whose transaction took too long.
+#: How often a revocation is written whose transaction takes too long.
 _TRIES = 5
 
 
 class Revoked(NamedTuple):
-    """``revoked_at``: sigs issued in or before this second are dead. ``known``: the user had a
-    sig or room key at some time."""
+    """``revoked_at``: sigs issued in or before this second are revoked. ``known``: the user has or
+    had a sig or room key."""
 
     revoked_at: int
     known: bool
@@ -55,20 +55,17 @@ class Revoke:
         store: Store,
         looks: Looks,
         revocations: Revocations,
-        teller: Teller,
+        publisher: Publisher,
     ) -> None:
         self._registry = registry
         self._store = store
         self._looks = looks
         self._revocations = revocations
-        self._teller = teller
+        self._publisher = publisher
 
     async def user(self, sdkappid: int, userid: str, now: int) -> Revoked:
-        """End every sig of the user.
-
-        Works for a user that never had a sig too: a ticket or sig made by a slower process
-        in this second is dead as well.
-        """
+        """End every sig of the user, even if there is none: a ticket or sig that a slower process
+        makes in this second is revoked, too."""
         app = await self._registry.app(sdkappid)
         longest = max(app.policy.ttl, app.policy.room_ttl, FULL_LIFE)
         done = Revoked(0, known=False)
@@ -78,15 +75,15 @@ class Revoke:
             ended |= left | {row.holder for row in rows}
             until = await once_more(partial(self._end, ended, longest, now))
             done = Revoked(max(done.revoked_at, until), any(row.issued_at for row in rows))
-            # A room key that was made after we looked and before we held the user's row; one
-            # made later waits for the pause.
+            # A room key may have been made between the read and the lock of the user's row; a later
+            # one waits for the pause.
             rows = await self._store.of_user(sdkappid, userid)
             left = {row.holder for row in rows if row.issued_at <= done.revoked_at} - ended
         return done
 
     async def everybody(self, sdkappid: int, now: int) -> int:
-        """End every sig of an app's users, of all apps' where ``sdkappid`` is 0. Answers the
-        second up to which sigs are dead."""
+        """End every sig of an app's users, or of all apps' where ``sdkappid`` is 0. Answers the
+        second up to which sigs are revoked."""
         if sdkappid != EVERY_APP:
             await self._registry.app(sdkappid)
         until = now + WIDE_MARGIN
@@ -95,7 +92,7 @@ class Revoke:
         return until
 
     async def _end(self, holders: set[Holder], longest: int, now: int) -> int:
-        """One transaction, one call for all locks: everybody locks in the same order."""
+        """One transaction with one call for all locks, so that all lock in the same order."""
         async with self._store.transaction() as tx:
             records = await tx.lock(sorted(holders))
             revoked_at = max(now, *(record.issued_at for record in records))
@@ -112,11 +109,11 @@ class Revoke:
         self._revocations.learn([revocation])
         if await self._late(revocation):
             await self._written(revocation)
-        await self._teller.at_once(committed, now)
+        await self._publisher.at_once(committed, now)
         return revoked_at
 
     async def _written(self, revocation: Revocation) -> None:
-        """The row alone, in a transaction that is short enough. Raises StoreUnavailable."""
+        """Write the row alone, in a short enough transaction. Raises StoreUnavailable."""
         for _ in range(_TRIES):
             async with self._store.transaction() as tx:
                 await tx.revoke([revocation])
@@ -128,7 +125,7 @@ class Revoke:
         )
 
     async def _late(self, revocation: Revocation) -> bool:
-        """Who looks back by the limit may have looked before this could be seen."""
+        """Whether a process may have looked past the revocation before it became visible."""
         lag = await self._looks.since_written(revocation)
         late = lag > REVOKE_LIMIT
         if late:

@@ -1,6 +1,6 @@
-"""A privateMapKey for one user and room: kept where it fits what is asked, else made anew.
+"""A privateMapKey for one user and room: the current one where it fits, else a new one.
 
-The user's own row is locked with the room's, so that a revocation cannot slip in between.
+The user's own row is locked with the room's, so that no revocation comes in between.
 
 What this module does not do: renew room keys (``renew`` does, while a stream is open).
 """
@@ -52,9 +52,9 @@ class RoomKeys:
     async def current(
         self, sdkappid: int, userid: str, room: Room, *, privileges: int, ttl: int | None, now: int
     ) -> Current:
-        """The current key where it fits what is asked, else the next one. ``ttl`` None means
-        the policy's. Raises BadTtl, RevokePause, AskedTooOften, MaxRooms, and where the
-        user or the room is new MaxHolders, TooManyNewHolders."""
+        """The current key where it fits, else the next one. ``ttl`` None: the policy's. Raises
+        BadTtl, RevokePause, AskedTooOften, MaxRooms, and for a new user or room MaxHolders and
+        TooManyNewHolders."""
         if ttl is not None:
             check_ttl(ttl)
         holder = Holder(sdkappid, userid, Kind.ROOM.value, room.scope)
@@ -82,8 +82,8 @@ class RoomKeys:
 
 
 async def _refuse_too_many(tx: Transaction, policy: Policy, owner: Record, now: int) -> None:
-    """Raises MaxRooms where the user has as many live room keys as the policy allows. The
-    user's row is locked, so nobody else makes one meanwhile."""
+    """Raises MaxRooms where the user has as many live room keys as the policy allows. The user's
+    row is locked, so the count is exact."""
     if not policy.max_rooms:
         return
     rooms, first_ends = await tx.live_rooms(owner, now)
@@ -99,10 +99,10 @@ def _verdict(given: Input, ttl: int) -> Decision:
     verdict = decision.decide(decision.REQUEST_CHAIN, given)
     if verdict.verdict is Verdict.WAIT:
         raise errors.RevokePause(retry_after=decision.pause_left(given.policy, record, now))
-    # What lives longer already cannot be made shorter (rule 3).
+    # A key that already lives longer cannot be shortened (rule 3).
     if verdict.verdict is Verdict.KEEP and ttl > record.ttl:
         verdict = Decision(Verdict.REISSUE, Reason.POLICY_CHANGED, "a longer life")
     if verdict.verdict is Verdict.REISSUE and record.issued_at > now and record.alive(now):
-        # Two askers who want different privileges would push the fence into the future.
+        # Two callers that want different privileges would push issued_at into the future.
         raise errors.AskedTooOften(retry_after=1)
     return verdict

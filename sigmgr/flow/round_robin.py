@@ -1,10 +1,10 @@
-"""Round robin: the apps with due work, one after the other, each for an equal share.
+"""Round robin over the apps with due work, each with an equal share.
 
 Rules:
-1. No app is given more than ``limit`` divided by the number of apps that still have work
-   (rule 11 of the service), and at most ``turns`` turns in all.
-2. An app comes again only when every other that waits had its turn, and when its own last
-   turn is over: two claims of one app at once walk over each other's locked rows.
+1. No app gets more than ``limit`` divided by the number of apps that still have work (rule 11 of
+   the service), and at most ``turns`` turns.
+2. An app comes again only when all others that wait had their turn, and its own last turn is over:
+   two concurrent claims of one app would skip over each other's locked rows.
 
 What this module does not do: work, wait, or know what is due.
 """
@@ -18,8 +18,8 @@ from sigmgr.model.app import App
 
 
 class RoundRobin:
-    """``take`` a turn, work, and ``give_back``; the turns are over when ``take`` answers
-    None and nobody holds one."""
+    """``take`` a turn, work, and ``give_back``; the round is over when ``take`` answers None and no
+    turn is taken."""
 
     def __init__(self, apps: Iterable[App], *, limit: int, turns: int) -> None:
         self._limit = limit

@@ -1,7 +1,7 @@
-"""When users were seen: gathered in memory and written now and then.
+"""Sightings of users, gathered in memory and written now and then.
 
-A sighting keeps a holder from going dormant after ``idle_after``. It is worth one small
-write a day, not one per login; a process that dies loses at most one interval of them.
+A sighting keeps a holder from going dormant after ``idle_after``. It costs one small write a day,
+not one per login; a process that dies loses at most one interval of them.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from sigmgr.ports import Registry, Store
 
 
 class Seen:
-    """Bounded: when ``most`` users wait to be written, further ones wait for the flush."""
+    """Bounded: when ``most`` users wait to be written, further ones are not noted before the
+    flush."""
 
     def __init__(self, store: Store, registry: Registry, *, most: int = 100_000) -> None:
         self._store = store
@@ -21,17 +22,17 @@ class Seen:
         self._written: dict[Holder, int] = {}
 
     def note(self, user: Holder, now: int, *, sure: bool = False) -> None:
-        """This user was seen now. ``sure``: it is known that this is worth a write."""
+        """This user was seen now. ``sure``: the caller knows that it has to be written."""
         if len(self._waiting) < self._most or user in self._waiting:
             self._waiting[user] = now
             if sure:
                 self._written.pop(user, None)
 
     async def flush(self, now: int) -> int:
-        """Write what waits and was not written within the touch interval; answers how many."""
+        """Write what waits and was not written within ``mark_seen_every``; answers how many."""
         waiting, self._waiting = self._waiting, {}
         intervals = {
-            app.sdkappid: app.policy.spans(app.policy.ttl).touch_every
+            app.sdkappid: app.policy.durations(app.policy.ttl).mark_seen_every
             for app in self._registry.apps()
         }
         due = [

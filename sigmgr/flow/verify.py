@@ -1,8 +1,7 @@
-"""Is this sig valid? Its signature and times, and whether it was revoked.
+"""Verifies a sig: its signature and times, and whether it was revoked.
 
-A sig says nothing of its own revocation, so that is asked last, of what this process knows;
-where that is not enough, of SQL. Whose knowledge is too old to say and who cannot ask does
-not answer "valid".
+A sig does not show its own revocation, so this process's knowledge is asked last, and SQL where
+that is not enough. If neither can answer, the result is an error and not "valid".
 
 What this module does not do: read sigs (``model/usersig``) or hold keys (the ring).
 """
@@ -28,7 +27,7 @@ class Verify:
     async def sig(
         self, sdkappid: int, usersig: str, /, *, now: int, userid: str | None = None
     ) -> Verified:
-        """What it says. Raises BadSig with the reason, NoSigningKey, StoreUnavailable."""
+        """The verified sig. Raises BadSig with the reason, NoSigningKey, StoreUnavailable."""
         found = await self._signer.verify(sdkappid, usersig, now=now, userid=userid)
         user = Holder(sdkappid, found.decoded.userid)
         until = await self._revoked_until(user, found.decoded.issued_at)

@@ -1,7 +1,7 @@
-"""Warnings before expiry, and the event of expiry itself: each once per crossing (rule 12).
+"""Warnings before expiry, and the event of expiry itself, each once per crossing (rule 12).
 
-In calm times this finds nothing: holders are renewed weeks before the first rung. What it
-finds is a holder whose renewal keeps failing.
+Usually it finds nothing: holders are renewed weeks before the first rung. It finds holders whose
+renewal keeps failing.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import partial
 
 from sigmgr.flow.commit import Committed, append, once_more
-from sigmgr.flow.relay import Teller
+from sigmgr.flow.relay import Publisher
 from sigmgr.model import timing
 from sigmgr.model.app import App
 from sigmgr.model.event import Event, EventType
@@ -24,11 +24,11 @@ class Warn:
     """Fires the rungs of each app's ladder."""
 
     def __init__(
-        self, *, registry: Registry, store: Store, teller: Teller, limit: int = 1000
+        self, *, registry: Registry, store: Store, publisher: Publisher, limit: int = 1000
     ) -> None:
         self._registry = registry
         self._store = store
-        self._teller = teller
+        self._publisher = publisher
         self._limit = limit
 
     async def tick(self, now: int) -> int:
@@ -49,7 +49,7 @@ class Warn:
             fired: list[Announcement] = []
             changes: list[tuple[Record, int]] = []
             for record in records:
-                ladder = app.policy.spans(record.ttl).ladder
+                ladder = app.policy.durations(record.ttl).ladder
                 crossed = timing.rungs_crossed(ladder, record.expires_at, now)
                 steps = range(record.warned, crossed)
                 fired += [Announcement(_event(record, ladder, step, now), None) for step in steps]
@@ -64,12 +64,12 @@ class Warn:
                 app=app.sdkappid,
                 count=len(changes),
             )
-        await self._teller.at_once(committed, now)
+        await self._publisher.at_once(committed, now)
         return len(records), len(committed)
 
 
 def _event(record: Record, ladder: tuple[int, ...], step: int, now: int) -> Event:
-    """The event of one rung; the step behind the last rung is expiry itself."""
+    """The event of one rung; the step after the last rung is expiry."""
     kind, note = (
         (EventType.WILL_EXPIRE, str(ladder[step]))
         if step < len(ladder)

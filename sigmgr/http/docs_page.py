@@ -214,7 +214,7 @@ def _ordered(schema: dict[str, Any], found: dict[str, Any], value: Any) -> Any:
     choices = [_followed(schema, choice) for choice in found.get("anyOf", [found])]
     fits = [c for c in choices if set(c.get("required", ())) <= set(value)]
     fields = fits[0].get("properties", {}) if fits else {}
-    rank = {name: place for place, name in enumerate(fields)}
+    rank = {name: index for index, name in enumerate(fields)}
     names = sorted(value, key=lambda name: rank.get(name, len(rank)))
     return {name: _ordered(schema, fields.get(name, {}), value[name]) for name in names}
 

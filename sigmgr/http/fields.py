@@ -35,17 +35,17 @@ def sentence(complaints: Sequence[Complaint], body: type[BaseModel] | None) -> s
     takes as its body, if any."""
     unknown = (one for one in complaints if one["type"] == "extra_forbidden")
     first = next(unknown, complaints[0])
-    place, *names = first["loc"]
-    fields = _fields_of(body) if place == "body" else ""
+    part, *names = first["loc"]
+    fields = _fields_of(body) if part == "body" else ""
     if first["type"] == "json_invalid":
         return f"the body is not valid JSON{fields and f'; it takes {fields}'}"
     if not names:
         what = "is missing" if first["type"] == "missing" else "is no JSON object"
-        return f"the {place} {what}{fields and f'; it takes {fields}'}"
-    where = _WHERE.get(place, "in the request")
-    takes = f"; the {place} takes {fields}" if fields else ""
+        return f"the {part} {what}{fields and f'; it takes {fields}'}"
+    where = _WHERE.get(part, "in the request")
+    takes = f"; the {part} takes {fields}" if fields else ""
     if first["type"] == "extra_forbidden":
-        return f"{shown(str(names[0]))} is no field of the {place}{takes}"
+        return f"{shown(str(names[0]))} is no field of the {part}{takes}"
     field = "".join(_step(name) for name in names[:1] + [n for n in names[1:] if _is_index(n)])
     if first["type"] == "missing":
         return f"{field} is missing {where}{takes}"

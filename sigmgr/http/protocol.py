@@ -55,7 +55,7 @@ _NEVER = 1 << 62
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class ConnectionLimits:
     """``connections``: how many are held at a time; the rest in seconds."""
 
     connections: int = 50_000
@@ -81,7 +81,7 @@ class Connections:
     ``sweep`` is to be called once a second; ``run`` does so.
     """
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: ConnectionLimits) -> None:
         self.limits = limits
         self.now = 0
         self.open = 0

@@ -176,19 +176,19 @@ def _userids(asked: bytes) -> list[str]:
 def _sentence(error: Exception) -> str:
     """In the words of ``fields``, from what the decoder says."""
     takes = "the body takes the one field userids (needed)"
-    said = str(error)
+    message = str(error)
     if not isinstance(error, msgspec.ValidationError):
         return f"the body is not valid JSON; {takes}"
-    if "unknown field" in said:
-        _, name, _ = said.split("`", 2)
+    if "unknown field" in message:
+        _, name, _ = message.split("`", 2)
         return f"{shown(name)} is no field of the body; {takes}"
-    if "missing required field" in said:
+    if "missing required field" in message:
         return f"userids is missing in the body; {takes}"
-    _, _, place = said.partition("$.")
-    if not place:
+    _, _, path = message.partition("$.")
+    if not path:
         return f"the body is no JSON object; {takes}"
-    wanted = "a valid string" if "[" in place else "a valid list"
-    return f"{place.rstrip('`')} in the body should be {wanted}"
+    wanted = "a valid string" if "[" in path else "a valid list"
+    return f"{path.rstrip('`')} in the body should be {wanted}"
 
 
 def _item(

@@ -32,8 +32,8 @@ def acceptable(facts: SigFacts, text: str, key: SigningKey) -> None:
             sdkappid=holder.sdkappid,
             userbuf=in_room,
         )
-        told = decoded.userbuf if in_room else None
-        granted = None if told is None else userbuf.decode(told)
+        granted_by = decoded.userbuf if in_room else None
+        granted = None if granted_by is None else userbuf.decode(granted_by)
     except errors.BadSig as error:
         raise errors.SigningFailed(
             f"key {facts.key_id} made a sig that does not verify ({error.reason.value})"

@@ -37,8 +37,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from sigmgr.model import values
 from sigmgr.model.holder import Holder
+from sigmgr.model.redis_layout import Layout
 from sigmgr.model.sig import Current
-from sigmgr.model.wire import Layout
 from sigmgr.telemetry import UNREAD
 
 MONTH: Final = 30 * 86_400
@@ -76,9 +76,9 @@ class CachedValues:
         if not self._seal:
             return value
         head = value[:_FLAGS_AT] + _FLAGS
-        aead, place = self._of(current.holder, current.issued_at, shard)
+        aead, key = self._of(current.holder, current.issued_at, shard)
         nonce = urandom(_NONCE_BYTES)
-        return head + nonce + aead.encrypt(nonce, value[_FLAGS_AT:], head + place)
+        return head + nonce + aead.encrypt(nonce, value[_FLAGS_AT:], head + key)
 
     def decode(self, holder: Holder, value: bytes, shard: int | None = None) -> Current | None:
         """The sig in a value of this holder, or None."""
@@ -96,10 +96,10 @@ class CachedValues:
         return current
 
     def _open(self, holder: Holder, value: bytes, shard: int | None) -> Current | None:
-        aead, place = self._of(holder, int.from_bytes(value[1:_FLAGS_AT], "big"), shard)
+        aead, key = self._of(holder, int.from_bytes(value[1:_FLAGS_AT], "big"), shard)
         try:
             rest = aead.decrypt(
-                value[_NONCE_AT:_SEALED_AT], value[_SEALED_AT:], value[:_NONCE_AT] + place
+                value[_NONCE_AT:_SEALED_AT], value[_SEALED_AT:], value[:_NONCE_AT] + key
             )
         except (InvalidTag, ValueError):
             # ValueError: cut within the nonce.
@@ -110,5 +110,5 @@ class CachedValues:
         """The key of a value, and the name it is bound to."""
         if shard is None:
             shard = self._layout.shard(holder)
-        place = self._layout.sig_key_in(shard, holder).encode()
-        return self._aead(shard, issued_at // MONTH), place
+        key = self._layout.sig_key_in(shard, holder).encode()
+        return self._aead(shard, issued_at // MONTH), key

@@ -1,4 +1,4 @@
-"""Addresses as settings write them: of proxies, and of pages."""
+"""Addresses in settings: of proxies, and origins of pages."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ Network = IPv4Network | IPv6Network
 
 #: Every origin.
 ANY = "*"
-#: Where every port may be named at once: nobody else can listen there.
+#: Hosts that may be given with all ports, since only this machine listens there.
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 
 _PORT = {"http": 80, "https": 443}
-#: As browsers write it: names of other scripts in their ASCII form.
+#: Browsers send international names in ASCII.
 _HOST = re.compile(r"[a-z0-9._-]+|[0-9a-f:.]*:[0-9a-f:.]*")
 
 
 def network_of(text: str) -> Network:
-    """An address or network of proxies. Raises ValueError with what to write instead."""
+    """An address or network of proxies. Raises ValueError with the correct form."""
     try:
         return ip_network(text)
     except ValueError:
@@ -33,7 +33,7 @@ def network_of(text: str) -> Network:
 
 def origin_of(text: str) -> str:
     """An origin as browsers send it, ``*``, or one of this machine with ``:*`` for all ports.
-    Raises ValueError with what to write instead."""
+    Raises ValueError with the correct form."""
     if text == ANY or every_port(text):
         return text
     try:
@@ -53,6 +53,6 @@ def origin_of(text: str) -> str:
 
 
 def every_port(text: str) -> bool:
-    """``http://localhost:*`` and its like."""
+    """Whether the origin is like ``http://localhost:*``."""
     scheme, _, rest = text.partition("://")
     return scheme in _PORT and rest.endswith(":*") and rest[:-2] in LOOPBACK

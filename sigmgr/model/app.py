@@ -1,8 +1,7 @@
-"""One Tencent application as sigmgr manages it, and the life of its keys.
+"""One Tencent application and the states of its keys.
 
-A key goes prepared -> active -> old, and from old to active again: an activation can be taken
-back. A tainted key signs never again; revoked is its last state. A key becomes old only by
-another's activation.
+A key goes prepared -> active -> old, and from old back to active. A tainted key signs nothing
+again; revoked is the last state. A key becomes old only when another is activated.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from sigmgr.model import errors
 from sigmgr.model.policy import Policy
 from sigmgr.model.sig import KeyState
 
-#: From which states a key may come into a state.
+#: The states from which each state can be reached.
 _STEPS: dict[KeyState, frozenset[KeyState]] = {
     KeyState.ACTIVE: frozenset({KeyState.PREPARED, KeyState.OLD}),
     KeyState.TAINTED: frozenset({KeyState.PREPARED, KeyState.ACTIVE, KeyState.OLD}),
@@ -22,8 +21,8 @@ _STEPS: dict[KeyState, frozenset[KeyState]] = {
 
 
 class App(NamedTuple):
-    """``paused`` stops ordinary renewals of the app; the emergency lane goes on (rule 6).
-    ``feed``: the id of the feed of its numbered events; empty where that is off."""
+    """``paused`` stops ordinary renewals, not the emergency lane (rule 6). ``feed``: the id of the
+    feed of numbered events; empty where the app has none."""
 
     sdkappid: int
     name: str
@@ -34,11 +33,8 @@ class App(NamedTuple):
 
 
 class KeyInfo(NamedTuple):
-    """A signing key without its material.
-
-    ``format`` is a name in ``usersig.FORMATS``; ``curve`` and ``fingerprint`` are as its keys
-    give them, the curve empty where the format has one kind of key.
-    """
+    """A signing key without its material. ``format`` is a name in ``usersig.FORMATS``; ``curve`` is
+    empty where the format has one kind of key."""
 
     key_id: int
     sdkappid: int
@@ -59,7 +55,7 @@ def check_step(key: KeyInfo, state: KeyState) -> None:
 
 
 class SealedKey(NamedTuple):
-    """A signing key as it lies in the database: facts and sealed material."""
+    """A signing key as it is stored: facts and sealed material."""
 
     info: KeyInfo
     sealed: bytes

@@ -1,4 +1,4 @@
-"""The credential in a request's headers: one rule for every route."""
+"""The bearer credential of a request, read by one rule for all routes."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ _SCHEME = b"bearer "
 
 
 def bearer(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
-    """The credential of the Authorization header; None where there is no bearer one.
+    """The credential of the Authorization header; None where there is none.
 
-    Names are in lower case, as ASGI has them. Raises BadRequest where there are two such
-    headers: what stands before us may have believed the other one.
+    Header names are in lower case, as ASGI has them. Raises BadRequest where there are two such
+    headers: a proxy may have checked the other one.
     """
     found: bytes | None = None
     for name, value in headers:

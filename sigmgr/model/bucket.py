@@ -1,25 +1,24 @@
-"""Token buckets: so much at once, and so much a second after that; one for each key.
+"""Token buckets, one for each key.
 
 Rules:
-1. Pure: the caller says what time it is, in seconds of any clock.
-2. Callers come a little out of order: who read the clock up to ``LATE`` seconds before the last
-   one takes at the last one's time. Otherwise the seconds between them come back twice; an app
-   with 200 new holders a second got 300 when batches of several seconds overlapped. A time that
-   lies further back is that of a clock that was set, and counts from there.
-3. Memory is bounded. Where there are more keys than ``keys``, the one that was asked for the
-   longest ago is forgotten, and its bucket is full again.
+1. Pure: the caller passes the time, in seconds of any clock.
+2. Callers may come a little out of order. A time up to ``LATE`` seconds before the last one counts
+   as the last one; otherwise those seconds would refill the bucket twice. A time further back means
+   that the clock was set, and counts from there.
+3. Memory is bounded. With more than ``keys`` keys the least recently used one is forgotten, and its
+   bucket is full again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Hashable
 
-#: Seconds between two readings of a clock that requests of one moment may have.
+#: Seconds by which concurrent requests may differ in their reading of a clock.
 LATE = 60.0
 
 
 class Buckets:
-    """``burst``: what a full bucket holds; ``rate``: what comes back in a second."""
+    """``burst``: what a full bucket holds; ``rate``: what is added in a second."""
 
     def __init__(self, *, burst: float, rate: float, keys: int = 10_000) -> None:
         self.burst = burst
@@ -39,10 +38,10 @@ class Buckets:
         return min(self.burst, left + max(0.0, now - at) * self.rate)
 
     def take(self, key: Hashable, now: float, most: int = 1) -> int:
-        """Take up to so many; answers how many there were."""
+        """Take up to ``most``; answers how many were taken."""
         level = self.level(key, now)
         taken = min(most, int(level))
-        # Anew at the end: the first is the one asked for the longest ago.
+        # Inserted anew at the end: the first key is the least recently used one.
         _, last = self._levels.pop(key, (0.0, now))
         self._levels[key] = (level - taken, last if now < last <= now + LATE else now)
         if len(self._levels) > self._most:

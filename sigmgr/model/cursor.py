@@ -1,4 +1,4 @@
-"""A reader's place in the numbered events of an app."""
+"""A reader's position in the numbered events of an app."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 
 class Cursor(NamedTuple):
-    """All events up to ``number`` are read. Numbers of another ``feed`` mean other events: the
-    feed's id changes when it is switched on and when the database was restored."""
+    """All events up to ``number`` are read. The id of the ``feed`` changes when it is switched on
+    and when the database is restored; then the same numbers mean other events."""
 
     feed: str
     number: int

@@ -1,9 +1,9 @@
-"""Why: chains of small named checks that answer (verdict, reason, sentence).
+"""Decisions: chains of small named checks that answer (verdict, reason, sentence).
 
-The first check that has an opinion decides. The request chain answers "what do we give to
-somebody who asks?", the tick chain "what do we do with a holder that is due?". Both are
-pure: keys, policy, record and ``now`` come in, a :class:`Decision` goes out, and the same
-words become log field, metric label and event field.
+The first check with an answer decides. The request chain decides for a holder whose sig is asked
+for, the tick chain for a holder that is due. Both are pure: keys, policy, record and ``now`` come
+in, a :class:`Decision` goes out. Its words are also the log field, the metric label and the event
+field.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from sigmgr.model.sig import KeyRef, KeyState, Reason, Record
 
 
 class Verdict(StrEnum):
-    """KEEP the sig, REISSUE it, let the holder REST (dormant), or WAIT (revoke pause)."""
+    """KEEP the sig, REISSUE it, let the holder REST (dormant), or WAIT (after a revocation)."""
 
     KEEP = "keep"
     REISSUE = "reissue"
@@ -33,9 +33,8 @@ class Decision(NamedTuple):
 
 
 class Input(NamedTuple):
-    """What a check may look at. ``key`` is the app's active key, ``key_state`` the state of
-    the key that signed the current sig (None: unknown), ``privileges`` what is asked for a
-    room (0 where nothing is asked)."""
+    """The input of a check. ``key`` is the app's active key, ``key_state`` the state of the key
+    that signed the current sig (None: unknown), ``privileges`` those asked for a room (0: none)."""
 
     record: Record
     now: int
@@ -46,13 +45,13 @@ class Input(NamedTuple):
 
 
 def state_of(state: KeyState | None) -> KeyState:
-    """An unknown key is treated as a dead one: its sig cannot be derived again."""
+    """An unknown key counts as revoked: its sig cannot be derived again."""
     return KeyState.REVOKED if state is None else state
 
 
 Check = Callable[[Input], Decision | None]
 
-#: States in which a key vouches for nothing any more.
+#: States of keys whose sigs must be replaced.
 DEAD_KEYS = (KeyState.TAINTED, KeyState.REVOKED)
 
 
@@ -94,8 +93,8 @@ def has_expired(i: Input) -> Decision | None:
 
 
 def has_dead_key(i: Input) -> Decision | None:
-    """Where no key signs, a tainted key's sigs are served on: they are good at the cloud. A
-    revoked key's are good nowhere."""
+    """Where no key signs, a tainted key's sigs are still served, since the cloud accepts them. The
+    cloud accepts no sig of a revoked key."""
     if i.key_state is KeyState.REVOKED or (i.key_state in DEAD_KEYS and i.key is not None):
         return Decision(
             Verdict.REISSUE, Reason.KEY_TAINTED, f"its key {i.record.key_id} is {i.key_state}"
@@ -113,7 +112,7 @@ def has_other_privileges(i: Input) -> Decision | None:
 
 def is_emergency(i: Input) -> Decision | None:
     left = i.record.expires_at - i.now
-    if timing.in_emergency(i.policy.spans(i.record.ttl), i.record.expires_at, i.now):
+    if timing.in_emergency(i.policy.durations(i.record.ttl), i.record.expires_at, i.now):
         return Decision(Verdict.REISSUE, Reason.EMERGENCY, f"only {left} s are left")
     return None
 
@@ -129,17 +128,17 @@ def is_past_renew_at(i: Input) -> Decision | None:
 
 def is_idle(i: Input) -> Decision | None:
     r = i.record
-    if timing.is_idle(i.policy.spans(r.ttl), r.kind, r.seen_at, i.now):
+    if timing.is_idle(i.policy.durations(r.ttl), r.kind, r.seen_at, i.now):
         return Decision(Verdict.REST, None, f"not seen for {i.now - r.seen_at} s")
     return None
 
 
 def is_urgent(record: Record, policy: Policy, now: int) -> bool:
-    """In the emergency lane, which nothing stops (rule 6): a sig that was not taken back, and
-    has run out or soon will. Judged by the facts, whatever else speaks for its next sig."""
+    """The emergency lane (rule 6): a sig that is not revoked and has expired or soon will. Depends
+    on these facts only, not on other reasons for the next sig."""
     if record.issued_at <= record.revoked_at:
         return False
-    return timing.in_emergency(policy.spans(record.ttl), record.expires_at, now)
+    return timing.in_emergency(policy.durations(record.ttl), record.expires_at, now)
 
 
 REQUEST_CHAIN: tuple[Check, ...] = (
@@ -164,7 +163,7 @@ TICK_CHAIN: tuple[Check, ...] = (
 
 
 def decide(chain: Sequence[Check], given: Input) -> Decision:
-    """The first opinion in the chain, else KEEP."""
+    """The answer of the first check that has one, else KEEP."""
     for check in chain:
         decision = check(given)
         if decision is not None:
@@ -173,5 +172,5 @@ def decide(chain: Sequence[Check], given: Input) -> Decision:
 
 
 def may_replace(record: Record, replaces: int | None) -> bool:
-    """A caller who names the sig it replaces gets 409 where that is already replaced (7)."""
+    """False where the sig that the caller wants to replace is already replaced (rule 7)."""
     return replaces is None or record.issued_at == replaces

@@ -1,46 +1,46 @@
-"""What the client of one stream is sent, and when: all rules of delivery, in order.
+"""The delivery of sigs to the client of one stream: what it is sent, and when.
 
     one = Delivery(user, claim)                      # before the state is asked for
     first = one.opened(currents)                     # the first messages: [Write, ...]
-    effects = one.live(moment)                       # they are out: anything may be written now
+    effects = one.live(moment)                       # they are sent; from now on write anything
     effect = one.news(holder, issued_at, moment)     # an event names a newer sig: Ask for it
     effect = one.brought(current)                    # or brought it along: Write
-    effect = one.answered(holder, current, moment)   # Write: here it is
+    effect = one.answered(holder, current, moment)   # the lookup's answer: Write
     one.written(effect)                              # the client has taken it
-    one.set_deadlines(moment)                        # in the second that follows
+    one.set_deadlines(moment)                        # in the next second
     effects = one.wake(moment)                       # at one.due()
-    one.acked(issued_at)                             # the client says that it holds it
+    one.acked(issued_at)                             # the client confirms that it holds the sig
 
-Each happening is one method. It changes the state and answers what follows as effects, which
-the caller carries out: write, warn, ask for a sig, have one renewed, mark the user as seen,
-wake later, close. After each happening but ``written`` the caller takes ``due()`` anew.
+Each kind of occurrence is one method. It changes the state and returns effects for the caller:
+write, warn, ask for a sig, have one renewed, mark the user as seen, wake later, close. After each
+call but ``written`` the caller reads ``due()`` again.
 
 Rules:
-1. A stream is there before its state is asked for, so no event falls between. Until it is
-   live, what happens is remembered and nothing is written.
-2. The first messages are the full state: the user's sig, unless the client claims a newer one,
-   and every live room key.
-3. A client gets no sig that is not newer than what it was sent and has acked; except its own
-   same sig again, when a resend is due. Nothing from before a revocation is written.
-4. An event is a hint and no more. It makes a sig wanted; what is written is the answer of a
-   lookup, or a sig that came along with the event and has just been made.
-5. A wide wave is spread over the policy's splay, but nobody waits into the emergency.
-6. A message that is not acked is sent again by the policy's ladder; after its last rung the
-   interval doubles. An ack counts for a sig that was sent.
-7. Nothing hangs on events: a stream looks by itself. Where a newer sig is known of, soon;
-   where one is due, each minute at least, and near expiry twenty times in what is left; else
-   every few hours, since events and their repair may both be away.
-8. In the emergency a look without news has the user's sig renewed. Its holders look first.
-9. A valid sig that several looks do not find closes the stream: its opening decides with
-   authority. A room key that is not found is forgotten.
-10. A revocation closes the stream, with its reason; one that comes too early closes it as soon
-    as it is live. One of a whole app closes its streams spread over seconds.
-11. A sig that expires in a connected client is reported once, and looked for on.
-12. A user is marked as seen while the stream is open, as often as its shortest sig demands.
-13. Deadlines are in steady seconds, which no step of the wall clock touches. Those that follow
-    from a write are set in the next second: in a wave the next client comes first.
+1. The stream is registered before its state is asked for, so it misses no event. Until it is live,
+   events are remembered and nothing is written.
+2. The first messages are the full state: the user's sig, unless the client claims a newer one, and
+   every live room key.
+3. A client gets only sigs newer than what it was sent and has acked; except the same sig again,
+   when a resend is due. Nothing from before a revocation is written.
+4. An event is a hint only: it makes a sig wanted. What is written is the answer of a lookup, or a
+   sig that came with the event and has just been made.
+5. A wide wave is spread over the policy's splay, but no client waits into the emergency.
+6. A message that is not acked is resent by the policy's ladder; after its last rung the interval
+   doubles. An ack counts for a sig that was sent.
+7. Delivery does not depend on events: a stream also looks by itself. Soon, where a newer sig is
+   known; each minute at least, where one is due; near expiry twenty times in the time left;
+   otherwise every few hours.
+8. In the emergency a look that finds nothing newer has the user's sig renewed.
+9. If several looks do not find a valid sig, the stream closes: opening it again asks the store. A
+   room key that is not found is forgotten.
+10. A revocation closes the stream, with its reason; one that comes too early closes it as soon as
+    it is live. Streams of a revoked app are closed over several seconds.
+11. A sig that expires in a connected client is reported once, and still looked for.
+12. The user is marked as seen while the stream is open, as often as its shortest sig needs.
+13. Deadlines are in steady seconds, which do not depend on the wall clock. Those that follow from a
+    write are set in the next second, so that a wave reaches the next client first.
 
-What this module does not do: read a clock, draw, look anything up, make messages, write them.
+What this module does not do: read a clock, draw, look anything up, make or write messages.
 Limit: an ack names no device. It counts for every stream of the user that was sent that sig.
 """
 
@@ -53,23 +53,23 @@ from typing import NamedTuple
 from sigmgr.model import errors
 from sigmgr.model.event import Event
 from sigmgr.model.holder import Holder, Kind
-from sigmgr.model.policy import Policy, Spans
+from sigmgr.model.policy import Durations, Policy
 from sigmgr.model.sig import Current
 from sigmgr.model.timing import in_emergency
 
-#: Waits between two looks for a sig that is known to be out there, in seconds.
+#: Waits between two looks for a sig that is known to exist, in seconds.
 RETRY = (1, 2, 5, 10, 30, 60)
 #: The longest wait between two looks while a newer sig is due, in seconds.
 LOOK_MAX = 60
-#: A quiet sig is looked at this often, spread by a draw.
+#: The interval of looks while nothing is due, spread by a draw.
 AUDIT = 6 * 3600
-#: Looks that find nothing of a valid sig before the stream is closed to ask with authority.
+#: Looks that do not find a valid sig before the stream is closed.
 MISSING_LOOKS = 4
-#: Seconds, spread by a draw, after which the client of such a stream comes back.
+#: Seconds, spread by a draw, after which the client of such a stream reconnects.
 REFRESH_WITHIN = 5
 #: How long a room key that has expired is still looked for, in seconds.
 ROOM_GRACE = 600
-#: A deadline that does not come.
+#: A deadline that never comes.
 NEVER = 1 << 62
 
 # A plain string: in a wave it is compared once for each stream.
@@ -77,8 +77,8 @@ _USER = Kind.USER.value
 
 
 class Moment(NamedTuple):
-    """When something happens, and by which policy. ``now``: Unix seconds; ``steady``: seconds
-    that never go back; ``draw``: a number in [0, 1), for what is spread."""
+    """The time of an occurrence, and the policy. ``now``: Unix seconds; ``steady``: monotonic
+    seconds; ``draw``: a number in [0, 1), to spread work."""
 
     now: int
     steady: int
@@ -87,24 +87,23 @@ class Moment(NamedTuple):
 
 
 class Phase(IntEnum):
-    """OPENING: nothing may be written yet. OPEN: anything may. CLOSED: nothing ever again."""
+    """OPENING: nothing may be written yet. OPEN: anything may. CLOSED: nothing any more."""
 
     OPENING = 0
     OPEN = 1
     CLOSED = 2
 
 
-#: A member is looked up in its class as slowly as a function is called.
+#: A member read from its class is as slow as a function call.
 OPEN = Phase.OPEN
 
 
 class ClientSig:
     """One sig as a stream's client holds it.
 
-    ``sent``, ``acked``: the issued_at that was written, and that the client says it holds; both
-    only rise. ``want``: the newest known to exist. ``look_at``: when to ask next, steady.
-    ``tries``: looks since the last one that found something good. ``untimed``: written, and its
-    deadlines are not set yet.
+    ``sent``, ``acked``: the issued_at written, and confirmed by the client; both only rise.
+    ``want``: the newest known to exist. ``look_at``: when to ask next, steady. ``tries``: looks
+    since the last one that found a sig to send. ``untimed``: written, deadlines not set yet.
     """
 
     __slots__ = (
@@ -130,19 +129,19 @@ class ClientSig:
 
     @property
     def floor(self) -> int:
-        """Only what was issued after this is news to the client."""
+        """Only a sig issued after this is new to the client."""
         return max(self.acked, self.sent)
 
     def take(self, current: Current) -> None:
-        """The client was given this sig."""
+        """The client was sent this sig."""
         self.sent = current.issued_at
         self.renew_at = current.renew_at
         self.expires_at = current.expires_at
         self.tries = 0
         self.lapsed = False
 
-    def spans(self, policy: Policy) -> Spans:
-        return policy.spans(self.expires_at - self.sent)
+    def durations(self, policy: Policy) -> Durations:
+        return policy.durations(self.expires_at - self.sent)
 
     def retry(self) -> int:
         return RETRY[min(self.tries, len(RETRY) - 1)]
@@ -166,7 +165,7 @@ class ClientSig:
         left = self.expires_at - moment.now
         if left > moment.now - self.sent:
             return False
-        return in_emergency(self.spans(moment.policy), self.expires_at, moment.now)
+        return in_emergency(self.durations(moment.policy), self.expires_at, moment.now)
 
 
 class Write(NamedTuple):
@@ -202,7 +201,7 @@ class Renew(NamedTuple):
 
 
 class MarkSeen(NamedTuple):
-    """The user has a stream open."""
+    """Mark the user as seen: it has a stream open."""
 
     user: Holder
 
@@ -227,7 +226,7 @@ class Revoked(NamedTuple):
 
 
 class Bye(NamedTuple):
-    """Close: the sig stands. Its client may come back after so many seconds."""
+    """Close: the sig is still valid. The client may reconnect after so many seconds."""
 
     reason: str
     reconnect_after: int
@@ -237,12 +236,12 @@ Effect = Write | Warn | Ask | Renew | MarkSeen | Wake | Lapsed | Revoked | Bye
 
 
 class Delivery:
-    """The state of one stream. ``claim``: the issued_at that its client says it holds.
+    """The state of one stream. ``claim``: the issued_at that its client claims to hold.
 
-    ``own`` is the user's sig, ``rooms`` its room keys. ``dead_until``: up to which second its
-    sigs are revoked. ``rung``, ``resend_at``: of the resend ladder; ``owes``: a resend is due
-    and waits for its lookup; ``seen_at``: when to mark the user as seen next; ``close_at``: when
-    a revocation of the whole app closes the stream.
+    ``own`` is the user's sig, ``rooms`` its room keys. ``dead_until``: the second up to which its
+    sigs are revoked. ``rung``, ``resend_at``: of the resend ladder; ``owes``: a resend waits for
+    its lookup; ``seen_at``: when to mark the user as seen next; ``close_at``: when a revocation of
+    the whole app closes the stream.
     """
 
     __slots__ = (
@@ -277,15 +276,15 @@ class Delivery:
         return due
 
     def close(self) -> None:
-        """The stream ends for a reason that is not of these rules."""
+        """The stream ends for a reason outside of these rules."""
         self.phase = Phase.CLOSED
 
     # -- it opens ------------------------------------------------------------------------
 
     def opened(self, currents: Sequence[Current]) -> list[Write]:
-        """The first messages of a state: the user's sig, then its room keys (rule 2). They count
-        as sent: who cannot take them has no stream. Raises TicketRevoked where a revocation
-        came while the state was asked for."""
+        """The first messages: the user's sig, then its room keys (rule 2). They count as sent,
+        since a client that cannot take them has no stream. Raises TicketRevoked where a revocation
+        came in the meantime."""
         user, *rooms = currents
         if user.issued_at <= self.dead_until:
             raise errors.TicketRevoked
@@ -299,7 +298,7 @@ class Delivery:
         return writes
 
     def live(self, moment: Moment) -> list[Effect]:
-        """The first messages are out."""
+        """The first messages are sent."""
         if self.phase is not Phase.OPENING:
             return []
         self.phase = OPEN
@@ -326,19 +325,19 @@ class Delivery:
     def news(
         self, holder: Holder, issued_at: int, moment: Moment, *, wide: bool = False
     ) -> Ask | Wake | None:
-        """An event says that a sig of this second exists. ``wide``: many streams are concerned
+        """An event names a sig of this second. ``wide``: many streams are concerned
         (rule 5)."""
         sig = self._wanted(holder, issued_at)
         if sig is None:
             return None
-        splay = sig.spans(moment.policy).splay if wide and sig.sent else 0
+        splay = sig.durations(moment.policy).splay if wide and sig.sent else 0
         seconds = min(splay, self._slack(sig, moment)) if splay else 0
         return self._ask_within(sig, seconds, moment)
 
     def answered(
         self, holder: Holder, current: Current | None, moment: Moment, *, renewed: bool = False
     ) -> Effect | None:
-        """A lookup found this sig, or none. ``renewed``: to have it renewed was tried just now."""
+        """A lookup found this sig, or none. ``renewed``: a renewal has just been tried."""
         if self.phase is not OPEN:
             return None
         sig = self._find(holder)
@@ -357,14 +356,14 @@ class Delivery:
         return Write(sig, current) if fits else self._nothing_new(sig, moment, renewed=renewed)
 
     def unanswered(self, holder: Holder, moment: Moment) -> None:
-        """The lookup failed: ask again as often as this sig's end demands."""
+        """The lookup failed: ask again as often as the time left demands."""
         sig = self._find(holder)
         if sig is not None and self.phase is OPEN:
             self._look_again(sig, moment)
             sig.tries += 1
 
     def written(self, write: Write) -> None:
-        """The client took news. Its deadlines are set in a second (rule 13)."""
+        """The client took a new sig. Its deadlines are set in the next second (rule 13)."""
         sig, current = write
         sig.take(current)
         sig.untimed = True
@@ -372,13 +371,13 @@ class Delivery:
             self.owes = False
 
     def not_taken(self, write: Write, moment: Moment) -> None:
-        """The client is behind, and the news was dropped."""
+        """The client is behind, and the new sig was dropped."""
         sig, current = write
         sig.want = max(sig.want, current.issued_at)
         self._look_again(sig, moment)
 
     def repeated(self, write: Write, moment: Moment, *, renewed: bool = False) -> Renew | None:
-        """What was written, or dropped, was no news: a resend."""
+        """What was written, or dropped, was a resend."""
         if write.sig is self.own:
             self.owes = False
         return self._nothing_new(write.sig, moment, renewed=renewed)
@@ -386,7 +385,7 @@ class Delivery:
     # -- what else happens ---------------------------------------------------------------
 
     def acked(self, issued_at: int) -> bool:
-        """The client says that it holds the sig of this second. True where that ends a ladder."""
+        """The client confirms the sig of this second. True where that ends a resend ladder."""
         own = self.own
         if not own.acked < issued_at <= own.sent:
             return False
@@ -410,7 +409,7 @@ class Delivery:
         return None
 
     def revoked_widely(self, until: int, seconds: int, moment: Moment) -> Wake | None:
-        """The sigs of a whole app are dead: the stream is closed within so many seconds."""
+        """The sigs of a whole app are revoked: the stream closes within so many seconds."""
         self.dead_until = max(self.dead_until, until)
         if self.phase is not OPEN or self.own.floor > until:
             return None
@@ -418,12 +417,12 @@ class Delivery:
         return Wake(self.close_at)
 
     def denied(self) -> Revoked | None:
-        """The user was revoked, as the store says, and no event came."""
+        """The store knows of a revocation of the user, and no event came."""
         own = self.own
         return self._revoked(own.sent, own.expires_at) if self.phase is OPEN else None
 
     def will_expire(self, event: Event) -> Warn | None:
-        """The sig that the client holds is near its end and is not renewed."""
+        """The sig that the client holds expires soon and is not renewed."""
         return Warn(event) if self.phase is OPEN and self.own.sent == event.issued_at else None
 
     def missed(self, seconds: int, moment: Moment) -> list[Effect]:
@@ -438,14 +437,14 @@ class Delivery:
         ]
 
     def set_deadlines(self, moment: Moment) -> None:
-        """Those that follow from writes."""
+        """Set the deadlines that follow from writes."""
         for sig in (self.own, *self.rooms):
             if not sig.untimed:
                 continue
             sig.untimed = False
             self._look_again(sig, moment)
             if sig is not self.own:
-                seen_every = sig.spans(moment.policy).touch_every
+                seen_every = sig.durations(moment.policy).mark_seen_every
                 self.seen_at = min(self.seen_at, moment.steady + seen_every)
             elif sig.acked < sig.sent:
                 self.rung = 0
@@ -516,8 +515,8 @@ class Delivery:
         return Wake(sig.look_at)
 
     def _slack(self, sig: ClientSig, moment: Moment) -> int:
-        """How long this client can wait before its emergency begins."""
-        return sig.expires_at - moment.now - sig.spans(moment.policy).emergency
+        """Seconds that this client can wait before its emergency begins."""
+        return sig.expires_at - moment.now - sig.durations(moment.policy).emergency
 
     def _look_again(self, sig: ClientSig, moment: Moment) -> None:
         sig.look_at = moment.steady + sig.look_in(moment.now, moment.draw)
@@ -549,7 +548,7 @@ class Delivery:
 
     def _climb(self, moment: Moment) -> None:
         """Set the next rung of the resend ladder; after the last, its interval doubles."""
-        ladder, rung = self.own.spans(moment.policy).resend, self.rung
+        ladder, rung = self.own.durations(moment.policy).resend, self.rung
         last = len(ladder) - 1
         step = ladder[rung] if rung <= last else ladder[last] << min(rung - last, 20)
         self.rung += 1
@@ -562,5 +561,7 @@ class Delivery:
         return [] if reported else [Lapsed(sig.holder)]
 
     def _seen_every(self, policy: Policy) -> int:
-        """Room keys live shorter, and are renewed only for who was seen a moment ago."""
-        return min(sig.spans(policy).touch_every for sig in (self.own, *self.rooms) if sig.sent)
+        """Room keys live shorter, and are renewed only for users seen recently."""
+        return min(
+            sig.durations(policy).mark_seen_every for sig in (self.own, *self.rooms) if sig.sent
+        )

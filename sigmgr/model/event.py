@@ -1,8 +1,7 @@
-"""What happened: the events that follow from a commit.
+"""Events: what follows from a commit.
 
-An event carries facts and never a sig. It lies in the outbox in the transaction of what it
-tells, and reaches the shard streams at least once; a reader drops what it has by
-``issued_at``.
+An event carries facts and never a sig. It is written into the outbox in the transaction of its
+cause, and reaches the shard streams at least once; readers drop what is not newer by ``issued_at``.
 """
 
 from __future__ import annotations
@@ -28,12 +27,11 @@ class EventType(StrEnum):
 
 
 class Event(NamedTuple):
-    """One event. ``issued_at`` and ``expires_at`` are those of the sig it is about.
+    """One event. ``issued_at`` and ``expires_at`` are those of its sig.
 
-    For ``sig.revoked`` issued_at is the second of the revocation: every sig issued in or
-    before it is dead. ``note`` is a short word more, such as the error code of a failure or
-    the rung of a warning. Events are kept and sent as lists of their fields: add fields at
-    the end, with a default.
+    For ``sig.revoked`` issued_at is the second of the revocation: every sig issued in or before it
+    is revoked. ``note`` is a short extra word, such as an error code or the rung of a warning.
+    Events are stored and sent as lists of their fields: add fields at the end, with a default.
     """
 
     type: str
@@ -46,9 +44,9 @@ class Event(NamedTuple):
 
     @property
     def id(self) -> str:
-        """The same over every redelivery: a hash of what the event says."""
-        said = "\n".join(map(str, (self.type, *self.holder, self.issued_at, self.at, self.note)))
-        return blake2b(said.encode(), digest_size=16).hexdigest()
+        """A hash of the fields, the same over every redelivery."""
+        text = "\n".join(map(str, (self.type, *self.holder, self.issued_at, self.at, self.note)))
+        return blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 class Action(StrEnum):
@@ -59,7 +57,7 @@ class Action(StrEnum):
     UPDATE_PRIVATE_MAP_KEY = "update_private_map_key"
 
 
-#: Reasons after which the old sig no longer works at the cloud, or soon will not.
+#: Reasons after which the cloud refuses the old sig, or soon will.
 _RELOGIN_REASONS = frozenset({Reason.REVOKED, Reason.KEY_TAINTED, Reason.EXPIRED})
 
 

@@ -1,20 +1,19 @@
-"""What it means that a client says which sig it holds.
+"""Judges the claim of a client to hold the sig of a certain second.
 
-A client names the second of its sig: in an ack, in ``Last-Event-ID``, in ``If-None-Match``.
-Mostly it is a second of the holder's record. Where it is not, the client may be wrong; or the
-record is, for a database that was restored from a backup, or a failover that lost writes,
-forgets sigs that clients hold. Which of the two is told by what can be proved:
+A client names the second of its sig in an ack, in ``Last-Event-ID`` or in ``If-None-Match``. If the
+holder's record does not know that second, either the client is wrong, or the database was restored
+from a backup or lost writes in a failover. The rules:
 
-1. The current sig and those that ``past`` remembers are known.
-2. A ticket is signed here with the second of its sig. Who claims the second of its own ticket
-   has proof, whatever the record says.
-3. Newer than the record and not in the future: the record was restored. The holder needs a
-   newer sig, or the client would take no more of them. Without proof that is believed once
-   a minute, so that nobody makes sigs by claiming.
-4. In the future: no clock that signed was so far ahead. Never issued.
-5. Between two known seconds: the second followed the first, so nothing was issued between
-   them. Except before a sig that was forced, as it is after a restore: there nobody knows.
-6. Older than all that is remembered, or than a revocation: nobody knows, and nothing hangs on it.
+1. The current sig and those in ``past`` are known.
+2. A ticket is signed with the second of its sig. A claim of the second of the client's own ticket
+   is proved, whatever the record contains.
+3. Newer than the record and not in the future: the record was restored. The holder needs a newer
+   sig, since the client accepts only newer ones. Without proof this is accepted once a minute, so
+   that claims cannot cause many sigs.
+4. In the future: further ahead than any signing clock can be. Never issued.
+5. Between two known seconds: nothing was issued there, since each known sig follows directly on the
+   one before. Before a forced sig, as after a restore, this is not certain.
+6. Older than all that is remembered, or than a revocation: not known, and of no consequence.
 
 What this module does not do: read rows, or act.
 """
@@ -28,13 +27,14 @@ from typing import Final
 from sigmgr.model.reference import APART
 from sigmgr.model.sig import Past, Reason, Record
 
-#: A forced sig answers all claims of its time; who claims a later one so soon makes it up.
+#: A forced sig answers all claims of its time; a later claim within so many seconds is not
+#: believed.
 BELIEVED_EVERY: Final = 60
 
 
 class Claim(StrEnum):
-    """KNOWN: remembered. OLD: may be, and nothing hangs on it. RESTORED: the record is older
-    than it was. NEVER: no such sig was ever issued."""
+    """KNOWN: remembered. OLD: possible, and of no consequence. RESTORED: the record is older than
+    it was. NEVER: no such sig was ever issued."""
 
     KNOWN = "known"
     OLD = "old"
@@ -50,8 +50,8 @@ def judge(
     ticket_issued_at: int,
     now: int,
 ) -> Claim:
-    """What the claim to hold the sig of second ``claim`` means. ``past``: the record's earlier
-    sigs, in any order; ``ticket_issued_at``: of the opened ticket that came with the claim."""
+    """Judge the claim to hold the sig of second ``claim``. ``past``: the record's earlier sigs, in
+    any order; ``ticket_issued_at``: of the ticket that came with the claim."""
     proven = claim == ticket_issued_at
     known = sorted([(one.issued_at, one.reason) for one in past])
     if record.issued_at:

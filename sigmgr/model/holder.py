@@ -1,14 +1,13 @@
-"""Who holds a sig: the holder, the room it may be bound to, and its privileges.
-
-What this module does: names and limits of identities, checked once at the edge.
-What it does not do: anything with times, keys or strings of sigs.
+"""Holders: whose sig it is, the room it may be bound to, and its privileges.
 
 Limits (format notes, constraints table):
 1. sdkappid is an unsigned 32-bit number and not 0.
 2. A user id is 1 to 32 bytes of printable ASCII (0x20 to 0x7e).
-3. A numeric room is 1 to 4294967294; a room name is 1 to 64 bytes of a fixed alphabet.
-   Room 123 and the room named "123" are different rooms.
+3. A numeric room is 1 to 4294967294; a room name is 1 to 64 bytes of a fixed alphabet. Room 123 and
+   the room named "123" are different rooms.
 4. Privileges are eight bits; bit 0 (create) is part of 0xab, the mask often called "watch".
+
+What this module does not do: anything with times, keys or strings of sigs.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ MAX_ROOM_NAME_BYTES = 64
 
 _USERID = re.compile(r"[\x20-\x7e]{1,32}\Z")
 _ROOM_ID = re.compile(r"[1-9][0-9]{0,9}\Z")
-#: As a regular expression of any dialect, for documents that name the limit.
+#: A regular expression that works in any dialect, for documents.
 ROOM_NAME_PATTERN = r"^[A-Za-z0-9 !#$%&()+\-:;<=.>?@\[\]^_{}|~,]{1,64}$"
 _ROOM_NAME = re.compile(ROOM_NAME_PATTERN.removesuffix("$") + r"\Z")
 
@@ -117,7 +116,7 @@ def check_sdkappid(sdkappid: int) -> int:
 
 
 def check_userid(userid: str) -> str:
-    """Return it, or raise :class:`errors.BadUserId` which says what is wrong with it."""
+    """Return it, or raise :class:`errors.BadUserId` with the reason."""
     if _USERID.match(userid):
         return userid
     if not userid:
@@ -129,7 +128,7 @@ def check_userid(userid: str) -> str:
 
 
 def check_room(room_id: int | None = None, room_name: str | None = None) -> Room:
-    """One room from either way of naming it, or raise :class:`errors.BadRoom`."""
+    """The room given by id or by name. Raises :class:`errors.BadRoom`."""
     if (room_id is None) == (room_name is None):
         raise errors.BadRoom("give exactly one of room_id and room_name")
     if room_id is not None:
@@ -146,11 +145,8 @@ def check_room(room_id: int | None = None, room_name: str | None = None) -> Room
 
 
 def check_privileges(privileges: int | Iterable[str]) -> int:
-    """A mask of 1 to 255 from a number or from names such as ``enter``, ``send_audio``, in
-    lower case as the documents have them.
-
-    Raises :class:`errors.BadPrivileges`.
-    """
+    """A mask of 1 to 255 from a number or from names in lower case, such as ``enter``. Raises
+    :class:`errors.BadPrivileges`."""
     if isinstance(privileges, int):
         if isinstance(privileges, bool) or not 1 <= privileges <= ALL_PRIVILEGES:
             raise errors.BadPrivileges(

@@ -1,8 +1,8 @@
-"""A credential of one kind where another belongs: told so, and never repeated.
+"""Errors for a credential of the wrong kind; the value is never repeated.
 
-Tokens, tickets and sigs come in the same answers and go into the same header, so one is easily
-pasted for the other. The codes are those of any wrong credential; text and advice say which
-it is. A token in the place of a ticket has likely reached a client, where it must never be.
+Tokens, tickets and sigs are easily confused, since they come in the same answers and go into the
+same header. The error code is that of any wrong credential; text and advice name what it looks
+like. A token in the place of a ticket has probably reached a client, which must not have one.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ _FOR_BACKENDS = (
 
 
 def no_ticket(text: str) -> errors.TicketInvalid:
-    """What to say of a text that is no ticket."""
+    """The error for a text that is no ticket."""
     kind = credential(text)
     if not kind or kind == "a ticket":
         return errors.TicketInvalid()
-    said = f"what was sent looks like {kind}; this route takes a ticket"
+    text = f"what was sent looks like {kind}; this route takes a ticket"
     more = _FOR_NO_CLIENT if kind == "an API token" else ""
-    return errors.TicketInvalid(said, advice=_FOR_CLIENTS + more)
+    return errors.TicketInvalid(text, advice=_FOR_CLIENTS + more)
 
 
 def no_token(text: str) -> errors.TokenUnknown:
-    """What to say of a text that is no token that is known."""
+    """The error for a text that is no known token."""
     kind = credential(text)
     if not kind or kind == "an API token":
         return errors.TokenUnknown()
-    said = f"what was sent looks like {kind}; this route takes an API token"
-    return errors.TokenUnknown(said, advice=_FOR_BACKENDS)
+    text = f"what was sent looks like {kind}; this route takes an API token"
+    return errors.TokenUnknown(text, advice=_FOR_BACKENDS)

@@ -1,8 +1,8 @@
-"""Numbers as people write them, on the command line and in settings: digits and nothing else.
+"""Numbers on the command line and in settings: plain digits only.
 
-The libraries that read options and settings take ``1.0``, ``1_0``, ``+1``, ``01``, other
-scripts' digits and blanks around them for numbers too. A number that was pasted wrong is told
-instead. Each function raises ValueError with the words that are put behind a name.
+The libraries that read options and settings also accept ``1.0``, ``1_0``, ``+1``, ``01``, digits of
+other scripts and surrounding blanks. Such text is a mistake and is refused. Each function raises
+ValueError with a text that follows the name of the option.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _DECIMAL = re.compile(r"-?(0|[1-9][0-9]{0,17})(\.[0-9]{1,18})?")
 
 
 def whole(text: str | int) -> int:
-    """Any whole number. A number, such as a default, is itself."""
+    """Any whole number. An int, such as a default, is returned as it is."""
     if isinstance(text, int):
         return text
     if not _WHOLE.fullmatch(text):
@@ -32,7 +32,7 @@ def natural(text: str | int) -> int:
 
 
 def between(least: int, most: int | None = None) -> Callable[[str | int], int]:
-    """What reads a whole number within bounds."""
+    """A reader of whole numbers within bounds."""
 
     def within(text: str | int) -> int:
         number = whole(text)
@@ -46,7 +46,7 @@ def between(least: int, most: int | None = None) -> Callable[[str | int], int]:
 
 
 def decimal(text: str | float) -> float:
-    """A number that may have a point in it, such as ``0.6``."""
+    """A number with an optional decimal point, such as ``0.6``."""
     if isinstance(text, str) and not _DECIMAL.fullmatch(text):
         raise ValueError("it is no number in plain digits, such as 5 or 0.6")
     return float(text)

@@ -1,15 +1,15 @@
-"""The one way in for a signing key: what somebody pasted, read, mended, doubted or refused.
+"""Reads a pasted signing key: normalised, marked as odd, or refused.
 
 Rules:
-1. What certainly is another thing is refused by its name.
-2. What merely is unlikely is taken with ``odd`` saying why, so that who seals it can ask
-   first.
-3. What is sealed is the key itself in one form, whatever it was pasted in.
+1. Content that is certainly something else is refused with its name.
+2. Content that is merely unlikely is taken, and ``odd`` holds the reason, so that the caller can
+   ask before it is sealed.
+3. The key is sealed in one normal form, whatever form it was pasted in.
 
-How a key looks, and what is pasted in its place, is its format's to know (``usersig``).
+The formats (``usersig``) know how keys look and what is pasted in their place.
 
-What this module does not do: seal, or ask. What was sealed long ago is opened by the format,
-which takes whatever signs; :func:`doubt` says what is to be thought of it.
+What this module does not do: seal, or ask. Sealed material is opened by its format, which takes
+every key that signs; :func:`doubt` judges it.
 """
 
 from __future__ import annotations
@@ -20,26 +20,24 @@ from sigmgr.model.usersig.formats import MAX_KEY_BYTES, Doubt, KeyKind, Pasted
 
 
 def read(content: bytes, key_format: str | None = None) -> Pasted:
-    """A signing key; its format is told from the content where none is given.
-
-    Raises :class:`BadKey`, which names what the content is instead.
-    """
+    """A signing key; its format follows from the content where none is given. Raises
+    :class:`BadKey`, which names what the content is."""
     return _kind(content, key_format).read(content)
 
 
 def read_verifier(content: bytes) -> tuple[VerifyingKey, str]:
-    """A key that verifies, where a public half is enough, and what is odd. Raises as above."""
+    """A key that verifies (a public half is enough), and why it is odd. Raises BadKey."""
     return _kind(content, None).read_verifier(content)
 
 
 def doubt(key_format: str, material: bytes) -> Doubt | None:
-    """What is to be thought of material that is sealed already. Raises :class:`BadKey` where
-    it is not usable at all."""
+    """Judge material that is sealed already. Raises :class:`BadKey` where it is not usable."""
     return FORMATS.named(key_format).keys.doubt(material)
 
 
 def _kind(content: bytes, key_format: str | None) -> KeyKind:
-    """Who reads it. Raises BadKey where it is no key's size, or another format's key."""
+    """The kind that reads the content. Raises BadKey for a size that no key has, or another
+    format's key."""
     if len(content) > MAX_KEY_BYTES:
         raise BadKey(f"the file has more than {MAX_KEY_BYTES} bytes; no key is so long")
     if not content.strip():

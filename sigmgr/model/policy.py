@@ -1,8 +1,7 @@
-"""How long sigs live and when things happen to them: one app's policy.
+"""One app's policy: how long sigs live and when things happen to them.
 
-Durations are whole seconds and are written for a life of ninety days. For a shorter life
-they scale by fraction (:meth:`Policy.spans`), so that a sig of thirty seconds goes through
-the same stages as one of three months.
+Durations are whole seconds for a life of ninety days. For a shorter life they scale by fraction
+(:meth:`Policy.durations`), so a sig of thirty seconds goes through the same stages.
 """
 
 from __future__ import annotations
@@ -23,13 +22,13 @@ DAY = 86400
 FULL_LIFE = 90 * DAY
 
 
-class Spans(NamedTuple):
-    """A policy's durations, scaled to one lifetime; whole seconds, at least 1 unless said.
+class Durations(NamedTuple):
+    """A policy's durations, scaled to one lifetime; whole seconds, at least 1 unless noted.
 
-    ``idle_after`` 0 means never dormant. ``ladder`` holds the remaining times at which a
-    warning is due, longest first; rungs that scale below one second are left out.
-    ``presence`` is how long a room holder counts as online after its stream was last seen;
-    ``touch_every`` is how often a gateway says that a stream is still open.
+    ``idle_after`` 0 means never dormant. ``ladder`` holds the remaining times at which a warning is
+    due, longest first; rungs that scale below one second are left out. ``presence`` is how long a
+    room holder counts as online after its stream was last seen; ``mark_seen_every`` is how often a
+    gateway marks the user of an open stream as seen.
     """
 
     ttl: int
@@ -38,7 +37,7 @@ class Spans(NamedTuple):
     emergency: int
     idle_after: int
     presence: int
-    touch_every: int
+    mark_seen_every: int
     backoff: tuple[int, ...]
     backoff_cap: int
     resend: tuple[int, ...]
@@ -46,17 +45,17 @@ class Spans(NamedTuple):
     splay: int
 
 
-#: More than any app has.
+#: The upper bound of all counts.
 _MOST = 10**12
-#: Fields of a policy that are numbers of things, and not of seconds.
+#: Fields of a policy that are counts and not seconds.
 COUNTS = frozenset({"max_rooms", "max_holders"})
 
-#: The emergency of a life is its policy's share of it, but at least so many seconds, in which
-#: a short life can be saved, and at most this part of it: a quarter.
+#: The emergency is the policy's share of a life, but at least so many seconds, which saving a short
+#: life takes, and at most this part of it: a quarter.
 EMERGENCY_LEAST = 3
 EMERGENCY_MOST = 4
 
-#: Lifetimes whose spans a policy remembers. An app has a few; who asks for others bounds them.
+#: Lifetimes whose durations a policy remembers. An app has a few; requests for others are bounded.
 _KNOWN = 1000
 
 
@@ -64,11 +63,11 @@ _KNOWN = 1000
 class Policy:
     """One app's policy; the defaults are DESIGN section 5.
 
-    ``max_rooms``: live room keys of one user; ``max_holders`` and ``new_holders_per_second``
-    bound the rows of the app and how fast new ones come; 0 of each is no limit.
+    ``max_rooms``: live room keys of one user; ``max_holders`` and ``new_holders_per_second`` limit
+    the rows of the app and the rate of new ones; 0 is no limit.
 
-    Without slots, so that it can remember its spans: to find them by the policy, which is to
-    hash all of its fields, took a fifth of the time of planning a renewal.
+    It has no slots, so that it can keep its durations: a cache keyed by the policy would hash all
+    of its fields for each renewal.
     """
 
     ttl: int = FULL_LIFE
@@ -117,17 +116,17 @@ class Policy:
         """The lifetime of a new sig of this kind."""
         return self.room_ttl if kind == "room" else self.ttl
 
-    def spans(self, ttl: int) -> Spans:
+    def durations(self, ttl: int) -> Durations:
         """The durations for a sig that lives ``ttl`` seconds."""
         known = self._known.get(ttl)
         if known is None:
             if len(self._known) >= _KNOWN:
                 self._known.clear()
-            known = self._known[ttl] = _spans(self, ttl)
+            known = self._known[ttl] = _durations(self, ttl)
         return known
 
     @cached_property
-    def _known(self) -> dict[int, Spans]:
+    def _known(self) -> dict[int, Durations]:
         return {}
 
 
@@ -140,11 +139,11 @@ def check_ttl(ttl: int) -> int:
 
 def emergency_of(ttl: int, share: float) -> int:
     """Seconds before expiry at which the emergency of a life of ``ttl`` seconds begins.
-    ``store.holders`` says the same in SQL."""
+    ``store.holders`` has the same formula in SQL."""
     return min(max(EMERGENCY_LEAST, int(ttl * share)), ttl // EMERGENCY_MOST)
 
 
-def _spans(policy: Policy, ttl: int) -> Spans:
+def _durations(policy: Policy, ttl: int) -> Durations:
     life = min(ttl, FULL_LIFE)
 
     def scaled(seconds: int) -> int:
@@ -152,14 +151,14 @@ def _spans(policy: Policy, ttl: int) -> Spans:
 
     idle_after = scaled(policy.idle_after) if policy.idle_after else 0
     presence = max(2, ttl // 12)
-    return Spans(
+    return Durations(
         ttl=ttl,
         warn_lag=scaled(policy.warn_lag),
         min_remaining=max(1, min(policy.min_remaining, ttl // 10)),
         emergency=emergency_of(ttl, policy.emergency),
         idle_after=idle_after,
         presence=presence,
-        touch_every=max(1, min(presence // 3, (idle_after or FULL_LIFE) // 4, DAY)),
+        mark_seen_every=max(1, min(presence // 3, (idle_after or FULL_LIFE) // 4, DAY)),
         backoff=tuple(scaled(step) for step in policy.backoff),
         backoff_cap=scaled(policy.backoff_cap),
         resend=tuple(scaled(step) for step in policy.resend),

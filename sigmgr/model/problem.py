@@ -1,17 +1,16 @@
 """The one mapping from errors to HTTP: status, headers and an RFC 9457 document.
 
-Every answer that refuses goes through here: routes, streams, items of a batch, and what is
-refused before there is a request.
+All error answers use it: of routes, streams, items of a batch, and of requests that are refused
+before they are read.
 
 Rules:
-1. ``code`` is stable and part of the contract, ``advice`` says what to do next, and
-   ``detail`` says what happened. None of them ever holds a sig, key, token or ticket.
-2. ``instance`` is the path without its query. A segment longer than any user id, or one that
-   begins as a token does, is left out of it: it may be a secret in the wrong place.
-3. A batch out of range is a 400 and not a 413: its size in bytes is fine, its content is
-   not, and nothing was done.
-4. A revoke pause is a 503: it passes by itself within seconds, and 503 with Retry-After is
-   what every HTTP client already knows how to wait for.
+1. ``code`` is stable and part of the contract, ``detail`` is what happened, ``advice`` what to do
+   next. None of them ever holds a sig, key, token or ticket.
+2. ``instance`` is the path without its query. A segment longer than any user id, or one that begins
+   like a token, is left out: it may be a secret in the wrong place.
+3. A batch out of range is a 400 and not a 413: its bytes are within limits, its content is not.
+4. A revoke pause is a 503 with Retry-After: it passes within seconds, and HTTP clients know how to
+   wait for it.
 
 What this module does not do: log, or send anything.
 """
@@ -106,13 +105,13 @@ _STATUS: dict[type[errors.SigmgrError], int] = {
 
 
 def status_of(error: errors.SigmgrError | type[errors.SigmgrError]) -> int:
-    """The nearest class in the table decides."""
+    """The status of the nearest class in the table."""
     kind = error if isinstance(error, type) else type(error)
     return next((_STATUS[base] for base in kind.__mro__ if base in _STATUS), 500)
 
 
 def problem(error: errors.SigmgrError, path: str) -> tuple[int, list[Header], bytes]:
-    """Status, headers and body. ``path`` is that of the request, percent-encoded as it came."""
+    """Status, headers and body. ``path`` is that of the request, still percent-encoded."""
     status = status_of(error)
     body = _encode(document(error, path))
     headers = [
@@ -156,13 +155,13 @@ def brief(error: errors.SigmgrError) -> dict[str, Any]:
 
 
 def instance(path: str) -> str:
-    """The path as an answer or a log line may repeat it; see rule 2."""
+    """The path as answers and logs may repeat it; see rule 2."""
     return "/".join(map(_segment, path.split("/")[:16]))
 
 
 def _segment(text: str) -> str:
-    """Itself where it may be a user id or a word of a route. 32 hex digits are the user ids
-    of many; the beginning of a token is nobody's."""
+    """The segment where it may be a user id or part of a route. 32 hex digits are a common user id;
+    no user id begins like a token."""
     plain = unquote(text, "latin-1")
     named = credential(plain)
     return text if len(plain) <= MAX_USERID_BYTES and named in _MAY_BE_IDS else "..."

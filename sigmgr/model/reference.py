@@ -1,45 +1,45 @@
-"""Which second it is where clocks disagree, and whether ordinary sigs may be signed now.
+"""The reference clock: which second counts where clocks differ, and whether ordinary signing goes
+on.
 
-A sig issued at a wrong second cannot be taken back: the cloud compares seconds, and of two
-sigs the later issued wins everywhere. So a clock that moves is not believed at once.
+A sig issued at a wrong second cannot be taken back: the cloud compares seconds, and of two sigs the
+later issued wins everywhere. So a clock that jumps is not trusted at once.
 
-Three clocks. The *wall* is this machine's, and may be set by anybody. The *monotonic* one
-never jumps and has no date. The *database's* is the one that all processes share; with SQLite
-there is none, and the wall takes its place as the one that is followed.
+There are three clocks. The *wall* clock is this machine's, and anybody may set it. The *monotonic*
+clock never jumps and has no date. The *database's* clock is shared by all processes; with SQLite
+there is none, and the wall clock is the shared one.
 
 Rules:
-1. Monotonic time carries the date between looks at the other two.
-2. The shared clock (the database's; without one, the wall) is trusted where it stands. Where
-   it has jumped, time goes on by the monotonic clock as if it had not, until it has stood at
-   its new place for ``accept`` seconds, or has come back. A process trusts its first word.
-3. It is trusted at once where it jumps to agree with a wall that has stood for ``accept``: two
-   clocks against what one of them said before.
-4. The wall is used while it is within ``tolerance`` of what is trusted; small drift is thereby
-   followed. Else it is the trusted clock's second, carried by the monotonic one.
-5. Ordinary signing is held while the wall is not used, or the shared clock is in doubt. What
-   is near its expiry is signed all the same, at the second that these rules say.
+1. Between two readings of the other clocks, monotonic time carries the date.
+2. The shared clock is trusted. After it jumps, time goes on by the monotonic clock as before, until
+   the shared clock has stood at its new time for ``accept`` seconds, or is back. The first reading
+   of a process is trusted.
+3. A jump to the time of a wall clock that has stood for ``accept`` seconds is trusted at once: two
+   clocks agree against an earlier reading of one.
+4. The wall clock is used while it is within ``tolerance`` of the trusted time, so small drift is
+   followed. Otherwise the trusted second counts, carried by the monotonic clock.
+5. Ordinary signing is held while the wall clock is not used, or the shared clock is in doubt. A sig
+   near its expiry is still signed, at the second that these rules give.
 
-So of one clock that jumps and returns within ``accept``, nobody notices more than that
-ordinary sigs were made later; the date moves by no more than ``tolerance``. When a jump is
-believed, the date jumps: what that means to others is theirs to know (the next sig of a holder
-is always later than its last).
+If one clock jumps and returns within ``accept``, ordinary sigs are made later, and the date moves
+by at most ``tolerance``. When a jump is trusted, the date jumps; others have to cope with that (the
+next sig of a holder is always later than its last).
 
-Everything is kept as an offset to monotonic time, in seconds. Nothing here reads a clock.
+All times are kept as offsets to monotonic time, in seconds. Nothing here reads a clock.
 """
 
 from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-#: Seconds that ``clock.tolerance`` may be at most: what is written for others (a revocation of
-#: all users, a look back into SQL, a client's claim) reckons with it.
+#: The largest ``clock.tolerance`` in seconds; the margins of revocations of all users, of looks
+#: into SQL and of clients' claims are derived from it.
 TOLERANCE: Final = 5.0
-#: Two processes that both sign may be this far apart: one ahead of the database, one behind.
+#: The largest difference of two signing processes: one ahead of the database, one behind.
 APART: Final = round(2 * TOLERANCE)
-#: A wall that moved further than this against monotonic time between two readings has jumped.
+#: The wall clock has jumped if it moved by more than this against monotonic time.
 JUMP: Final = 1.0
-#: What was held for being too far away is let go a little before the tolerance, so that a
-#: clock at its edge does not come and go.
+#: Ordinary signing resumes a little within the tolerance, so that a clock at its edge does not
+#: toggle it.
 _LEAVE: Final = 0.9
 _NEVER: Final = float("-inf")
 _THEIRS: Final = "the database's"
@@ -53,8 +53,8 @@ class Rules(NamedTuple):
     shared: bool = True
 
 
-class Reading(NamedTuple):
-    """Two clocks at one moment: Unix seconds of the wall, and monotonic seconds."""
+class ClockReading(NamedTuple):
+    """Both clocks at one moment: Unix seconds of the wall clock, and monotonic seconds."""
 
     wall: float
     monotonic: float
@@ -65,12 +65,12 @@ class Reading(NamedTuple):
 
 
 class Reference(NamedTuple):
-    """What is known of the clocks. Each method answers the next state.
+    """The known state of the clocks. Each method returns the next state.
 
-    ``wall`` and ``trusted`` are offsets (``trusted`` None: the database was not heard yet),
-    ``jumped_at`` is when the wall jumped last. ``doubt`` is the offset where the shared
-    clock stands since ``doubt_since`` without being believed. ``follows``: the wall is used.
-    ``jumps`` counts those of the wall.
+    ``wall`` and ``trusted`` are offsets (``trusted`` None: the database's clock was not read yet),
+    ``jumped_at`` is when the wall clock last jumped. ``doubt`` is the untrusted offset of the
+    shared clock since ``doubt_since``. ``follows``: the wall clock is used. ``jumps`` counts the
+    jumps of the wall clock.
     """
 
     rules: Rules
@@ -83,34 +83,34 @@ class Reference(NamedTuple):
     jumps: int = 0
 
     @classmethod
-    def start(cls, rules: Rules, now: Reading) -> Reference:
-        """Nothing is known but this machine's own clock."""
+    def start(cls, rules: Rules, now: ClockReading) -> Reference:
+        """Only this machine's own clock is known."""
         return cls(rules, now.offset, None if rules.shared else now.offset)
 
     # -- what is seen --------------------------------------------------------------------
 
-    def read(self, now: Reading) -> Reference:
-        """A look at this machine's own clocks; a few each second."""
+    def read(self, now: ClockReading) -> Reference:
+        """A reading of this machine's own clocks, a few times a second."""
         jumped = abs(now.offset - self.wall) > JUMP
         seen = self._replace(wall=now.offset)
         if jumped:
             seen = seen._replace(jumped_at=now.monotonic, jumps=self.jumps + 1)
         if not self.rules.shared:
-            seen = seen._heard(now.offset, JUMP, now.monotonic)
+            seen = seen._observed(now.offset, JUMP, now.monotonic)
         return seen._judged()
 
-    def hear(self, database_at: float, now: Reading, took: float = 0.0) -> Reference:
-        """The database said this second, at some moment of the last ``took`` seconds."""
+    def observe(self, database_at: float, now: ClockReading, took: float = 0.0) -> Reference:
+        """A reading of the database's clock, taken within the last ``took`` seconds."""
         seen = self.read(now)
         if not self.rules.shared or (seen.trusted is not None and took > self.rules.tolerance):
             return seen
-        # Of the seconds that it may be by now, the one nearest to ours.
+        # Of the possible seconds, the one nearest to the wall clock's.
         earliest = database_at - now.monotonic
         offset = min(max(seen.wall, earliest), earliest + took)
-        return seen._heard(offset, self.rules.tolerance, now.monotonic)._judged()
+        return seen._observed(offset, self.rules.tolerance, now.monotonic)._judged()
 
-    def _heard(self, offset: float, tolerance: float, at: float) -> Reference:
-        """Rules 2 and 3: is the shared clock believed to stand there?"""
+    def _observed(self, offset: float, tolerance: float, at: float) -> Reference:
+        """Rules 2 and 3: whether the shared clock is trusted at this offset."""
         steady = self.trusted is None or abs(offset - self.trusted) <= tolerance
         if steady or self._vouched(offset, at):
             return self._replace(trusted=offset, doubt=None)
@@ -137,29 +137,29 @@ class Reference(NamedTuple):
 
     @property
     def line(self) -> float:
-        """The date is this and monotonic time."""
+        """Added to monotonic time it gives the date."""
         return self.wall if self.follows or self.trusted is None else self.trusted
 
     @property
     def ordinary(self) -> bool:
-        """Sigs may be signed whose time has not run out yet."""
+        """Whether sigs that are not near expiry may be signed."""
         return self.follows and self.doubt is None
 
     @property
     def apart(self) -> float:
-        """Seconds by which this machine's clock is ahead of the shared one as it was last
-        seen; without one, of where it was before it jumped."""
+        """Seconds by which this machine's clock is ahead of the shared clock's last reading; with
+        SQLite, ahead of where it was before it jumped."""
         if self.rules.shared and self.doubt is not None:
             return self.wall - self.doubt
         return 0.0 if self.trusted is None else self.wall - self.trusted
 
     def why(self) -> str:
-        """A sentence where ordinary signing is held, else nothing."""
+        """Why ordinary signing is held; empty where it is not."""
         if self.ordinary:
             return ""
         if self.doubt is None or self.trusted is None:
-            return f"this machine's clock is {span(self.apart)} {_THEIRS}"
-        jumped = f"jumped {span(self.doubt - self.trusted)} where {{}} stood"
+            return f"this machine's clock is {duration_text(self.apart)} {_THEIRS}"
+        jumped = f"jumped {duration_text(self.doubt - self.trusted)} where {{}} stood"
         believed = f"believed after {self.rules.accept:g} s"
         if not self.rules.shared:
             return f"this machine's clock has {jumped.format('it')}; it is {believed}"
@@ -169,8 +169,8 @@ class Reference(NamedTuple):
         return f"the database's clock has {jumped.format('it')}; it is {believed}"
 
 
-def span(seconds: float) -> str:
-    """How far, and to which side: "1 d 2 h ahead of", "3 s behind"."""
+def duration_text(seconds: float) -> str:
+    """A difference in words: "1 d 2 h ahead of", "3 s behind"."""
     whole = round(abs(seconds))
     units = ((whole // 86400, "d"), (whole // 3600 % 24, "h"), (whole // 60 % 60, "min"))
     parts = [f"{count} {unit}" for count, unit in (*units, (whole % 60, "s")) if count]

@@ -1,16 +1,15 @@
-"""Revocations: facts of their own, and what of them a process holds in memory.
+"""Revocations, and the bounded memory of them in a process.
 
 Rules:
-1. A revocation kills every sig of those it names that was issued in or before ``until``. It
-   names one user, all users of an app (``userid`` empty), or all apps (``sdkappid`` 0 too).
+1. A revocation ends every sig of its users that was issued in or before ``until``. It names one
+   user, all users of an app (``userid`` empty), or all apps (``sdkappid`` 0 too).
 2. It is kept until every sig that it can concern has expired (``forget_at``).
-3. The memory is bounded. Of users it keeps the latest ``most``; ``floor`` is the newest
-   ``until`` that it gave up, so that a sig from after the floor is judged by what is here,
-   and an older one is judged by SQL.
-4. Nothing here forgets early: :meth:`Known.judge` never answers FREE for a sig that is dead
-   by any revocation that was learned.
+3. Memory is bounded. Of users' revocations the latest ``most`` are kept; ``floor`` is the newest
+   ``until`` that was dropped. A sig from after the floor is judged by the memory, an older one by
+   SQL.
+4. :meth:`Known.judge` never answers FREE for a sig that a learned revocation ends.
 
-What this module does not do: look into SQL, or say how old its knowledge is.
+What this module does not do: look into SQL, or know how old its knowledge is.
 """
 
 from __future__ import annotations
@@ -24,12 +23,12 @@ from sigmgr.model.holder import Holder
 from sigmgr.model.reference import APART
 from sigmgr.model.sig import Reason
 
-#: What names all: every app, every user.
+#: The values that stand for all apps and all users.
 EVERY_APP: Final = 0
 EVERY_USER: Final = ""
 
-#: A revocation of all users ends this many seconds later than now: another process may sign
-#: with a clock that is that far ahead of ours (rule 21 of the design).
+#: A revocation of all users ends this many seconds after now, since another process may sign with a
+#: clock that is so far ahead (rule 21 of the design).
 WIDE_MARGIN: Final = APART
 
 
@@ -47,14 +46,14 @@ class Revocation(NamedTuple):
         return self.userid == EVERY_USER
 
     def event(self, now: int) -> Event:
-        """What streams, waiting polls and the near cache hear of a user's revocation."""
+        """The event of a user's revocation for streams, waiting polls and the near cache."""
         user = Holder(self.sdkappid, self.userid)
         reason = Reason.REVOKED.value
         return Event(EventType.REVOKED.value, user, self.until, self.until, reason, now)
 
 
 class Judgement(StrEnum):
-    """FREE: no known revocation kills it. DEAD: one does. ASK: only SQL can say."""
+    """FREE: no known revocation ends it. DEAD: one does. ASK: only SQL knows."""
 
     FREE = "free"
     DEAD = "dead"
@@ -69,14 +68,14 @@ class Known:
         self._users: OrderedDict[tuple[int, str], tuple[int, int]] = OrderedDict()
         self._apps: dict[int, int] = {}
         self._all = 0
-        #: The newest ``until`` of a user's revocation that is no longer here.
+        #: The newest ``until`` of a dropped user's revocation.
         self.floor = 0
 
     def __len__(self) -> int:
         return len(self._users) + len(self._apps) + bool(self._all)
 
     def learn(self, revocation: Revocation) -> bool:
-        """True where it kills sigs that were not known to be dead."""
+        """True where it ends sigs that were not known to be revoked."""
         sdkappid, userid, until, forget_at = revocation
         if userid != EVERY_USER:
             return self._learn_user((sdkappid, userid), until, forget_at)
@@ -88,13 +87,13 @@ class Known:
         return news
 
     def until(self, sdkappid: int, userid: str) -> int:
-        """Up to which second this user's sigs are known to be dead; 0 where nothing is known."""
+        """The second up to which this user's sigs are known to be revoked; 0 where none is."""
         user = self._users.get((sdkappid, userid))
         wide = max(self._apps.get(sdkappid, 0), self._all) if self._apps or self._all else 0
         return wide if user is None else max(user[0], wide)
 
     def judge(self, sdkappid: int, userid: str, issued_at: int) -> Judgement:
-        """What is to be thought of a sig of this user."""
+        """Judge a sig of this user."""
         if issued_at <= self.until(sdkappid, userid):
             return Judgement.DEAD
         if issued_at <= self.floor and (sdkappid, userid) not in self._users:

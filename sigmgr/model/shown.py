@@ -1,16 +1,15 @@
-"""How errors and logs repeat a value that somebody sent: shortly, and never a credential.
+"""How errors and logs repeat a value from outside: shortly, and never a credential.
 
 Rules:
-1. A value that looks like a credential is not repeated but named: people paste a token where
-   a user id belongs, and errors travel further than requests, into logs and tickets.
-2. A value of more than 64 characters is not repeated either; its length is told.
-3. What is repeated stands in quotes, with everything unprintable escaped, so that it cannot
-   steer a terminal or break a line of a log.
+1. A value that looks like a credential is named, not repeated: people paste tokens in place of user
+   ids, and errors end up in logs and tickets.
+2. Of a value of more than 64 characters only the length is shown.
+3. A repeated value is quoted, with everything unprintable escaped, so that it cannot control a
+   terminal or break a log line.
 
-What looks like a credential is judged by its form alone. A form that is also that of other
-things (32 hex digits are a user id somewhere) is named rather than risked. What has no form of
-its own, such as base64 without its padding, is known by the words that it lacks: the name of a
-file is made of words and numbers, wherever its parts are joined.
+Credentials are recognised by form alone. A form that other values also have (32 hex digits may be a
+user id) counts as a credential. Text without a form of its own, such as base64 without padding, is
+recognised because it contains no words: names of files consist of words and numbers.
 """
 
 from __future__ import annotations
@@ -47,18 +46,18 @@ _RUN = re.compile(r"[0-9A-Za-z*_+/=-]{32,}")
 _HEX = re.compile(r"[0-9A-Fa-f]{32,}")
 _LONG = re.compile(rf"[^\s/]{{{MOST_SHOWN + 1},}}")
 _DIGIT = re.compile("[0-9]")
-#: What names are made of: words, acronyms, numbers, and short parts of any kind.
+#: Parts of names: words, acronyms, numbers, and short parts of any kind.
 _WORD = re.compile(
     r"(?<![0-9A-Za-z])[0-9A-Za-z]{1,4}(?![0-9A-Za-z])"
     r"|[A-Z]{2,}(?=[A-Z][a-z]{2}|[^A-Za-z]|\Z)|[0-9]{4,}|(?P<lower>[A-Z]?[a-z]{2,})"
 )
 _VOWEL = re.compile("[aeiouyAEIOUY]")
-#: So many characters outside of words, within so many of all: no name has them.
+#: No name has so many characters outside of words within so many of all.
 _WORDLESS, _WITHIN = 9, 32
 
 
 def credential(text: str) -> str | None:
-    """What kind of credential stands in the text, such as ``an API token``; else None."""
+    """The kind of credential in the text, such as ``an API token``; else None."""
     for form, name in _KINDS:
         if form.search(text):
             return name
@@ -66,7 +65,7 @@ def credential(text: str) -> str | None:
 
 
 def shown(value: str | int) -> str:
-    """The value as an error says it: ``'abc'``, or what it is where it is not repeated."""
+    """The value as an error shows it: ``'abc'``, or a description where it is not repeated."""
     if isinstance(value, int):
         return str(value) if abs(value) < _MOST_NUMBER else "a number of too many digits"
     if kind := credential(value):
@@ -77,9 +76,8 @@ def shown(value: str | int) -> str:
 
 
 def masked(text: str) -> str:
-    """A text that others wrote, about values that they were given: ``***`` for each that
-    looks like a credential, and for each word that is too long to be shown. The parts of a
-    path are words."""
+    """A text of unknown origin with ``***`` for each part that looks like a credential, and for
+    each word that is too long to be shown. The parts of a path are words."""
     for form, _ in _KINDS:
         text = form.sub("***", text)
     text = _LONG.sub("***", text)
@@ -89,7 +87,7 @@ def masked(text: str) -> str:
 
 
 def _secrets(text: str) -> Iterator[tuple[int, int]]:
-    """Where secrets without a form of their own begin and end. They do not overlap."""
+    """The positions of secrets without a form of their own. They do not overlap."""
     for run in _RUN.finditer(text):
         for start, end in _joined(run[0], [*_hex(run[0]), *_wordless(run[0])]):
             yield run.start() + start, run.start() + end
@@ -100,22 +98,22 @@ def _hex(run: str) -> Iterator[tuple[int, int]]:
 
 
 def _wordless(run: str) -> Iterator[tuple[int, int]]:
-    """Stretches in which upper case, lower case and digits meet and make no words."""
+    """Stretches of mixed upper case, lower case and digits that contain no words."""
     alone = [run[at].isalnum() for at in range(len(run))]
     for word in _WORD.finditer(run):
         if word["lower"] is None or _VOWEL.search(word[0]):
             alone[word.start() : word.end()] = [False] * len(word[0])
-    at = [place for place, is_alone in enumerate(alone) if is_alone]
+    at = [index for index, is_alone in enumerate(alone) if is_alone]
     ends = zip(at, at[_WORDLESS - 1 :], strict=False)
     dense = [(start, end + 1) for start, end in ends if end - start < _WITHIN]
     for start, end in _joined(run, dense):
-        rest = [run[place] for place in at if start <= place < end]
+        rest = [run[index] for index in at if start <= index < end]
         if any(map(str.isupper, rest)) and any(map(str.islower, rest)) and _DIGIT.search(run):
             yield start, end
 
 
 def _joined(run: str, spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Each widened to whole parts of a path, and those that meet made one."""
+    """Widen each to whole parts of a path, and merge those that meet."""
     joined: list[tuple[int, int]] = []
     for first, last in sorted(spans):
         start, end = run.rfind("/", 0, first + 1) + 1, run.find("/", last)

@@ -1,8 +1,7 @@
 """The facts of a sig and the record of its holder.
 
-A sig is a pure function of its facts and its key, so the database keeps facts and never a
-string. ``issued_at`` is the fence everywhere: of two sigs of one holder the newer is the
-one issued in the later second.
+A sig is a pure function of its facts and its key, so the database keeps facts and never a string.
+Of two sigs of one holder the newer is the one issued in the later second.
 
 All times are whole Unix seconds, UTC; all durations whole seconds.
 """
@@ -17,8 +16,7 @@ import msgspec
 from sigmgr.model.holder import Holder
 from sigmgr.model.timing import Times
 
-#: The name of a sig format, such as ``v1``. ``usersig.FORMATS`` knows which there are; a name
-#: that comes from outside is checked there.
+#: The name of a sig format, such as ``v1``; names from outside are checked by ``usersig.FORMATS``.
 Format = NewType("Format", str)
 
 
@@ -48,17 +46,15 @@ class KeyState(StrEnum):
 
 
 class KeyRef(NamedTuple):
-    """Which key, without its material."""
+    """A key, without its material."""
 
     key_id: int
     format: Format
 
 
 class SigFacts(NamedTuple):
-    """All that a sig string is derived from, but the key itself.
-
-    ``privileges`` is the room privilege mask, 0 where the holder is no room holder.
-    """
+    """All that a sig string is derived from, except the key. ``privileges`` is the mask of a room
+    holder, otherwise 0."""
 
     holder: Holder
     format: str
@@ -73,7 +69,7 @@ class SigFacts(NamedTuple):
 
 
 class Past(NamedTuple):
-    """One earlier sig of a holder, for people and for key retirement."""
+    """One earlier sig of a holder, for people and for the retirement of keys."""
 
     issued_at: int
     ttl: int
@@ -86,14 +82,14 @@ PAST_KEPT = 4
 
 
 class Record(NamedTuple):
-    """What the store knows of one holder: one row, flat, in column order.
+    """The row of one holder, in column order.
 
-    ``issued_at`` 0 means that no sig was ever issued (the row exists for a lock or a
-    revocation). ``due_at`` is when a tick must look at the holder next; None means never
-    (dormant, or revoked). ``acked`` is the newest issued_at that a client confirmed.
-    ``revoked_at``: every sig with issued_at <= revoked_at is dead. ``warned`` counts the
-    rungs of the warnings ladder already fired for the current sig. ``past`` is JSON, see
-    :func:`past_of`.
+    ``issued_at`` 0: no sig was ever issued (the row exists for a lock or a revocation). ``due_at``:
+    when a tick handles the holder next; None: never (dormant, or revoked). ``acked``: the newest
+    issued_at that a client confirmed. ``revoked_at``: every sig with issued_at <= revoked_at is
+    revoked. ``warned``: how many rungs of the warnings ladder the current sig has had. ``past``:
+    JSON, see :func:`past_of`.
+
     Add fields at the end, with a default; the store maps columns by position.
     """
 
@@ -142,10 +138,8 @@ class Record(NamedTuple):
 
 
 class Current(NamedTuple):
-    """A holder's current sig as it is handed around inside sigmgr: times and the string.
-
-    This is what the cache holds and what gets and streams answer from.
-    """
+    """A holder's current sig, times and string: what the cache holds and what answers are made
+    from."""
 
     holder: Holder
     format: str
@@ -158,8 +152,8 @@ class Current(NamedTuple):
 
 
 def current_of(record: Record, usersig: str, holder: Holder | None = None) -> Current:
-    """A record and its derived string as they are handed around. ``holder``: the record's,
-    where the caller has it at hand."""
+    """The current sig from a record and its derived string. ``holder``: the record's, to save
+    making it."""
     return Current(
         holder or record.holder,
         record.format,
@@ -184,10 +178,10 @@ def past_of(record: Record) -> list[Past]:
 def next_record(
     old: Record, key: KeyRef, times: Times, *, reason: Reason, privileges: int, seen_at: int
 ) -> Record:
-    """The holder's record with its next sig: due at its renewal time, with no failures and no
-    warnings yet. What clients acked and what was revoked stays."""
-    # Every column is named, here and below: who adds one to Record has to say what a new sig
-    # makes of it, or this does not type-check.
+    """The holder's record with its next sig: due at its renewal time, without failures or warnings.
+    Acks and revocations stay."""
+    # Every column is named here and below, so a new one in Record fails the type check until it is
+    # handled here.
     (
         sdkappid, userid, kind, scope,
         _, old_key_id, old_issued_at, old_ttl, _, _, _, _, old_reason,
@@ -198,7 +192,7 @@ def next_record(
         past = _encode([newest, *_decode(past)[: PAST_KEPT - 1]]).decode()
     issued_at, renew_at, warn_after, expires_at = times
     due_at, failures, last_error, warned = renew_at, 0, "", 0
-    # By position: by name it takes three times as long.
+    # By position: three times as fast as by name.
     return Record(
         sdkappid, userid, kind, scope,
         key.format, key.key_id, issued_at, expires_at - issued_at,
@@ -208,5 +202,5 @@ def next_record(
 
 
 def awake(record: Record, now: int) -> Record:
-    """A dormant holder that was asked for: due again at its renewal time."""
+    """A dormant holder whose sig is asked for: due again at its renewal time."""
     return record._replace(due_at=record.renew_at, seen_at=max(record.seen_at, now))

@@ -1,18 +1,18 @@
 """Tickets: the short signed token with which a client opens its stream. Not a sig.
 
 Rules:
-1. A ticket names one user of one app and lives exactly as long as the sig it came with, so
-   that a client that was away for weeks can still come back by itself.
-2. It is a function of (user, issued_at, expires_at, key): the same sig gives the same
-   ticket in every process, and nothing is stored.
-3. A ticket has one spelling. The base64 of the library lets padding, foreign characters and
-   stray last bits pass; whoever counts or blocks tickets by their text must not be evaded.
-4. A ticket from before a revocation opens nothing; that is checked against ``revoked_at``
-   by whoever has the record, since a ticket cannot know it.
+1. A ticket names one user of one app and lives as long as the sig it came with, so that a client
+   can reconnect after weeks.
+2. It is a function of (user, issued_at, expires_at, key): the same sig gives the same ticket in
+   every process, and nothing is stored.
+3. A ticket has one spelling. The library's base64 accepts padding, foreign characters and stray
+   last bits; they are refused, so that a limit by the ticket's text cannot be evaded.
+4. A ticket from before a revocation opens nothing. The caller that has the record checks it against
+   ``revoked_at``.
 
 Layout: ``t1.`` + base64url without padding of (MAC 16 bytes, sdkappid u32, issued_at u32,
-expires_at u32, userid). The MAC is keyed BLAKE2b (RFC 7693) of the rest: a message to each
-of many streams carries a ticket, and this takes a third of the time of an HMAC.
+expires_at u32, userid). The MAC is keyed BLAKE2b (RFC 7693) of the rest: a third of the time of an
+HMAC, and every message to a stream carries a ticket.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def _written(raw: bytes) -> str:
 
 
 def _read(ticket: str) -> bytes:
-    """Raises TicketInvalid for every text but the one that :func:`_written` writes."""
+    """Raises TicketInvalid for every text that :func:`_written` does not produce."""
     text = ticket[len(_PREFIX) :]
     try:
         raw = urlsafe_b64decode(text + "=" * (-len(text) % 4))

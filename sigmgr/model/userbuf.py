@@ -1,21 +1,20 @@
 """The binary part of a privateMapKey: which room, which privileges, until when.
 
-What this module does: bytes to values and back, for the one layout that the cloud knows.
-What it does not do: base64, signing, or any look at the sig around it.
-
 The layout (format notes, section 3), integers big-endian and unsigned::
 
     version 1 byte | account length 2 | account | sdkappid 4 | room id 4 | expires_at 4
     | privileges 4 | account type 4 [| room name length 2 | room name]
 
 Rules:
-1. Version 0 carries a room id and ends there; version 1 carries a room name, and its room
-   id is 0. No byte may be missing or left over.
-2. ``encode`` takes only what the cloud accepts: the official generators wrap a room of
-   2**32 to 0 and mangle other characters, silently.
-3. ``decode`` holds identities and rooms to the same limits, but lets any 32 bits of
-   privileges through: showing an unknown mask to people helps more than hiding it.
+1. Version 0 carries a room id and ends there; version 1 carries a room name, and its room id is 0.
+   No byte may be missing or left over.
+2. ``encode`` takes only what the cloud accepts; the official generators silently wrap a room of
+   2**32 to 0 and mangle other characters.
+3. ``decode`` checks identities and rooms by the same limits, but passes any 32 bits of privileges,
+   so that people can see an unknown mask.
 4. Whatever ``decode`` accepts has exactly one encoding.
+
+What this module does not do: base64, signing, or reading the sig around it.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ _NAME = struct.Struct(">H")
 
 
 class Userbuf(NamedTuple):
-    """What a room sig grants. ``expires_at`` is absolute; ``account_type`` is always 0 now."""
+    """The grant of a room sig. ``expires_at`` is absolute; ``account_type`` is always 0 now."""
 
     userid: str
     sdkappid: int
@@ -54,7 +53,7 @@ class Userbuf(NamedTuple):
 
 
 def encode(userbuf: Userbuf) -> bytes:
-    """The bytes. Raises an :class:`errors.InputError` that names what does not fit."""
+    """The bytes. Raises an :class:`errors.InputError` for a value that does not fit."""
     check_userid(userbuf.userid)
     check_sdkappid(userbuf.sdkappid)
     if not 0 < userbuf.expires_at <= MAX_UINT32:
@@ -66,7 +65,7 @@ def encode(userbuf: Userbuf) -> bytes:
 
 
 def pack(userbuf: Userbuf) -> bytes:
-    """As :func:`encode`, for values that were checked one by one already."""
+    """As :func:`encode`, for values that are already checked."""
     userid, sdkappid, room, expires_at, privileges, account_type = userbuf
     room_id, name = room
     head = _HEAD.pack(_NAMED_ROOM if name else _NUMERIC_ROOM, len(userid)) + userid.encode("ascii")
@@ -112,7 +111,7 @@ def _read_room(version: int, room_id: int, tail: bytes) -> Room:
 
 
 def _cut(data: bytes, size: int) -> tuple[bytes, bytes]:
-    """The first ``size`` bytes and the rest; struct.error where there are not so many."""
+    """The first ``size`` bytes and the rest. Raises struct.error where there are fewer."""
     if len(data) < size:
         raise struct.error
     return data[:size], data[size:]

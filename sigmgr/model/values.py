@@ -1,19 +1,19 @@
-"""A cached sig as bytes: a head of 19 bytes, then the sig in as few bytes as it has.
+"""The bytes of a cached sig: a head of 19 bytes, then the sig, compactly.
 
-Layout, big-endian: version u8, issued_at u32, flags u8, expires_at u32, renew_at u32,
-key_id u32, reason u8, sig. The scripts in Redis read the first five bytes and no more.
+Layout, big-endian: version u8, issued_at u32, flags u8, expires_at u32, renew_at u32, key_id u32,
+reason u8, sig. The scripts in Redis read the first five bytes only.
 
 Rules:
-1. A sig string is base64 in Tencent's alphabet (``*`` ``-`` ``_`` for ``+`` ``/`` ``=``), so
-   its decoded bytes are stored: a quarter less. A string that would not come back exactly
-   as it was is stored as text.
-2. A tombstone is a head alone: the holder's sigs issued in or before its issued_at are dead.
-3. An unknown version or damaged bytes are no value: ``None``, never an error.
+1. A sig string is base64 in Tencent's alphabet (``*`` ``-`` ``_`` for ``+`` ``/`` ``=``); its
+   decoded bytes are stored, which saves a quarter. A string that would not decode to itself is
+   stored as text.
+2. A tombstone is a head alone: the holder's sigs issued in or before its issued_at are revoked.
+3. An unknown version or damaged bytes give ``None``, never an error.
 4. A sealed value (made by ``keys/cached``) has the same first five bytes, then the flags
-   ``SEALED``: a format that no sig has. So a reader without the seal finds no value, and the
-   scripts compare it as any other.
+   ``SEALED``, a format that no sig has. So a reader without the key finds no value, and the scripts
+   compare it like any other.
 
-What this does not do: judge whether the sig may still be served.
+What this module does not do: judge whether the sig may still be served.
 """
 
 from __future__ import annotations
@@ -31,16 +31,15 @@ VERSION: Final = 1
 
 _HEAD: Final = Struct(">BIBIIIB")
 _FLAGS_AT: Final = 5
-#: A format's code where it is 1 or 2 (0: no sig has a format). With all bits set, the upper
-#: half of the flags has the code, less 2, of another format; and if that is 0, the value is
-#: sealed.
+#: A format's code where it is 1 or 2 (0: no sig has a format). With all bits set, the upper half of
+#: the flags has the code of another format, less 2; if that half is 0, the value is sealed.
 _FORMAT_MASK: Final = 0b0011
 _OTHER_FORMAT: Final = 0b0011
 _UPPER_BITS: Final = 4
 SEALED: Final = 0b0011
 _TOMBSTONE: Final = 0b0100
 _TEXT: Final = 0b1000
-#: New reasons go to the end: the number is what lies in Redis.
+#: New reasons go to the end: their numbers are stored in Redis.
 _REASONS: Final = (
     "",
     Reason.MISSING.value,
@@ -55,15 +54,15 @@ _REASONS: Final = (
     Reason.REVOKED.value,
 )
 _REASON_CODES: Final = {name: code for code, name in enumerate(_REASONS)}
-# Half the time of a call of the class, where a thousand are read at once.
+# Twice as fast as a call of the class, where a thousand values are read at once.
 _current: Final = partial(tuple.__new__, Current)
-# The standard signs become one that is no base64: they would not come back as they were.
+# The standard signs become one that is no base64, since they would not decode to themselves.
 _TO_BASE64: Final = bytes.maketrans(b"*-_+/=", b"+/=!!!")
 _FROM_BASE64: Final = bytes.maketrans(b"+/=", b"*-_")
 
 
 def encode(current: Current) -> bytes:
-    """The value for one sig. Raises KeyError for a format or reason that there is none of."""
+    """The value for one sig. Raises KeyError for an unknown format or reason."""
     flags = _format_flags(current.format)
     body = _pack_sig(current.usersig)
     if body is None:
@@ -94,7 +93,7 @@ def is_sealed(value: bytes) -> bool:
 
 
 def decode(holder: Holder, value: bytes) -> Current | None:
-    """The sig in a value, or None for a tombstone, a sealed one and what cannot be read."""
+    """The sig in a value; None for a tombstone, a sealed value and anything unreadable."""
     if len(value) <= _HEAD.size or value[0] != VERSION:
         return None
     _, issued_at, flags, expires_at, renew_at, key_id, reason = _HEAD.unpack_from(value)
@@ -115,7 +114,7 @@ def _format_flags(name: str) -> int:
 
 
 def _format_of(flags: int) -> str:
-    """Raises KeyError for a code that no format has here, and for a sealed value."""
+    """Raises KeyError for an unknown code, and for a sealed value."""
     code, upper = flags & _FORMAT_MASK, flags >> _UPPER_BITS
     if code == _OTHER_FORMAT:
         return FORMATS.coded(2 + upper if upper else 0)
@@ -123,7 +122,7 @@ def _format_of(flags: int) -> str:
 
 
 def _pack_sig(sig: str) -> bytes | None:
-    """The bytes behind a sig string, or None where they would not give the string back."""
+    """The bytes behind a sig string, or None where they do not encode to the same string."""
     try:
         raw = binascii.a2b_base64(sig.encode("ascii").translate(_TO_BASE64), strict_mode=True)
     except ValueError:

@@ -15,7 +15,7 @@ from sigmgr.model import errors
 from sigmgr.model.delivery import OPEN, Bye, Delivery
 from sigmgr.model.holder import Holder
 from sigmgr.ports import Draw
-from sigmgr.push.limits import Limits
+from sigmgr.push.limits import GatewayLimits
 from sigmgr.push.table import Counters, Stream, StreamTable
 from sigmgr.push.transport import Transport
 from sigmgr.push.writer import Writer
@@ -31,7 +31,12 @@ class Admission:
     """Lets streams in and sends them away."""
 
     def __init__(
-        self, table: StreamTable, writer: Writer, counters: Counters, draw: Draw, limits: Limits
+        self,
+        table: StreamTable,
+        writer: Writer,
+        counters: Counters,
+        draw: Draw,
+        limits: GatewayLimits,
     ) -> None:
         self.draining = False
         self._table = table
@@ -84,7 +89,7 @@ class Admission:
             return
         self._counters.crowded += 1
         reconnect_after = CROWDED_FOR + int(self._draw() * CROWDED_FOR)
-        if stream.delivery.phase is OPEN and stream.transport.says_bye:
+        if stream.delivery.phase is OPEN and stream.transport.sends_bye:
             self._writer.end(stream, Bye("too-many", reconnect_after))
         else:
             self._writer.cut(stream, errors.TooManyStreams(retry_after=reconnect_after))

@@ -34,7 +34,7 @@ from sigmgr.model.sig import Current
 from sigmgr.model.ticket import Tickets
 from sigmgr.ports import Clock, Draw, States, Values
 from sigmgr.push.admission import Admission
-from sigmgr.push.limits import Limits
+from sigmgr.push.limits import GatewayLimits
 from sigmgr.push.logs import log, log_unexpected
 from sigmgr.push.lookup import Answers, Lookups, Wanted
 from sigmgr.push.message import Messages
@@ -56,7 +56,7 @@ _USER, _ADMIN = Kind.USER.value, Kind.ADMIN.value
 
 
 class Gateway:
-    """Fulfils :class:`sigmgr.ports.Listener`. Use ``start`` and ``aclose``, or drive it with
+    """Fulfils :class:`sigmgr.ports.EventListener`. Use ``start`` and ``aclose``, or drive it with
     ``tick`` and ``settle``, as tests do.
 
     ``values`` reads the sigs that come with events; ``stands``: whether a sig of that second may
@@ -73,7 +73,7 @@ class Gateway:
         *,
         values: Values,
         stands: Callable[[Holder, int], bool] = lambda holder, issued_at: True,
-        limits: Limits,
+        limits: GatewayLimits,
     ) -> None:
         self.counters = Counters()
         self.table = StreamTable(clock(), limits.max_per_user)
@@ -138,7 +138,7 @@ class Gateway:
 
     # -- what happens --------------------------------------------------------------------
 
-    def heard(self, shard: int, events: Sequence[Event], sigs: Sequence[bytes] = ()) -> None:
+    def receive(self, shard: int, events: Sequence[Event], sigs: Sequence[bytes] = ()) -> None:
         """Events of a shard; those of users without a stream here cost one look into a dict."""
         now = self._clock()
         for event, sig in zip(events, chain(sigs, repeat(b"")), strict=False):
@@ -156,7 +156,7 @@ class Gateway:
         elif self._writer:
             self._wanted.bell.set()
 
-    def missed(self, shard: int) -> None:
+    def resync(self, shard: int) -> None:
         """Look for everybody of this shard. Done at the next tick, in one pass for all shards:
         when Redis comes back, all of them are missed at once."""
         self._missed.add(shard)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class GatewayLimits:
     """``shards``: of how many; ``heartbeat``: seconds between signs of life on a quiet stream;
     ``wide``: streams concerned within about a second from which on a wave is spread;
     ``patience``: seconds after which a client that takes nothing is cut; ``batch``: holders of a

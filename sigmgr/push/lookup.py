@@ -134,7 +134,7 @@ class Lookups:
         """These users have a stream open. What fails comes again by itself."""
         try:
             async with asyncio.timeout(self._timeout):
-                await self._states.seen(users, now)
+                await self._states.mark_seen(users, now)
         except (errors.SigmgrError, TimeoutError) as error:
             log.warning(
                 "marking users as seen failed", action="mark-seen", error=type(error).__name__

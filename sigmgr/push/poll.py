@@ -32,7 +32,7 @@ class PollTransport:
     __slots__ = ("_held", "answer")
 
     news = CURRENT
-    says_bye = False
+    sends_bye = False
 
     def __init__(self, held: int) -> None:
         self._held = held

@@ -5,7 +5,7 @@ Rules:
    Each message names the stream id before it. Who has not seen exactly that id reads the
    stream from the last id seen.
 2. An id that is gone from the stream, because the stream was trimmed, wiped or lost in a
-   fail-over, is a loss: listeners get ``missed(shard)`` and look into the store. So they do
+   fail-over, is a loss: listeners get ``resync(shard)`` and look into the store. So they do
    when a message cannot be read, and for all that was before the first connection.
 3. Every (re)connection subscribes first and then compares each shard's stream with what was
    seen, so nothing falls between. ``connected`` is true after that, never before.
@@ -30,10 +30,10 @@ from typing import Any, Final, Protocol
 
 from redis.exceptions import RedisError
 
-from sigmgr.model import errors, wire
+from sigmgr.model import errors, redis_layout
 from sigmgr.model.event import Event
-from sigmgr.model.wire import StreamId
-from sigmgr.ports import Draw, Listener
+from sigmgr.model.redis_layout import StreamId
+from sigmgr.ports import Draw, EventListener
 from sigmgr.telemetry import get_logger
 
 log = get_logger("sigmgr.push.shards")
@@ -81,7 +81,7 @@ class ShardChannels:
     def __init__(
         self,
         redis: Redis,
-        layout: wire.Layout,
+        layout: redis_layout.Layout,
         *,
         draw: Draw,
         on_state: Callable[[bool], None] = lambda up: None,
@@ -101,16 +101,16 @@ class ShardChannels:
         ]
         self._rounds = itertools.cycle(chunks)
         self._check_every = round_every / len(chunks)
-        self._listeners: list[Listener] = []
+        self._listeners: list[EventListener] = []
         self._seen: list[StreamId | None] = [None] * layout.shards
         self._shards = {layout.channel(s).encode(): s for s in range(layout.shards)}
         self._task: asyncio.Task[None] | None = None
         self.counts = Counts()
         self.connected = False
         #: Loop time at which Redis last answered; 0 before the first time.
-        self.last_heard = 0.0
+        self.last_received = 0.0
 
-    def add(self, listener: Listener) -> None:
+    def add(self, listener: EventListener) -> None:
         self._listeners.append(listener)
 
     def start(self) -> None:
@@ -187,12 +187,12 @@ class ShardChannels:
             now = loop.time()
             if message is not None:
                 pinged_at = None
-                self.last_heard = now
+                self.last_received = now
                 if message["type"] == "message":
                     await self._take(message)
             elif pinged_at is not None and now - pinged_at >= self._ping_after:
                 raise _Lost("no answer to a ping")
-            elif pinged_at is None and now - self.last_heard >= self._ping_after:
+            elif pinged_at is None and now - self.last_received >= self._ping_after:
                 await pubsub.ping()
                 pinged_at = now
             if now >= check_at:
@@ -211,7 +211,7 @@ class ShardChannels:
         if shard is None:
             return
         try:
-            previous, last, events, sigs = wire.decode_message(raw["data"])
+            previous, last, events, sigs = redis_layout.decode_message(raw["data"])
         except ValueError:
             self.counts.malformed += 1
             self._miss(shard)
@@ -220,11 +220,11 @@ class ShardChannels:
         if previous == seen:
             self._seen[shard] = last
             self._deliver(shard, events, sigs)
-        elif seen is None or last > seen or previous == wire.NO_ID:
+        elif seen is None or last > seen or previous == redis_layout.NO_ID:
             # Something is missing, or the stream is a new one: read it.
             self.counts.gaps += 1
             await self._check([shard])
-            if (self._seen[shard] or wire.NO_ID) < last:
+            if (self._seen[shard] or redis_layout.NO_ID) < last:
                 # The stream that had it is gone already. What was seen stays at what the
                 # stream that is there has.
                 self._deliver(shard, events)
@@ -247,7 +247,7 @@ class ShardChannels:
                     key = self._layout.stream_key(shard)
                     pipe.xrevrange(key, count=1)
                     # Nothing seen: the tail says where to begin, the entries are not asked for.
-                    start = wire.format_id(self._seen[shard] or wire.NO_ID)
+                    start = redis_layout.format_id(self._seen[shard] or redis_layout.NO_ID)
                     count = self._repair_limit + 2 if self._seen[shard] is not None else 1
                     pipe.xrange(key, min=start, count=count)
                 return list(await pipe.execute())
@@ -256,11 +256,11 @@ class ShardChannels:
         return answers[::2], answers[1::2]
 
     def _catch_up(self, shard: int, tail: list[Any], entries: list[Any]) -> None:
-        newest = wire.parse_id(tail[0][0]) if tail else wire.NO_ID
+        newest = redis_layout.parse_id(tail[0][0]) if tail else redis_layout.NO_ID
         seen = self._seen[shard]
         if seen == newest:
             return
-        ids = [wire.parse_id(entry_id) for entry_id, _ in entries]
+        ids = [redis_layout.parse_id(entry_id) for entry_id, _ in entries]
         if seen is None or not ids or ids[0] != seen or len(ids) > self._repair_limit + 1:
             self._seen[shard] = newest
             self._miss(shard)
@@ -269,7 +269,7 @@ class ShardChannels:
             events = [
                 event
                 for _, fields in entries[1:]
-                for event in wire.decode_events(fields[wire.EVENT_FIELD])
+                for event in redis_layout.decode_events(fields[redis_layout.EVENT_FIELD])
             ]
         except (ValueError, KeyError):
             self.counts.malformed += 1
@@ -283,12 +283,12 @@ class ShardChannels:
     def _deliver(self, shard: int, events: Sequence[Event], sigs: Sequence[bytes] = ()) -> None:
         self.counts.events += len(events)
         for listener in self._listeners:
-            self._call(listener.heard, shard, events, sigs)
+            self._call(listener.receive, shard, events, sigs)
 
     def _miss(self, shard: int) -> None:
         self.counts.missed += 1
         for listener in self._listeners:
-            self._call(listener.missed, shard)
+            self._call(listener.resync, shard)
 
     def _set_state(self, *, up: bool, why: str) -> None:
         if up != self.connected:

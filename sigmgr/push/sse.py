@@ -94,7 +94,7 @@ class SseTransport:
     __slots__ = ("_beginning", "_past", "_send", "_task", "refusal")
 
     news = RENEWED
-    says_bye = True
+    sends_bye = True
 
     def __init__(self, send: Send, task: asyncio.Task[Any] | None, beginning: Beginning) -> None:
         self._send = send

@@ -15,7 +15,7 @@ from sigmgr.push.message import Message
 
 
 class Transport(Protocol):
-    """``news``: the type of the message that brings a newer sig. ``says_bye``: once it is open,
+    """``news``: the type of the message that brings a newer sig. ``sends_bye``: once it is open,
     its client can be given last words; else it is refused with an error as long as it waits.
 
     How far a client is behind is the answer of ``write``, ``beat`` and ``close``: True where it
@@ -28,7 +28,7 @@ class Transport(Protocol):
     def news(self) -> str: ...
 
     @property
-    def says_bye(self) -> bool: ...
+    def sends_bye(self) -> bool: ...
 
     async def open(self, messages: Sequence[Message]) -> None:
         """Begin, with these messages. May wait for the client."""

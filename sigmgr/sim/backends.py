@@ -39,9 +39,9 @@ class Tap:
 
     def __init__(self, announcer: Announcer) -> None:
         self._announcer = announcer
-        self.heard: list[Event] = []
+        self.announced: list[Event] = []
 
     async def announce(self, batch: Sequence[Announcement], now: int) -> list[bool]:
         answer = await self._announcer.announce(batch, now)
-        self.heard.extend(one.event for one in batch)
+        self.announced.extend(one.event for one in batch)
         return answer

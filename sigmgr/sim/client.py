@@ -2,15 +2,15 @@
 
 Rules:
 1. It asks its backend for a sig and a ticket, signs in, and opens the stream with the ticket
-   and the ``issued_at`` it holds. It asks the backend again only when the service says that
-   the ticket is no good, or when its sig is dead; never to save itself from an expiry.
+   and the ``issued_at`` it holds. It asks the backend again only when the service refuses
+   the ticket, or when its sig is dead; never to avoid an expiry.
 2. Every sig it takes is acked with the freshest ticket until the service confirms.
 3. Reconnects: exponential backoff with full jitter, at the pace of the stream's ``retry``;
    ``bye`` and Retry-After are waited out in full, plus jitter, before the next try.
-4. On each reconnect one of the gateways is chosen at random. Where the service says that
-   what it claims to hold was never issued, it comes once without a claim.
+4. On each reconnect one of the gateways is chosen at random. Where the service answers that
+   the claimed sig was never issued, the next connect sends no claim.
 
-What is done with a sig is ``hold``'s business.
+What a client does with a sig is in ``client_state``.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from urllib.parse import quote, urljoin
 import httpx2
 
 from sigmgr.ports import Clock
-from sigmgr.sim import wire
+from sigmgr.sim import http_stream
+from sigmgr.sim.client_state import ClientState, Offer
 from sigmgr.sim.cloud import NATIVE, Cloud
-from sigmgr.sim.hold import Hold, Offer
-from sigmgr.sim.sse import SseEvent, SseParser
+from sigmgr.sim.sse_parser import SseEvent, SseParser
 from sigmgr.sim.stats import Stats
 
 _BACKOFF_CAP = 30.0
@@ -60,7 +60,7 @@ class SimClient:
     """One user on one device. ``run`` until cancelled; ``tick`` comes from the fleet."""
 
     def __init__(self, sdkappid: int, userid: str, world: World, *, flavour: str = NATIVE) -> None:
-        self.hold = Hold(
+        self.state = ClientState(
             sdkappid,
             userid,
             cloud=world.cloud,
@@ -75,7 +75,7 @@ class SimClient:
         self._world = world
         self._path = f"/v1/apps/{sdkappid}/users/{quote(userid, safe='')}/sig"
         self._ticket = ""
-        self._told_url = ""
+        self._given_url = ""
         self._stream_url = ""
         self._acked = 0
         self._failures = 0
@@ -89,7 +89,7 @@ class SimClient:
         """Live until cancelled, starting after ``delay`` seconds."""
         await self._world.sleep(delay)
         while True:
-            if self._needs_ticket or self.hold.stranded:
+            if self._needs_ticket or self.state.stranded:
                 pause = await self._ask_backend()
             else:
                 pause = await self._read_stream()
@@ -98,8 +98,8 @@ class SimClient:
 
     def tick(self, now: int) -> None:
         """Sign in where it is time; a client that needs its backend leaves its stream."""
-        self.hold.tick(now)
-        if (self.hold.stranded or self._needs_ticket) and self._reading is not None:
+        self.state.tick(now)
+        if (self.state.stranded or self._needs_ticket) and self._reading is not None:
             self._reading.cancel()
 
     # -- the app's backend -----------------------------------------------------------------
@@ -122,12 +122,12 @@ class SimClient:
 
     def _take_from_backend(self, message: Mapping[str, Any], base: str) -> float:
         now = self._world.clock()
-        outcome = self.hold.offer(message, now)
-        self.hold.tick(now)
-        if outcome is Offer.REFUSED or self.hold.stranded:
+        outcome = self.state.offer(message, now)
+        self.state.tick(now)
+        if outcome is Offer.REFUSED or self.state.stranded:
             return self._failed("backend-no-better-sig")
         self._ticket = message["ticket"]
-        self._told_url = urljoin(base, message["stream_url"])
+        self._given_url = urljoin(base, message["stream_url"])
         self._needs_ticket, self._failures = False, 0
         return 0.0
 
@@ -148,20 +148,20 @@ class SimClient:
     async def _one_stream(self) -> float:
         world = self._world
         self._stream_url = (
-            world.rng.choice(world.stream_urls) if world.stream_urls else self._told_url
+            world.rng.choice(world.stream_urls) if world.stream_urls else self._given_url
         )
         headers = {"Authorization": f"Bearer {self._ticket}", "Accept": "text/event-stream"}
         if self._claims:
-            headers["Last-Event-ID"] = str(self.hold.issued_at)
+            headers["Last-Event-ID"] = str(self.state.issued_at)
         try:
-            async with wire.get(self._stream_url, headers, idle=world.idle) as answer:
+            async with http_stream.get(self._stream_url, headers, idle=world.idle) as answer:
                 if answer.status != 200:
                     return self._refused(answer.status, answer.headers, await answer.body())
                 return await self._listen(answer)
-        except wire.WireError:
+        except http_stream.HttpStreamError:
             return self._failed("stream-broken")
 
-    async def _listen(self, answer: wire.Answer) -> float:
+    async def _listen(self, answer: http_stream.Answer) -> float:
         stats = self._world.stats
         stats.streams += 1
         stats.reconnects += self._streams_opened > 0
@@ -174,32 +174,32 @@ class SimClient:
                 if parser.retry_ms is not None:
                     self._retry = parser.retry_ms / 1000
                 for event in events:
-                    pause = self._hear(event)
+                    pause = self._receive(event)
                     if pause is not None:
                         return pause
         finally:
             stats.streams -= 1
         return self._backoff()
 
-    def _hear(self, event: SseEvent) -> float | None:
+    def _receive(self, event: SseEvent) -> float | None:
         """Act on one message; a number means: leave this stream and wait so long."""
         try:
             message = json.loads(event.data)
             if event.event in ("sig.current", "sig.renewed"):
-                self._hear_sig(message)
+                self._receive_sig(message)
             elif event.event == "room.renewed":
-                self.hold.offer_room_key(message["private_map_key"], self._world.clock())
+                self.state.offer_room_key(message["private_map_key"], self._world.clock())
             elif event.event == "sig.revoked":
-                return self._hear_revoked(int(message["issued_at"]))
+                return self._receive_revoked(int(message["issued_at"]))
             elif event.event == "bye":
-                return self._hear_bye(message)
+                return self._receive_bye(message)
         except (ValueError, KeyError, TypeError):
             self._world.stats.errors["bad-message"] += 1
         return None
 
-    def _hear_sig(self, message: Mapping[str, Any]) -> None:
+    def _receive_sig(self, message: Mapping[str, Any]) -> None:
         now = self._world.clock()
-        outcome = self.hold.offer(message, now)
+        outcome = self.state.offer(message, now)
         if outcome in (Offer.OLDER, Offer.REFUSED):
             return
         self._failures = 0
@@ -208,14 +208,14 @@ class SimClient:
             self._world.stats.renewed += 1
             self.unacked += 1
             self.unacked_since = now
-            self.hold.tick(now)
-        if self._acked < self.hold.issued_at and (self.acking is None or self.acking.done()):
+            self.state.tick(now)
+        if self._acked < self.state.issued_at and (self.acking is None or self.acking.done()):
             self.acking = asyncio.create_task(self._ack())
 
-    def _hear_revoked(self, at: int) -> float | None:
-        return self._world.rng.uniform(0, 1) if self.hold.revoked(at) else None
+    def _receive_revoked(self, at: int) -> float | None:
+        return self._world.rng.uniform(0, 1) if self.state.revoked(at) else None
 
-    def _hear_bye(self, message: Mapping[str, Any]) -> float:
+    def _receive_bye(self, message: Mapping[str, Any]) -> float:
         self._needs_ticket |= str(message.get("reason", "")).startswith(("ticket", "revoked"))
         pause = float(message.get("reconnect_after", 0))
         return pause + self._world.rng.uniform(0, max(pause / 4, self._retry))
@@ -225,8 +225,8 @@ class SimClient:
     async def _ack(self) -> None:
         """Say which sig is held until the service confirms it; always the newest."""
         tries = 0
-        while self._acked < self.hold.issued_at:
-            issued_at, covered = self.hold.issued_at, self.unacked
+        while self._acked < self.state.issued_at:
+            issued_at, covered = self.state.issued_at, self.unacked
             status = await self._post_ack(issued_at)
             if status is None or status in (429, 500, 502, 503, 504):
                 tries += 1

@@ -94,9 +94,9 @@ class ClientFleet:
     def snapshot(self) -> Stats:
         """The counters with the present state of things filled in."""
         stats = self.stats
-        stats.online = sum(1 for client in self.clients if client.hold.session is not None)
+        stats.online = sum(1 for client in self.clients if client.state.session is not None)
         stats.next_expiry = self._cloud.next_expiry()
-        held = [client.hold.issued_at for client in self.clients if client.hold.held]
+        held = [client.state.issued_at for client in self.clients if client.state.held]
         stats.oldest_held = min(held, default=None)
         return stats
 

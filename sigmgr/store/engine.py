@@ -19,7 +19,7 @@ from sqlalchemy import URL, exc, make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from sigmgr.model import errors
-from sigmgr.store import postgres, sqlite, told
+from sigmgr.store import connect_errors, postgres, sqlite
 from sigmgr.store.database import Engine, Kind, Patience
 from sigmgr.store.dialect import POSTGRES, SQLITE
 from sigmgr.store.translation import translated
@@ -118,13 +118,15 @@ def _parsed(url: str) -> URL:
         parsed = make_url(url)
     except (exc.ArgumentError, ValueError):
         # The text of the cause would show the URL, and with it a password.
-        raise errors.BadSettings("the database URL cannot be read", advice=told.ESCAPES) from None
+        raise errors.BadSettings(
+            "the database URL cannot be read", advice=connect_errors.ESCAPES
+        ) from None
     if parsed.get_backend_name() not in {"sqlite", "postgresql"}:
         raise errors.BadSettings(
             f"the database is sqlite+aiosqlite or postgresql+psycopg, not {parsed.drivername}"
         )
     if parsed.get_backend_name() == "postgresql":
-        told.check_password(parsed, url)
+        connect_errors.check_password(parsed, url)
     return parsed
 
 

@@ -187,9 +187,9 @@ async def _begin(connection: AsyncConnection, sdkappid: int, feed: _Feed) -> Cur
 def _events(sdkappid: int, rows: Sequence[Any], after: int, until: int) -> list[Numbered]:
     """Those after ``after`` and up to ``until``."""
     found: list[Numbered] = []
-    for number, size, said in rows:
+    for number, size, document in rows:
         try:
-            some = read(said)
+            some = read(document)
             if len(some) != size:
                 raise ValueError  # noqa: TRY301  as damaged as one that cannot be parsed
         except ValueError:

@@ -63,7 +63,7 @@ ENDLESS = (2**62, 2**62)
 
 _app = h.sdkappid == bindparam("sdkappid")
 _due = h.due_at <= bindparam("now")
-_place = tuple_(h.expires_at, h.due_at)
+_position = tuple_(h.expires_at, h.due_at)
 _remaining = h.expires_at - bindparam("now", type_=BigInteger)
 
 
@@ -197,13 +197,13 @@ def expiry_horizon(*, resumed: bool = False) -> Select[Any]:
     """
     probe = select(h.expires_at, h.due_at).where(_app, h.due_at.is_not(None))
     if resumed:
-        probe = probe.where(_place > _horizon("from"), _place <= _horizon("to"))
+        probe = probe.where(_position > _horizon("from"), _position <= _horizon("to"))
     probe = probe.order_by(h.expires_at, h.due_at)
     return probe.offset(bindparam("lookahead", type_=BigInteger)).limit(1)
 
 
 def _between() -> Select[Any]:
-    return select(*h).where(_app, _due, _place >= _horizon("from"), _place <= _horizon("to"))
+    return select(*h).where(_app, _due, _position >= _horizon("from"), _position <= _horizon("to"))
 
 
 def _earliest_locked(rows: Select[Any]) -> Select[Any]:
@@ -250,7 +250,7 @@ def backlog() -> Select[Any]:
 @cache
 def overdue() -> Select[Any]:
     """Due rows beyond the horizon ``from_expiry``, ``from_due``, longest overdue first, locked."""
-    rows = select(*h).where(_app, _due, _place > _horizon("from")).order_by(h.due_at)
+    rows = select(*h).where(_app, _due, _position > _horizon("from")).order_by(h.due_at)
     return rows.limit(_limit()).with_for_update(skip_locked=True)
 
 
@@ -276,8 +276,8 @@ def unwarned(rungs: int) -> Select[Any]:
     rows = select(*h).where(
         _app,
         h.due_at.is_not(None),
-        _place > _horizon("from"),
-        _place <= _horizon("to"),
+        _position > _horizon("from"),
+        _position <= _horizon("to"),
         h.issued_at > h.revoked_at,
         _rungs_crossed(rungs) > h.warned,
     )

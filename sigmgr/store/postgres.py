@@ -30,7 +30,7 @@ from sqlalchemy import URL, Connection, event, exc
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from sigmgr.store import told
+from sigmgr.store import connect_errors
 
 #: Seconds that a server has for a rollback, and to take the request to end a statement.
 _MOMENT: Final = 1.0
@@ -93,7 +93,7 @@ class PgConnection(psycopg.AsyncConnection[Any]):
             try:
                 connection = await cls.connect(*arguments, **options)
             except psycopg.Error as error:
-                raise told.not_connected(error, options) from error
+                raise connect_errors.not_connected(error, options) from error
             connection._line, connection._opened_at_loss = line, lost
             return connection
 

@@ -40,15 +40,15 @@ async def probe(engine: Engine) -> str:
     try:
         await engine.rows(select(meta.c.name).where(meta.c.name == name), limit=_LIMIT)
     except errors.SigmgrError as error:
-        return _told(error, "does not answer")
+        return _described(error, "does not answer")
     try:
         await engine.writing(write, limit=_LIMIT, lock=_LIMIT)
     except errors.SigmgrError as error:
-        return _told(error, "does not write")
+        return _described(error, "does not write")
     return ""
 
 
-def _told(error: errors.SigmgrError, silent: str) -> str:
+def _described(error: errors.SigmgrError, silent: str) -> str:
     if isinstance(error, errors.StoreRefuses):
         return error.why
     if isinstance(error, errors.PoolFull):

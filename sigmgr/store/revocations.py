@@ -23,7 +23,7 @@ from sqlalchemy import BigInteger, bindparam, func, literal_column, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sigmgr.model.revocation import Revocation
-from sigmgr.ports import Look
+from sigmgr.ports import LookResult
 from sigmgr.store.dialect import SQLITE, Dialect
 from sigmgr.store.engine import Engine
 from sigmgr.store.tables import revocations
@@ -87,8 +87,8 @@ def _page(*, first: bool) -> Any:
     rows = select(r.sdkappid, r.userid, r.until, r.forget_at)
     rows = rows.where(r.forget_at > bindparam("now", type_=BigInteger))
     if not first:
-        place = tuple_(bindparam("sdkappid", type_=BigInteger), bindparam("userid"))
-        rows = rows.where(tuple_(r.sdkappid, r.userid) > place)
+        position = tuple_(bindparam("sdkappid", type_=BigInteger), bindparam("userid"))
+        rows = rows.where(tuple_(r.sdkappid, r.userid) > position)
     return rows.order_by(r.sdkappid, r.userid).limit(bindparam("limit", type_=BigInteger))
 
 
@@ -121,7 +121,7 @@ class SqlLooks:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    async def look(self, since: int) -> Look:
+    async def look(self, since: int) -> LookResult:
         """See the port."""
         statement = _look(self._engine.dialect)
 
@@ -129,14 +129,14 @@ class SqlLooks:
             return (await connection.execute(statement, {"since": since})).all()
 
         rows = await self._engine.looking(ask)
-        told = [Revocation(*row[3:]) for row in rows if row[3] is not None]
+        found = [Revocation(*row[3:]) for row in rows if row[3] is not None]
         second, keys, tokens = rows[0][:3]
-        return Look(float(second), int(keys), int(tokens), told)
+        return LookResult(float(second), int(keys), int(tokens), found)
 
     async def revocations(self, after: Revocation | None, limit: int, now: int) -> list[Revocation]:
         """See the port."""
-        place = {} if after is None else {"sdkappid": after.sdkappid, "userid": after.userid}
-        values = {"limit": limit, "now": now, **place}
+        position = {} if after is None else {"sdkappid": after.sdkappid, "userid": after.userid}
+        values = {"limit": limit, "now": now, **position}
         rows = await self._engine.rows(_page(first=after is None), values)
         return [Revocation(*row) for row in rows]
 

@@ -23,7 +23,7 @@ from sqlalchemy import URL, event
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.util import await_only
 
-from sigmgr.store import files, told
+from sigmgr.store import connect_errors, files
 from sigmgr.store import inline as inline_driver
 from sigmgr.store.postgres import begin
 
@@ -120,7 +120,7 @@ def _opener(connect: Callable[..., Any], create: bool) -> Callable[..., Any]:
         try:
             return await connect(path, **options)
         except sqlite3.Error as error:
-            raise told.not_opened(error, path) from error
+            raise connect_errors.not_opened(error, path) from error
 
     return open_one
 

@@ -45,10 +45,10 @@ WARNING_WINDOWS = 4
 _SHORT_LOCKS = "SET LOCAL lock_timeout=500"
 _SHORTEST_LOCKS = "SET LOCAL lock_timeout=100"
 
-Place = tuple[int, int]
+Position = tuple[int, int]
 #: Of an app and a userid: up to which second its sigs are known to be dead.
 RevokedUntil = Callable[[int, str], int]
-START: Place = (-1, -1)
+START: Position = (-1, -1)
 
 
 class Horizon(NamedTuple):
@@ -61,8 +61,8 @@ class Horizon(NamedTuple):
     what has fallen due since may expire before all of this.
     """
 
-    start: Place
-    end: Place
+    start: Position
+    end: Position
     claims_left: int
     now: int
 
@@ -78,7 +78,7 @@ class Memory:
     def __init__(self, revoked_until: RevokedUntil | None = None) -> None:
         self.revoked_until: RevokedUntil = revoked_until or _never
         self.horizons: dict[int, Horizon] = {}
-        self.warned_to: dict[int, Place] = {}
+        self.warned_to: dict[int, Position] = {}
 
     def record(self, row: Iterable[Any]) -> Record:
         """A row as it counts: a revocation of all users is written into no row of theirs."""
@@ -191,14 +191,14 @@ class SqlTransaction:
             claimed += await self._overdue(values, known.end, limit - len(claimed))
         return claimed
 
-    async def _horizon(self, values: dict[str, int]) -> Place:
+    async def _horizon(self, values: dict[str, int]) -> Position:
         found = (await self._connection.execute(statements.expiry_horizon(), values)).first()
         return statements.ENDLESS if found is None else (found[0], found[1])
 
     async def _urgent(
         self, values: dict[str, int], look: Horizon, limit: int, emergency: float | None = None
     ) -> list[Record]:
-        places: dict[str, float] = {
+        bounds: dict[str, float] = {
             "from_expiry": look.start[0],
             "from_due": look.start[1],
             "to_expiry": look.end[0],
@@ -208,10 +208,10 @@ class SqlTransaction:
             statement = statements.urgent()
         else:
             statement = statements.emergencies()
-            places |= {"share": emergency, "longest": emergency_of(MAX_TTL, emergency)}
-        return await self._records(statement, {**values, **places, "limit": limit})
+            bounds |= {"share": emergency, "longest": emergency_of(MAX_TTL, emergency)}
+        return await self._records(statement, {**values, **bounds, "limit": limit})
 
-    async def _overdue(self, values: dict[str, int], beyond: Place, limit: int) -> list[Record]:
+    async def _overdue(self, values: dict[str, int], beyond: Position, limit: int) -> list[Record]:
         return await self._records(
             statements.overdue(),
             {**values, "from_expiry": beyond[0], "from_due": beyond[1], "limit": limit},
@@ -225,7 +225,7 @@ class SqlTransaction:
         a mass of rows already warned of hides nothing and costs no more each time."""
         values = {"sdkappid": sdkappid, "now": now, "lookahead": WARNING_WINDOW}
         values |= {f"rung_{i}": rung for i, rung in enumerate(ladder)}
-        end: Place = (now + max(ladder, default=0), statements.ENDLESS[1])
+        end: Position = (now + max(ladder, default=0), statements.ENDLESS[1])
         start = self._memory.warned_to.pop(sdkappid, START)
         claimed: list[Record] = []
         for _ in range(WARNING_WINDOWS):

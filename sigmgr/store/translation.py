@@ -9,7 +9,7 @@ from typing import Final
 from sqlalchemy import exc
 
 from sigmgr.model import errors
-from sigmgr.store import postgres, told
+from sigmgr.store import connect_errors, postgres
 
 #: PostgreSQL: undefined table, undefined column, schema that does not exist.
 _NOT_MIGRATED_STATES = frozenset({"42P01", "42703", "3F000"})
@@ -72,7 +72,7 @@ def ours(error: exc.SQLAlchemyError) -> errors.SigmgrError | None:
     """None for an error in a statement."""
     if not isinstance(error, exc.DBAPIError):
         return None
-    if isinstance(error.orig, told.NotConnected | told.NotOpened):
+    if isinstance(error.orig, connect_errors.NotConnected | connect_errors.NotOpened):
         return error.orig.why.error()
     state = _code_of(error)
     if found := _setup_error(state, str(error.orig)) or _refusal(state):
@@ -100,9 +100,9 @@ def _refusal(code: str) -> errors.StoreRefuses | None:
     return errors.StoreRefuses(_WHY.get(name, f"refuses writes ({code})"))
 
 
-def _setup_error(state: str, said: str) -> errors.SetupError | None:
-    if state in _NOT_MIGRATED_STATES or any(text in said for text in _NOT_MIGRATED_TEXTS):
+def _setup_error(state: str, message: str) -> errors.SetupError | None:
+    if state in _NOT_MIGRATED_STATES or any(text in message for text in _NOT_MIGRATED_TEXTS):
         return errors.NotMigrated()
-    if "file is not a database" in said:
+    if "file is not a database" in message:
         return errors.BadSettings("the file that the database URL names is no SQLite database")
     return None

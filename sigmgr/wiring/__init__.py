@@ -1,7 +1,7 @@
 """The composition root: settings in, running parts out. Only here the clock is read.
 
 Three sizes of the same thing, each a context manager that closes what it opened:
-``open_base`` (database, keys, apps) for commands that manage, ``open_desk`` (and the flows)
+``open_base`` (database, keys, apps) for commands that manage, ``open_parts`` (and the flows)
 for commands that issue, and ``open_service`` (and gateway, jobs, HTTP) for ``serve``.
 
 Names are loaded when they are used: ``sigmgr sig sign`` needs the clock and nothing else.
@@ -15,34 +15,34 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sigmgr.wiring.base import Base, open_base, open_database
     from sigmgr.wiring.clock import wall_clock
-    from sigmgr.wiring.desk import Desk, open_desk
-    from sigmgr.wiring.memory import settle
-    from sigmgr.wiring.months import open_months
+    from sigmgr.wiring.gc_tuning import tune_gc
+    from sigmgr.wiring.parts import Parts, open_parts
     from sigmgr.wiring.service import Service, open_service
+    from sigmgr.wiring.simulation import open_simulation
 
 _HOMES = {
     "Base": "base",
     "open_base": "base",
     "open_database": "base",
     "wall_clock": "clock",
-    "Desk": "desk",
-    "open_desk": "desk",
-    "open_months": "months",
-    "settle": "memory",
+    "Parts": "parts",
+    "open_parts": "parts",
+    "open_simulation": "simulation",
+    "tune_gc": "gc_tuning",
     "Service": "service",
     "open_service": "service",
 }
 
 __all__ = [
     "Base",
-    "Desk",
+    "Parts",
     "Service",
     "open_base",
     "open_database",
-    "open_desk",
-    "open_months",
+    "open_parts",
     "open_service",
-    "settle",
+    "open_simulation",
+    "tune_gc",
     "wall_clock",
 ]
 

@@ -28,7 +28,7 @@ from sigmgr.store.revocations import SqlLooks
 from sigmgr.store.stores import SqlJanitor, SqlStore
 from sigmgr.wiring.clock import monotonic_seconds
 from sigmgr.wiring.master import open_master
-from sigmgr.wiring.reference import ReferenceClock, open_clock
+from sigmgr.wiring.reference_clock import ReferenceClock, open_clock
 
 CHECK = "master-key-check"
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import resource
 from typing import NamedTuple
 
-from sigmgr.http.protocol import Limits
+from sigmgr.http.protocol import ConnectionLimits
 from sigmgr.settings import Settings
 from sigmgr.telemetry import get_logger
 
@@ -23,15 +23,15 @@ _FILES_OF_SQLITE = 3
 _BOUNDLESS = 1_000_000
 
 
-class Room(NamedTuple):
+class Capacity(NamedTuple):
     """What connections may take, and how many of them may be streams or polls: a tenth is left
     for acks, for those who come, and for ``/livez``."""
 
-    limits: Limits
+    limits: ConnectionLimits
     streams: int
 
 
-def room_for(settings: Settings) -> Room:
+def capacity_for(settings: Settings) -> Capacity:
     """What the settings ask for, and never more than descriptors allow; says how many."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     files = _BOUNDLESS if soft == resource.RLIM_INFINITY else min(soft, _BOUNDLESS)
@@ -48,8 +48,8 @@ def room_for(settings: Settings) -> Room:
         descriptors=files,
         kept_for_others=others,
     )
-    limits = Limits(connections=connections, keep_alive=settings.http.keep_alive)
-    return Room(limits, streams)
+    limits = ConnectionLimits(connections=connections, keep_alive=settings.http.keep_alive)
+    return Capacity(limits, streams)
 
 
 def _kept_for_others(settings: Settings) -> int:

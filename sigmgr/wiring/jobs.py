@@ -6,15 +6,15 @@ from collections.abc import Callable
 
 from sigmgr.http.services import WORKER
 from sigmgr.scheduler import Job
-from sigmgr.wiring.desk import Desk
+from sigmgr.wiring.parts import Parts
 
 #: Batches of each app in one tick of renewal.
 _TURNS = 5
 
 
-def jobs_of(desk: Desk, roles: frozenset[str], stopping: Callable[[], bool]) -> list[Job]:
+def jobs_of(parts: Parts, roles: frozenset[str], stopping: Callable[[], bool]) -> list[Job]:
     """What ticks in a process of these roles."""
-    every, flows, base = desk.base.settings.scheduler, desk.flows, desk.base
+    every, flows, base = parts.base.settings.scheduler, parts.flows, parts.base
 
     async def refresh(_: int) -> None:
         await base.apps.refresh()

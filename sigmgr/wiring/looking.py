@@ -9,15 +9,15 @@ from sigmgr.flow.look import PART, Look
 from sigmgr.health import Health
 from sigmgr.http.auth import Auth
 from sigmgr.wiring.clock import monotonic_seconds
-from sigmgr.wiring.desk import Desk
+from sigmgr.wiring.parts import Parts
 
 
 def look_of(
-    desk: Desk, health: Health, near: NearCache[bytes] | None, tokens: Auth, *, vital: bool
+    parts: Parts, health: Health, near: NearCache[bytes] | None, tokens: Auth, *, vital: bool
 ) -> Look:
     """The look, and who is told what it saw. ``vital``: this process serves somebody who must
     not get what was revoked."""
-    base, settings = desk.base, desk.base.settings
+    base, settings = parts.base, parts.base.settings
     grace = math.ceil(settings.revocation.grace)
 
     def trust(_: float) -> None:
@@ -26,7 +26,7 @@ def look_of(
 
     def forget_answers() -> None:
         if near is not None:
-            near.missed(0)
+            near.resync(0)
 
     health.expect(PART, silent_after=5 * settings.scheduler.look_every + 5, vital=vital)
     return Look(
@@ -34,9 +34,9 @@ def look_of(
         revocations=base.revocations,
         signer=base.ring,
         monotonic=monotonic_seconds(),
-        answered=base.clock.heard,
+        answered=base.clock.observe,
         tokens=tokens.looked,
-        heard=[trust],
+        learned=[trust],
         keys_changed=[forget_answers],
         health=health,
     )

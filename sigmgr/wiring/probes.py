@@ -10,7 +10,7 @@ from sigmgr.cache import probe as cache_probe
 from sigmgr.health import OK, Health
 from sigmgr.scheduler import Job
 from sigmgr.store import probe as store_probe
-from sigmgr.wiring.desk import Desk
+from sigmgr.wiring.parts import Parts
 
 
 class _Probe(NamedTuple):
@@ -20,7 +20,7 @@ class _Probe(NamedTuple):
     ask: Callable[[], Awaitable[str]]
     without: str
 
-    async def told(self) -> str:
+    async def state(self) -> str:
         wrong = await self.ask()
         return f"degraded: {wrong}: {self.without}" if wrong else OK
 
@@ -31,29 +31,29 @@ _MISSED: Final = 3
 _LONGEST_RUN: Final = 15.0
 
 
-async def probe_jobs(desk: Desk, health: Health) -> list[Job]:
+async def probe_jobs(parts: Parts, health: Health) -> list[Job]:
     """One for each part. It has run once when this returns: what is wrong from the beginning
     is told from the beginning."""
-    every = desk.base.settings.scheduler.probe_every
+    every = parts.base.settings.scheduler.probe_every
     jobs = []
-    for probe in _probes(desk):
+    for probe in _probes(parts):
         health.expect(probe.part, silent_after=_MISSED * every + _LONGEST_RUN)
-        jobs.append(Job(f"probe-{probe.part}", every, _saying(probe, health)))
+        jobs.append(Job(f"probe-{probe.part}", every, _reporting(probe, health)))
     await asyncio.gather(*(job.run(0) for job in jobs))
     return jobs
 
 
-def _saying(probe: _Probe, health: Health) -> Callable[[int], Awaitable[None]]:
-    async def say(_: int) -> None:
-        health.say(probe.part, await probe.told())
+def _reporting(probe: _Probe, health: Health) -> Callable[[int], Awaitable[None]]:
+    async def report(_: int) -> None:
+        health.report(probe.part, await probe.state())
 
-    return say
+    return report
 
 
-def _probes(desk: Desk) -> list[_Probe]:
-    redis = desk.redis
+def _probes(parts: Parts) -> list[_Probe]:
+    redis = parts.redis
     assert redis is not None
     return [
-        _Probe("database", lambda: store_probe.probe(desk.base.engine), store_probe.WITHOUT),
-        _Probe("redis", lambda: cache_probe.probe(redis, desk.layout), cache_probe.WITHOUT),
+        _Probe("database", lambda: store_probe.probe(parts.base.engine), store_probe.WITHOUT),
+        _Probe("redis", lambda: cache_probe.probe(redis, parts.layout), cache_probe.WITHOUT),
     ]

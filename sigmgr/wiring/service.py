@@ -1,4 +1,4 @@
-"""A process that serves: gateway, jobs and HTTP around a desk."""
+"""A process that serves: gateway, jobs and HTTP around the other parts."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from sigmgr.http.services import API, GATEWAY, WORKER, Services
 from sigmgr.model import errors
 from sigmgr.model.ticket import Tickets
 from sigmgr.push.gateway import Gateway
-from sigmgr.push.limits import Limits
+from sigmgr.push.limits import GatewayLimits
 from sigmgr.push.shards import ShardChannels
 from sigmgr.scheduler import Job, Ticker
 from sigmgr.settings import Settings
-from sigmgr.wiring.clocks import clock_job
-from sigmgr.wiring.connections import Room, room_for
-from sigmgr.wiring.desk import Desk, open_desk
-from sigmgr.wiring.doors import credentials_of, doors_of
+from sigmgr.wiring.clock_health import clock_job
+from sigmgr.wiring.connections import Capacity, capacity_for
+from sigmgr.wiring.http_services import credentials_of, http_services_of
 from sigmgr.wiring.jobs import jobs_of
 from sigmgr.wiring.looking import look_of
+from sigmgr.wiring.parts import Parts, open_parts
 from sigmgr.wiring.probes import probe_jobs
 
 #: The server cuts a drain that takes half of the time to stop; some of that is for its end.
@@ -38,8 +38,8 @@ _DRAIN_SHARE = 0.4
 class Service:
     """A process that serves: ``run`` until the stop event is set."""
 
-    desk: Desk
-    doors: Services
+    parts: Parts
+    services: Services
     ticker: Ticker
     gateway: Gateway | None
     channels: ShardChannels
@@ -47,14 +47,14 @@ class Service:
 
     async def run(self, stop: asyncio.Event, *, bound: Callable[[int], None] | None = None) -> None:
         """Serve HTTP and tick. Raises AddressInUse, BadAddress."""
-        http = self.desk.base.settings.http
+        http = self.parts.base.settings.http
         listener = await bind_unless(stop, http.host, http.port)
         if listener is None:
             return
         port = listener.getsockname()[1]
         # Which port 0 became is known only now.
         stream_url = http.stream_url or f"http://{bracketed(http.host)}:{port}/v1/stream"
-        background = [asyncio.create_task(self.desk.flows.teller.run(), name="teller")]
+        background = [asyncio.create_task(self.parts.flows.publisher.run(), name="publisher")]
         # Nothing works before the port is ours: a second service says so and no more.
         self.channels.start()
         if self.gateway is not None:
@@ -62,7 +62,7 @@ class Service:
         self.ticker.start()
         try:
             await serve(
-                create_app(replace(self.doors, stream_url=stream_url)),
+                create_app(replace(self.services, stream_url=stream_url)),
                 http.host,
                 port,
                 stop=stop,
@@ -82,7 +82,7 @@ class Service:
 
     async def _drain(self) -> None:
         if self.gateway is not None:
-            settings = self.desk.base.settings
+            settings = self.parts.base.settings
             seconds = min(settings.gateway.drain, _DRAIN_SHARE * settings.http.graceful)
             await self.gateway.drain(seconds)
 
@@ -92,35 +92,39 @@ async def open_service(settings: Settings, roles: frozenset[str]) -> AsyncIterat
     """All parts of a process with these roles. Raises what :func:`open_base` raises."""
     _refuse_memory_of_one(settings, roles)
     async with AsyncExitStack() as stack:
-        desk = await stack.enter_async_context(open_desk(settings, serving=True))
+        parts = await stack.enter_async_context(open_parts(settings, serving=True))
         near = _near(settings) if API in roles else None
         health = Health(time.monotonic)
-        credentials = credentials_of(desk.base)
-        room = room_for(settings)
-        gateway = _gateway(desk, credentials.tickets, room) if GATEWAY in roles else None
-        channels = _channels(desk, near)
+        credentials = credentials_of(parts.base)
+        capacity = capacity_for(settings)
+        gateway = _gateway(parts, credentials.tickets, capacity) if GATEWAY in roles else None
+        channels = _channels(parts, near)
         for listener in (near, gateway):
             if listener is not None:
                 channels.add(listener)
-                desk.base.revocations.add(listener)
+                parts.base.revocations.add(listener)
         serves = bool(roles & {API, GATEWAY})
-        look = look_of(desk, health, near, credentials.tokens, vital=serves)
-        await look.load(desk.base.clock())
+        look = look_of(parts, health, near, credentials.tokens, vital=serves)
+        await look.load(parts.base.clock())
         # Before the first new holder is asked for: a limit that was never counted limits nobody.
-        await desk.flows.newcomers.measure(desk.base.clock())
+        await parts.flows.newcomers.measure(parts.base.clock())
         stack.push_async_callback(channels.aclose)
-        doors = doors_of(desk, roles, credentials, near=near, gateway=gateway, health=health)
-        ticker = Ticker(desk.base.clock, desk.base.clock.glance)
+        services = http_services_of(
+            parts, roles, credentials, near=near, gateway=gateway, health=health
+        )
+        ticker = Ticker(parts.base.clock, parts.base.clock.glance)
         ticker.add([Job("look", settings.scheduler.look_every, look.once)])
-        ticker.add([clock_job(desk, health, near), *jobs_of(desk, roles, lambda: ticker.stopping)])
-        ticker.add(await probe_jobs(desk, health))
+        ticker.add(
+            [clock_job(parts, health, near), *jobs_of(parts, roles, lambda: ticker.stopping)]
+        )
+        ticker.add(await probe_jobs(parts, health))
         yield Service(
-            desk=desk,
-            doors=doors,
+            parts=parts,
+            services=services,
             ticker=ticker,
             gateway=gateway,
             channels=channels,
-            connections=Connections(room.limits),
+            connections=Connections(capacity.limits),
         )
 
 
@@ -138,30 +142,30 @@ def _near(settings: Settings) -> NearCache[bytes] | None:
     return NearCache(max_entries=entries) if entries else None
 
 
-def _channels(desk: Desk, near: NearCache[bytes] | None) -> ShardChannels:
-    assert desk.redis is not None
+def _channels(parts: Parts, near: NearCache[bytes] | None) -> ShardChannels:
+    assert parts.redis is not None
 
     def on_state(up: bool) -> None:
         if near is not None:
-            near.channel(up, desk.base.clock())
+            near.channel(up, parts.base.clock())
 
-    return ShardChannels(desk.redis, desk.layout, draw=random.random, on_state=on_state)
+    return ShardChannels(parts.redis, parts.layout, draw=random.random, on_state=on_state)
 
 
-def _gateway(desk: Desk, tickets: Tickets, room: Room) -> Gateway:
-    settings = desk.base.settings
+def _gateway(parts: Parts, tickets: Tickets, capacity: Capacity) -> Gateway:
+    settings = parts.base.settings
     return Gateway(
-        desk.flows.deliver,
+        parts.flows.deliver,
         tickets,
-        desk.base.clock,
+        parts.base.clock,
         random.random,
-        desk.policy_of,
-        values=desk.values,
-        stands=desk.base.revocations.stands,
-        limits=Limits(
+        parts.policy_of,
+        values=parts.values,
+        stands=parts.base.revocations.stands,
+        limits=GatewayLimits(
             shards=settings.redis.shards,
             heartbeat=settings.gateway.heartbeat,
             max_per_user=settings.gateway.max_per_user,
-            max_streams=room.streams,
+            max_streams=capacity.streams,
         ),
     )

@@ -291,7 +291,7 @@ def test_a_reader_that_has_gone_is_no_traceback():
     ],
 )
 def test_durations_for_people(seconds, text):
-    assert output.span(seconds) == text
+    assert output.duration(seconds) == text
 
 
 def test_times_for_people():

@@ -273,7 +273,7 @@ def test_a_reissue_is_newer(signing, monkeypatch):
     first = signing("issue", APP, "alice", "--json").json
     moment = first["issued_at"] + 60
     # The service's clock only: the rest of the process goes on in its own time.
-    monkeypatch.setattr("sigmgr.wiring.reference.wall_seconds", lambda: float(moment))
+    monkeypatch.setattr("sigmgr.wiring.reference_clock.wall_seconds", lambda: float(moment))
     second = signing(
         "reissue",
         APP,

@@ -7,8 +7,8 @@ import re
 import pytest
 
 from sigmgr.cli import simulate
-from sigmgr.sim.months import Report
-from sigmgr.sim.witness import Violation
+from sigmgr.sim.invariants import Violation
+from sigmgr.sim.virtual_time import Report
 
 
 def test_a_short_run_piped_is_a_table_and_nothing_else(shell):

@@ -14,7 +14,7 @@ from sigmgr.cache.client import RedisParts, open_redis
 from sigmgr.cache.sigs import RedisSigCache
 from sigmgr.keys.cached import CachedValues
 from sigmgr.keys.sealing import MasterKey
-from sigmgr.model import wire
+from sigmgr.model import redis_layout
 from sigmgr.model.event import Event, EventType
 from sigmgr.model.holder import Holder
 from sigmgr.model.sig import Current
@@ -22,7 +22,7 @@ from sigmgr.ports import Announcement
 
 NOW = 1_900_000_000
 DAY = 86_400
-LAYOUT = wire.Layout(shards=8)
+LAYOUT = redis_layout.Layout(shards=8)
 APP = 1_400_000_001
 MASTER = MasterKey(bytes(range(32)))
 SEALED = CachedValues(MASTER.derive, LAYOUT)
@@ -65,11 +65,11 @@ def revoked(whose: Holder, at: int = NOW) -> Announcement:
     return Announcement(Event("sig.revoked", whose, at, 0, "Revoked", at), None)
 
 
-def told(whose: Holder, issued_at: int = NOW, sig: Current | None = None) -> Announcement:
+def renewed(whose: Holder, issued_at: int = NOW, sig: Current | None = None) -> Announcement:
     return Announcement(event(whose, issued_at), sig)
 
 
-def shard_mates(shard: int, count: int, layout: wire.Layout = LAYOUT) -> list[Holder]:
+def shard_mates(shard: int, count: int, layout: redis_layout.Layout = LAYOUT) -> list[Holder]:
     """Holders of one shard."""
     found: list[Holder] = []
     number = 0
@@ -99,7 +99,9 @@ async def opened(url: str, **options: Any) -> AsyncIterator[RedisParts]:
 class Both:
     """A cache and an announcer over one Redis, as a process has them."""
 
-    def __init__(self, redis: RedisParts, layout: wire.Layout = LAYOUT, **options: Any) -> None:
+    def __init__(
+        self, redis: RedisParts, layout: redis_layout.Layout = LAYOUT, **options: Any
+    ) -> None:
         shared = {"values": SEALED, "serve_until": serve_until}
         shared |= {name: options.pop(name) for name in shared.keys() & options.keys()}
         self.redis, self.layout = redis, layout
@@ -136,19 +138,19 @@ async def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
             await asyncio.sleep(0.005)
 
 
-class Ears:
-    """A listener that writes down what it is told."""
+class Recorder:
+    """A listener that records what it receives."""
 
     def __init__(self) -> None:
         self.events: list[Event] = []
         self.sigs: list[bytes] = []
         self.lost: list[int] = []
 
-    def heard(self, shard: int, events: Sequence[Event], sigs: Sequence[bytes] = ()) -> None:
+    def receive(self, shard: int, events: Sequence[Event], sigs: Sequence[bytes] = ()) -> None:
         assert all(LAYOUT.shard(one.holder) == shard for one in events)
         assert len(sigs) in {0, len(events)}
         self.events += events
         self.sigs += sigs
 
-    def missed(self, shard: int) -> None:
+    def resync(self, shard: int) -> None:
         self.lost.append(shard)

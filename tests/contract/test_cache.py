@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from sigmgr.cache.client import RedisParts
 from sigmgr.keys.cached import CachedValues
-from sigmgr.model import errors, wire
+from sigmgr.model import errors, redis_layout
 from sigmgr.model.event import EventType
 from sigmgr.model.holder import Holder
 from sigmgr.ports import Announcement, Announcer, SigCache
@@ -29,9 +29,9 @@ from tests.contract.cache_kit import (
     holder,
     opened,
     raw,
+    renewed,
     revoked,
     shard_mates,
-    told,
 )
 
 ALICE = holder("alice")
@@ -80,7 +80,7 @@ async def test_more_than_a_chunk(cache: Both) -> None:
     sigs = [current(holder(f"user{i}")) for i in range(1003)]
     await cache.put(sigs, NOW)
     assert await cache.get([sig.holder for sig in sigs]) == sigs
-    batch = [told(sig.holder, NOW + (i % 2)) for i, sig in enumerate(sigs)]
+    batch = [renewed(sig.holder, NOW + (i % 2)) for i, sig in enumerate(sigs)]
     assert await cache.announce(batch, NOW) == [i % 2 == 0 for i in range(1003)]
 
 
@@ -122,7 +122,7 @@ async def test_newer_is_a_comparison_of_numbers(cache: Both, issued: int) -> Non
 async def test_a_sig_that_may_not_be_served_is_not_kept(cache: Both, redis: RedisParts) -> None:
     until = current(ALICE).expires_at - DAY
     await cache.put([current(ALICE)], until)
-    assert await cache.announce([told(ALICE, NOW, current(ALICE))], until) == [True]
+    assert await cache.announce([renewed(ALICE, NOW, current(ALICE))], until) == [True]
     assert await cache.get([ALICE]) == [None]
     await cache.put([current(ALICE)], until - 1)
     assert await cache.get([ALICE]) == [current(ALICE)]
@@ -142,14 +142,17 @@ async def test_a_tombstone_keeps_older_sigs_out(cache: Both, redis: RedisParts) 
     assert await cache.get([ALICE, BOB]) == [None, None]
     await cache.put([current(ALICE, NOW - 1), current(ALICE, NOW)], NOW)
     assert await cache.get([ALICE]) == [None]
-    assert await cache.announce([told(ALICE, NOW), told(ALICE, NOW + 1)], NOW) == [True, False]
+    assert await cache.announce([renewed(ALICE, NOW), renewed(ALICE, NOW + 1)], NOW) == [
+        True,
+        False,
+    ]
     assert await raw(redis, "PTTL", LAYOUT.sig_key(ALICE)) > 3_500_000
     await cache.put([current(ALICE, NOW + 1)], NOW)
     assert await cache.get([ALICE]) == [current(ALICE, NOW + 1)]
     assert cache.damaged == 0
 
 
-async def test_a_revocation_told_late_spares_the_newer_sig(cache: Both) -> None:
+async def test_a_revocation_announced_late_spares_the_newer_sig(cache: Both) -> None:
     newer = current(ALICE, NOW + 3)
     await cache.put([newer], NOW)
     assert await cache.announce([revoked(ALICE, NOW + 2)], NOW) == [True]
@@ -160,11 +163,11 @@ async def test_announcing_says_what_is_missing(cache: Both) -> None:
     sigs = [current(holder(f"user{i}"), NOW) for i in range(6)]
     await cache.put(sigs[:2], NOW)
     batch = [
-        told(sigs[0].holder, NOW),  # cached
-        told(sigs[1].holder, NOW + 1),  # cached, but older
-        told(sigs[2].holder, NOW),  # not cached
-        told(sigs[3].holder, NOW, sigs[3]),  # given
-        told(sigs[0].holder, NOW - 5),  # told late: a newer one is there
+        renewed(sigs[0].holder, NOW),  # cached
+        renewed(sigs[1].holder, NOW + 1),  # cached, but older
+        renewed(sigs[2].holder, NOW),  # not cached
+        renewed(sigs[3].holder, NOW, sigs[3]),  # given
+        renewed(sigs[0].holder, NOW - 5),  # late: a newer one is there
         *[
             Announcement(event(sigs[5].holder, kind=quiet.value), None)
             for quiet in EventType
@@ -178,14 +181,16 @@ async def test_announcing_says_what_is_missing(cache: Both) -> None:
 
 
 async def test_nothing_is_derived_for_what_has_expired(cache: Both) -> None:
-    assert await cache.announce([told(ALICE, NOW)], NOW + 90 * DAY) == [True]
+    assert await cache.announce([renewed(ALICE, NOW)], NOW + 90 * DAY) == [True]
 
 
 async def test_the_stream_holds_facts_and_no_sig(cache: Both, redis: RedisParts) -> None:
     sig = current(ALICE)
-    await cache.announce([told(ALICE, NOW, sig), told(ALICE, NOW + 1)], NOW)
+    await cache.announce([renewed(ALICE, NOW, sig), renewed(ALICE, NOW + 1)], NOW)
     entries = await raw(redis, "XRANGE", LAYOUT.stream_key(LAYOUT.shard(ALICE)), "-", "+")
-    [events] = [wire.decode_events(fields[wire.EVENT_FIELD]) for _, fields in entries]
+    [events] = [
+        redis_layout.decode_events(fields[redis_layout.EVENT_FIELD]) for _, fields in entries
+    ]
     assert events == [event(ALICE), event(ALICE, NOW + 1)]
     assert sig.usersig not in repr(entries)
 
@@ -193,13 +198,15 @@ async def test_the_stream_holds_facts_and_no_sig(cache: Both, redis: RedisParts)
 async def test_a_message_brings_only_sigs_that_were_put(
     cache: Both, redis: RedisParts, values: CachedValues
 ) -> None:
-    await cache.announce([told(ALICE, NOW, current(ALICE)), revoked(BOB, NOW)], NOW)
+    await cache.announce([renewed(ALICE, NOW, current(ALICE)), revoked(BOB, NOW)], NOW)
     pubsub = await redis.pubsub()
     await pubsub.subscribe(LAYOUT.channel(LAYOUT.shard(ALICE)))
     assert (await pubsub.get_message(timeout=5))["type"] == "subscribe"
     for at in (NOW, NOW - 1, NOW + 1):
-        await cache.announce([told(ALICE, at, current(ALICE, at))], NOW)
-    said = [wire.decode_message((await pubsub.get_message(timeout=5))["data"]) for _ in range(3)]
+        await cache.announce([renewed(ALICE, at, current(ALICE, at))], NOW)
+    said = [
+        redis_layout.decode_message((await pubsub.get_message(timeout=5))["data"]) for _ in range(3)
+    ]
     await pubsub.aclose()
     sigs = [one.sigs for one in said]
     assert sigs[:2] == [[b""], [b""]]
@@ -209,8 +216,8 @@ async def test_a_message_brings_only_sigs_that_were_put(
 async def test_sigs_of_any_length_share_a_call(cache: Both, redis: RedisParts) -> None:
     mates = shard_mates(LAYOUT.shard(ALICE), 30)
     sigs = [current(one)._replace(usersig="x" * (8 + 20 * i)) for i, one in enumerate(mates)]
-    batch = [told(sig.holder, NOW, sig) for sig in sigs]
-    batch[3] = told(mates[3], NOW)
+    batch = [renewed(sig.holder, NOW, sig) for sig in sigs]
+    batch[3] = renewed(mates[3], NOW)
     batch[7] = revoked(mates[7], NOW)
     shown = [i != 3 for i in range(30)]
     assert await cache.announce(batch, NOW) == shown
@@ -220,7 +227,7 @@ async def test_sigs_of_any_length_share_a_call(cache: Both, redis: RedisParts) -
 async def test_the_stream_is_trimmed(redis: RedisParts) -> None:
     cache = cache_over(redis, stream_length=100)
     for i in range(400):
-        await cache.announce([told(ALICE, NOW + i)], NOW)
+        await cache.announce([renewed(ALICE, NOW + i)], NOW)
     assert await raw(redis, "XLEN", LAYOUT.stream_key(LAYOUT.shard(ALICE))) < 250
 
 
@@ -228,11 +235,11 @@ async def test_the_stream_forgets_what_is_old(redis: RedisParts) -> None:
     """By the ids, which the server's clock makes; whole nodes of a stream go at once."""
     stream = LAYOUT.stream_key(LAYOUT.shard(ALICE))
     for i in range(1, 401):
-        await raw(redis, "XADD", stream, f"{i}-0", "e", wire.encode_events([event(ALICE)]))
+        await raw(redis, "XADD", stream, f"{i}-0", "e", redis_layout.encode_events([event(ALICE)]))
     many = {"stream_length": 1000}
-    await cache_over(redis, stream_seconds=10**10, **many).announce([told(ALICE, NOW)], NOW)
+    await cache_over(redis, stream_seconds=10**10, **many).announce([renewed(ALICE, NOW)], NOW)
     assert await raw(redis, "XLEN", stream) > 400
-    await cache_over(redis, **many).announce([told(ALICE, NOW)], NOW)
+    await cache_over(redis, **many).announce([renewed(ALICE, NOW)], NOW)
     assert await raw(redis, "XLEN", stream) < 250
 
 
@@ -244,31 +251,31 @@ async def test_a_message_says_what_was_before_it(
     pubsub = await redis.pubsub()
     await pubsub.subscribe(LAYOUT.channel(shard))
     assert (await pubsub.get_message(timeout=5))["type"] == "subscribe"
-    await cache.announce([told(ALICE, NOW, current(ALICE))], NOW)
-    given = [told(one, NOW, current(one)) for one in mates[:10]]
-    await cache.announce([*given, *map(told, mates[10:])], NOW)
+    await cache.announce([renewed(ALICE, NOW, current(ALICE))], NOW)
+    given = [renewed(one, NOW, current(one)) for one in mates[:10]]
+    await cache.announce([*given, *map(renewed, mates[10:])], NOW)
     first, second = [
-        wire.decode_message((await pubsub.get_message(timeout=5))["data"]) for _ in range(2)
+        redis_layout.decode_message((await pubsub.get_message(timeout=5))["data"]) for _ in range(2)
     ]
     await pubsub.aclose()
-    assert first.previous == wire.NO_ID < first.last == second.previous < second.last
+    assert first.previous == redis_layout.NO_ID < first.last == second.previous < second.last
     assert first.events == [event(ALICE)]
     assert second.events == [event(one) for one in mates]
     assert [values.decode(ALICE, sig) for sig in first.sigs] == [current(ALICE)]
     assert [*map(values.decode, mates, second.sigs[:10])] == [*map(current, mates[:10])]
     assert second.sigs[10:] == [b""] * 10
     entries = await raw(redis, "XRANGE", LAYOUT.stream_key(shard), "-", "+")
-    ids = [wire.parse_id(entry_id) for entry_id, _ in entries]
+    ids = [redis_layout.parse_id(entry_id) for entry_id, _ in entries]
     assert (ids[0], ids[-1], len(ids)) == (first.last, second.last, 2)
 
 
 async def test_a_wiped_server_is_an_empty_cache(cache: Both, redis: RedisParts) -> None:
     await cache.put([current(ALICE)], NOW)
-    await cache.announce([told(ALICE)], NOW)
+    await cache.announce([renewed(ALICE)], NOW)
     await raw(redis, "FLUSHALL")
     await raw(redis, "SCRIPT", "FLUSH")
     assert await cache.get([ALICE]) == [None]
-    batch = [told(holder(f"user{i}")) for i in range(40)]
+    batch = [renewed(holder(f"user{i}")) for i in range(40)]
     assert await cache.announce(batch, NOW) == [False] * 40
     await raw(redis, "SCRIPT", "FLUSH")
     await cache.put([current(ALICE), current(BOB)], NOW)
@@ -332,7 +339,7 @@ async def test_cancelled_calls_leave_no_answer_behind(cache: Both) -> None:
 
 steps = st.lists(
     st.tuples(
-        st.sampled_from(["put", "tell", "tell-with", "revoke"]),
+        st.sampled_from(["put", "announce", "announce-with", "revoke"]),
         st.integers(0, 2),
         st.integers(0, 6),
     ),
@@ -358,8 +365,8 @@ def test_the_newest_wins_in_any_order(
         elif what == "revoke":
             await cache.announce([revoked(users[user], NOW + later)], NOW)
         else:
-            given = sig if what == "tell-with" else None
-            [shown] = await cache.announce([told(users[user], NOW + later, given)], NOW)
+            given = sig if what == "announce-with" else None
+            [shown] = await cache.announce([renewed(users[user], NOW + later, given)], NOW)
             if not shown:
                 await cache.put([sig], NOW)
 

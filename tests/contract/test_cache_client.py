@@ -13,7 +13,7 @@ from sigmgr.cache.breaker import Breaker
 from sigmgr.cache.client import open_redis
 from sigmgr.model import errors
 from tests.conftest import started
-from tests.contract.cache_kit import NOW, cache_over, current, holder, opened, raw, told
+from tests.contract.cache_kit import NOW, cache_over, current, holder, opened, raw, renewed
 from tests.servers import RedisServer
 
 ALICE = holder("alice")
@@ -166,14 +166,14 @@ async def test_a_dead_server_costs_one_time_out_a_second(
         assert redis.breaker.opened == 1
         for _ in range(1000):
             with pytest.raises(errors.CacheUnavailable, match="a moment ago"):
-                await cache.announce([told(ALICE)], NOW)
+                await cache.announce([renewed(ALICE)], NOW)
 
         own_server.resume() if mode == "freeze" else own_server.start()
         clock.at += 1.0
         want = current(ALICE) if mode == "freeze" else None
         assert await cache.get([ALICE]) == [want]
         await cache.put([current(ALICE)], NOW)
-        assert await cache.announce([told(ALICE)], NOW) == [True]
+        assert await cache.announce([renewed(ALICE)], NOW) == [True]
         assert redis.breaker.closed
 
 
@@ -184,7 +184,7 @@ async def test_a_restart_between_two_calls_is_not_noticed(own_server: RedisServe
         await asyncio.gather(*(cache.get([ALICE]) for _ in range(20)))
         own_server.restart()
         await asyncio.gather(*(cache.get([ALICE]) for _ in range(20)))
-        assert await cache.announce([told(ALICE)], NOW) == [False]
+        assert await cache.announce([renewed(ALICE)], NOW) == [False]
         assert redis.breaker.opened == 0
 
 

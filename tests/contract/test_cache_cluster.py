@@ -12,35 +12,35 @@ import pytest
 from sigmgr.cache.client import RedisParts
 from sigmgr.cache.probe import probe
 from sigmgr.keys.cached import CachedValues
-from sigmgr.model import errors, wire
+from sigmgr.model import errors, redis_layout
 from sigmgr.push.shards import ShardChannels
 from tests.conftest import started
 from tests.contract.cache_kit import (
     MASTER,
     NOW,
     Both,
-    Ears,
+    Recorder,
     current,
     holder,
     opened,
     raw,
+    renewed,
     revoked,
     serve_until,
-    told,
     until,
 )
 from tests.servers import RedisServer
 
 pytestmark = pytest.mark.slow
 
-LAYOUT = wire.Layout(shards=64)
+LAYOUT = redis_layout.Layout(shards=64)
 SLOTS = 16384
 
 
-class AnyShard(Ears):
-    """The kit's ears know the kit's layout only."""
+class AnyShard(Recorder):
+    """The kit's recorder know the kit's layout only."""
 
-    def heard(self, shard: int, events: object, sigs: object = ()) -> None:
+    def receive(self, shard: int, events: object, sigs: object = ()) -> None:
         self.events += events  # type: ignore[arg-type]
 
 
@@ -108,24 +108,24 @@ async def come_back(cache: Both) -> None:
 async def test_a_cluster(cluster: list[RedisServer], protocol: int) -> None:
     hosts = ",".join(f"127.0.0.1:{node.port}" for node in cluster[:2])
     async with opened(f"redis+cluster://{hosts}", protocol=protocol) as redis:
-        cache, ears = over(redis), AnyShard()
+        cache, recorder = over(redis), AnyShard()
         await cache.ping()
         assert await redis.time() > 0
         channels = ShardChannels(redis, LAYOUT, draw=random.random)
-        channels.add(ears)
+        channels.add(recorder)
         channels.start()
         await until(lambda: channels.connected)
         sigs = [current(holder(f"user{i}")) for i in range(300)]
         await cache.put(sigs[:150], NOW)
         whose = [sig.holder for sig in sigs]
         assert await cache.get(whose) == [*sigs[:150], *[None] * 150]
-        shown = await cache.announce([told(one) for one in whose], NOW)
+        shown = await cache.announce([renewed(one) for one in whose], NOW)
         assert shown == [True] * 150 + [False] * 150
-        with_sigs = [told(sig.holder, NOW, sig) for sig in sigs]
+        with_sigs = [renewed(sig.holder, NOW, sig) for sig in sigs]
         assert await cache.announce(with_sigs, NOW) == [True] * 300
         assert await cache.get(whose) == sigs
         # A message that was lost between two nodes is found within round_every, 10 s.
-        await until(lambda: len(ears.events) == 600, 30)
+        await until(lambda: len(recorder.events) == 600, 30)
         gaps = channels.counts.gaps
         await cache.announce([revoked(whose[0])], NOW)
         assert await cache.get(whose[:2]) == [None, sigs[1]]
@@ -133,10 +133,10 @@ async def test_a_cluster(cluster: list[RedisServer], protocol: int) -> None:
             [sig] for sig in sigs[1:]
         ]
         assert await cache.drop(whose) == 300
-        lost = wire.encode_events([told(whose[0], NOW + 9).event])
+        lost = redis_layout.encode_events([renewed(whose[0], NOW + 9).event])
         await raw(redis, "XADD", LAYOUT.stream_key(LAYOUT.shard(whose[0])), "*", "e", lost)
-        await cache.announce([told(whose[0], NOW + 10)], NOW)
-        await until(lambda: len(ears.events) == 603, 30)
+        await cache.announce([renewed(whose[0], NOW + 10)], NOW)
+        await until(lambda: len(recorder.events) == 603, 30)
         assert channels.counts.gaps > gaps
         await channels.aclose()
 
@@ -165,12 +165,12 @@ async def test_a_cluster_node_that_dies_fails_fast_and_comes_back(
     hosts = ",".join(f"127.0.0.1:{node.port}" for node in cluster)
     limits = {"total_timeout": 2.0, "socket_timeout": 1.0, "cooldown": 0.2}
     async with opened(f"redis+cluster://{hosts}", **limits) as redis:
-        cache, ears = over(redis), AnyShard()
+        cache, recorder = over(redis), AnyShard()
         channels = ShardChannels(redis, LAYOUT, draw=random.random, ping_after=0.2, round_every=1.0)
-        channels.add(ears)
+        channels.add(recorder)
         channels.start()
         await until(lambda: channels.connected)
-        batch = [told(holder(f"user{i}")) for i in range(100)]
+        batch = [renewed(holder(f"user{i}")) for i in range(100)]
         await cache.announce(batch, NOW)
         cluster[1].stop("kill")
         with pytest.raises(errors.CacheUnavailable):
@@ -178,9 +178,9 @@ async def test_a_cluster_node_that_dies_fails_fast_and_comes_back(
         cluster[1].start()
         await come_back(cache)
         await until(lambda: channels.connected, 30)
-        ears.events.clear()
+        recorder.events.clear()
         await cache.announce(batch, NOW + 1)
-        await until(lambda: len(ears.events) >= 100)
+        await until(lambda: len(recorder.events) >= 100)
         await channels.aclose()
 
 
@@ -192,19 +192,19 @@ async def test_sentinel_fails_over(
     url = f"redis+sentinel://127.0.0.1:{watcher.port}/main/0"
     limits = {"total_timeout": 2.0, "socket_timeout": 1.0, "cooldown": 0.2}
     async with opened(url, protocol=protocol, **limits) as redis:
-        cache, ears = over(redis), AnyShard()
+        cache, recorder = over(redis), AnyShard()
         sig = current(holder("alice"))
         channels = ShardChannels(redis, LAYOUT, draw=random.random, ping_after=0.2, round_every=1.0)
-        channels.add(ears)
+        channels.add(recorder)
         channels.start()
         await until(lambda: channels.connected)
-        assert await cache.announce([told(sig.holder, NOW, sig)], NOW) == [True]
+        assert await cache.announce([renewed(sig.holder, NOW, sig)], NOW) == [True]
         assert await asyncio.gather(*(cache.get([sig.holder]) for _ in range(200))) == [[sig]] * 200
-        await until(lambda: len(ears.events) == 1)
+        await until(lambda: len(recorder.events) == 1)
         master.stop("kill")
         await come_back(cache)
         await until(lambda: channels.connected, 30)
         assert await cache.get([sig.holder]) == [sig]
-        await cache.announce([told(sig.holder, NOW + 1)], NOW)
-        await until(lambda: len(ears.events) >= 2)
+        await cache.announce([renewed(sig.holder, NOW + 1)], NOW)
+        await until(lambda: len(recorder.events) >= 2)
         await channels.aclose()

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sigmgr.cache.near import NearCache
-from sigmgr.ports import Listener
+from sigmgr.ports import EventListener
 from tests.contract.cache_kit import NOW, event, holder, revoked
 
 ALICE = holder("alice")
@@ -21,8 +21,8 @@ def up(**options: int) -> NearCache[str]:
 
 
 def test_it_listens() -> None:
-    port: Listener = up()
-    port.heard(0, [])
+    port: EventListener = up()
+    port.receive(0, [])
 
 
 def test_a_value_is_good_until_its_second() -> None:
@@ -59,16 +59,18 @@ def test_news_drops_what_is_older_only() -> None:
     near = up()
     near.put(ALICE, "one", NOW, FRESH)
     near.put(BOB, "one", NOW, FRESH)
-    near.heard(0, [event(ALICE, NOW), event(ALICE, NOW - 1), event(BOB, NOW + 9, "sig.delivered")])
+    near.receive(
+        0, [event(ALICE, NOW), event(ALICE, NOW - 1), event(BOB, NOW + 9, "sig.delivered")]
+    )
     assert near.get(ALICE, NOW) == near.get(BOB, NOW) == "one"
-    near.heard(0, [event(ALICE, NOW + 1, "sig.issued")])
+    near.receive(0, [event(ALICE, NOW + 1, "sig.issued")])
     assert near.get(ALICE, NOW) is None
 
 
 def test_a_revocation_kills_its_own_second_too() -> None:
     near = up()
     near.put(ALICE, "one", NOW, FRESH)
-    near.heard(0, [revoked(ALICE, NOW).event])
+    near.receive(0, [revoked(ALICE, NOW).event])
     assert near.get(ALICE, NOW) is None
     near.put(ALICE, "one", NOW, FRESH)
     assert near.get(ALICE, NOW) is None
@@ -78,8 +80,8 @@ def test_a_revocation_kills_its_own_second_too() -> None:
 
 def test_a_slow_reader_cannot_put_the_old_one_back() -> None:
     near = up()
-    near.heard(0, [event(ALICE, NOW + 1)])
-    near.heard(0, [event(ALICE, NOW)])
+    near.receive(0, [event(ALICE, NOW + 1)])
+    near.receive(0, [event(ALICE, NOW)])
     near.put(ALICE, "old", NOW, FRESH)
     assert near.get(ALICE, NOW) is None
     near.put(ALICE, "new", NOW + 1, FRESH)
@@ -88,8 +90,8 @@ def test_a_slow_reader_cannot_put_the_old_one_back() -> None:
 
 def test_floors_are_bounded_and_the_longest_unheard_goes_first() -> None:
     near = up(floors=2)
-    near.heard(0, [event(ALICE, NOW + 1), event(BOB, NOW + 1), event(ALICE, NOW)])
-    near.heard(0, [event(holder("carol"), NOW + 1)])
+    near.receive(0, [event(ALICE, NOW + 1), event(BOB, NOW + 1), event(ALICE, NOW)])
+    near.receive(0, [event(holder("carol"), NOW + 1)])
     near.put(ALICE, "old", NOW, FRESH)
     assert near.get(ALICE, NOW) is None
     near.put(BOB, "old", NOW, FRESH)
@@ -99,7 +101,7 @@ def test_floors_are_bounded_and_the_longest_unheard_goes_first() -> None:
 def test_after_a_loss_it_settles_before_it_trusts_readers_again() -> None:
     near = up(settle=2)
     near.put(ALICE, "old", NOW, FRESH)
-    near.missed(3)
+    near.resync(3)
     assert len(near) == 0
     near.put(ALICE, "read before the loss", NOW, FRESH)
     for second in (0, 1):
@@ -112,9 +114,9 @@ def test_after_a_loss_it_settles_before_it_trusts_readers_again() -> None:
 
 def test_a_second_loss_settles_anew() -> None:
     near = up(settle=2)
-    near.missed(1)
+    near.resync(1)
     assert near.get(ALICE, NOW) is None
-    near.missed(2)
+    near.resync(2)
     assert near.get(ALICE, NOW + 2) is None
     near.put(ALICE, "x", NOW, FRESH)
     assert near.get(ALICE, NOW + 3) is None
@@ -147,7 +149,7 @@ def test_blind_it_serves_a_few_seconds_and_takes_nothing() -> None:
 def test_a_loss_while_down_settles_after_it_is_up() -> None:
     near = up(settle=2)
     near.channel(False, NOW)
-    near.missed(0)
+    near.resync(0)
     assert near.get(ALICE, NOW + 10) is None
     near.channel(True, NOW + 11)
     near.put(ALICE, "early", NOW, FRESH)
@@ -163,40 +165,40 @@ def test_a_loss_while_down_settles_after_it_is_up() -> None:
             st.just(("commit", 0)),
             st.tuples(st.just("read"), st.integers(0, 2)),
             st.tuples(st.just("store"), st.integers(0, 2)),
-            st.tuples(st.sampled_from(["hear", "lose", "wait"]), st.just(0)),
+            st.tuples(st.sampled_from(["receive", "lose", "wait"]), st.just(0)),
         ),
         max_size=40,
     )
 )
-def test_no_interleaving_serves_what_was_already_heard_to_be_old(
+def test_no_interleaving_serves_what_was_already_known_to_be_old(
     steps: list[tuple[str, int]],
 ) -> None:
-    """Readers read the truth and store it near later; news comes, late, or is lost and said so.
+    """Readers read SQL and put the answer later; events come late or are lost, then resync.
 
     A reader is done before the settling is over; that is what ``settle`` is chosen for.
     """
     near = up(settle=2)
-    now, truth, heard = NOW, NOW, NOW
-    unheard: list[int] = []
+    now, truth, received = NOW, NOW, NOW
+    in_flight: list[int] = []
     reading: dict[int, int] = {}
     for what, reader in steps:
         if what == "commit":
             truth += 1
-            unheard.append(truth)
+            in_flight.append(truth)
         elif what == "read":
             reading[reader] = truth
         elif what == "store" and reader in reading:
             issued_at = reading.pop(reader)
             near.put(ALICE, str(issued_at), issued_at, now + 1000)
-        elif what == "hear" and unheard:
-            heard = unheard.pop(0)
-            near.heard(0, [event(ALICE, heard)])
+        elif what == "receive" and in_flight:
+            received = in_flight.pop(0)
+            near.receive(0, [event(ALICE, received)])
         elif what == "lose":
-            near.missed(0)
-            heard, unheard = truth, []
+            near.resync(0)
+            received, in_flight = truth, []
         elif what == "wait":
             now += 3
             if near.get(ALICE, now) is None:
                 reading.clear()
         found = near.get(ALICE, now)
-        assert found is None or int(found) >= heard
+        assert found is None or int(found) >= received

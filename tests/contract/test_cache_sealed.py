@@ -27,8 +27,8 @@ from tests.contract.cache_kit import (
     holder,
     opened,
     raw,
+    renewed,
     revoked,
-    told,
 )
 from tests.contract.unsealed import UnsealedCache
 
@@ -114,14 +114,14 @@ async def check(redis: RedisParts, some: list[tuple[str, str, int]]) -> None:
             await fleet.put(who, sig)
             expected.put(who, at)
         elif what == "announce":
-            assert await fleet.announce(who, told(ALICE, sig.issued_at, sig)) is True
+            assert await fleet.announce(who, renewed(ALICE, sig.issued_at, sig)) is True
             expected.put(who, at)
         elif what == "revoke":
             await fleet.announce(who, revoked(ALICE, NOW + at))
             expected.bury(at)
         else:
             assert await fleet.get(who) == expected.read(who)
-        shown = await fleet.announce(who, told(ALICE, NOW + expected.at))
+        shown = await fleet.announce(who, renewed(ALICE, NOW + expected.at))
         assert shown is (expected.what != "nothing")
         value = await raw(redis, "GET", KEY)
         assert (value is not None) == (expected.what != "nothing")
@@ -193,9 +193,9 @@ async def test_it_makes_no_room_for_an_older_one(redis: RedisParts) -> None:
     await raw(redis, "SET", KEY, PLAIN.encode(current(ALICE)))
     assert await cache.get([ALICE]) == [None]
     await cache.put([older], NOW)
-    assert await cache.announce([told(ALICE, NOW - 1, older)], NOW) == [True]
+    assert await cache.announce([renewed(ALICE, NOW - 1, older)], NOW) == [True]
     assert await cache.get([ALICE]) == [None]
-    assert await cache.announce([told(ALICE, NOW)], NOW) == [False]
+    assert await cache.announce([renewed(ALICE, NOW)], NOW) == [False]
     assert 0 < await raw(redis, "TTL", KEY) <= 60
 
 

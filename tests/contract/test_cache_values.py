@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sigmgr.model import values, wire
+from sigmgr.model import redis_layout, values
 from sigmgr.model.event import Event, EventType
 from sigmgr.model.holder import Holder, Kind
 from sigmgr.model.sig import Current, Reason
@@ -124,31 +124,33 @@ def test_names_of_one_shard_share_a_hash_tag() -> None:
 
 @given(events)
 def test_an_event_gives_itself_back(one: Event) -> None:
-    assert wire.decode_events(wire.encode_events([one, one])) == [one, one]
+    assert redis_layout.decode_events(redis_layout.encode_events([one, one])) == [one, one]
 
 
 @given(ids, ids, st.lists(st.tuples(events, st.binary(max_size=300)), max_size=20))
 def test_a_message_gives_itself_back(
-    previous: wire.StreamId, last: wire.StreamId, some: list[tuple[Event, bytes]]
+    previous: redis_layout.StreamId, last: redis_layout.StreamId, some: list[tuple[Event, bytes]]
 ) -> None:
     said, sigs = [one for one, _ in some], [sig for _, sig in some]
-    data = wire.encode_message(previous, last, said, sigs)
-    assert wire.decode_message(data) == wire.Message(previous, last, said, sigs)
-    more = len(wire.encode_values(sigs))
+    data = redis_layout.encode_message(previous, last, said, sigs)
+    assert redis_layout.decode_message(data) == redis_layout.ChannelMessage(
+        previous, last, said, sigs
+    )
+    more = len(redis_layout.encode_values(sigs))
     with pytest.raises(ValueError, match="as many"):
-        wire.decode_message(data[:-more] + wire.encode_values([*sigs, b"x"]))
+        redis_layout.decode_message(data[:-more] + redis_layout.encode_values([*sigs, b"x"]))
 
 
 @pytest.mark.parametrize("count", [0, 1, 15, 16, 255, 256, 1000])
 def test_messages_of_any_length(count: int) -> None:
     some = [event(holder(), NOW + i) for i in range(count)]
-    data = wire.encode_message((1, 2), (3, 4), some, [b""] * count)
-    assert wire.decode_message(data).events == some
+    data = redis_layout.encode_message((1, 2), (3, 4), some, [b""] * count)
+    assert redis_layout.decode_message(data).events == some
 
 
 @given(st.binary(max_size=60), st.sampled_from([b"", b"1-1 2-2\n", b"x-y 1-1\n", b"1-1\n"]))
 def test_a_message_that_cannot_be_read_raises_valueerror_only(junk: bytes, head: bytes) -> None:
     try:
-        wire.decode_message(head + junk)
+        redis_layout.decode_message(head + junk)
     except ValueError:
         return

@@ -11,21 +11,21 @@ import pytest
 
 from sigmgr.cache.client import RedisParts
 from sigmgr.cache.near import NearCache
-from sigmgr.model import wire
+from sigmgr.model import redis_layout
 from sigmgr.model.event import Event
 from sigmgr.push.shards import ShardChannels
 from tests.contract.cache_kit import (
     LAYOUT,
     NOW,
-    Ears,
+    Recorder,
     cache_over,
     current,
     event,
     holder,
     opened,
     raw,
+    renewed,
     shard_mates,
-    told,
     until,
 )
 from tests.contract.test_cache_client import Seconds, own_server  # noqa: F401 - a fixture
@@ -61,140 +61,140 @@ async def redis(request: pytest.FixtureRequest) -> AsyncIterator[RedisParts]:
 async def unpublished(redis: RedisParts, *events: Event) -> None:
     """In the stream, but the message got lost."""
     for one in events:
-        data = wire.encode_events([one])
+        data = redis_layout.encode_events([one])
         await raw(redis, "XADD", LAYOUT.stream_key(LAYOUT.shard(one.holder)), "*", "e", data)
 
 
 async def test_everything_told_is_heard_once_and_in_order(redis: RedisParts) -> None:
-    cache, ears, other = cache_over(redis), Ears(), Ears()
-    async with listening(redis, ears, other) as channels:
-        assert sorted(ears.lost) == list(range(LAYOUT.shards))
+    cache, recorder, other = cache_over(redis), Recorder(), Recorder()
+    async with listening(redis, recorder, other) as channels:
+        assert sorted(recorder.lost) == list(range(LAYOUT.shards))
         sent = []
         for turn in range(5):
             events = [event(holder(f"user{i}"), NOW + turn) for i in range(60)]
             sent += events
-            await cache.announce([told(one.holder, NOW + turn) for one in events], NOW)
-        await until(lambda: len(ears.events) >= 300)
-        assert sorted(ears.events) == sorted(other.events) == sorted(sent)
-        mine = [one for one in ears.events if one.holder.userid == "user3"]
+            await cache.announce([renewed(one.holder, NOW + turn) for one in events], NOW)
+        await until(lambda: len(recorder.events) >= 300)
+        assert sorted(recorder.events) == sorted(other.events) == sorted(sent)
+        mine = [one for one in recorder.events if one.holder.userid == "user3"]
         assert [one.issued_at for one in mine] == [NOW + turn for turn in range(5)]
-        assert len(ears.lost) == LAYOUT.shards
+        assert len(recorder.lost) == LAYOUT.shards
         assert channels.counts.gaps == channels.counts.malformed == 0
         assert channels.counts.connections == 1
-        assert channels.last_heard > 0
+        assert channels.last_received > 0
 
 
 async def test_a_lost_message_is_repaired_from_the_stream(redis: RedisParts) -> None:
-    cache, ears = cache_over(redis), Ears()
-    await cache.announce([told(ALICE)], NOW)
-    async with listening(redis, ears) as channels:
-        ears.lost.clear()
+    cache, recorder = cache_over(redis), Recorder()
+    await cache.announce([renewed(ALICE)], NOW)
+    async with listening(redis, recorder) as channels:
+        recorder.lost.clear()
         await unpublished(redis, *[event(one) for one in MATES[:5]])
-        await cache.announce([told(one) for one in MATES[5:8]], NOW)
-        await until(lambda: len(ears.events) == 8)
-        assert [one.holder for one in ears.events] == MATES[:8]
-        await cache.announce([told(MATES[8])], NOW)
-        await until(lambda: len(ears.events) == 9)
-        assert ears.lost == []
+        await cache.announce([renewed(one) for one in MATES[5:8]], NOW)
+        await until(lambda: len(recorder.events) == 8)
+        assert [one.holder for one in recorder.events] == MATES[:8]
+        await cache.announce([renewed(MATES[8])], NOW)
+        await until(lambda: len(recorder.events) == 9)
+        assert recorder.lost == []
         assert (channels.counts.gaps, channels.counts.repaired) == (1, 8)
 
 
 async def test_a_gap_that_the_stream_no_longer_covers_is_missed(redis: RedisParts) -> None:
-    cache, ears = cache_over(redis), Ears()
-    await cache.announce([told(ALICE)], NOW)
-    async with listening(redis, ears) as channels:
-        ears.lost.clear()
+    cache, recorder = cache_over(redis), Recorder()
+    await cache.announce([renewed(ALICE)], NOW)
+    async with listening(redis, recorder) as channels:
+        recorder.lost.clear()
         await unpublished(redis, event(MATES[0]), event(MATES[1]))
         await raw(redis, "XTRIM", STREAM, "MAXLEN", "1")
-        await cache.announce([told(MATES[2])], NOW)
-        await until(lambda: bool(ears.lost))
-        assert ears.lost == [SHARD]
+        await cache.announce([renewed(MATES[2])], NOW)
+        await until(lambda: bool(recorder.lost))
+        assert recorder.lost == [SHARD]
         assert channels.counts.missed == LAYOUT.shards + 1
-        await cache.announce([told(MATES[3])], NOW)
-        await until(lambda: bool(ears.events))
-        assert ears.lost == [SHARD]
+        await cache.announce([renewed(MATES[3])], NOW)
+        await until(lambda: bool(recorder.events))
+        assert recorder.lost == [SHARD]
 
 
 async def test_a_gap_too_long_to_read_is_missed(redis: RedisParts) -> None:
-    cache, ears = cache_over(redis), Ears()
-    await cache.announce([told(ALICE)], NOW)
-    async with listening(redis, ears, repair_limit=10) as channels:
-        ears.lost.clear()
+    cache, recorder = cache_over(redis), Recorder()
+    await cache.announce([renewed(ALICE)], NOW)
+    async with listening(redis, recorder, repair_limit=10) as channels:
+        recorder.lost.clear()
         await unpublished(redis, *[event(one) for one in MATES[:9]])
-        await cache.announce([told(MATES[9])], NOW)
-        await until(lambda: len(ears.events) == 10)
-        assert ears.lost == []
+        await cache.announce([renewed(MATES[9])], NOW)
+        await until(lambda: len(recorder.events) == 10)
+        assert recorder.lost == []
         await unpublished(redis, *[event(one) for one in MATES[:10]])
-        await cache.announce([told(MATES[10])], NOW)
-        await until(lambda: bool(ears.lost))
-        await cache.announce([told(MATES[11])], NOW)
-        await until(lambda: len(ears.events) == 11)
-        assert ears.events[-1].holder == MATES[11]
+        await cache.announce([renewed(MATES[10])], NOW)
+        await until(lambda: bool(recorder.lost))
+        await cache.announce([renewed(MATES[11])], NOW)
+        await until(lambda: len(recorder.events) == 11)
+        assert recorder.events[-1].holder == MATES[11]
         assert channels.counts.gaps == 2
 
 
 async def test_a_wipe_is_missed(redis: RedisParts) -> None:
-    cache, ears = cache_over(redis), Ears()
-    await cache.announce([told(ALICE)], NOW)
-    async with listening(redis, ears):
-        ears.lost.clear()
+    cache, recorder = cache_over(redis), Recorder()
+    await cache.announce([renewed(ALICE)], NOW)
+    async with listening(redis, recorder):
+        recorder.lost.clear()
         await raw(redis, "FLUSHALL")
-        await cache.announce([told(MATES[0])], NOW)
-        await until(lambda: bool(ears.lost))
-        await cache.announce([told(MATES[1])], NOW)
-        await until(lambda: event(MATES[1]) in ears.events)
-        assert ears.lost == [SHARD]
+        await cache.announce([renewed(MATES[0])], NOW)
+        await until(lambda: bool(recorder.lost))
+        await cache.announce([renewed(MATES[1])], NOW)
+        await until(lambda: event(MATES[1]) in recorder.events)
+        assert recorder.lost == [SHARD]
 
 
 async def test_a_message_whose_stream_was_wiped_behind_it_is_told(redis: RedisParts) -> None:
-    cache, ears = cache_over(redis), Ears()
-    await cache.announce([told(ALICE)], NOW)
-    async with listening(redis, ears) as channels:
-        ears.lost.clear()
+    cache, recorder = cache_over(redis), Recorder()
+    await cache.announce([renewed(ALICE)], NOW)
+    async with listening(redis, recorder) as channels:
+        recorder.lost.clear()
         await raw(redis, "DEL", STREAM)
-        data = wire.encode_message((2**42, 1), (2**42, 2), [event(MATES[0])], [b""])
+        data = redis_layout.encode_message((2**42, 1), (2**42, 2), [event(MATES[0])], [b""])
         await raw(redis, "PUBLISH", CHANNEL, data)
-        await until(lambda: ears.events == [event(MATES[0])])
-        await cache.announce([told(MATES[1])], NOW)
-        await until(lambda: ears.events == [event(MATES[0]), event(MATES[1])])
-        assert ears.lost == [SHARD]
+        await until(lambda: recorder.events == [event(MATES[0])])
+        await cache.announce([renewed(MATES[1])], NOW)
+        await until(lambda: recorder.events == [event(MATES[0]), event(MATES[1])])
+        assert recorder.lost == [SHARD]
         assert channels.counts.gaps == 1
 
 
 async def test_ids_that_go_back_are_missed(redis: RedisParts) -> None:
     """A wiped server whose clock is behind."""
-    ears = Ears()
+    recorder = Recorder()
     await unpublished(redis, event(ALICE))
-    async with listening(redis, ears) as channels:
-        ears.lost.clear()
+    async with listening(redis, recorder) as channels:
+        recorder.lost.clear()
         await raw(redis, "DEL", STREAM)
-        await raw(redis, "XADD", STREAM, "5-1", "e", wire.encode_events([event(MATES[0])]))
-        data = wire.encode_message(wire.NO_ID, (5, 1), [event(MATES[0])], [b""])
+        await raw(redis, "XADD", STREAM, "5-1", "e", redis_layout.encode_events([event(MATES[0])]))
+        data = redis_layout.encode_message(redis_layout.NO_ID, (5, 1), [event(MATES[0])], [b""])
         await raw(redis, "PUBLISH", CHANNEL, data)
-        await until(lambda: bool(ears.lost))
-        await raw(redis, "XADD", STREAM, "5-2", "e", wire.encode_events([event(MATES[1])]))
-        data = wire.encode_message((5, 1), (5, 2), [event(MATES[1])], [b""])
+        await until(lambda: bool(recorder.lost))
+        await raw(redis, "XADD", STREAM, "5-2", "e", redis_layout.encode_events([event(MATES[1])]))
+        data = redis_layout.encode_message((5, 1), (5, 2), [event(MATES[1])], [b""])
         await raw(redis, "PUBLISH", CHANNEL, data)
-        await until(lambda: event(MATES[1]) in ears.events)
-        assert ears.lost == [SHARD]
+        await until(lambda: event(MATES[1]) in recorder.events)
+        assert recorder.lost == [SHARD]
         assert channels.counts.malformed == 0
 
 
 async def test_a_quiet_shard_shows_its_loss_in_the_next_round(redis: RedisParts) -> None:
     """On a cluster a message may be lost between nodes with every connection alive."""
-    cache, ears = cache_over(redis), Ears()
-    await cache.announce([told(ALICE)], NOW)
-    async with listening(redis, ears, round_every=0.05) as channels:
-        ears.lost.clear()
+    cache, recorder = cache_over(redis), Recorder()
+    await cache.announce([renewed(ALICE)], NOW)
+    async with listening(redis, recorder, round_every=0.05) as channels:
+        recorder.lost.clear()
         await unpublished(redis, event(MATES[0]))
-        await until(lambda: ears.events == [event(MATES[0])])
+        await until(lambda: recorder.events == [event(MATES[0])])
         await raw(redis, "DEL", STREAM)
-        await until(lambda: bool(ears.lost))
-        assert ears.lost == [SHARD]
-        await cache.announce([told(MATES[1])], NOW)
+        await until(lambda: bool(recorder.lost))
+        assert recorder.lost == [SHARD]
+        await cache.announce([renewed(MATES[1])], NOW)
         # A round between the entry and its message finds a stream that it has not seen begin.
-        await until(lambda: event(MATES[1]) in ears.events or len(ears.lost) == 2)
-        assert ears.lost in ([SHARD], [SHARD, SHARD])
+        await until(lambda: event(MATES[1]) in recorder.events or len(recorder.lost) == 2)
+        assert recorder.lost in ([SHARD], [SHARD, SHARD])
         assert channels.counts.connections == 1
 
 
@@ -202,54 +202,54 @@ async def test_a_quiet_shard_shows_its_loss_in_the_next_round(redis: RedisParts)
     "junk", [b"", b"hello", b"1-1 2-2\n\xc1", b"\xff" * 100, b"1-1 2-2\n\x91\x01"]
 )
 async def test_junk_on_a_channel_is_missed_and_survived(redis: RedisParts, junk: bytes) -> None:
-    cache, ears = cache_over(redis), Ears()
-    async with listening(redis, ears) as channels:
-        ears.lost.clear()
+    cache, recorder = cache_over(redis), Recorder()
+    async with listening(redis, recorder) as channels:
+        recorder.lost.clear()
         await raw(redis, "PUBLISH", CHANNEL, junk)
-        await until(lambda: bool(ears.lost))
-        await cache.announce([told(ALICE)], NOW)
-        await until(lambda: ears.events == [event(ALICE)])
-        assert ears.lost == [SHARD]
+        await until(lambda: bool(recorder.lost))
+        await cache.announce([renewed(ALICE)], NOW)
+        await until(lambda: recorder.events == [event(ALICE)])
+        assert recorder.lost == [SHARD]
         assert channels.counts.malformed == 1
         assert channels.counts.connections == 1
 
 
 async def test_junk_in_a_stream_is_missed_and_survived(redis: RedisParts) -> None:
-    cache, ears = cache_over(redis), Ears()
-    await cache.announce([told(ALICE)], NOW)
-    async with listening(redis, ears):
-        ears.lost.clear()
+    cache, recorder = cache_over(redis), Recorder()
+    await cache.announce([renewed(ALICE)], NOW)
+    async with listening(redis, recorder):
+        recorder.lost.clear()
         await raw(redis, "XADD", STREAM, "*", "e", b"\xc1")
         await raw(redis, "XADD", STREAM, "*", "other", b"x")
-        await cache.announce([told(ALICE, NOW + 1)], NOW)
-        await until(lambda: bool(ears.lost))
-        await cache.announce([told(ALICE, NOW + 2)], NOW)
-        await until(lambda: event(ALICE, NOW + 2) in ears.events)
-        assert ears.lost == [SHARD]
+        await cache.announce([renewed(ALICE, NOW + 1)], NOW)
+        await until(lambda: bool(recorder.lost))
+        await cache.announce([renewed(ALICE, NOW + 2)], NOW)
+        await until(lambda: event(ALICE, NOW + 2) in recorder.events)
+        assert recorder.lost == [SHARD]
 
 
-class Deaf:
-    def heard(self, shard: int, events: Sequence[Event], sigs: Sequence[bytes] = ()) -> None:
+class Broken:
+    def receive(self, shard: int, events: Sequence[Event], sigs: Sequence[bytes] = ()) -> None:
         raise RuntimeError("a fault of mine")
 
-    def missed(self, shard: int) -> None:
+    def resync(self, shard: int) -> None:
         raise RuntimeError("a fault of mine")
 
 
 async def test_a_listener_that_raises_harms_nobody_else(redis: RedisParts) -> None:
-    ears = Ears()
-    async with listening(redis, Deaf(), ears) as channels:
-        await cache_over(redis).announce([told(ALICE)], NOW)
-        await until(lambda: ears.events == [event(ALICE)])
+    recorder = Recorder()
+    async with listening(redis, Broken(), recorder) as channels:
+        await cache_over(redis).announce([renewed(ALICE)], NOW)
+        await until(lambda: recorder.events == [event(ALICE)])
         assert channels.counts.connections == 1
 
 
 async def test_quiet_is_not_taken_for_dead(redis: RedisParts) -> None:
     states: list[bool] = []
     async with listening(redis, ping_after=0.05, on_state=states.append) as channels:
-        await until(lambda: channels.last_heard > 0)
-        before = channels.last_heard
-        await until(lambda: channels.last_heard > before + 0.2)
+        await until(lambda: channels.last_received > 0)
+        before = channels.last_received
+        await until(lambda: channels.last_received > before + 0.2)
         assert channels.counts.connections == 1
     assert states == [True, False]
     assert not channels.connected
@@ -265,12 +265,12 @@ async def test_closing_twice_and_before_it_began(redis: RedisParts) -> None:
 
 
 async def test_many_shards(redis_url: str) -> None:
-    layout = wire.Layout(shards=600)
+    layout = redis_layout.Layout(shards=600)
     async with opened(redis_url) as redis:
         lost: list[int] = []
 
-        class Count(Ears):
-            def missed(self, shard: int) -> None:
+        class Count(Recorder):
+            def resync(self, shard: int) -> None:
                 lost.append(shard)
 
         channels = ShardChannels(redis, layout, draw=random.random)
@@ -289,7 +289,7 @@ async def test_a_near_cache_follows(redis: RedisParts) -> None:
         assert near.get(ALICE, NOW + 1) is None
         near.put(ALICE, "old", NOW, NOW + 60)
         assert near.get(ALICE, NOW + 1) == "old"
-        await cache.announce([told(ALICE, NOW + 1, current(ALICE, NOW + 1))], NOW)
+        await cache.announce([renewed(ALICE, NOW + 1, current(ALICE, NOW + 1))], NOW)
         await until(lambda: near.get(ALICE, NOW + 1) is None)
         near.put(ALICE, "old", NOW, NOW + 60)
         assert near.get(ALICE, NOW + 1) is None

@@ -13,13 +13,13 @@ from sigmgr.model.event import Event
 from sigmgr.push.shards import ShardChannels
 from tests.contract.cache_kit import (
     NOW,
-    Ears,
+    Recorder,
     cache_over,
     event,
     holder,
     opened,
     raw,
-    told,
+    renewed,
     until,
 )
 from tests.contract.test_cache_client import Seconds, own_server  # noqa: F401 - a fixture
@@ -31,10 +31,10 @@ async def test_a_memory_server_away_for_a_while() -> None:
     states: list[bool] = []
     clock = Seconds()
     async with opened("memory://", monotonic=clock) as redis:
-        cache, ears = cache_over(redis), Ears()
-        await cache.announce([told(ALICE)], NOW)
-        async with listening(redis, ears, on_state=states.append) as channels:
-            ears.lost.clear()
+        cache, recorder = cache_over(redis), Recorder()
+        await cache.announce([renewed(ALICE)], NOW)
+        async with listening(redis, recorder, on_state=states.append) as channels:
+            recorder.lost.clear()
             assert redis.server is not None
             redis.server.connected = False
             await until(lambda: not channels.connected)
@@ -42,8 +42,8 @@ async def test_a_memory_server_away_for_a_while() -> None:
             clock.at += 10
             await unpublished(redis, event(MATES[0]))
             await until(lambda: channels.connected)
-            assert ears.events == [event(MATES[0])]
-            assert ears.lost == []
+            assert recorder.events == [event(MATES[0])]
+            assert recorder.lost == []
             assert states == [True, False, True]
 
 
@@ -54,10 +54,10 @@ async def test_a_real_server_that_goes_and_comes(
 ) -> None:
     states: list[bool] = []
     async with opened(own_server.url, cooldown=0.05, socket_timeout=1.0) as redis:
-        cache, ears = cache_over(redis), Ears()
-        await cache.announce([told(ALICE)], NOW)
-        async with listening(redis, ears, on_state=states.append) as channels:
-            ears.lost.clear()
+        cache, recorder = cache_over(redis), Recorder()
+        await cache.announce([renewed(ALICE)], NOW)
+        async with listening(redis, recorder, on_state=states.append) as channels:
+            recorder.lost.clear()
             if mode == "cut":
                 own_server.command("CLIENT", "KILL", "TYPE", "pubsub")
             elif mode == "restart":
@@ -70,9 +70,9 @@ async def test_a_real_server_that_goes_and_comes(
             elif mode == "freeze":
                 own_server.resume()
             await until(lambda: channels.connected)
-            await cache.announce([told(MATES[0])], NOW)
-            await until(lambda: event(MATES[0]) in ears.events)
-            assert ears.lost == ([SHARD] if mode == "restart" else [])
+            await cache.announce([renewed(MATES[0])], NOW)
+            await until(lambda: event(MATES[0]) in recorder.events)
+            assert recorder.lost == ([SHARD] if mode == "restart" else [])
             assert states == [True, False, True]
 
 
@@ -80,21 +80,21 @@ async def test_what_was_told_while_it_was_cut_off_is_heard(
     own_server: RedisServer,  # noqa: F811
 ) -> None:
     async with opened(own_server.url) as redis:
-        cache, ears = cache_over(redis), Ears()
-        await cache.announce([told(one) for one in [ALICE, *map(holder, "abcdefgh")]], NOW)
-        async with listening(redis, ears) as channels:
-            ears.lost.clear()
+        cache, recorder = cache_over(redis), Recorder()
+        await cache.announce([renewed(one) for one in [ALICE, *map(holder, "abcdefgh")]], NOW)
+        async with listening(redis, recorder) as channels:
+            recorder.lost.clear()
             want = []
             for turn in range(20):
                 own_server.command("CLIENT", "KILL", "TYPE", "pubsub")
-                batch = [told(one, NOW + turn) for one in [ALICE, *map(holder, "abcdefgh")]]
+                batch = [renewed(one, NOW + turn) for one in [ALICE, *map(holder, "abcdefgh")]]
                 want += [one.event for one in batch]
                 await cache.announce(batch, NOW)
                 if turn % 3 == 0:
                     await until(lambda: channels.connected)
-            await until(lambda: len(ears.events) >= len(want))
-            assert sorted(ears.events) == sorted(want)
-            assert ears.lost == []
+            await until(lambda: len(recorder.events) >= len(want))
+            assert sorted(recorder.events) == sorted(want)
+            assert recorder.lost == []
             assert channels.counts.connections > 3
 
 
@@ -116,14 +116,14 @@ def test_every_event_is_heard_or_its_shard_is_missed(
     """
     url = request.getfixturevalue("redis_server").url if kind == "real" else "memory://"
 
-    class Ledger(Ears):
+    class Ledger(Recorder):
         def __init__(self) -> None:
             super().__init__()
             self.sent: list[Event] = []
             self.covered = 0
 
-        def missed(self, shard: int) -> None:
-            super().missed(shard)
+        def resync(self, shard: int) -> None:
+            super().resync(shard)
             self.covered = len(self.sent)
 
     async def play(redis: RedisParts, ledger: Ledger, channels: ShardChannels) -> None:
@@ -132,7 +132,7 @@ def test_every_event_is_heard_or_its_shard_is_missed(
             one = event(ALICE, NOW + 1 + number)
             if step == "tell":
                 ledger.sent.append(one)
-                await cache.announce([told(ALICE, NOW + 1 + number)], NOW)
+                await cache.announce([renewed(ALICE, NOW + 1 + number)], NOW)
             elif step == "lose":
                 ledger.sent.append(one)
                 await unpublished(redis, one)
@@ -142,7 +142,7 @@ def test_every_event_is_heard_or_its_shard_is_missed(
                 await raw(redis, "FLUSHALL")
                 # A new stream must not begin in the millisecond of the old one's end.
                 await asyncio.sleep(0.002)
-                await cache.announce([told(ALICE, NOW)], NOW)
+                await cache.announce([renewed(ALICE, NOW)], NOW)
             elif kind == "real":
                 await raw(redis, "CLIENT", "KILL", "TYPE", "pubsub")
         last = ledger.sent[-1]
@@ -154,7 +154,7 @@ def test_every_event_is_heard_or_its_shard_is_missed(
         async with opened(url) as redis:
             await raw(redis, "FLUSHALL")
             ledger = Ledger()
-            await cache_over(redis).announce([told(ALICE, NOW)], NOW)
+            await cache_over(redis).announce([renewed(ALICE, NOW)], NOW)
             async with listening(redis, ledger) as channels:
                 await play(redis, ledger, channels)
 

@@ -219,7 +219,7 @@ LIVES = st.integers(MIN_TTL, 1000) | st.sampled_from([10, 11, 3600, DAY, TTL, MA
 async def test_sql_finds_the_emergencies_of_the_rule(db, lives, share):
     """For each life the last second before its emergency, and the first seconds of it."""
     policy = Policy(emergency=share, renew_to=0.79, first_to=0.79)
-    begins = {ttl: NOW + policy.spans(ttl).emergency for ttl in lives}
+    begins = {ttl: NOW + policy.durations(ttl).emergency for ttl in lives}
     records = [
         record(10 * n + later, ttl=ttl, due_at=NOW, expires_at=begins[ttl] + 1 - later)
         for n, ttl in enumerate(lives)
@@ -227,7 +227,9 @@ async def test_sql_finds_the_emergencies_of_the_rule(db, lives, share):
     ]
     await db.put(records)
     got = await claimed(db, 1000, emergency=share)
-    urgent = [row for row in records if in_emergency(policy.spans(row.ttl), row.expires_at, NOW)]
+    urgent = [
+        row for row in records if in_emergency(policy.durations(row.ttl), row.expires_at, NOW)
+    ]
     assert sorted(got) == sorted(urgent)
     assert len(urgent) == 2 * len(lives)
 
@@ -285,8 +287,8 @@ async def test_apps_with_due_nearest_to_expiry_first(db):
 
 
 def crossed(row, now, ladder=LADDER):
-    spans = Policy(ladder=tuple(ladder)).spans(row.ttl)
-    return rungs_crossed(spans.ladder, row.expires_at, now)
+    durations = Policy(ladder=tuple(ladder)).durations(row.ttl)
+    return rungs_crossed(durations.ladder, row.expires_at, now)
 
 
 async def warned(db, now, limit=100, ladder=LADDER):
@@ -312,9 +314,9 @@ async def test_each_rung_fires_once_for_lives_of_any_length(db):
             assert after > before
             counts[row.userid] += after - before
         assert await warned(db, now) == [], "nothing twice"
-    spans = [len(Policy().spans(ttl).ladder) + 1 for ttl in lives]
-    assert list(counts.values()) == spans
-    assert min(spans) == 1, "for ten seconds no rung is left but expiry"
+    durations = [len(Policy().durations(ttl).ladder) + 1 for ttl in lives]
+    assert list(counts.values()) == durations
+    assert min(durations) == 1, "for ten seconds no rung is left but expiry"
 
 
 async def test_dead_dormant_and_foreign_rows_are_not_warned_of(db):

@@ -35,7 +35,7 @@ async def db(request, tmp_path):
 def following(row: Record, *, seen: bool = False) -> Record:
     """The next record as a commit makes it."""
     one = Reissue(row, Reason.NEARING_EXPIRY, Policy(), privileges=42 if row.privileges else 0)
-    reissuer = Reissuer(store=None, signer=None, draw=lambda: 0.25, teller=None)  # type: ignore[arg-type]
+    reissuer = Reissuer(store=None, signer=None, draw=lambda: 0.25, publisher=None)  # type: ignore[arg-type]
     planned = reissuer._next(one._replace(seen=seen), KeyRef(9, Format("v1")), LATER)
     assert isinstance(planned, Record)
     return planned

@@ -10,7 +10,7 @@ from struct import Struct
 from typing import Any, Final
 
 from sigmgr.cache.client import RedisParts
-from sigmgr.model import wire
+from sigmgr.model import redis_layout
 from sigmgr.model.holder import Holder
 from sigmgr.model.sig import Current, Reason
 from sigmgr.ports import Announcement
@@ -199,7 +199,7 @@ return said
 class UnsealedCache:
     """Such a process, one sig at a time."""
 
-    def __init__(self, redis: RedisParts, layout: wire.Layout) -> None:
+    def __init__(self, redis: RedisParts, layout: redis_layout.Layout) -> None:
         self._redis = redis
         self._layout = layout
 
@@ -227,9 +227,9 @@ class UnsealedCache:
             self._layout.channel(shard),
             10_000,
             120_000,
-            wire.encode_events([event]),
+            redis_layout.encode_events([event]),
             TASK.pack(todo, seconds),
-            wire.encode_values([value]),
+            redis_layout.encode_values([value]),
         ]
         said = await self._redis.run(lambda client: client.eval(ANNOUNCE, 2, *args))
         return bool(said[0] != MISSING)

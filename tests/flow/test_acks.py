@@ -21,7 +21,7 @@ BURST = 2500
 
 async def issued(world: World, *users: Holder) -> list[Current]:
     answers = await world.flows.issue.many(users, world.clock())
-    await world.flows.teller.flush()
+    await world.flows.publisher.flush()
     while await world.flows.relay.sweep(world.clock(), grace=0):
         pass
     return [answer for answer in answers if isinstance(answer, Current)]
@@ -191,5 +191,5 @@ async def world_held(tmp_path: Path) -> AsyncIterator[World]:
     """A world in which somebody holds the rows ``held``."""
     async with open_world(tmp_path) as world:
         world.held = set()  # type: ignore[attr-defined]
-        world.witness._store = Held(world.witness._store, world.held)  # type: ignore[attr-defined]
+        world.invariants._store = Held(world.invariants._store, world.held)  # type: ignore[attr-defined]
         yield world

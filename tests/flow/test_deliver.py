@@ -19,7 +19,7 @@ BOB = Holder(APP, "bob")
 async def old(world: World) -> Current:
     """Alice's sig as the cache has it; the store has a newer one by now."""
     current = await world.flows.issue.current(ALICE, world.clock())
-    await world.flows.teller.flush()
+    await world.flows.publisher.flush()
     world.clock.advance(60)
     await world.flows.issue.reissue(ALICE, world.clock())
     return current
@@ -131,7 +131,7 @@ async def test_an_ack_that_is_refused_writes_nothing(world: World, in_company: b
     await world.flows.revoke.user(APP, "alice", world.clock())
     world.clock.advance(60)
     again = await world.flows.issue.current(ALICE, world.clock())
-    await world.flows.teller.flush()
+    await world.flows.publisher.flush()
     world.flows = world.process()
     before = await world.row()
     acks = [
@@ -157,11 +157,11 @@ async def test_an_ack_that_is_refused_writes_nothing(world: World, in_company: b
 async def test_who_has_a_stream_open_is_seen(world: World) -> None:
     await world.flows.issue.current(ALICE, world.clock())
     world.clock.advance(DAY)
-    await world.flows.deliver.seen([ALICE], world.clock())
+    await world.flows.deliver.mark_seen([ALICE], world.clock())
     assert (await world.row()).seen_at == world.clock()
 
     def no_store(name: str, moment: str) -> None:
         raise errors.StoreUnavailable
 
     world.plan.fail = no_store
-    await world.flows.deliver.seen([ALICE], world.clock.advance(DAY))
+    await world.flows.deliver.mark_seen([ALICE], world.clock.advance(DAY))

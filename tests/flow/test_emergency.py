@@ -19,7 +19,7 @@ async def paused(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
     url = url_of(request, request.param, tmp_path)
     async with open_world(tmp_path, Policy(emergency=0.10), url=url) as world:
         await world.flows.issue.current(ALICE, world.clock())
-        await world.flows.teller.flush()
+        await world.flows.publisher.flush()
         await world.catalog.set_app(APP, paused=True)
         await world.apps.refresh()
         yield world

@@ -21,7 +21,7 @@ from sigmgr.model.event import Event
 from sigmgr.model.holder import Holder
 from sigmgr.ports import Numbered
 from sigmgr.sim.faults import Crash
-from sigmgr.sim.witness import Witness
+from sigmgr.sim.invariants import InvariantChecker
 from sigmgr.store.feeds import SqlEventReader
 from tests.contract.store_kit import KINDS, url_of
 from tests.flow.world import APP, DAY, OTHER, World, open_world
@@ -79,7 +79,7 @@ class Scene:
         engine = world.store._engine
         self.is_postgres = engine.dialect.name == "postgresql"
         self.recorder = Recorder(world.store)
-        world.witness = Witness(self.recorder, world.clock)  # type: ignore[arg-type]
+        world.invariants = InvariantChecker(self.recorder, world.clock)  # type: ignore[arg-type]
         self.readers = [Reader(world, engine) for _ in range(2)]
         self.announced: list[Event] = []
         real = world.announcer.announce
@@ -112,7 +112,7 @@ class Scene:
         await self.world.flows.relay.number(self.world.clock())
 
     async def check(self, where: str) -> None:
-        assert self.world.witness.violations == [], where
+        assert self.world.invariants.violations == [], where
         assert await self.world.outbox.depth(self.world.clock()) == (0, 0), where
         committed = self.recorder.committed
         for reader in self.readers:
@@ -145,7 +145,7 @@ def steps(scene: Scene) -> dict[str, Callable[[], Awaitable[object]]]:
         "issue": lambda: world.flows.issue.many([*USERS[:3], Holder(OTHER, "x")], world.clock()),
         "reissue": lambda: world.flows.issue.reissue(USERS[0], world.clock()),
         "revoke": lambda: world.flows.revoke.user(APP, "u3", world.clock()),
-        "publish": lambda: world.flows.teller.flush(),  # noqa: PLW0108  of the process of then
+        "publish": lambda: world.flows.publisher.flush(),  # noqa: PLW0108  of the process of then
         "number": lambda: world.flows.relay.number(world.clock(), limit=2),
         "sweep": lambda: world.flows.relay.sweep(world.clock(), limit=2, grace=0),
         "clean up": lambda: world.flows.reconcile.clean_up(world.clock()),
@@ -231,7 +231,7 @@ async def test_a_dead_redis_keeps_nothing_from_readers(scene: Scene) -> None:
 
     world.plan.fail = no_cache
     await world.flows.issue.many(USERS, world.clock())
-    await world.flows.teller.flush()
+    await world.flows.publisher.flush()
     assert await world.flows.relay.number(world.clock()) == len(USERS)
     assert await scene.readers[0].read(100)
     assert [one.event for one in scene.readers[0].found] == scene.recorder.committed

@@ -21,24 +21,24 @@ Story = Callable[[World], Awaitable[None]]
 
 async def _issue(world: World) -> None:
     await world.flows.issue.current(Holder(APP, "bob"), world.clock())
-    await world.flows.teller.flush()
+    await world.flows.publisher.flush()
 
 
 async def _many(world: World) -> None:
     await world.flows.issue.many([Holder(APP, f"m{i}") for i in range(5)], world.clock())
-    await world.flows.teller.flush()
+    await world.flows.publisher.flush()
 
 
 async def _reissue(world: World) -> None:
     await world.flows.issue.reissue(ALICE, world.clock())
-    await world.flows.teller.flush()
+    await world.flows.publisher.flush()
 
 
 async def _room(world: World) -> None:
     await world.flows.room_keys.current(
         APP, "alice", Room(id=7), privileges=255, ttl=None, now=world.clock()
     )
-    await world.flows.teller.flush()
+    await world.flows.publisher.flush()
 
 
 async def _revoke(world: World) -> None:
@@ -57,19 +57,19 @@ async def _lost(world: World) -> None:
     """A client holds, and proves with its ticket, what the database does not know."""
     at = world.clock()
     await world.flows.deliver.ack(ALICE, at, at, at)
-    await world.flows.teller.flush()
+    await world.flows.publisher.flush()
 
 
 async def _ack(world: World) -> None:
     record = await world.row()
     await world.flows.deliver.ack(ALICE, record.issued_at, record.issued_at, world.clock())
-    await world.flows.teller.flush()
+    await world.flows.publisher.flush()
 
 
 async def _open(world: World) -> None:
     record = await world.row()
     await world.flows.deliver.opened(ALICE, record.issued_at, world.clock())
-    await world.flows.teller.flush()
+    await world.flows.publisher.flush()
 
 
 STORIES: dict[str, Story] = {
@@ -90,7 +90,7 @@ async def _before(world: World, story: str) -> None:
     """Alice has a sig that is due soon; a few others as well."""
     await world.flows.issue.many([ALICE, *(Holder(APP, f"n{i}") for i in range(3))], world.clock())
     if story != "sweep":
-        await world.flows.teller.flush()
+        await world.flows.publisher.flush()
     world.clock.advance(70 * DAY if story in {"tick", "open"} else 60)
     await world.store.mark_seen(
         [(r.holder, world.clock()) for r in await world.store.page(None, 99)]
@@ -146,7 +146,7 @@ async def test_a_fault_at_every_call_loses_nothing_and_doubles_nothing(
 
 
 async def _check_after(world: World, story: str, where: str) -> None:
-    assert world.witness.violations == [], where
+    assert world.invariants.violations == [], where
     await world.check()
     # The same again, unharmed: whatever was half done is finished, nobody is stuck.
     world.clock.advance(5)

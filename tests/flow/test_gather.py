@@ -14,11 +14,11 @@ from sigmgr.model import errors
 from sigmgr.sim.faults import Crash
 
 
-class Desk:
-    """Answers n with 10 n, or as it is told, and remembers the batches."""
+class Batches:
+    """Answers n with 10 n, or fails as set, and keeps the batches."""
 
     def __init__(self, **options: int | float) -> None:
-        self.batches: list[list[int]] = []
+        self.seen: list[list[int]] = []
         self.bad: dict[int, BaseException] = {}
         self.refused: set[int] = set()
         self.gate: asyncio.Event | None = None
@@ -26,7 +26,7 @@ class Desk:
         self.gather: Gather[int, int] = Gather(self._work, **options)  # type: ignore[arg-type]
 
     async def _work(self, asked: Sequence[int], now: int) -> list[int | errors.SigmgrError]:
-        self.batches.append(list(asked))
+        self.seen.append(list(asked))
         self.under_way += 1
         self.most = max(self.most, self.under_way)
         try:
@@ -45,42 +45,42 @@ class Desk:
 
 
 async def test_a_single_question_goes_at_once_and_a_rush_in_few_batches() -> None:
-    desk = Desk(size=500)
-    assert await desk.ask(1) == 10
-    desk.batches.clear()
-    answers = await asyncio.gather(*map(desk.ask, range(3000)))
+    batches = Batches(size=500)
+    assert await batches.ask(1) == 10
+    batches.seen.clear()
+    answers = await asyncio.gather(*map(batches.ask, range(3000)))
     assert answers == [10 * n for n in range(3000)]
-    assert len(desk.batches) == 6
-    assert max(map(len, desk.batches)) == 500
+    assert len(batches.seen) == 6
+    assert max(map(len, batches.seen)) == 500
 
 
 async def test_who_comes_within_a_moment_goes_with_the_first() -> None:
-    desk = Desk(gather_for=0.05)
-    first = asyncio.create_task(desk.ask(1))
+    batches = Batches(gather_for=0.05)
+    first = asyncio.create_task(batches.ask(1))
     await asyncio.sleep(0.01)
-    await asyncio.gather(first, desk.ask(2), desk.ask(3))
-    assert desk.batches == [[1, 2, 3]]
+    await asyncio.gather(first, batches.ask(2), batches.ask(3))
+    assert batches.seen == [[1, 2, 3]]
 
 
 async def test_the_same_question_is_asked_once_before_it_leaves_and_again_afterwards() -> None:
-    desk = Desk(at_once=1)
-    desk.gate = asyncio.Event()
-    asked = [asyncio.create_task(desk.ask(1)) for _ in range(3)]
+    batches = Batches(at_once=1)
+    batches.gate = asyncio.Event()
+    asked = [asyncio.create_task(batches.ask(1)) for _ in range(3)]
     await asyncio.sleep(0.01)
-    asked += [asyncio.create_task(desk.ask(1)) for _ in range(3)]
+    asked += [asyncio.create_task(batches.ask(1)) for _ in range(3)]
     await asyncio.sleep(0.01)
-    desk.gate.set()
+    batches.gate.set()
     assert set(await asyncio.gather(*asked)) == {10}
-    assert desk.batches == [[1], [1]]
+    assert batches.seen == [[1], [1]]
 
 
 async def test_a_batch_that_fails_fails_no_other() -> None:
-    desk = Desk(size=10)
-    desk.bad[5] = errors.StoreUnavailable()
-    answers = await asyncio.gather(*map(desk.ask, range(30)), return_exceptions=True)
+    batches = Batches(size=10)
+    batches.bad[5] = errors.StoreUnavailable()
+    answers = await asyncio.gather(*map(batches.ask, range(30)), return_exceptions=True)
     assert [type(a) for a in answers[:10]] == [errors.StoreUnavailable] * 10
     assert answers[10:] == [10 * n for n in range(10, 30)]
-    assert await desk.ask(1) == 10
+    assert await batches.ask(1) == 10
 
 
 @given(
@@ -90,10 +90,10 @@ def test_a_fault_that_nobody_foresaw_is_that_of_its_question_alone(
     bad: set[int], refused: set[int], size: int
 ) -> None:
     async def story() -> None:
-        desk = Desk(size=size)
-        desk.bad = {n: ZeroDivisionError(n) for n in bad}
-        desk.refused = refused
-        answers = await asyncio.gather(*map(desk.ask, range(100)), return_exceptions=True)
+        batches = Batches(size=size)
+        batches.bad = {n: ZeroDivisionError(n) for n in bad}
+        batches.refused = refused
+        answers = await asyncio.gather(*map(batches.ask, range(100)), return_exceptions=True)
         for n, answer in enumerate(answers):
             if n in bad:
                 assert isinstance(answer, ZeroDivisionError)
@@ -102,45 +102,45 @@ def test_a_fault_that_nobody_foresaw_is_that_of_its_question_alone(
                 assert isinstance(answer, errors.BadRequest)
             else:
                 assert answer == 10 * n
-        assert desk.most <= 2
+        assert batches.most <= 2
 
     asyncio.run(story())
 
 
 async def test_a_caller_who_goes_takes_no_other_along() -> None:
-    desk = Desk(at_once=1)
-    desk.gate = asyncio.Event()
-    first, second = (asyncio.create_task(desk.ask(n)) for n in (1, 1))
+    batches = Batches(at_once=1)
+    batches.gate = asyncio.Event()
+    first, second = (asyncio.create_task(batches.ask(n)) for n in (1, 1))
     await asyncio.sleep(0.01)
     first.cancel()
     await asyncio.sleep(0)
-    desk.gate.set()
+    batches.gate.set()
     assert await second == 10
 
 
 async def test_where_the_process_dies_nobody_waits_for_ever() -> None:
     asyncio.get_running_loop().set_exception_handler(lambda *_: None)
-    desk = Desk(size=2, at_once=1)
-    desk.bad[0] = Crash("here")
-    answers = await asyncio.gather(*map(desk.ask, range(5)), return_exceptions=True)
+    batches = Batches(size=2, at_once=1)
+    batches.bad[0] = Crash("here")
+    answers = await asyncio.gather(*map(batches.ask, range(5)), return_exceptions=True)
     assert {type(answer) for answer in answers} == {errors.Stopping}
-    desk.bad.clear()
-    assert await desk.ask(1) == 10
+    batches.bad.clear()
+    assert await batches.ask(1) == 10
 
 
 @pytest.mark.parametrize("at_once", [1, 2, 4])
 async def test_so_many_batches_are_under_way_and_no_more(at_once: int) -> None:
-    desk = Desk(size=1, at_once=at_once)
-    await asyncio.gather(*map(desk.ask, range(50)))
-    assert desk.most == at_once
+    batches = Batches(size=1, at_once=at_once)
+    await asyncio.gather(*map(batches.ask, range(50)))
+    assert batches.most == at_once
 
 
 async def test_a_question_in_the_very_moment_in_which_a_run_ends_is_not_forgotten() -> None:
-    desk = Desk(at_once=1)
+    batches = Batches(at_once=1)
     following: list[asyncio.Future[int | Exception]] = []
-    first = desk.gather.ask(1, 1)
+    first = batches.gather.ask(1, 1)
     # Called before anybody could hear that the run has ended.
-    first.add_done_callback(lambda _: following.append(desk.gather.ask(2, 1)))
+    first.add_done_callback(lambda _: following.append(batches.gather.ask(2, 1)))
     await answered(first)
     async with asyncio.timeout(5):
         assert await answered(following[0]) == 20

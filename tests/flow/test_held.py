@@ -15,7 +15,7 @@ BOB = Holder(APP, "bob")
 
 async def issued(world: World, *users: Holder) -> list[Current]:
     answers = await world.flows.issue.many(users, world.clock())
-    await world.flows.teller.flush()
+    await world.flows.publisher.flush()
     assert all(isinstance(answer, Current) for answer in answers)
     return [answer for answer in answers if isinstance(answer, Current)]
 

@@ -17,7 +17,7 @@ from tests.flow.world import ALICE, APP, DAY, World
 
 async def test_the_first_get_issues_and_the_next_ones_answer_the_same(world: World) -> None:
     first = await world.flows.issue.current(ALICE, world.clock())
-    await world.flows.teller.flush()
+    await world.flows.publisher.flush()
     world.clock.advance(5)
     again = await world.flows.issue.current(ALICE, world.clock())
     assert again.usersig == first.usersig
@@ -32,7 +32,7 @@ async def test_many_at_once_in_several_processes_make_one_sig(world: World) -> N
         *(p.issue.current(ALICE, world.clock()) for p in processes for _ in range(10))
     )
     assert len({answer.usersig for answer in answers}) == 1
-    assert world.witness.made == 1
+    assert world.invariants.made == 1
 
 
 async def test_a_batch_answers_in_order_with_duplicates_and_an_error_where_one_failed(
@@ -47,14 +47,14 @@ async def test_a_batch_answers_in_order_with_duplicates_and_an_error_where_one_f
         if holder != foreign:
             assert isinstance(answer, Current)
             assert answer.holder == holder
-    assert world.witness.made == 30
+    assert world.invariants.made == 30
 
 
 async def test_nobody_gets_a_sig_with_little_left_while_a_better_one_can_be_made(
     world: World,
 ) -> None:
     first = await world.flows.issue.current(ALICE, world.clock())
-    await world.flows.teller.flush()
+    await world.flows.publisher.flush()
     world.clock.now = first.expires_at - DAY + 1
     second = await world.flows.issue.current(ALICE, world.clock())
     assert second.issued_at == world.clock()
@@ -63,7 +63,7 @@ async def test_nobody_gets_a_sig_with_little_left_while_a_better_one_can_be_made
 
 async def test_where_signing_fails_the_old_sig_is_served_while_it_is_valid(world: World) -> None:
     first = await world.flows.issue.current(ALICE, world.clock())
-    await world.flows.teller.flush()
+    await world.flows.publisher.flush()
 
     def no_signing(name: str, moment: str) -> None:
         if name == "signer.sign":
@@ -116,7 +116,7 @@ async def test_a_dead_redis_slows_gets_and_fails_none(world: World) -> None:
 
     world.plan.fail = no_cache
     first = await world.flows.issue.current(ALICE, world.clock())
-    await world.flows.teller.flush()
+    await world.flows.publisher.flush()
     world.clock.advance(1)
     assert (await world.flows.issue.current(ALICE, world.clock())).usersig == first.usersig
     assert (await world.outbox.depth(world.clock()))[0] == 1
@@ -173,7 +173,7 @@ async def test_a_tainted_key_signs_nothing_and_its_sigs_are_replaced(world: Worl
     first = await world.flows.issue.current(ALICE, world.clock())
     [old] = await world.catalog.list_keys(APP)
     await world.catalog.set_key_state(APP, old.key_id, KeyState.TAINTED, world.clock())
-    world.witness.dead_keys.add(old.key_id)
+    world.invariants.dead_keys.add(old.key_id)
     with pytest.raises(errors.NoSigningKey):
         # The ring of this process has not heard yet; the transaction has.
         await world.flows.issue.current(Holder(APP, "bob"), world.clock())
@@ -207,7 +207,7 @@ async def test_a_revoked_user_waits_for_a_later_second(world: World) -> None:
     room = await world.flows.room_keys.current(
         APP, "alice", Room(id=5), privileges=255, ttl=None, now=world.clock()
     )
-    await world.flows.teller.flush()
+    await world.flows.publisher.flush()
     at = (await world.flows.revoke.user(APP, "alice", world.clock())).revoked_at
     assert await world.cache.get([ALICE, room.holder]) == [None, None]
     with pytest.raises(errors.RevokePause) as pause:
@@ -258,7 +258,7 @@ async def test_what_is_revoked_while_it_is_on_its_way_is_not_handed_out(
     world: World, ask: Callable[[World], Awaitable[Current]], call: str, cached: bool
 ) -> None:
     await world.flows.issue.current(ALICE, world.clock())
-    await world.flows.teller.flush()
+    await world.flows.publisher.flush()
     if not cached:
         await world.redis.run(lambda client: client.flushdb())
     world.clock.advance(60)

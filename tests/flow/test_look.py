@@ -16,7 +16,7 @@ from sigmgr.flow.revocations import Revocations
 from sigmgr.health import Health
 from sigmgr.model import errors
 from sigmgr.model.holder import Holder
-from sigmgr.model.reference import Reading, Reference, Rules
+from sigmgr.model.reference import ClockReading, Reference, Rules
 from sigmgr.model.revocation import WIDE_MARGIN, Judgement, Revocation
 from sigmgr.model.sig import Current, KeyState
 from sigmgr.testing import Faulty
@@ -37,7 +37,7 @@ class Here:
     def __init__(self, world: World) -> None:
         self.seconds = 500.0
         self.told: list[Revocation] = []
-        self.heard: list[float] = []
+        self.learned: list[float] = []
         self.changes = 0
         self.health = Health(lambda: self.seconds)
         self.health.expect(PART, silent_after=10, vital=True)
@@ -49,7 +49,7 @@ class Here:
             revocations=self.revocations,
             signer=world.ring,
             monotonic=lambda: self.seconds,
-            heard=[self.heard.append],
+            learned=[self.learned.append],
             keys_changed=[self.changed],
             health=self.health,
         )
@@ -152,7 +152,7 @@ async def test_without_a_look_cached_sigs_are_served_for_the_grace(
 
 async def test_a_get_goes_past_the_cache_once_the_grace_is_over(world: World) -> None:
     first = await world.flows.issue.current(ALICE, NOW)
-    await world.flows.teller.flush()
+    await world.flows.publisher.flush()
     world.revocations.grace = -1.0
     world.plan.fail = fails("store.find")
     with pytest.raises(errors.StoreUnavailable):
@@ -242,14 +242,14 @@ async def test_a_listener_that_fails_stops_no_other(world: World, here: Here) ->
 async def test_the_databases_second_is_told(world: World, here: Here) -> None:
     await here.look.load(NOW)
     await here.look.once(NOW)
-    assert len(here.heard) == 2
-    assert here.heard[0] <= here.heard[1]
+    assert len(here.learned) == 2
+    assert here.learned[0] <= here.learned[1]
 
 
 async def test_everybody_is_dead_and_comes_back_after_the_pause(world: World) -> None:
     bob = Holder(APP, "bob")
     first = await world.flows.issue.many([ALICE, bob], NOW)
-    await world.flows.teller.flush()
+    await world.flows.publisher.flush()
     until = await world.flows.revoke.everybody(APP, NOW)
     assert until >= max(one.issued_at for one in first if isinstance(one, Current))
     with pytest.raises(errors.TicketRevoked):
@@ -263,11 +263,11 @@ async def test_everybody_is_dead_and_comes_back_after_the_pause(world: World) ->
 @given(st.integers(-5, 5), st.integers(-5, 5), st.integers(0, 3))
 def test_a_revocation_of_all_reaches_what_any_process_may_have_signed(mine, theirs, before):
     """Each within the tolerance of the database, one ahead and one behind it."""
-    signed_by = Reference.start(Rules(), Reading(NOW + theirs, 0.0)).hear(
-        NOW, Reading(NOW + theirs, 0.0)
+    signed_by = Reference.start(Rules(), ClockReading(NOW + theirs, 0.0)).observe(
+        NOW, ClockReading(NOW + theirs, 0.0)
     )
-    revoked_by = Reference.start(Rules(), Reading(NOW + mine, 0.0)).hear(
-        NOW, Reading(NOW + mine, 0.0)
+    revoked_by = Reference.start(Rules(), ClockReading(NOW + mine, 0.0)).observe(
+        NOW, ClockReading(NOW + mine, 0.0)
     )
     assert signed_by.ordinary
     assert revoked_by.ordinary

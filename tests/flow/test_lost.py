@@ -74,7 +74,7 @@ async def test_a_lost_connection_is_not_noticed(story: str, tmp_path: Path) -> N
             # Who tries and judges does both once more.
             assert again == (2 if story == "lost" and transaction == 2 else 1), (transaction, at)
             await world.settle()
-            assert world.witness.violations == []
+            assert world.invariants.violations == []
             await world.check()
 
 
@@ -125,7 +125,7 @@ async def test_a_commit_whose_answer_is_lost_is_not_noticed(
         else:
             await COMMITTING[story](world)
         await world.settle()
-        assert world.witness.violations == []
+        assert world.invariants.violations == []
         await world.check()
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sigmgr.flow.limits import Limits
+from sigmgr.flow.limits import WaitLimits
 from sigmgr.model import errors
 from sigmgr.model.holder import Holder, Room
 from sigmgr.model.sig import Current, KeyState, Reason
@@ -62,7 +62,7 @@ async def test_a_revocation_in_between_closes_the_door_to_its_ticket(
 ) -> None:
     """The ticket is looked at again where a sig was made after the rows were read."""
     sig = await world.flows.issue.current(ALICE, world.clock())
-    await world.flows.teller.flush()
+    await world.flows.publisher.flush()
     world.clock.advance(70 * DAY)
     other, done = world.process(), []
     world.flows = world.process()
@@ -86,7 +86,7 @@ async def test_a_revocation_in_between_closes_the_door_to_its_ticket(
 async def test_a_rush_takes_a_few_reads_and_no_writes(world: World) -> None:
     users = [Holder(APP, f"user{n}") for n in range(RUSH)]
     sigs = [a for a in await world.flows.issue.many(users, world.clock()) if isinstance(a, Current)]
-    await world.flows.teller.flush()
+    await world.flows.publisher.flush()
     await world.flows.seen.flush(world.clock())
     world.clock.advance(2 * DAY)
     world.plan.calls.clear()
@@ -103,9 +103,9 @@ async def test_a_rush_takes_a_few_reads_and_no_writes(world: World) -> None:
 async def test_a_rush_of_whom_all_are_due_takes_a_few_transactions(world: World) -> None:
     users = [Holder(APP, f"user{n}") for n in range(RUSH)]
     sigs = [a for a in await world.flows.issue.many(users, world.clock()) if isinstance(a, Current)]
-    await world.flows.teller.flush()
+    await world.flows.publisher.flush()
     world.clock.advance(80 * DAY)
-    world.flows = world.process(Limits(60, 60))
+    world.flows = world.process(WaitLimits(60, 60))
     world.plan.calls.clear()
     told = await asyncio.gather(*(opened(world, sig) for sig in sigs))
     assert all(new.issued_at == world.clock() for [new] in told)
@@ -117,7 +117,7 @@ async def test_a_rush_of_whom_all_are_due_takes_a_few_transactions(world: World)
 
 async def test_what_redis_holds_of_other_facts_is_not_told(world: World) -> None:
     old = await world.flows.issue.current(ALICE, world.clock())
-    await world.flows.teller.flush()
+    await world.flows.publisher.flush()
     world.clock.advance(1)
     new = await world.flows.issue.reissue(ALICE, world.clock())  # untold
     world.flows = world.process()
@@ -157,7 +157,7 @@ async def test_who_was_dormant_is_woken_and_a_room_is_kept_alive(world: World) -
 
 async def test_where_signing_fails_the_old_sig_is_told_while_it_is_valid(world: World) -> None:
     sig = await world.flows.issue.current(ALICE, world.clock())
-    await world.flows.teller.flush()
+    await world.flows.publisher.flush()
     world.clock.advance(80 * DAY)
 
     def no_new(name: str, moment: str) -> None:
@@ -173,7 +173,7 @@ async def test_where_signing_fails_the_old_sig_is_told_while_it_is_valid(world: 
 
 async def test_without_a_database_a_stream_opens_from_the_cache(world: World) -> None:
     sig = await world.flows.issue.current(ALICE, world.clock())
-    await world.flows.teller.flush()
+    await world.flows.publisher.flush()
 
     def away(name: str, moment: str) -> None:
         if name.startswith("store."):
@@ -198,7 +198,7 @@ async def test_a_stream_opens_from_what_is_at_hand_whatever_call_hangs(
         home.mkdir()
         async with open_world(home) as world:
             sig = await world.flows.issue.current(ALICE, world.clock())
-            await world.flows.teller.flush()
+            await world.flows.publisher.flush()
             world.clock.advance(80 * DAY if due else 60)
             if not cached:
                 await world.redis.run(lambda client: client.flushall())
@@ -223,7 +223,7 @@ async def test_a_stream_opens_from_what_is_at_hand_whatever_call_hangs(
 async def test_a_rush_while_it_hangs_is_answered_from_redis_by_few_calls(world: World) -> None:
     users = [Holder(APP, f"user{n}") for n in range(RUSH)]
     sigs = [a for a in await world.flows.issue.many(users, world.clock()) if isinstance(a, Current)]
-    await world.flows.teller.flush()
+    await world.flows.publisher.flush()
     world.flows = world.process(SHORT)
     world.plan.calls.clear()
     released = asyncio.Event()

@@ -25,7 +25,7 @@ def reconcile(world: World, page: int) -> Reconcile:
 async def drifted(world: World, *users: Holder) -> None:
     """All have a cached sig; that of these is behind the store's."""
     await world.flows.issue.many(USERS, world.clock())
-    await world.flows.teller.flush()
+    await world.flows.publisher.flush()
     world.clock.advance(60)
     for user in users:
         await world.flows.issue.reissue(user, world.clock())

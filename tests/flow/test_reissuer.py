@@ -81,7 +81,7 @@ async def test_each_sig_is_written_with_one_event(world: World, reissuer: Reissu
 
 async def test_it_is_announced_soon(world: World, reissuer: Reissuer) -> None:
     batch = await run(reissuer, world.clock(), ALICE)
-    await world.flows.teller.flush()
+    await world.flows.publisher.flush()
     assert await world.cache.get([ALICE]) == [batch.outcomes[0].answer]
     assert await world.outbox.depth(world.clock()) == (0, 0)
 
@@ -141,7 +141,7 @@ async def test_a_failure_is_written_with_the_time_of_the_next_try(
     world: World, reissuer: Reissuer
 ) -> None:
     before = (await run(reissuer, world.clock(), BOB)).outcomes[0].record
-    await world.flows.teller.flush()
+    await world.flows.publisher.flush()
     now = world.clock.advance(70 * DAY)
     signs_not(world, "bob")
     await run(reissuer, now, ALICE, BOB, on_failure=OnFailure.BACK_OFF)
@@ -157,7 +157,7 @@ async def test_a_failure_is_written_with_the_time_of_the_next_try(
 
 async def test_what_waits_for_the_clocks_is_no_failure(world: World, reissuer: Reissuer) -> None:
     before = (await run(reissuer, world.clock(), BOB)).outcomes[0].record
-    await world.flows.teller.flush()
+    await world.flows.publisher.flush()
     world.ordinary = False
     now = world.clock.advance(70 * DAY)
     batch = await run(reissuer, now, BOB, on_failure=OnFailure.BACK_OFF)

@@ -1,11 +1,11 @@
-"""Committed: a commit's events go together with their rows, or are left to the sweep together."""
+"""A commit's events are published together with their rows, or left to the sweep together."""
 
 from __future__ import annotations
 
 import pytest
 
 from sigmgr.flow.commit import Committed, append, joined
-from sigmgr.flow.relay import Teller
+from sigmgr.flow.relay import Publisher
 from sigmgr.model import errors
 from sigmgr.model.event import Event, EventType
 from sigmgr.model.holder import Holder
@@ -14,18 +14,18 @@ from tests.flow.world import APP, World
 
 
 @pytest.fixture
-def heard(world: World) -> list[Event]:
-    """What the cache was told."""
-    told: list[Event] = []
+def announced(world: World) -> list[Event]:
+    """What was announced."""
+    seen: list[Event] = []
     real = world.announcer.announce
 
     async def announce(batch: list[Announcement], now: int) -> list[bool]:
         answer = await real(batch, now)
-        told.extend(one.event for one in batch)
+        seen.extend(one.event for one in batch)
         return answer
 
     world.announcer.announce = announce  # type: ignore[method-assign, assignment]
-    return told
+    return seen
 
 
 async def committed(world: World, first: int, count: int) -> Committed:
@@ -41,74 +41,76 @@ async def committed(world: World, first: int, count: int) -> Committed:
         return await append(tx, batch)
 
 
-def events(*tellings: Committed) -> list[Event]:
-    return [one.event for one in joined(tellings).batch]
+def events(*commits: Committed) -> list[Event]:
+    return [one.event for one in joined(commits).batch]
 
 
 async def waiting(world: World) -> int:
     return (await world.outbox.depth(world.clock()))[0]
 
 
-async def test_a_telling_that_does_not_fit_is_left_whole_to_the_sweep(
-    world: World, heard: list[Event]
+async def test_a_commit_that_does_not_fit_is_left_whole_to_the_sweep(
+    world: World, announced: list[Event]
 ) -> None:
-    """Were a part of it told and its rows forgotten, the other part would be lost."""
-    teller = Teller(world.flows.relay, most=45)
+    """If a part were published and its rows deleted, the rest would be lost."""
+    publisher = Publisher(world.flows.relay, most=45)
     some, many, few = [await committed(world, *span) for span in ((0, 20), (100, 30), (200, 25))]
-    for telling in (some, many, few):
-        teller.soon(telling, world.clock())
-    assert heard == []
-    await teller.flush()
-    assert heard == events(some, few)
+    for one in (some, many, few):
+        publisher.soon(one, world.clock())
+    assert announced == []
+    await publisher.flush()
+    assert announced == events(some, few)
     assert await waiting(world) == 30
     assert await world.flows.relay.sweep(world.clock(), grace=0) == 30
-    assert heard == events(some, few, many)
+    assert announced == events(some, few, many)
     assert await waiting(world) == 0
 
 
-async def test_what_was_flushed_makes_room(world: World, heard: list[Event]) -> None:
-    teller = Teller(world.flows.relay, most=10)
+async def test_what_was_flushed_makes_room(world: World, announced: list[Event]) -> None:
+    publisher = Publisher(world.flows.relay, most=10)
     for first in (0, 100, 200):
-        teller.soon(await committed(world, first, 10), world.clock())
-        await teller.flush()
-    assert len(heard) == 30
-    teller.soon(await committed(world, 300, 11), world.clock())
-    await teller.flush()
+        publisher.soon(await committed(world, first, 10), world.clock())
+        await publisher.flush()
+    assert len(announced) == 30
+    publisher.soon(await committed(world, 300, 11), world.clock())
+    await publisher.flush()
     assert await waiting(world) == 11, "more than may ever wait"
 
 
-async def test_a_telling_that_fails_stays_whole(world: World, heard: list[Event]) -> None:
+async def test_a_commit_that_fails_stays_whole(world: World, announced: list[Event]) -> None:
     def no_cache(name: str, moment: str) -> None:
         if name.startswith("cache."):
             raise errors.CacheUnavailable
 
-    telling = await committed(world, 0, 20)
+    commit = await committed(world, 0, 20)
     world.plan.fail = no_cache
-    assert not await world.flows.teller.at_once(telling, world.clock())
+    assert not await world.flows.publisher.at_once(commit, world.clock())
     with pytest.raises(errors.CacheUnavailable):
         await world.flows.relay.sweep(world.clock(), grace=0)
     assert await waiting(world) == 20
     world.plan.heal()
-    assert await world.flows.teller.at_once(telling, world.clock())
-    assert heard == events(telling)
+    assert await world.flows.publisher.at_once(commit, world.clock())
+    assert announced == events(commit)
     assert await waiting(world) == 0
 
 
-async def test_a_sweep_takes_so_many_rows(world: World, heard: list[Event]) -> None:
-    telling = await committed(world, 0, 40)
-    assert len(telling.rows) == 3
+async def test_a_sweep_takes_so_many_rows(world: World, announced: list[Event]) -> None:
+    commit = await committed(world, 0, 40)
+    assert len(commit.rows) == 3
     swept = [await world.flows.relay.sweep(world.clock(), limit=2, grace=0) for _ in range(3)]
     assert swept == [32, 8, 0]
-    assert heard == events(telling)
+    assert announced == events(commit)
 
 
-async def test_young_rows_are_left_to_who_committed_them(world: World, heard: list[Event]) -> None:
+async def test_young_rows_are_left_to_who_committed_them(
+    world: World, announced: list[Event]
+) -> None:
     await committed(world, 0, 3)
     assert await world.flows.relay.sweep(world.clock()) == 0
     assert await world.flows.relay.sweep(world.clock() + 1) == 3
 
 
-def test_nothing_to_tell_is_nothing() -> None:
+def test_nothing_to_publish_is_nothing() -> None:
     assert not Committed()
     assert not joined([])
     assert not joined([Committed(), Committed()])

@@ -19,7 +19,7 @@ async def issued(world: World, count: int, app: int = APP) -> list[Holder]:
     users = [Holder(app, f"u{i:03d}") for i in range(count)]
     answers = await world.flows.issue.many(users, world.clock())
     assert all(isinstance(answer, Current) for answer in answers)
-    await world.flows.teller.flush()
+    await world.flows.publisher.flush()
     return users
 
 
@@ -35,9 +35,9 @@ async def test_due_holders_are_renewed_by_any_number_of_workers_once_each(world:
     users = await issued(world, 120)
     later(world, 70)
     await seen(world, users)
-    made = world.witness.made
+    made = world.invariants.made
     await asyncio.gather(*(world.process().renew.tick(world.clock()) for _ in range(3)))
-    assert world.witness.made == made + 120
+    assert world.invariants.made == made + 120
     for record in await world.store.page(None, 1000):
         assert record.issued_at == world.clock()
         assert record.reason == Reason.NEARING_EXPIRY
@@ -107,7 +107,7 @@ async def test_no_app_takes_more_than_its_share(world: World) -> None:
 
 
 @pytest.mark.parametrize("lanes", [1, 2])
-@pytest.mark.parametrize("where", ["claim", "telling"])
+@pytest.mark.parametrize("where", ["claim", "publishing"])
 async def test_a_bug_that_one_app_meets_stops_no_other(
     world: World, monkeypatch: pytest.MonkeyPatch, lanes: int, where: str
 ) -> None:
@@ -157,7 +157,7 @@ async def test_the_earliest_deadline_goes_first(world: World) -> None:
         await world.flows.issue.current(user, world.clock())
         users.append(user)
         later(world, 1)
-    await world.flows.teller.flush()
+    await world.flows.publisher.flush()
     later(world, 70)
     await seen(world, users)
     async with world.store.transaction() as tx:

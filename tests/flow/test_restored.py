@@ -56,7 +56,7 @@ async def test_an_ack_of_a_lost_sig_is_taken_and_leads_to_a_newer_one(world: Wor
     assert counted() == before + 1
     assert [line["clients"] for line in logs if line.get("action") == "restored"] == [1]
     # It is told like any other, so that streams bring it.
-    await world.flows.teller.flush()
+    await world.flows.publisher.flush()
     [found] = await world.cache.get([ALICE])
     assert found is not None
     assert found.issued_at == row.issued_at

@@ -102,8 +102,8 @@ class Process:
             revocations=self.revocations,
             signer=self.ring,
             monotonic=seconds,
-            heard=[lambda _: self.near.trust(world.clock() + GRACE)],
-            keys_changed=[lambda: self.near.missed(0)],
+            learned=[lambda _: self.near.trust(world.clock() + GRACE)],
+            keys_changed=[lambda: self.near.resync(0)],
         )
         self.services: Any = SimpleNamespace(
             clock=world.clock,
@@ -235,7 +235,7 @@ class Case:
 
     async def sweep(self, process: Process, who: int, now: int) -> None:
         await process.flows.relay.sweep(now, grace=0)
-        await process.flows.teller.flush()
+        await process.flows.publisher.flush()
 
     async def reconcile(self, process: Process, who: int, now: int) -> None:
         await process.flows.reconcile.step(now)

@@ -37,7 +37,7 @@ def written(world: World) -> int:
 async def test_every_sig_of_the_user_ends_and_each_is_told_once(world: World) -> None:
     await world.flows.issue.current(ALICE, world.clock())
     room = await room_key(world, 5)
-    await world.flows.teller.flush()
+    await world.flows.publisher.flush()
     world.clock.advance(60)
     calls = []
     real = world.announcer.announce

@@ -14,7 +14,7 @@ from sigmgr.model.policy import Policy
 from tests.flow.world import APP, NOW
 
 POLICY = Policy()
-EVERY = POLICY.spans(POLICY.ttl).touch_every
+EVERY = POLICY.durations(POLICY.ttl).mark_seen_every
 USERS = [Holder(APP, f"u{n}") for n in range(5)]
 
 

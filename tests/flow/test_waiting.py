@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sigmgr.flow.limits import Limits
+from sigmgr.flow.limits import WaitLimits
 from sigmgr.model import errors
 from sigmgr.model.holder import Holder
 from sigmgr.model.sig import Current
@@ -20,7 +20,7 @@ from tests.flow.world import ALICE, APP, DAY, World, open_world
 async def _due(world: World, *, cached: bool) -> Current:
     """Alice's sig, which a request must renew, and whether Redis still has it."""
     sig = await world.flows.issue.current(ALICE, world.clock())
-    await world.flows.teller.flush()
+    await world.flows.publisher.flush()
     world.clock.now = sig.expires_at - DAY + 3600
     if not cached:
         await world.redis.run(lambda client: client.flushall())
@@ -73,7 +73,7 @@ async def test_who_has_no_sig_yet_hears_503_in_time_and_has_one_afterwards(tmp_p
             hangs.released.set()
             await comes_to_rest(world)
             assert isinstance(await world.flows.issue.current(bob, world.clock()), Current)
-            assert world.witness.made == 1, "what was left to itself was not done twice"
+            assert world.invariants.made == 1, "what was left to itself was not done twice"
     assert hung >= 6
 
 
@@ -81,7 +81,7 @@ async def test_a_batch_answers_item_by_item(world: World) -> None:
     known = [Holder(APP, f"known{n}") for n in range(20)]
     fresh = [Holder(APP, f"new{n}") for n in range(20)]
     sigs = await world.flows.issue.many(known, world.clock())
-    await world.flows.teller.flush()
+    await world.flows.publisher.flush()
     world.clock.now += 90 * DAY - 3600
     world.flows = world.process(SHORT)
     hangs = Hangs(world, 0)
@@ -119,7 +119,7 @@ async def held(tmp_path: Path) -> AsyncIterator[tuple[World, set[Holder]]]:
     """A world, and the rows of it that somebody holds."""
     rows: set[Holder] = set()
     async with open_world(tmp_path) as world:
-        world.witness._store = Held(world.witness._store, rows)
+        world.invariants._store = Held(world.invariants._store, rows)
         yield world, rows
 
 
@@ -128,11 +128,11 @@ async def test_a_row_that_others_hold_is_served_from_its_valid_sig_at_once(
 ) -> None:
     world, rows = held
     old = await world.flows.issue.current(ALICE, world.clock())
-    await world.flows.teller.flush()
+    await world.flows.publisher.flush()
     world.clock.now = old.renew_at + 10
     await world.redis.run(lambda client: client.flushall())
     rows.add(ALICE)
-    world.flows = world.process(Limits(60, 60))
+    world.flows = world.process(WaitLimits(60, 60))
     # Not even the limit: far more than a day is left.
     assert await timed(world.flows.issue.current(ALICE, world.clock())) == old
     rows.clear()
@@ -159,7 +159,7 @@ async def test_who_needs_a_row_that_others_hold_has_it_as_soon_as_they_let_go(
 ) -> None:
     world, rows = held
     rows.add(ALICE)
-    world.flows = world.process(Limits(30, 30))
+    world.flows = world.process(WaitLimits(30, 30))
     asked = asyncio.create_task(world.flows.issue.current(ALICE, world.clock()))
     await asyncio.sleep(0.05)
     assert not asked.done()

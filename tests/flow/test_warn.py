@@ -33,7 +33,7 @@ def announced(world: World) -> list[Event]:
 async def issued(world: World, *users: Holder) -> None:
     answers = await world.flows.issue.many(users, world.clock())
     assert all(isinstance(answer, Current) for answer in answers)
-    await world.flows.teller.flush()
+    await world.flows.publisher.flush()
 
 
 async def test_each_rung_fires_once_though_runs_are_missed(

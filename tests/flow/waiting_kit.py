@@ -12,14 +12,14 @@ from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from sigmgr.flow.limits import Limits
+from sigmgr.flow.limits import WaitLimits
 from sigmgr.model import errors
 from sigmgr.model.holder import Holder
 from sigmgr.model.sig import Record
 from sigmgr.ports import Ack, Confirmed
 from tests.flow.world import World
 
-SHORT = Limits(0.07, 0.15)
+SHORT = WaitLimits(0.07, 0.15)
 SLACK = 10 * SHORT.answer
 
 
@@ -103,6 +103,6 @@ async def comes_to_rest(world: World) -> None:
     async with asyncio.timeout(10):
         while any(lane.left for lane in lanes) or any(gather._runs for gather in gathers):
             await asyncio.sleep(0.001)
-    await world.flows.teller.flush()
+    await world.flows.publisher.flush()
     await world.settle()
     await world.check()

@@ -1,8 +1,8 @@
-"""A small world for stories: SQLite, fakeredis, real keys, a clock moved by hand.
+"""A small world for flows: SQLite, fakeredis, real keys, a clock moved by hand.
 
-Everything is real but the clock, and every port stands behind a plan that may fail it. A
-witness beside the store checks the rules of commits; ``World.settle`` brings the world to
-rest as the jobs of a service would.
+Everything is real but the clock, and every port is wrapped in a plan that may fail it. An
+invariant checker around the store checks each commit; ``World.settle`` runs what the jobs of
+a service would run.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from sigmgr.cache.announcer import RedisAnnouncer
 from sigmgr.cache.client import RedisParts, open_redis
 from sigmgr.cache.sigs import RedisSigCache
 from sigmgr.flow.assembly import Flows, Ports, assemble
-from sigmgr.flow.limits import PROMPT, Limits
+from sigmgr.flow.limits import PROMPT, WaitLimits
 from sigmgr.flow.registry import Apps
 from sigmgr.flow.revocations import Revocations
 from sigmgr.keys.cached import CachedValues
@@ -28,10 +28,10 @@ from sigmgr.model import errors
 from sigmgr.model.app import KeyInfo
 from sigmgr.model.holder import Holder
 from sigmgr.model.policy import Policy
+from sigmgr.model.redis_layout import Layout
 from sigmgr.model.sig import Current, KeyState, Record
 from sigmgr.model.usersig import FORMATS
-from sigmgr.model.wire import Layout
-from sigmgr.sim.witness import Witness
+from sigmgr.sim.invariants import InvariantChecker
 from sigmgr.store import migrate
 from sigmgr.store.catalog import Catalog
 from sigmgr.store.engine import open_engine
@@ -83,7 +83,7 @@ class World:
         self.store = SqlStore(engine, self._revoked_until)  # type: ignore[arg-type]
         self.outbox = SqlOutbox(engine)  # type: ignore[arg-type]
         self.janitor = SqlJanitor(engine)  # type: ignore[arg-type]
-        self.witness = Witness(self.store, self.clock)
+        self.invariants = InvariantChecker(self.store, self.clock)
         layout = Layout(4)
         values = CachedValues(master.derive, layout)
         self.cache = RedisSigCache(redis, layout, values=values, serve_until=_serve_until)
@@ -95,14 +95,14 @@ class World:
     def _revoked_until(self, sdkappid: int, userid: str) -> int:
         return self.revocations.until(sdkappid, userid)
 
-    def process(self, limits: Limits = PROMPT) -> Flows:
+    def process(self, limits: WaitLimits = PROMPT) -> Flows:
         """Flows with nothing in memory but what a look at start tells: nothing is revoked yet."""
         self.revocations = Revocations(time.monotonic, grace=3600)
         self.revocations.looked(time.monotonic())
         return assemble(
             Ports(
                 registry=self.apps,
-                store=Faulty(self.witness, self.plan, "store"),
+                store=Faulty(self.invariants, self.plan, "store"),
                 looks=Faulty(self.looks, self.plan, "looks"),
                 revocations=self.revocations,
                 ordinary=lambda: self.ordinary,
@@ -164,7 +164,7 @@ class World:
 
     async def check(self) -> None:
         """What holds at rest, whatever happened before."""
-        assert self.witness.violations == []
+        assert self.invariants.violations == []
         assert await self.outbox.depth(self.clock()) == (0, 0)
         page = await self.store.page(None, 1000)
         cached = await self.cache.get([record.holder for record in page])
@@ -192,4 +192,4 @@ async def open_world(
         await world.add_app(APP, policy)
         yield world
         world.plan.heal()
-        await world.flows.teller.flush()
+        await world.flows.publisher.flush()

@@ -22,8 +22,8 @@ from sigmgr.model.holder import Room
 from sigmgr.model.policy import Policy
 from sigmgr.model.sig import KeyRef
 from sigmgr.settings import Settings
-from sigmgr.sim import wire
-from sigmgr.sim.sse import SseParser
+from sigmgr.sim import http_stream
+from sigmgr.sim.sse_parser import SseParser
 from tests.flow.world import ALICE, APP, DAY, World, open_world
 from tests.formats import toy
 
@@ -44,7 +44,7 @@ async def test_it_is_signed_stored_cached_and_derived_again(world: World) -> Non
     key = await world.add_key(APP, "toy")
     assert await world.ring.active_key(APP) == KeyRef(key.key_id, toy.NAME)
     first = await world.flows.issue.current(ALICE, world.clock())
-    await world.flows.teller.flush()
+    await world.flows.publisher.flush()
     assert (first.format, first.usersig[:4]) == ("toy", "toy.")
     row = await world.row()
     assert (row.format, row.key_id) == ("toy", key.key_id)
@@ -72,7 +72,7 @@ async def test_it_is_renewed_off_a_key_of_another_format_and_back(world: World) 
         now = await world.process().issue.current(ALICE, world.clock())
         found = await world.ring.verify(APP, now.usersig, now=world.clock(), userid="alice")
         assert (found.decoded.format, now.issued_at > first.issued_at) == (form, True)
-    assert world.witness.violations == []
+    assert world.invariants.violations == []
 
 
 @asynccontextmanager
@@ -131,7 +131,7 @@ async def _told_until_renewed(url: str, first: dict[str, Any]) -> list[dict[str,
     """The messages of a stream, to the first of a later sig."""
     parser, told = SseParser(), list[dict[str, Any]]()
     bearer = {"Authorization": f"Bearer {first['ticket']}"}
-    async with asyncio.timeout(30), wire.get(url, bearer) as answer:
+    async with asyncio.timeout(30), http_stream.get(url, bearer) as answer:
         assert answer.status == 200
         async for piece in answer.pieces():
             told += [json.loads(event.data) for event in parser.feed(piece)]

@@ -19,11 +19,11 @@ from sigmgr.model import errors
 from sigmgr.model.app import App, Token
 from sigmgr.model.holder import Holder, Room
 from sigmgr.model.policy import Policy, check_ttl
+from sigmgr.model.redis_layout import Layout
 from sigmgr.model.sig import Current, Reason, Record
 from sigmgr.model.ticket import Tickets
-from sigmgr.model.wire import Layout
 from sigmgr.push.gateway import Gateway
-from sigmgr.push.limits import Limits
+from sigmgr.push.limits import GatewayLimits
 from sigmgr.push.poll import Polls
 from sigmgr.push.sse import SseStreams, opening
 from sigmgr.testing import ManualClock
@@ -160,7 +160,7 @@ class Flows:
         found = [self.records.get(holder) for holder in holders]
         return [self.current_of(r) if r is not None and r.alive(now) else None for r in found]
 
-    async def seen(self, users, now):
+    async def mark_seen(self, users, now):
         self._enter("seen", list(users))
 
     async def ack(self, user, ticket_issued_at, issued_at, now):
@@ -206,7 +206,7 @@ class Near:
     def put(self, holder, value, issued_at, fresh_until):
         self.held[holder] = (value, issued_at, fresh_until)
 
-    def heard(self, shard, events):
+    def receive(self, shard, events):
         for event in events:
             self.held.pop(event.holder, None)
 
@@ -281,7 +281,7 @@ class House:
             lambda: 0.5,
             lambda _: Policy(),
             values=CachedValues(MasterKey(self.KEY).derive, Layout()),
-            limits=Limits(max_per_user=PER_USER),
+            limits=GatewayLimits(max_per_user=PER_USER),
         )
         self.backend = self.token("backend", APP)
         self.anywhere = self.token("backend", 0)

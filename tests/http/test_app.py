@@ -141,7 +141,7 @@ async def test_readyz_names_each_part_and_what_is_wrong():
         200,
         {"status": "ok", "checks": {"revocations": "ok", "redis": "ok"}},
     )
-    health.say("redis", "degraded: full: gets are slower")
+    health.report("redis", "degraded: full: gets are slower")
     assert await readyz() == (
         200,
         {
@@ -149,11 +149,11 @@ async def test_readyz_names_each_part_and_what_is_wrong():
             "checks": {"revocations": "ok", "redis": "degraded: full: gets are slower"},
         },
     )
-    health.say("revocations", "failed: not seen")
+    health.report("revocations", "failed: not seen")
     status, said = await readyz()
     assert (status, said["status"]) == (503, "failed")
     assert said["checks"]["revocations"] == "failed: not seen"
-    health.say("revocations")
+    health.report("revocations")
     assert (await readyz())[0] == 200
 
 

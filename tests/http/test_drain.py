@@ -23,8 +23,8 @@ async def test_a_drain_ends_before_the_server_cuts_it(drain, graceful, seconds):
 
     settings = Settings(http=Http(graceful=graceful), gateway=Gateway(drain=drain))
     service = Service(
-        desk=SimpleNamespace(base=SimpleNamespace(settings=settings)),
-        doors=None,
+        parts=SimpleNamespace(base=SimpleNamespace(settings=settings)),
+        services=None,
         ticker=None,
         gateway=Streams(),
         channels=None,

@@ -14,8 +14,8 @@ from sigmgr.http.protocol import (
     MAX_LINE,
     MAX_PIPELINED,
     MAX_UNREAD,
+    ConnectionLimits,
     Connections,
-    Limits,
 )
 from tests.http.test_server import Running, closed
 
@@ -60,7 +60,7 @@ class House:
 
     def __init__(self, **limits):
         self.app = App()
-        self.connections = Connections(Limits(**limits))
+        self.connections = Connections(ConnectionLimits(**limits))
         self.server = Running(self.app, connections=self.connections, graceful=1.0)
 
     async def __aenter__(self):

@@ -287,7 +287,7 @@ async def test_a_long_poll_over_http(house, app):
             await asyncio.sleep(0.01)
         record = house.flows.make(Holder(APP, "alice"), NOW, "Forced")
         told = Event("sig.renewed", record.holder, NOW + 1, record.expires_at, "Forced", NOW)
-        house.polls.heard(0, [told])
+        house.polls.receive(0, [told])
         await house.polls.settle()
         assert (await waiting).json()["issued_at"] == NOW + 1
         acked = await client.post("/v1/stream/ack", headers=ticket, json={"issued_at": NOW + 1})

@@ -78,10 +78,10 @@ async def settled(house, number=1):
 async def test_a_wait_ends_with_the_newer_sig_as_soon_as_it_is_heard_of(house, app, polls):
     task = waiting(house, app)
     await settled(house)
-    polls.heard(3, [renewed(house, Holder(APP, "bob"))])
+    polls.receive(3, [renewed(house, Holder(APP, "bob"))])
     await asyncio.sleep(0.01)
     assert not task.done()
-    polls.heard(3, [renewed(house)])
+    polls.receive(3, [renewed(house)])
     answer = await asyncio.wait_for(task, 0.15)
     assert (answer.json["issued_at"], answer.json["type"]) == (NOW + 1, "sig.current")
     assert answer.headers["etag"] == f'"{NOW + 1}"'
@@ -108,7 +108,7 @@ async def test_missed_events_make_everybody_look(house, app, polls):
     await settled(house)
     renewed(house)
     for shard in range(64):
-        polls.missed(shard)
+        polls.resync(shard)
     polls.tick(house.clock.advance(1))
     polls.tick(house.clock.advance(1))
     assert (await asyncio.wait_for(task, 0.15)).status == 200
@@ -118,7 +118,7 @@ async def test_a_revocation_ends_the_wait_with_a_refusal(house, app, polls):
     task = waiting(house, app)
     await settled(house)
     await house.flows.user(APP, "alice", NOW)
-    polls.heard(0, [Event("sig.revoked", ALICE, NOW, NOW, "Revoked", NOW)])
+    polls.receive(0, [Event("sig.revoked", ALICE, NOW, NOW, "Revoked", NOW)])
     problem(await asyncio.wait_for(task, 1), 401, "ticket-revoked")
 
 

@@ -13,8 +13,8 @@ from sigmgr.keys.cached import MONTH, CachedValues
 from sigmgr.keys.sealing import MasterKey
 from sigmgr.model import values
 from sigmgr.model.holder import Holder
+from sigmgr.model.redis_layout import Layout
 from sigmgr.model.sig import Current
-from sigmgr.model.wire import Layout
 from sigmgr.telemetry import REGISTRY
 from tests.contract import unsealed
 from tests.contract.test_cache_values import currents, holders

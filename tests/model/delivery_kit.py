@@ -144,10 +144,10 @@ class World:
         self.last = max(self.last + 1, self.now)
         made = self.newest[holder] = sig(holder, self.last, ttl)
         if told:
-            self.hear(made, along=along)
+            self.receive(made, along=along)
         return made
 
-    def hear(self, made: Current, *, along: bool = False, wide: bool = False) -> None:
+    def receive(self, made: Current, *, along: bool = False, wide: bool = False) -> None:
         stands = along and made.issued_at > self.dead.get(made.holder, 0)
         effect: Effect | None
         if stands:
@@ -214,7 +214,7 @@ class World:
         if USER not in self.asked:
             assert own.look_at <= self.steady + AUDIT
             if own.want > own.floor or self.now >= own.renew_at + 300:
-                splay = own.spans(self.policy).splay
+                splay = own.durations(self.policy).splay
                 assert own.look_at <= self.steady + max(LOOK_MAX, splay)
 
     @property

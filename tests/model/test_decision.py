@@ -108,7 +108,7 @@ def test_no_chain_keeps_what_the_cloud_would_refuse(age: int, state: KeyState, s
         if not row.alive(NOW):
             assert verdict is not Verdict.KEEP
     verdict, _ = ask(REQUEST_CHAIN, row, key_state=state)
-    if row.expires_at - NOW < POLICY.spans(row.ttl).min_remaining:
+    if row.expires_at - NOW < POLICY.durations(row.ttl).min_remaining:
         assert verdict is Verdict.REISSUE
 
 

@@ -138,7 +138,7 @@ def test_who_looks_in_the_emergency_goes_first_and_is_renewed_where_nothing_is_f
 
 def test_a_failed_lookup_is_tried_again_slower_and_slower():
     world = World().open()
-    world.hear(sig(issued_at=NOW + 1))
+    world.receive(sig(issued_at=NOW + 1))
     waits = []
     for _ in range(8):
         world.delivery.unanswered(USER, world.moment)
@@ -368,7 +368,7 @@ def test_an_expired_sig_is_reported_once_and_an_expired_room_key_forgotten_after
 
 def test_the_user_is_marked_as_seen_as_often_as_the_shortest_sig_demands():
     world = World().open()
-    every, room_every = (POLICY.spans(ttl).touch_every for ttl in (90 * DAY, 21600))
+    every, room_every = (POLICY.durations(ttl).mark_seen_every for ttl in (90 * DAY, 21600))
     assert room_every < every
     assert world.delivery.seen_at == world.steady + every
     world.renew(ROOM, along=True, ttl=21600)

@@ -62,11 +62,11 @@ class StreamLife(RuleBasedStateMachine):
         made = self.world.renew(holder, told=False)
         self.made.append(made)
         if told:
-            self.world.hear(made, along=along, wide=wide)
+            self.world.receive(made, along=along, wide=wide)
 
     @rule(which=st.integers(0, 30), along=st.booleans())
     def repeat_an_event(self, which, along):
-        self.world.hear(self.made[which % len(self.made)], along=along)
+        self.world.receive(self.made[which % len(self.made)], along=along)
 
     @rule()
     def look(self):

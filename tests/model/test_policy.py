@@ -11,26 +11,28 @@ from sigmgr.model.limits import MAX_TTL, MIN_TTL
 from sigmgr.model.policy import DAY, FULL_LIFE, HOUR, Policy
 
 
-def test_a_full_life_has_the_spans_of_the_contract() -> None:
-    spans = Policy().spans(FULL_LIFE)
-    assert spans.warn_lag == 48 * HOUR
-    assert spans.min_remaining == 24 * HOUR
-    assert spans.emergency == int(4.5 * DAY)
-    assert spans.idle_after == 30 * DAY
-    assert spans.resend == (60, 300, 1800)
-    assert spans.ladder == (7 * DAY, 3 * DAY, DAY, 6 * HOUR, HOUR)
-    assert spans.splay == 300
+def test_a_full_life_has_the_durations_of_the_contract() -> None:
+    durations = Policy().durations(FULL_LIFE)
+    assert durations.warn_lag == 48 * HOUR
+    assert durations.min_remaining == 24 * HOUR
+    assert durations.emergency == int(4.5 * DAY)
+    assert durations.idle_after == 30 * DAY
+    assert durations.resend == (60, 300, 1800)
+    assert durations.ladder == (7 * DAY, 3 * DAY, DAY, 6 * HOUR, HOUR)
+    assert durations.splay == 300
 
 
 @given(st.integers(MIN_TTL, MAX_TTL))
-def test_spans_fit_into_the_life_they_are_for(ttl: int) -> None:
-    spans = Policy().spans(ttl)
-    assert 1 <= spans.min_remaining <= max(1, ttl // 10)
-    assert 1 <= spans.emergency < ttl
-    assert list(spans.ladder) == sorted(spans.ladder, reverse=True)
-    assert all(0 < rung < ttl for rung in spans.ladder)
-    assert all(step >= 1 for step in (*spans.backoff, *spans.resend, spans.touch_every))
-    assert spans.touch_every <= spans.presence
+def test_durations_fit_into_the_life_they_are_for(ttl: int) -> None:
+    durations = Policy().durations(ttl)
+    assert 1 <= durations.min_remaining <= max(1, ttl // 10)
+    assert 1 <= durations.emergency < ttl
+    assert list(durations.ladder) == sorted(durations.ladder, reverse=True)
+    assert all(0 < rung < ttl for rung in durations.ladder)
+    assert all(
+        step >= 1 for step in (*durations.backoff, *durations.resend, durations.mark_seen_every)
+    )
+    assert durations.mark_seen_every <= durations.presence
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sigmgr.model.reference import JUMP, Reading, Reference, Rules, span
+from sigmgr.model.reference import JUMP, ClockReading, Reference, Rules, duration_text
 
 START = 2_000_000_000.0
 DAY = 86400.0
@@ -25,7 +25,7 @@ rules = st.sampled_from([SHARED, ALONE])
 
 def says_apart(state: Reference, by: float) -> bool:
     """The way to the database and back is in the figure, and may round it up or down."""
-    near = {span(by + some) for some in (-0.02, 0.0, 0.02)}
+    near = {duration_text(by + some) for some in (-0.02, 0.0, 0.02)}
     return state.why() in {f"this machine's clock is {one} the database's" for one in near}
 
 
@@ -51,8 +51,8 @@ class World:
         return START + self.monotonic
 
     @property
-    def reading(self) -> Reading:
-        return Reading(self.truth + self.wall, self.monotonic)
+    def reading(self) -> ClockReading:
+        return ClockReading(self.truth + self.wall, self.monotonic)
 
     @property
     def error(self) -> float:
@@ -62,7 +62,7 @@ class World:
     def look(self) -> None:
         # The database said it somewhere on the way; half of it is as good as any.
         said = self.truth + self.database - self.took / 2
-        self.state = self.state.hear(said, self.reading, self.took)
+        self.state = self.state.observe(said, self.reading, self.took)
 
     def run(self, seconds: float) -> Iterator[Reference]:
         """Time passes; each state on the way."""
@@ -265,4 +265,4 @@ def test_an_answer_that_was_slow_is_no_difference() -> None:
     ],
 )
 def test_a_difference_reads_well(seconds: float, text: str) -> None:
-    assert span(seconds) == text
+    assert duration_text(seconds) == text

@@ -78,15 +78,15 @@ def test_the_fence_rises_whatever_the_clock_does(now: int, last: int) -> None:
 
 @given(ttls, st.integers(0, 40), draws)
 def test_backoff_is_capped_and_never_nothing(ttl: int, failures: int, draw: float) -> None:
-    spans = POLICY.spans(ttl)
-    wait = timing.backoff(spans, failures, draw)
-    assert 1 <= wait <= max(1, spans.backoff_cap * 1.5)
+    durations = POLICY.durations(ttl)
+    wait = timing.backoff(durations, failures, draw)
+    assert 1 <= wait <= max(1, durations.backoff_cap * 1.5)
 
 
 @given(st.integers(1, 30))
 def test_backoff_grows_with_every_failure(failures: int) -> None:
-    spans = POLICY.spans(FULL_LIFE)
-    steps = [timing.backoff(spans, n, 0.5) for n in range(1, failures + 1)]
+    durations = POLICY.durations(FULL_LIFE)
+    steps = [timing.backoff(durations, n, 0.5) for n in range(1, failures + 1)]
     assert steps == sorted(steps)
     assert steps[:6] == [60, 120, 300, 600, 1200, 3600][:failures]
     assert steps[-1] <= 6 * 3600
@@ -96,23 +96,23 @@ def test_backoff_grows_with_every_failure(failures: int) -> None:
 def test_a_retry_never_sleeps_through_the_emergency(
     ttl: int, failures: int, draw: float, data: st.DataObject
 ) -> None:
-    spans = POLICY.spans(ttl)
+    durations = POLICY.durations(ttl)
     expires_at = 2_000_000_000
     now = data.draw(st.integers(expires_at - ttl, expires_at - 1))
-    at = timing.retry_at(spans, expires_at, failures, draw, now)
+    at = timing.retry_at(durations, expires_at, failures, draw, now)
     assert at > now
     left = expires_at - now
-    if left >= spans.emergency:
-        assert at <= expires_at - spans.emergency + 1
+    if left >= durations.emergency:
+        assert at <= expires_at - durations.emergency + 1
     else:
         assert at - now <= max(1, left // 20)
 
 
 @given(ttls, st.integers(-100, MAX_TTL))
 def test_what_is_in_emergency_may_not_be_served_blindly(ttl: int, left: int) -> None:
-    spans, expires_at = POLICY.spans(ttl), 2_000_000_000
+    durations, expires_at = POLICY.durations(ttl), 2_000_000_000
     now = expires_at - left
-    if timing.may_serve(spans, expires_at, now):
+    if timing.may_serve(durations, expires_at, now):
         assert left >= min(24 * 3600, ttl // 10)
     else:
         assert left < max(1, min(24 * 3600, ttl // 10))
@@ -122,7 +122,7 @@ def test_what_is_in_emergency_may_not_be_served_blindly(ttl: int, left: int) -> 
 def test_every_rung_is_crossed_once_whichever_looks_are_missed(
     ttl: int, data: st.DataObject
 ) -> None:
-    ladder = POLICY.spans(ttl).ladder
+    ladder = POLICY.durations(ttl).ladder
     expires_at = 2_000_000_000
     looks = sorted(
         data.draw(st.lists(st.integers(expires_at - ttl, expires_at + 1000), min_size=1))
@@ -140,10 +140,10 @@ def test_every_rung_is_crossed_once_whichever_looks_are_missed(
 
 def test_a_room_holder_is_idle_soon_a_user_after_thirty_days_or_never() -> None:
     day = 86400
-    room, user = POLICY.spans(6 * 3600), POLICY.spans(FULL_LIFE)
+    room, user = POLICY.durations(6 * 3600), POLICY.durations(FULL_LIFE)
     assert timing.is_idle(room, "room", 0, 3600)
     assert not timing.is_idle(room, "room", 0, 1200)
     assert not timing.is_idle(user, "user", 0, 30 * day)
     assert timing.is_idle(user, "user", 0, 30 * day + 1)
-    never = Policy(idle_after=0).spans(FULL_LIFE)
+    never = Policy(idle_after=0).durations(FULL_LIFE)
     assert not timing.is_idle(never, "user", 0, 900 * day)

@@ -216,7 +216,7 @@ class Crowd:
 
     def _look(self, fleet: ClientFleet, now: int) -> None:
         for client in fleet.clients:
-            held, user = client.hold.held, client.hold.userid
+            held, user = client.state.held, client.state.userid
             if held is None:
                 continue
             if held.issued_at != self._holds.get(user):

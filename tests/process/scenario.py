@@ -439,8 +439,8 @@ class Scenario:
             fleet.tick(now)
             cloud.tick(now)
             for client in fleet.clients:
-                if client.hold.held:
-                    self.given[client.hold.userid].add(client.hold.issued_at)
+                if client.state.held:
+                    self.given[client.state.userid].add(client.state.issued_at)
             for job in jobs:
                 if job.done():
                     job.result()

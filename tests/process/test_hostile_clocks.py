@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import psycopg
 import pytest
 
-from sigmgr.model.reference import span
+from sigmgr.model.reference import duration_text
 from tests.conftest import lacking, started
 from tests.process.moved import (
     DAY,
@@ -254,10 +254,10 @@ def renewed(site: Site, due: dict[str, Row], agreed_at: float) -> dict[str, floa
 
 def told(seconds: int) -> tuple[str, ...]:
     """How far and to which side, to the second."""
-    return tuple(span(seconds + off) for off in (-1, 0, 1))
+    return tuple(duration_text(seconds + off) for off in (-1, 0, 1))
 
 
-@pytest.mark.parametrize("jump", [-60, 60, -DAY, DAY, 70 * DAY], ids=span)
+@pytest.mark.parametrize("jump", [-60, 60, -DAY, DAY, 70 * DAY], ids=duration_text)
 def test_a_process_whose_clock_jumps(site: Site, jump: int) -> None:
     until(site.has_work, 3 * HELD)
     figures = Figures(site)
@@ -269,7 +269,7 @@ def test_a_process_whose_clock_jumps(site: Site, jump: int) -> None:
     agreed_at = time.monotonic()
     took = renewed(site, due, agreed_at)
     until(site.is_well, SOON)
-    figures.check(span(jump), took)
+    figures.check(duration_text(jump), took)
 
     assert any(f": this machine's clock is {far} the database's; " in said for far in told(jump))
     assert "Redis agrees with the database: this machine's clock differs" in said

@@ -13,12 +13,12 @@ from sigmgr.model import errors
 from sigmgr.model.event import Event, EventType
 from sigmgr.model.holder import Holder
 from sigmgr.model.policy import Policy
+from sigmgr.model.redis_layout import Layout
 from sigmgr.model.sig import Current
 from sigmgr.model.ticket import Tickets
-from sigmgr.model.wire import Layout
 from sigmgr.ports import Values
 from sigmgr.push.gateway import Gateway
-from sigmgr.push.limits import Limits
+from sigmgr.push.limits import GatewayLimits
 from sigmgr.push.poll import Polls
 from sigmgr.push.sse import SseStreams, opening
 from sigmgr.testing import ManualClock
@@ -59,7 +59,7 @@ class FakeStates:
         self.now: dict[Holder, Current] = {}
         self.gone: set[Holder] = set()
         self.lookups: list[list[Holder]] = []
-        self.touched: list[Holder] = []
+        self.marked: list[Holder] = []
         self.openings: list[Holder] = []
         self.claims: list[int] = []
         self.fail: list[BaseException] = []
@@ -97,8 +97,8 @@ class FakeStates:
         found = [self.now.get(h) for h in holders]
         return [c if c is not None and c.expires_at > now else None for c in found]
 
-    async def seen(self, users: Sequence[Holder], now: int) -> None:
-        self.touched += users
+    async def mark_seen(self, users: Sequence[Holder], now: int) -> None:
+        self.marked += users
 
 
 class Client:
@@ -205,7 +205,7 @@ class House:
             lambda _: self.policy,
             values=values,
             stands=stands,
-            limits=Limits(**limits),
+            limits=GatewayLimits(**limits),
         )
         self.stream = SseStreams(self.gateway, self.clock, self._draw, opening(TICKETS))
         self.polls = Polls(self.gateway, self.states, TICKETS, self.clock)
@@ -232,7 +232,7 @@ class House:
         if tell:
             brought = [self.values.encode(made)] if bring else []
             news = event(EventType.RENEWED, holder, issued_at, ttl)
-            self.gateway.heard(LAYOUT.shard(holder), [news], brought)
+            self.gateway.receive(LAYOUT.shard(holder), [news], brought)
 
     async def open(self, name: str = "ann", last_event_id: bytes = b"") -> Client:
         client = self.connect(name, last_event_id)

@@ -36,7 +36,7 @@ async def test_the_ladder_goes_on_with_doubling_steps():
 async def test_an_ack_heard_from_another_process_ends_the_ladder_for_all_devices():
     house = House()
     clients = [await house.open(), await house.open()]
-    house.gateway.heard(0, [event(EventType.DELIVERED, user(), NOW)])
+    house.gateway.receive(0, [event(EventType.DELIVERED, user(), NOW)])
     await house.pass_time(400, step=20)
     assert [c.issued for c in clients] == [[NOW], [NOW]]
     assert house.counters.acked == 2
@@ -58,7 +58,7 @@ async def test_a_delivery_elsewhere_of_a_newer_sig_is_news():
     house = House()
     client = await house.open()
     house.renew(user(), NOW + 9, tell=False)
-    house.gateway.heard(0, [event(EventType.DELIVERED, user(), NOW + 9)])
+    house.gateway.receive(0, [event(EventType.DELIVERED, user(), NOW + 9)])
     await house.settle()
     assert client.issued == [NOW, NOW + 9]
 
@@ -85,7 +85,7 @@ async def test_a_slow_client_is_caught_up_with_where_no_event_came():
     client = await house.open_acked()
     house.renew(user(), NOW + 1, tell=False)
     client.blocked = True
-    house.gateway.missed(house.gateway._shard(user()))
+    house.gateway.resync(house.gateway._shard(user()))
     await house.pass_time(2)
     assert house.counters.behind == 1
     client.blocked = False
@@ -112,7 +112,7 @@ async def test_a_slow_client_still_hears_of_its_revocation():
     house = House()
     client = await house.open()
     client.blocked = True
-    house.gateway.heard(0, [event(EventType.REVOKED, user(), NOW + 5)])
+    house.gateway.receive(0, [event(EventType.REVOKED, user(), NOW + 5)])
     house.renew(user(), NOW + 9)
     await house.pass_time(3)
     client.blocked = False

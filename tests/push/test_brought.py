@@ -8,7 +8,7 @@ from sigmgr.keys.cached import CachedValues
 from sigmgr.keys.sealing import MasterKey
 from sigmgr.model.event import EventType
 from sigmgr.model.policy import Policy
-from sigmgr.model.wire import Layout
+from sigmgr.model.redis_layout import Layout
 from sigmgr.push import gateway
 from tests.push.fakes import DAY, LAYOUT, NOW, TICKETS, House, event, room, sig, user
 
@@ -68,7 +68,7 @@ async def test_what_is_due_again_or_damaged_is_looked_up():
     assert client.issued[-1] == NOW + 65 * DAY
     newest = NOW + 66 * DAY
     house.states.put(sig(user(), newest))
-    house.gateway.heard(SHARD, [event(EventType.RENEWED, user(), newest)], [b"\x01junk"])
+    house.gateway.receive(SHARD, [event(EventType.RENEWED, user(), newest)], [b"\x01junk"])
     await house.settle()
     assert client.issued[-1] == newest
 
@@ -99,7 +99,7 @@ async def test_a_stranger_on_the_channel_puts_no_sig_into_a_clients_hands():
         house.values.encode(sig(user(), NOW - 20)),
     ]
     for at, value in enumerate(values, NOW + 20):
-        house.gateway.heard(SHARD, [event(EventType.RENEWED, user(), at)], [value])
+        house.gateway.receive(SHARD, [event(EventType.RENEWED, user(), at)], [value])
         await house.settle()
     assert client.issued == [NOW, NOW + 9]
 
@@ -107,7 +107,7 @@ async def test_a_stranger_on_the_channel_puts_no_sig_into_a_clients_hands():
 async def test_a_revocation_right_behind_it_has_the_last_word():
     house = House()
     client = await house.open()
-    house.gateway.heard(
+    house.gateway.receive(
         SHARD,
         [event(EventType.RENEWED, user(), NOW + 9), event(EventType.REVOKED, user(), NOW + 9)],
         [house.values.encode(sig(user(), NOW + 9)), b""],

@@ -96,7 +96,7 @@ async def test_warnings_rooms_and_heartbeats_end_no_wait():
     warning = event(EventType.WILL_EXPIRE, user(), NOW)
     room_key = event(EventType.ISSUED, user()._replace(kind="room", scope="id:7"), NOW + 1)
     house.states.put(sig(room_key.holder, NOW + 1))
-    house.gateway.heard(0, [warning, room_key])
+    house.gateway.receive(0, [warning, room_key])
     await house.pass_time(5)
     assert not poll.done()
     poll.cancel()
@@ -107,7 +107,7 @@ async def test_a_revocation_ends_the_wait_with_a_refusal():
     poll = polling(house)
     await turns()
     house.states.gone.add(user())
-    house.gateway.heard(0, [event(EventType.REVOKED, user(), NOW)])
+    house.gateway.receive(0, [event(EventType.REVOKED, user(), NOW)])
     with pytest.raises(errors.TicketRevoked):
         await poll
 

@@ -28,7 +28,7 @@ async def test_old_and_repeated_events_say_nothing():
     await house.settle()
     asked = len(house.states.lookups)
     for at in (NOW - 5, NOW, NOW + 9):
-        house.gateway.heard(0, [event(EventType.RENEWED, user(), at)])
+        house.gateway.receive(0, [event(EventType.RENEWED, user(), at)])
     await house.settle()
     assert client.issued == [NOW, NOW + 9]
     assert len(house.states.lookups) == asked
@@ -38,7 +38,7 @@ async def test_events_of_others_cost_no_lookup():
     house = House()
     await house.open()
     admin = user()._replace(kind="admin")
-    house.gateway.heard(
+    house.gateway.receive(
         0,
         [event(EventType.RENEWED, user("bob"), NOW + 9), event(EventType.RENEWED, admin, NOW + 9)],
     )
@@ -75,7 +75,7 @@ async def test_a_room_key_is_pushed_without_id():
 async def test_a_lookup_behind_its_event_is_repeated():
     house = House()
     client = await house.open()
-    house.gateway.heard(0, [event(EventType.RENEWED, user(), NOW + 9)])
+    house.gateway.receive(0, [event(EventType.RENEWED, user(), NOW + 9)])
     await house.settle()
     assert client.issued == [NOW]
     await house.pass_time(2)
@@ -196,7 +196,7 @@ async def test_a_valid_sig_that_is_gone_closes_with_bye():
     house = House()
     client = await house.open()
     del house.states.now[user()]
-    house.gateway.missed(house.gateway._shard(user()))
+    house.gateway.resync(house.gateway._shard(user()))
     await house.pass_time(20)
     assert client.types[-1] == "bye"
     assert client.events[-1]["reason"] == "refresh"
@@ -208,7 +208,7 @@ async def test_a_missed_shard_is_looked_at_in_one_pass():
     clients = [await house.open(f"u{n}") for n in range(50)]
     for n in range(50):
         house.renew(user(f"u{n}"), NOW + 9, tell=False)
-    house.gateway.missed(0)
+    house.gateway.resync(0)
     await house.pass_time(1)
     assert all(c.issued == [NOW, NOW + 9] for c in clients)
     assert len(house.states.lookups) == 1
@@ -217,7 +217,7 @@ async def test_a_missed_shard_is_looked_at_in_one_pass():
 async def test_revocation_tells_and_closes_and_says_no_id():
     house = House()
     client, other = await house.open(), await house.open("bob")
-    house.gateway.heard(0, [event(EventType.REVOKED, user(), NOW + 5)])
+    house.gateway.receive(0, [event(EventType.REVOKED, user(), NOW + 5)])
     await asyncio.sleep(0.01)
     assert client.ended
     assert client.task.done()
@@ -232,7 +232,7 @@ async def test_revocation_tells_and_closes_and_says_no_id():
 async def test_a_revocation_older_than_the_sig_is_over():
     house = House()
     client = await house.open()
-    house.gateway.heard(0, [event(EventType.REVOKED, user(), NOW - 1)])
+    house.gateway.receive(0, [event(EventType.REVOKED, user(), NOW - 1)])
     assert not client.ended
 
 
@@ -240,7 +240,7 @@ async def test_a_revoked_room_is_forgotten():
     house = House()
     house.states.put(sig(user()), sig(room(), ttl=21600))
     await house.open()
-    house.gateway.heard(0, [event(EventType.REVOKED, room(), NOW)])
+    house.gateway.receive(0, [event(EventType.REVOKED, room(), NOW)])
     (stream,) = house.gateway.table.of(user())
     assert stream.delivery.rooms == ()
 
@@ -248,8 +248,8 @@ async def test_a_revoked_room_is_forgotten():
 async def test_a_warning_passes_as_it_is():
     house = House()
     client = await house.open()
-    house.gateway.heard(0, [event(EventType.WILL_EXPIRE, user(), NOW - 7)])
-    house.gateway.heard(0, [event(EventType.WILL_EXPIRE, user(), NOW)])
+    house.gateway.receive(0, [event(EventType.WILL_EXPIRE, user(), NOW - 7)])
+    house.gateway.receive(0, [event(EventType.WILL_EXPIRE, user(), NOW)])
     assert client.types == ["sig.current", "sig.will_expire"]
     assert "usersig" not in client.events[-1]
     assert "_id" not in client.events[-1]

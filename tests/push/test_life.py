@@ -44,22 +44,22 @@ async def test_a_step_of_the_clock_stalls_no_heartbeat_and_no_delivery(jump):
     assert not client.ended
 
 
-async def test_connected_users_are_touched():
+async def test_connected_users_are_marked_as_seen():
     house = House()
     house.states.put(sig(user("short"), ttl=600))
     await house.open("short")
-    every = Policy().spans(600).touch_every
+    every = Policy().durations(600).mark_seen_every
     await house.pass_time(every * 3 + 1)
-    assert house.states.touched == [user("short")] * 3
+    assert house.states.marked == [user("short")] * 3
 
 
-async def test_a_room_has_its_holder_touched_more_often():
+async def test_a_room_has_its_holder_marked_more_often():
     house = House()
     await house.open()
     house.renew(room(), NOW, 21600)
     await house.settle()
-    await house.pass_time(Policy().spans(21600).touch_every + 1, step=1)
-    assert house.states.touched == [user()]
+    await house.pass_time(Policy().durations(21600).mark_seen_every + 1, step=1)
+    assert house.states.marked == [user()]
 
 
 async def test_an_app_that_was_removed_does_not_stop_its_streams():

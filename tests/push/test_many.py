@@ -62,7 +62,7 @@ class Crowd:
         if rng.random() < 0.3:
             house.states.fail += [errors.StoreUnavailable()] * 3
         again = [event(EventType.RENEWED, user(n), NOW) for n in rng.sample(self.names, 9)]
-        gateway.heard(0, again)
+        gateway.receive(0, again)
         await house.pass_time(rng.choice([1, 30, 300]), step=rng.choice([1, 1, 10]))
         self.check()
 
@@ -82,7 +82,7 @@ class Crowd:
         self.house.states.fail.clear()
         for _, transport, _ in self.clients:
             transport.blocked = False
-        self.house.gateway.missed(0)
+        self.house.gateway.resync(0)
         await self.house.pass_time(400)
         self.check()
 

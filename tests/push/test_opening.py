@@ -85,7 +85,7 @@ async def test_a_client_that_holds_a_newer_sig_gets_no_older_one():
     assert client.events
     assert not ahead.events
     house.states.put(sig(user(), NOW + 30))
-    house.gateway.missed(house.gateway._shard(user()))
+    house.gateway.resync(house.gateway._shard(user()))
     await house.pass_time(1)
     assert client.issued == [NOW + 30]
     assert not ahead.events
@@ -189,7 +189,7 @@ async def test_a_revocation_while_opening_refuses():
     house = House()
     house.states.gate = asyncio.Event()
     client = await house.open()
-    house.gateway.heard(0, [event(EventType.REVOKED, user(), NOW + 1)])
+    house.gateway.receive(0, [event(EventType.REVOKED, user(), NOW + 1)])
     house.states.gate.set()
     assert (await refused(house, client))["code"] == "ticket-revoked"
 
@@ -199,7 +199,7 @@ async def test_a_shard_missed_while_opening_is_looked_at():
     house.states.gate = asyncio.Event()
     client = await house.open()
     house.states.put(sig(user(), NOW + 3))
-    house.gateway.missed(0)
+    house.gateway.resync(0)
     house.gateway.tick(house.clock.advance(1))
     house.states.gate.set()
     await asyncio.sleep(0.01)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sigmgr.model import errors
-from sigmgr.model.wire import Layout
+from sigmgr.model.redis_layout import Layout
 from sigmgr.push.shards import ShardChannels
 
 

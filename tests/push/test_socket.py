@@ -138,7 +138,7 @@ async def test_three_hundred_streams_get_a_wave():
         assert house.counters.open == 300
         for name in names:
             house.states.put(sig(user(name), NOW + 1))
-        house.gateway.heard(0, [event(EventType.RENEWED, user(n), NOW + 1) for n in names])
+        house.gateway.receive(0, [event(EventType.RENEWED, user(n), NOW + 1) for n in names])
         await asyncio.gather(*(tap.until(b"sig.renewed") for tap in taps))
         assert all(t.events[-1]["userid"] == n for t, n in zip(taps, names, strict=True))
         await asyncio.gather(*(tap.close() for tap in taps))
@@ -150,7 +150,7 @@ async def test_revocation_closes_the_connection_for_good():
     async with Server(house) as server:
         tap = await Tap.open(server.port, "ann")
         await tap.until(b"sig.current")
-        house.gateway.heard(0, [event(EventType.REVOKED, user(), NOW + 1)])
+        house.gateway.receive(0, [event(EventType.REVOKED, user(), NOW + 1)])
         await tap.until(b"0\r\n\r\n")
         assert tap.events[-1]["type"] == "sig.revoked"
         assert house.counters.open == 0
@@ -168,7 +168,7 @@ async def test_a_client_that_does_not_read_gets_the_latest_when_it_does():
         for n in range(1, 200):
             last = NOW + n
             house.states.put(big._replace(issued_at=last, expires_at=last + 7_776_000))
-            house.gateway.heard(0, [event(EventType.RENEWED, user(), last)])
+            house.gateway.receive(0, [event(EventType.RENEWED, user(), last)])
             await asyncio.sleep(0.002)
             if house.counters.behind and n > 150:
                 break

@@ -28,7 +28,7 @@ class Scene:
             self.cloud.tick(now)
 
     def client(self, user=ALICE):
-        return next(c for c in self.fleet.clients if (c.hold.sdkappid, c.hold.userid) == user)
+        return next(c for c in self.fleet.clients if (c.state.sdkappid, c.state.userid) == user)
 
     async def streams(self, count=1):
         await until(lambda: self.stats.streams == count and self.fleet.snapshot().online == count)

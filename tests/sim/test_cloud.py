@@ -53,14 +53,14 @@ def test_v1_and_v2_keys_side_by_side():
 
 
 def test_kicked_at_the_exact_second(cloud):
-    heard = []
-    session = cloud.login(APP, "alice", sign_v2("alice", NOW, 60), NOW, on_kicked=heard.append)
+    kicks = []
+    session = cloud.login(APP, "alice", sign_v2("alice", NOW, 60), NOW, on_kicked=kicks.append)
     assert cloud.next_expiry() == NOW + 60
     assert cloud.tick(NOW + 59) == []
     assert session.online
     [kick] = cloud.tick(NOW + 60)
     assert kick == (APP, "alice", KickReason.USER_SIG_EXPIRED, NOW + 60, NOW)
-    assert heard == [kick]
+    assert kicks == [kick]
     assert (cloud.kicked, cloud.online, session.online) == (1, 0, False)
     assert cloud.tick(NOW + 61) == []
 
@@ -96,11 +96,11 @@ def test_a_refused_relogin_leaves_the_native_session(cloud):
 
 
 def test_rest_kick_ends_sigs_up_to_its_second(cloud):
-    heard = []
-    cloud.login(APP, "alice", sign_v2("alice", NOW, 60), NOW, on_kicked=heard.append)
+    kicks = []
+    cloud.login(APP, "alice", sign_v2("alice", NOW, 60), NOW, on_kicked=kicks.append)
     kick = cloud.kick(APP, "alice", NOW + 5)
     assert kick is not None
-    assert heard == [kick]
+    assert kicks == [kick]
     assert kick.reason == KickReason.REST_API
     assert refused(cloud, sign_v2("alice", NOW + 5, 60), now=NOW + 6) == 70052
     cloud.login(APP, "alice", sign_v2("alice", NOW + 6, 60), NOW + 6)

@@ -42,8 +42,8 @@ async def test_keep_is_used_at_a_drawn_moment_and_relogin_at_once():
         for _ in range(10):
             s.pass_time(1)
             for client in s.fleet.clients:
-                if client.hold.session.expires_at > NOW + TTL:
-                    when.setdefault(client.hold.userid, s.clock())
+                if client.state.session.expires_at > NOW + TTL:
+                    when.setdefault(client.state.userid, s.clock())
         assert len(when) == 20
         assert when["u0"] == NOW + 19
         assert max(when.values()) <= NOW + TTL - TTL // 10
@@ -80,7 +80,7 @@ async def test_an_older_sig_is_never_taken():
         older = sign_v2("alice", NOW + 3, TTL)
         s.service.push(ALICE, s.service.message(ALICE, issued_at=NOW + 3, usersig=older))
         await until(lambda: s.stats.went_back == 1)
-        assert s.client().hold.issued_at == NOW + 5
+        assert s.client().state.issued_at == NOW + 5
         s.service.push(ALICE, s.service.message(ALICE))
         s.service.drop(ALICE)
         await until(lambda: s.stats.reconnects == 1)
@@ -100,7 +100,7 @@ async def test_a_sig_that_does_not_verify_or_says_otherwise_is_not_taken(usersig
         s.pass_time(5)
         s.service.renew(ALICE, usersig=usersig)
         await until(lambda: s.stats.bad_sigs == 1)
-        assert s.client().hold.issued_at == NOW
+        assert s.client().state.issued_at == NOW
         assert (s.stats.renewed, s.stats.acked) == (0, 0)
         assert code is None or s.stats.errors[code] == 1
 
@@ -138,7 +138,7 @@ async def test_what_was_missed_while_away_comes_with_the_first_message():
         s.service.issue(ALICE)
         s.service.drop(ALICE)
         await until(lambda: s.stats.acked == 1)
-        assert s.client().hold.issued_at == NOW + 3
+        assert s.client().state.issued_at == NOW + 3
 
 
 async def test_bye_is_waited_out():
@@ -232,7 +232,7 @@ async def test_revoked_signs_out_and_goes_back_to_the_backend():
         said = f'event: sig.revoked\ndata: {{"issued_at": {NOW + 5}}}\n\n'
         s.service.push(ALICE, said.encode())
         await s.until(lambda: s.fleet.snapshot().online == 1 and s.stats.streams == 1)
-        assert s.client().hold.issued_at == NOW + 7
+        assert s.client().state.issued_at == NOW + 7
         assert (s.stats.kicked, s.cloud.rest_kicked) == (0, 1)
         # A late word about an earlier revocation changes nothing.
         s.service.push(ALICE, said.encode())
@@ -260,10 +260,10 @@ async def test_a_refused_login_is_counted_and_made_up_for_by_the_backend():
         s.cloud.set_app(APP, secrets=["the console shows another one now"])
         s.pass_time(10)
         assert s.stats.errors["70009"] == 1
-        assert s.client().hold.session.expires_at == NOW + TTL
+        assert s.client().state.session.expires_at == NOW + TTL
         s.cloud.set_app(APP, secrets=[SECRET])
         s.service.issue(ALICE)
-        await s.until(lambda: s.client().hold.session.expires_at == NOW + 28 + TTL)
+        await s.until(lambda: s.client().state.session.expires_at == NOW + 28 + TTL)
         s.pass_time(10)
         assert s.stats.kicked == 0
 
@@ -289,9 +289,9 @@ async def test_room_keys_go_to_the_room():
         return f'event: room.renewed\ndata: {{"private_map_key": "{private_map_key}"}}\n\n'.encode()
 
     async with scene() as s:
-        hold = s.client().hold
+        state = s.client().state
         s.cloud.enter_room(
-            APP, "alice", 7, usersig=hold.held.usersig, private_map_key=key(NOW), now=NOW
+            APP, "alice", 7, usersig=state.held.usersig, private_map_key=key(NOW), now=NOW
         )
         s.pass_time(10)
         s.service.push(ALICE, frame(key(NOW + 10)))

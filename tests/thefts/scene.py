@@ -15,7 +15,7 @@ from sigmgr.model.sig import Current
 from sigmgr.settings import Settings
 from sigmgr.store import migrate
 from sigmgr.testing import ManualClock
-from sigmgr.wiring.desk import Desk
+from sigmgr.wiring.parts import Parts
 
 NOW = 1_900_000_000
 DAY = 86_400
@@ -26,17 +26,17 @@ USERS = [Holder(app, f"user{i}") for app in APPS for i in range(15)]
 
 @dataclass
 class Scene:
-    """An open desk, and every secret that it gave away or was given. ``clock`` says what the
-    flows are told; the desk's own goes on beside it."""
+    """The parts of a service, and every secret given to them or by them. ``clock`` is the
+    time for the flows; the clock of the parts goes on beside it."""
 
-    desk: Desk
+    parts: Parts
     clock: ManualClock
     sigs: set[str] = field(default_factory=set)
     secrets: list[str] = field(default_factory=list)
 
     async def issue(self) -> None:
         """A sig, a room key and an admin's sig."""
-        flows, now = self.desk.flows, self.clock()
+        flows, now = self.parts.flows, self.clock()
         self._took(await flows.issue.many(USERS, now))
         admins = [Holder(app, "admin", "admin") for app in APPS]
         self._took(await flows.issue.many(admins, now))
@@ -46,21 +46,21 @@ class Scene:
                 app, userid, room, privileges=255, ttl=None, now=now
             )
             self._took([key])
-        await flows.teller.flush()
+        await flows.publisher.flush()
 
     async def renew(self) -> None:
         """A round of renewals two months on, a reissue, and a revocation."""
-        flows = self.desk.flows
+        flows = self.parts.flows
         now = self.clock.advance(45 * DAY)
         self._took(await flows.issue.many(USERS, now))
         await flows.seen.flush(now)
         now = self.clock.advance(21 * DAY)
         renewed = await flows.renew.tick(now)
         assert renewed.renewed > 0
-        await flows.teller.flush()
+        await flows.publisher.flush()
         self._took([await flows.issue.reissue(USERS[0], now)])
         await flows.revoke.user(*USERS[-1][:2], now)
-        await flows.teller.flush()
+        await flows.publisher.flush()
         self._took(await flows.issue.many(USERS[:-1], now))
 
     def _took(self, answers: list) -> None:
@@ -94,5 +94,5 @@ async def opened(database: str, redis: str, *, seal: bool = True) -> AsyncIterat
             secrets += [line for line in text.splitlines() if "-----" not in line]
             token, _ = await base.add_token("backend", sdkappid=app, name="thefts")
             secrets.append(token)
-    async with wiring.open_desk(settings, serving=True) as desk:
-        yield Scene(desk, clock, secrets=secrets)
+    async with wiring.open_parts(settings, serving=True) as parts:
+        yield Scene(parts, clock, secrets=secrets)

@@ -17,7 +17,7 @@ NO_REDIS = "redis://127.0.0.1:1/0"
 
 async def every_row(scene: Scene) -> bytes:
     """All columns of all rows of all tables."""
-    engine = scene.desk.base.engine
+    engine = scene.parts.base.engine
     tables = "SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'"
     if engine.dialect.name == "sqlite":
         tables = "SELECT name FROM sqlite_master WHERE type = 'table'"
@@ -45,15 +45,15 @@ async def test_no_row_helps_to_sign_in(
     if kind == "postgres":
         url = request.getfixturevalue("postgres_url")
     async with opened(url, NO_REDIS) as scene:
-        await scene.desk.base.catalog.set_feed(USERS[0].sdkappid, on=True)
+        await scene.parts.base.catalog.set_feed(USERS[0].sdkappid, on=True)
         await scene.issue()
         await scene.renew()
         # Some got their numbers, and some wait.
-        assert await scene.desk.base.outbox.number(USERS[0].sdkappid, NOW, 2)
+        assert await scene.parts.base.outbox.number(USERS[0].sdkappid, NOW, 2)
         loot = await every_row(scene)
         # What was deleted or overwritten is still in a file and its log.
         loot += b"".join(path.read_bytes() for path in tmp_path.glob("sigmgr.db*"))
-        tickets = Tickets(scene.desk.base.master.derive("tickets"))
+        tickets = Tickets(scene.parts.base.master.derive("tickets"))
     assert len(scene.sigs) > 2 * len(USERS)
     assert b"user3" in loot
     assert not found(loot, scene.sigs)

@@ -9,7 +9,7 @@ from sqlalchemy import text
 
 from sigmgr import wiring
 from sigmgr.model import errors, values
-from sigmgr.wiring.desk import Desk
+from sigmgr.wiring.parts import Parts
 from tests.servers import RedisServer
 from tests.thefts.scene import USERS, opened
 from tests.thefts.test_redis import memory
@@ -27,16 +27,16 @@ _ROWS = {
 _WHO = {"sdkappid": ALICE.sdkappid, "userid": ALICE.userid}
 
 
-async def rows(desk: Desk, table: str) -> int:
+async def rows(parts: Parts, table: str) -> int:
     """How many rows of the table tell of alice."""
-    async with desk.base.engine.read() as connection:
+    async with parts.base.engine.read() as connection:
         return int(await connection.scalar(text(_ROWS[table]), _WHO) or 0)
 
 
-async def erase(desk: Desk, now: int) -> None:
-    await desk.flows.revoke.user(*ALICE[:2], now)
-    await desk.flows.teller.flush()
-    async with desk.base.engine.write() as connection:
+async def erase(parts: Parts, now: int) -> None:
+    await parts.flows.revoke.user(*ALICE[:2], now)
+    await parts.flows.publisher.flush()
+    async with parts.base.engine.write() as connection:
         await connection.execute(text(f"DELETE FROM holders {_OF_ALICE}"), _WHO)
 
 
@@ -47,25 +47,25 @@ async def test_an_erased_user_stays_erased(
     redis_server.wipe()
     async with opened(f"sqlite+aiosqlite:///{tmp_path}/sigmgr.db", redis_server.url) as scene:
         await scene.issue()
-        [sig] = await scene.desk.flows.issue.many([ALICE], scene.clock())
+        [sig] = await scene.parts.flows.issue.many([ALICE], scene.clock())
         assert not isinstance(sig, errors.SigmgrError)
-        assert await rows(scene.desk, "holders") == 2
+        assert await rows(scene.parts, "holders") == 2
         scene.clock.advance(10)
-        await erase(scene.desk, scene.clock())
+        await erase(scene.parts, scene.clock())
         if process == "the same process":
-            await refused(scene.desk, sig.issued_at, scene.clock())
+            await refused(scene.parts, sig.issued_at, scene.clock())
         else:
-            settings = scene.desk.base.settings
+            settings = scene.parts.base.settings
             async with wiring.open_service(settings, frozenset({"api", "gateway"})) as later:
-                await refused(later.desk, sig.issued_at, scene.clock())
-        left = [await rows(scene.desk, table) for table in ("holders", "outbox", "revocations")]
+                await refused(later.parts, sig.issued_at, scene.clock())
+        left = [await rows(scene.parts, table) for table in ("holders", "outbox", "revocations")]
         assert left == [0, 0, 1]
-        await check_redis(scene.desk)
+        await check_redis(scene.parts)
 
 
-async def refused(desk: Desk, ticket_issued_at: int, now: int) -> None:
+async def refused(parts: Parts, ticket_issued_at: int, now: int) -> None:
     """The ticket that the user's client still has, at the stream, the poll and the ack."""
-    deliver = desk.flows.deliver
+    deliver = parts.flows.deliver
     for rooms in (True, False):
         with pytest.raises(errors.TicketRevoked):
             await deliver.opened(ALICE, ticket_issued_at, now, rooms=rooms)
@@ -73,12 +73,12 @@ async def refused(desk: Desk, ticket_issued_at: int, now: int) -> None:
         await deliver.ack(ALICE, ticket_issued_at, ticket_issued_at, now)
 
 
-async def check_redis(desk: Desk) -> None:
+async def check_redis(parts: Parts) -> None:
     """Tombstones, which go by themselves, and no sig, not even a sealed one."""
-    assert desk.redis is not None
-    key = desk.layout.sig_key(ALICE)
-    value = await desk.redis.run(lambda client: client.get(key))
-    left = await desk.redis.run(lambda client: client.ttl(key))
+    assert parts.redis is not None
+    key = parts.layout.sig_key(ALICE)
+    value = await parts.redis.run(lambda client: client.get(key))
+    left = await parts.redis.run(lambda client: client.ttl(key))
     assert values.is_tombstone(value)
     assert 0 < left <= 3600
-    assert b"lobby" in await memory(desk.redis)
+    assert b"lobby" in await memory(parts.redis)

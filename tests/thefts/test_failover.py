@@ -19,7 +19,7 @@ from sigmgr.model.holder import Holder
 from sigmgr.model.sig import KeyState
 from sigmgr.settings import Settings
 from sigmgr.store import migrate
-from sigmgr.wiring.desk import Desk
+from sigmgr.wiring.parts import Parts
 from tests.conftest import started
 from tests.servers import PostgresServer, ServerFailed, run_as
 
@@ -82,9 +82,9 @@ def settings_for(server: PostgresServer) -> Settings:
 
 
 @asynccontextmanager
-async def desk_on(server: PostgresServer) -> AsyncIterator[Desk]:
-    async with wiring.open_desk(settings_for(server)) as desk:
-        yield desk
+async def parts_on(server: PostgresServer) -> AsyncIterator[Parts]:
+    async with wiring.open_parts(settings_for(server)) as parts:
+        yield parts
 
 
 async def furnish(server: PostgresServer) -> str:
@@ -98,25 +98,25 @@ async def furnish(server: PostgresServer) -> str:
         await base.catalog.add_app(APP, now=base.clock())
         await base.add_key(APP, "v2", SECRET, activate=True)
         token, _ = await base.add_token("backend", sdkappid=APP, name="shop")
-    async with desk_on(server) as desk:
-        await desk.flows.issue.current(ALICE, desk.base.clock())
+    async with parts_on(server) as parts:
+        await parts.flows.issue.current(ALICE, parts.base.clock())
     return token
 
 
-async def end_all(desk: Desk) -> None:
+async def end_all(parts: Parts) -> None:
     """What must not be taken back: of a user, of a token, of a key."""
-    base = desk.base
+    base = parts.base
     [key] = await base.catalog.list_keys(APP)
     [token] = await base.catalog.list_tokens()
-    await desk.flows.revoke.user(*ALICE[:2], base.clock())
+    await parts.flows.revoke.user(*ALICE[:2], base.clock())
     await base.catalog.revoke_token(token.token_id, base.clock())
     await base.catalog.set_key_state(APP, key.key_id, KeyState.TAINTED, now=base.clock())
 
 
 async def standing(server: PostgresServer, token: str) -> tuple[bool, bool, bool]:
     """Whether alice's sig, the token and the key are good after all."""
-    async with desk_on(server) as desk:
-        base = desk.base
+    async with parts_on(server) as parts:
+        base = parts.base
         [record] = await base.store.find([ALICE])
         assert record is not None
         digest = digest_of(base.master.derive("tokens"), token)
@@ -146,8 +146,8 @@ async def test_a_replica_that_lagged_takes_back_what_it_had_not_heard(
     token = await furnish(primary)
     follow(primary, replica)
     replica.stop()
-    async with desk_on(primary) as desk:
-        await end_all(desk)
+    async with parts_on(primary) as parts:
+        await end_all(parts)
     assert await standing(primary, token) == (False, False, False)
     primary.stop("immediate")
     replica.start()
@@ -164,11 +164,11 @@ async def test_with_a_synchronous_one_nothing_is_answered_that_could_be_taken_ba
         connection.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
         connection.execute("SELECT pg_reload_conf()")
     replica.stop()
-    async with desk_on(primary) as desk:
+    async with parts_on(primary) as parts:
         with pytest.raises(errors.StoreUnavailable):
-            await end_all(desk)
+            await end_all(parts)
         replica.start()
-        await end_all(desk)
+        await end_all(parts)
     primary.stop("immediate")
     replica.take_over()
     assert await standing(replica, token) == (False, False, False)

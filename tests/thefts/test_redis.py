@@ -107,14 +107,14 @@ def wiped(redis_server: RedisServer) -> RedisServer:
 
 async def stolen(scene: Scene, server: RedisServer) -> dict[str, bytes]:
     """All that can be had of Redis while the service works."""
-    redis = scene.desk.redis
+    redis = scene.parts.redis
     assert redis is not None
     tap = Tap(redis, server)
     async with tap.reading():
         await scene.issue()
         first = await memory(redis)
         await scene.renew()
-    cached = await scene.desk.flows.issue.many(USERS[:-1], scene.clock())
+    cached = await scene.parts.flows.issue.many(USERS[:-1], scene.clock())
     assert len(cached) == len(USERS) - 1
     return {
         "memory": first + await memory(redis),
@@ -145,13 +145,13 @@ async def test_sealed_sigs_are_what_the_service_answers_from(
     database = f"sqlite+aiosqlite:///{tmp_path}/sigmgr.db"
     async with opened(database, wiped.url) as scene:
         await scene.issue()
-        flows = scene.desk.flows
+        flows = scene.parts.flows
         async with open_parts(wiped.url) as redis:
             raw = await redis.run(
-                lambda c: c.mget([scene.desk.layout.sig_key(one) for one in USERS])
+                lambda c: c.mget([scene.parts.layout.sig_key(one) for one in USERS])
             )
         assert all(values.is_sealed(value) for value in raw)
-        answers = [scene.desk.values.decode(*pair) for pair in zip(USERS, raw, strict=True)]
+        answers = [scene.parts.values.decode(*pair) for pair in zip(USERS, raw, strict=True)]
         assert answers == await flows.issue.many(USERS, scene.clock())
 
 

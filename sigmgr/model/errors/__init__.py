@@ -1,4 +1,4 @@
-"""Every error that sigmgr tells anybody about, in one tree.
+"""All errors of sigmgr, in one tree.
 
 SigmgrError                     code, text, advice, retryable
 ├── InputError                  the caller's input is wrong; repeating it will not help
@@ -6,18 +6,18 @@ SigmgrError                     code, text, advice, retryable
 │   │   BadRequest, BadReason
 │   ├── BadKey, OddKey          a PEM or secret that cannot sign or verify, or is doubtful
 │   └── BadSig                  carries a ``SigReason``: why a sig is not valid
-├── DeniedError                 who asks may not
+├── DeniedError                 the caller is not allowed
 │   ├── TokenMissing, TokenUnknown, RoleDenied, AppDenied
 │   └── TicketInvalid, TicketExpired, TicketRevoked
 ├── NotFoundError
 │   ├── AppUnknown, HolderUnknown, KeyUnknown, TokenNotFound, RouteUnknown
 │   └── FeedOff                 the app has no feed
-├── GoneError                   a cursor leads nowhere; carries where to ``begin``
+├── GoneError                   the events at a cursor are gone; carries where to ``begin``
 │   └── CursorExpired, CursorUnknown
 ├── ConflictError
 │   ├── AlreadyReplaced, NeverIssued, AppExists, KeyExists, KeyStateConflict
 │   └── MaxHolders, MaxRooms
-├── LimitedError                who asks has taken one's share; wait ``retry_after`` seconds
+├── LimitedError                the caller's limit is reached; wait ``retry_after`` seconds
 │   ├── TooManyStreams, TooManyWrong, TooManyNewHolders
 ├── RevokePause                 a user was just revoked; wait ``retry_after`` seconds
 ├── UnavailableError            a part is missing now; retry later
@@ -28,10 +28,10 @@ SigmgrError                     code, text, advice, retryable
 └── SetupError                  the operator must act before sigmgr can run
     ├── BadSettings, WrongMasterKey, NotMigrated, AddressInUse, MasterKeyMissing
 
-``code`` is stable and part of the contract; the class docstring is the default text;
-``advice`` says what to do next. Texts never contain a sig, key, token or ticket.
+``code`` is stable and part of the contract; the class docstring is the default text; ``advice`` is
+what to do next. Texts never contain a sig, key, token or ticket.
 
-Each branch has a file of its own; everybody says ``errors.Name``.
+Each branch has a file of its own; use ``errors.Name``.
 """
 
 from __future__ import annotations

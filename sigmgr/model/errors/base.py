@@ -9,7 +9,7 @@ class SigmgrError(Exception):
     """Something went wrong."""
 
     code: ClassVar[str] = "internal"
-    #: That of the class, unless this very error knows better.
+    #: The class has a default; one error may have a better one.
     advice: str = "Look into the log for the same time."
     retryable: ClassVar[bool] = False
 

@@ -1,4 +1,4 @@
-"""Who asks may not."""
+"""The caller is not allowed."""
 
 from __future__ import annotations
 

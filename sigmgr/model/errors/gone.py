@@ -1,4 +1,4 @@
-"""What a reader's cursor points at is not there any more."""
+"""The events at a reader's cursor no longer exist."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class GoneError(SigmgrError):
     advice = "Read the current state of all users, and begin at the cursor that is named."
 
     def __init__(self, text: str = "", *, begin: Cursor) -> None:
-        """``begin``: from there on everything that is kept can be read."""
+        """``begin``: a cursor from which everything that is kept can be read."""
         self.begin = begin
         super().__init__(text)
 

@@ -96,16 +96,16 @@ class OddKey(BadKey):
 
 
 class SigReason(StrEnum):
-    """Why a sig is not valid; stable words, in the order in which they are found.
+    """Why a sig is not valid; stable words, in the order of the checks.
 
-    Those from ``quoted`` to ``no-sig`` name what happened to a text that cannot be read. Such
-    a sig is not valid, whatever it would be without: who has it must mend it first.
+    Those from ``quoted`` to ``no-sig`` name the damage of a text that cannot be read. Such a sig is
+    not valid, even where the damage could be undone.
     """
 
     TOO_LONG = "too-long"
-    #: Quotes, brackets or commas stand around it.
+    #: Quotes, brackets or commas surround it.
     QUOTED = "quoted"
-    #: Line ends or blanks stand in it.
+    #: Line ends or blanks are in it.
     WRAPPED = "wrapped"
     URL_ENCODED = "url-encoded"
     #: It is base64, but in the standard alphabet or in the URL-safe one.
@@ -114,11 +114,11 @@ class SigReason(StrEnum):
     ENCODED_TWICE = "encoded-twice"
     #: Characters follow that do not belong to it.
     HAS_TAIL = "has-tail"
-    #: There is a sig in the text, with something before it.
+    #: A sig is in the text, after something else.
     INSIDE_TEXT = "inside-text"
     #: It is the beginning of a sig.
     CUT_OFF = "cut-off"
-    #: It is a token, a ticket, a key or what else looks like one.
+    #: It looks like a token, a ticket, a key or something else.
     NO_SIG = "no-sig"
     #: None of these, and no base64, or no stream of zlib in it.
     NOT_BASE64 = "not-base64"
@@ -146,7 +146,7 @@ _AS_IT_WAS = (
 )
 _MAKE_IT_ANEW = "Whoever made the sig must make it as the format wants it; this one stays unusable."
 _COMPARE = "Compare what is asked for with what the sig says: sigmgr sig decode shows it."
-#: What to do where who found it does not know better.
+#: The default advice.
 _ADVICE = {
     SigReason.TOO_LONG: "Give one sig alone, no file and no list of them: no sig is so long.",
     SigReason.TOO_LARGE: _MAKE_IT_ANEW,

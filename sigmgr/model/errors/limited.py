@@ -1,4 +1,4 @@
-"""Who asks has taken the share that one may take; later there is more."""
+"""The caller has reached a limit; later there is room again."""
 
 from __future__ import annotations
 

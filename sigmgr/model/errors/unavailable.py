@@ -58,7 +58,7 @@ class StoreUnavailable(UnavailableError):
     code = "store-unavailable"
 
     def __init__(self, text: str = "", *, where: str = "", remedy: str = "", **more: Any) -> None:
-        """``where`` it was tried and the ``remedy`` are for operators, never for HTTP."""
+        """``where`` and ``remedy`` are for operators, never for HTTP."""
         self.where, self.remedy = where, remedy
         super().__init__(text, **more)
 

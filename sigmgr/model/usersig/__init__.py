@@ -1,13 +1,13 @@
-"""UserSigs and privateMapKeys: facts to string, string to fields, string to yes or no.
+"""UserSigs and privateMapKeys: encode, decode and verify.
 
 ``sign(facts, key)``       the strict encoder; the same facts and key give the same sig
 ``decode(text)``           the tolerant reader; needs no key and trusts nothing
 ``verify(text, keys, ...)``  decode, then every check in a fixed order
-``holds(text, facts, key)``  the cheap check of a sig that was just made, where there is one
-``FORMATS``                the formats that there are; see ``formats`` for how one is added
+``holds(text, facts, key)``  a cheap check of a sig that was just made, where there is one
+``FORMATS``                the registered formats; ``formats`` describes how to add one
 
-What is signed is never all of a string: two strings of one sig may differ in every byte, so
-compare facts, never strings (format notes, section 0).
+Not all of a string is signed: two strings of one sig may differ in every byte, so compare facts,
+never strings (format notes, section 0).
 
 What this package does not do: pick keys, read clocks, know policies or revocations.
 """

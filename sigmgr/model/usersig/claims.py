@@ -1,14 +1,12 @@
-"""What a sig is going to say: facts, checked and in the bytes that both formats write.
-
-What this module does: refuse every fact that the formats cannot carry.
-What it does not do: judge policy (how long a life, which key), sign, or know a format.
+"""The checked claims of a sig, in the bytes that both formats write.
 
 Rules:
-1. Everything is checked here, whatever callers have checked: the formats have no escape
-   from a line end in a user id, and the official generators wrap numbers silently.
-2. A number is exactly an int: a bool or a float would be written as a number that nobody
-   meant.
+1. Everything is checked here, whatever callers have checked: the formats cannot escape a line end
+   in a user id, and the official generators wrap numbers silently.
+2. A number is exactly an int; a bool or a float would be written differently.
 3. A sig of kind ``room`` carries a userbuf with the same expiry as the sig itself.
+
+What this module does not do: judge policy (lifetime, key), sign, or know a format.
 """
 
 from __future__ import annotations
@@ -36,8 +34,7 @@ _WITHOUT_ROOM = frozenset({Kind.USER.value, Kind.ADMIN.value})
 
 
 class Claims(NamedTuple):
-    """``quoted`` is the user id as JSON writes it between its quotation marks; ``userbuf``
-    is base64, None where there is none."""
+    """``quoted`` is the user id inside the quotes of JSON; ``userbuf`` is base64 or None."""
 
     userid: bytes
     quoted: bytes
@@ -48,7 +45,7 @@ class Claims(NamedTuple):
 
 
 def claims(facts: SigFacts) -> Claims:
-    """The claims. Raises an :class:`errors.InputError` that names what does not fit."""
+    """The claims. Raises an :class:`errors.InputError` for a fact that no format can carry."""
     sdkappid, userid, kind, scope = facts.holder
     issued_at, ttl = facts.issued_at, facts.ttl
     if type(sdkappid) is not int:
@@ -78,7 +75,7 @@ def _bad_times(issued_at: int, ttl: int) -> errors.InputError:
 
 
 def _userbuf(facts: SigFacts) -> bytes:
-    """The base64 of what a room sig grants; user, app and times are checked before."""
+    """The base64 of a room sig's grant; user, app and times are already checked."""
     sdkappid, userid, kind, scope = facts.holder
     if kind != Kind.ROOM.value:
         raise errors.BadRequest(f"{shown(kind)} is no kind of sig: user, admin and room are")
@@ -90,7 +87,7 @@ def _userbuf(facts: SigFacts) -> bytes:
 
 @functools.lru_cache(maxsize=1024)
 def _room(scope: str) -> Room:
-    """Remembered, because the users of one room come together."""
+    """Cached, since the users of one room come together."""
     room = Room.from_scope(scope)
     if room.scope != scope:
         # Two spellings of one room would be two holders.

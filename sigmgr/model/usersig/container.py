@@ -1,17 +1,16 @@
-"""The outer wrapping of both formats: JSON bytes, zlib, base64 in an alphabet of its own.
-
-What this module does: bytes to sig text and back, with hard bounds on the way in.
-What it does not do: look at the JSON.
+"""The outer encoding of both formats: JSON bytes, zlib, base64 in an alphabet of its own.
 
 Rules:
-1. ``+ / =`` are written ``* - _``. The ``-`` stands for ``/`` here and for ``+`` in the usual
-   URL-safe base64, so no ready-made decoder fits (format notes, section 1).
-2. Nothing is done with a text longer than 4096 characters, and nothing inflates beyond
-   16 KiB: the largest sigs seen have under 400 characters.
+1. ``+ / =`` are written ``* - _``. Here ``-`` stands for ``/``, in the usual URL-safe base64 for
+   ``+``, so no ready-made decoder fits (format notes, section 1).
+2. A text longer than 4096 characters is refused, and nothing inflates beyond 16 KiB; the largest
+   known sigs have under 400 characters.
 3. Any compression level is read, stored blocks included. Bytes after the stream are refused.
-4. base64 has one spelling: padding in full and no stray bits in its last character.
-5. zlib-ng writes, at its quickest level: zlib itself takes as long as all the rest of a v2 sig.
-   Two releases of it may write other bytes for one document, so nobody compares sig texts.
+4. base64 has one spelling: full padding and no stray bits in its last character.
+5. zlib-ng writes, at its quickest level; zlib takes as long as all the rest of a v2 sig. Two
+   releases of it may write other bytes for one document, so sig texts are never compared.
+
+What this module does not do: read the JSON.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ MAX_SIG_CHARS = 4096
 MAX_JSON_BYTES = 16384
 
 _TO_WIRE = bytes.maketrans(b"+/=", b"*-_")
-# The standard signs map to one that is no base64 at all, else there were two alphabets.
+# The standard signs map to one that is no base64, so that there is one alphabet only.
 _FROM_WIRE = bytes.maketrans(b"*-_+/=", b"+/=!!!")
 
 _LEVEL = 1
@@ -40,7 +39,7 @@ def pack(document: bytes) -> str:
 
 
 def unpack(text: str) -> bytes:
-    """The JSON document of a sig text. Raises :class:`BadSig`; whitespace around it is fine."""
+    """The JSON document of a sig text; whitespace around it is allowed. Raises :class:`BadSig`."""
     if len(text) > MAX_SIG_CHARS:
         raise BadSig(SigReason.TOO_LONG, f"the sig has more than {MAX_SIG_CHARS} characters")
     try:

@@ -1,7 +1,6 @@
-"""What a sig says, read from its text and trusted in nothing.
+"""The decoded fields of a sig, unverified, and their form for people.
 
-What this module does: the value that decoding gives, and its form for people.
-What it does not do: any check; see ``verifying``.
+What this module does not do: any check; see ``verifying``.
 """
 
 from __future__ import annotations
@@ -17,11 +16,11 @@ from sigmgr.model.sig import Format
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decoded:
-    """The fields of one sig. ``repr`` leaves the signature out, so a log cannot leak a sig.
+    """The fields of one sig. ``repr`` omits the signature, so that a log cannot leak a sig.
 
-    ``appid_at_3rd`` is None where the member is absent (and its line then not signed).
-    ``userbuf_base64`` is the text as it was signed; ``userbuf`` its bytes, which need not be
-    a privateMapKey's. ``version`` is informational: it is not signed.
+    ``appid_at_3rd`` is None where the member is absent (and its line not signed).
+    ``userbuf_base64`` is the text that was signed; ``userbuf`` its bytes, which need not be a
+    privateMapKey's. ``version`` is informational: it is not signed.
     """
 
     format: Format
@@ -63,7 +62,7 @@ class Decoded:
         try:
             parsed = userbufs.decode(self.userbuf)
         except BadSig:
-            # Any bytes can be signed as a userbuf; the base64 is all there is to say.
+            # Any bytes can be signed as a userbuf; others are shown as base64.
             return shown
         shown["userid"] = parsed.userid
         shown["sdkappid"] = parsed.sdkappid

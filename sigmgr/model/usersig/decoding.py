@@ -1,8 +1,7 @@
-"""Reading a sig of any origin.
+"""Reads a sig of any origin: text in, :class:`Decoded` out, for every format and generator; and for
+a text that is no sig, an error with what it is and what to do.
 
-What this module does: text in, :class:`Decoded` out, whichever format and generator; and for
-a text that is none, what it is and what to do.
-What it does not do: need a key, or believe a word of it.
+What this module does not do: need a key, or trust the fields.
 """
 
 from __future__ import annotations
@@ -13,8 +12,8 @@ from sigmgr.model.usersig.formats import FORMATS
 
 
 def decode(text: str) -> Decoded:
-    """The fields of a sig, unverified. Raises :class:`BadSig` with a structural reason: one
-    of those before ``wrong-format`` in :class:`SigReason`."""
+    """The fields of a sig, unverified. Raises :class:`BadSig` with a structural reason: one before
+    ``wrong-format`` in :class:`SigReason`."""
     for reader in FORMATS.readers():
         found = reader(text)
         if found is not None:

@@ -1,18 +1,15 @@
-"""What a text is that should have been a sig: the mistake by its name, and what to do.
+"""Explains a text that cannot be read as a sig: names the mistake and what to do.
 
-What this module does: a text that cannot be read, and why not, in; a better answer out.
-What it does not do: make anything valid. A sig that was mangled stays a sig that is not valid.
-
-Sigs pass through URLs, JSON, mail, shells and columns of databases on their way, and each of
-these has its way of damaging one. So every known damage is undone, one after the other and
-several at once, until the rest can be read; what was undone is the answer. Where nothing
-helps, the text may be the beginning of a sig, or another thing altogether.
+Sigs are damaged in URLs, JSON, mail, shells and database columns. So every known damage is undone,
+one after the other and several at once, until the rest can be read; the answer is what was undone.
+Otherwise the text may be the beginning of a sig, or something else.
 
 Rules:
 1. The simplest explanation wins: one step before two, and in the order of ``STEPS``.
-2. The work is bounded: at most ``MOST_TEXTS`` texts are tried, each no longer than a sig may
-   be.
-3. No answer repeats what was given, but for single characters that no sig has.
+2. The work is bounded: at most ``MOST_TEXTS`` texts are tried, none longer than a sig may be.
+3. No answer repeats the text, except single characters that no sig has.
+
+What this module does not do: make anything valid. A damaged sig is not valid.
 """
 
 from __future__ import annotations
@@ -32,26 +29,26 @@ from sigmgr.model.usersig.reading import read
 
 MOST_TEXTS: Final = 60
 _MOST_STEPS: Final = 4
-#: A sig that was cut within so many characters may not have any of its text yet.
+#: A sig cut within so many characters may contain none of its text yet.
 _HEAD_CHARS: Final = 120
 #: The beginning of a flat JSON object, cut anywhere.
 _JSON_BEGINNING: Final = re.compile(
     r"""\s*(?:\{(?:\s*"[^"]*"\s*:\s*(?:"(?:[^"\\]|\\.)*"|[^",\s]+)\s*,)*"""
     r"""\s*(?:"[^"]*(?:"\s*(?::\s*(?:"(?:[^"\\]|\\.)*\\?"?|[^",\s]*)\s*)?)?)?(?:\}\s*)?)?"""
 )
-#: With these the way into the sig ended before its members.
+#: Reasons of texts that could not be opened at all.
 _UNOPENED: Final = frozenset(
     {SigReason.NOT_BASE64, SigReason.NOT_ZLIB, SigReason.TOO_LARGE, SigReason.NOT_JSON}
 )
 _WORTH_A_LOOK: Final = frozenset({SigReason.NOT_BASE64, SigReason.NOT_ZLIB})
-#: What a damaged sig looks like too.
+#: Guesses that also fit a damaged sig.
 _LIKE_A_SIG: Final = frozenset({"a sig", "a key or another secret"})
-#: As the console shows it, perhaps in quotes.
+#: As the console shows a secret, perhaps in quotes.
 _SECRET: Final = re.compile(r"[\s\"']*[0-9A-Fa-f]{64}[\s\"']*")
 _ALPHABET: Final = frozenset("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz*-_")
 _WIRE_TO_STANDARD: Final = str.maketrans("*-", "+/")
 
-#: What may come between a sig and other text; also nothing at all.
+#: What may stand between a sig and other text; also nothing.
 _SEPARATORS: Final = frozenset(["", *" \t\r\n&\"'`\\.,;:#?<>()[]{}=+/%"])
 _MUCH: Final = re.compile(r"[0-9A-Za-z*_-]{24}")
 
@@ -66,8 +63,8 @@ _WHAT_A_SIG_IS: Final = (
 
 
 class _Tried(NamedTuple):
-    """A text, and what was undone to get it: the steps, and each in words; and what the last
-    step cut off behind it."""
+    """A text, the steps that were undone to get it, each in words, and what the last step cut off
+    at its end."""
 
     text: str
     steps: tuple[Step, ...] = ()
@@ -84,12 +81,12 @@ class _Tried(NamedTuple):
 
     def sentence(self) -> str:
         often = Counter(self.words)
-        said = (word if n == 1 else f"{word}, {n} times" for word, n in often.items())
-        return f"the sig {', and '.join(said)}"
+        phrases = (word if n == 1 else f"{word}, {n} times" for word, n in often.items())
+        return f"the sig {', and '.join(phrases)}"
 
 
 def read_or_explain(text: str) -> Decoded:
-    """The fields of a sig of v1 or v2. Raises BadSig with the best that is to be said."""
+    """The fields of a sig of v1 or v2. Raises BadSig with the best explanation."""
     try:
         return read(text)
     except BadSig as error:
@@ -98,8 +95,8 @@ def read_or_explain(text: str) -> Decoded:
 
 
 def diagnose(text: str, refused: BadSig) -> BadSig:
-    """What is to be said of ``text``, which was refused like this; ``refused`` itself where
-    there is nothing better to say."""
+    """The best error for ``text``, which was refused with ``refused``; ``refused`` itself where
+    nothing better is found."""
     if refused.reason not in _WORTH_A_LOOK or len(text) > MAX_SIG_CHARS:
         return refused
     tried: list[_Tried] = []
@@ -108,7 +105,7 @@ def diagnose(text: str, refused: BadSig) -> BadSig:
 
 
 def _undone(text: str, tried: list[_Tried]) -> BadSig | None:
-    """The steps after which the text can be read, if any; ``tried`` gets every text."""
+    """The error for the steps that make the text readable, if any; ``tried`` collects the texts."""
     tried.append(_Tried(text))
     seen = {text}
     for one in tried:  # grows meanwhile
@@ -136,11 +133,11 @@ def _still_wrong_with(text: str) -> str | None:
 
 
 def _told(found: _Tried, problem: str) -> BadSig:
-    said = found.sentence()
+    sentence = found.sentence()
     if problem:
-        said += f"; and with that undone, {problem}"
+        sentence += f"; and with that undone, {problem}"
     advice = " ".join(dict.fromkeys(step.advice for step in found.steps))
-    return BadSig(found.steps[0].reason, said, advice)
+    return BadSig(found.steps[0].reason, sentence, advice)
 
 
 def _cut_off(tried: list[_Tried]) -> BadSig | None:
@@ -149,13 +146,13 @@ def _cut_off(tried: list[_Tried]) -> BadSig | None:
         rest = one.text.strip()
         if _is_beginning(rest):
             if _goes_on(one.behind):
-                said = f"character {len(rest) + 1} of the sig is {one.behind[0]!a}"
-                said += ", which no sig has; what is around it reads like one"
-                return BadSig(SigReason.NOT_BASE64, said, _WHAT_A_SIG_IS)
-            said = f"the sig is cut off: {len(rest)} characters are there and no end"
+                sentence = f"character {len(rest) + 1} of the sig is {one.behind[0]!a}"
+                sentence += ", which no sig has; what is around it reads like one"
+                return BadSig(SigReason.NOT_BASE64, sentence, _WHAT_A_SIG_IS)
+            sentence = f"the sig is cut off: {len(rest)} characters are there and no end"
             if one.steps:
-                said += f"; besides, {one.sentence()}"
-            return BadSig(SigReason.CUT_OFF, said, _COPY_WHOLE)
+                sentence += f"; besides, {one.sentence()}"
+            return BadSig(SigReason.CUT_OFF, sentence, _COPY_WHOLE)
     return None
 
 
@@ -178,21 +175,21 @@ def _is_beginning(text: str) -> bool:
         return False
     if inflate.eof:
         return False
-    said = document.decode("utf-8", "ignore")
-    plausible = said.replace("\n", "").replace("\t", "").replace("\r", "").isprintable()
-    fits = plausible and _JSON_BEGINNING.fullmatch(said) is not None
-    return fits and (bool(said) or len(body) < _HEAD_CHARS)
+    decoded = document.decode("utf-8", "ignore")
+    plausible = decoded.replace("\n", "").replace("\t", "").replace("\r", "").isprintable()
+    fits = plausible and _JSON_BEGINNING.fullmatch(decoded) is not None
+    return fits and (bool(decoded) or len(body) < _HEAD_CHARS)
 
 
 def _another_thing(text: str) -> BadSig | None:
     if "TLS." in text:
-        said = "this is what a sig holds, not a sig: it is neither compressed nor in base64"
-        return BadSig(SigReason.NO_SIG, said, _WHAT_A_SIG_IS)
+        sentence = "this is what a sig holds, not a sig: it is neither compressed nor in base64"
+        return BadSig(SigReason.NO_SIG, sentence, _WHAT_A_SIG_IS)
     kind = "a secret" if _SECRET.fullmatch(text) else credential(text)
     if not kind or kind in _LIKE_A_SIG:
         return None
-    said = f"this is no sig: it looks like {kind}"
-    return BadSig(SigReason.NO_SIG, said, f"Give the usersig, not {kind}. {_WHAT_A_SIG_IS}")
+    sentence = f"this is no sig: it looks like {kind}"
+    return BadSig(SigReason.NO_SIG, sentence, f"Give the usersig, not {kind}. {_WHAT_A_SIG_IS}")
 
 
 def _no_more_known(text: str, refused: BadSig) -> BadSig:
@@ -202,9 +199,9 @@ def _no_more_known(text: str, refused: BadSig) -> BadSig:
     foreign = dict.fromkeys(char for char in text.strip() if char not in _ALPHABET)
     if foreign:
         some = " ".join(ascii(char) for char in list(foreign)[:5])
-        said = f"{refused.text}: it has characters that no sig has ({some})"
+        sentence = f"{refused.text}: it has characters that no sig has ({some})"
     elif text.strip().startswith("e"):
-        said = f"{refused.text}: it begins like one, but characters in it were changed or lost"
+        sentence = f"{refused.text}: it begins like one, but characters in it were changed or lost"
     else:
-        said = refused.text
-    return BadSig(refused.reason, said, _WHAT_A_SIG_IS)
+        sentence = refused.text
+    return BadSig(refused.reason, sentence, _WHAT_A_SIG_IS)

@@ -1,17 +1,17 @@
-"""The keys of v1, parsed once and kept loaded: a :class:`KeyKind`.
+"""The keys of v1: a :class:`KeyKind`. PEM in, an object out that signs or verifies bytes.
 
-What this module does: PEM in, an object out that signs or verifies bytes; and back.
 Parsing a PEM costs as much as a signature, so callers keep these objects.
-What it does not do: find the key in what was pasted (``pem``), store or seal it, know apps
-or states.
 
 Rules:
-1. v1 is ECDSA with SHA-256 on P-256 or secp256k1; signatures are DER and deterministic
-   (RFC 6979), so the same facts give the same sig in every process.
-2. What cannot be used is refused with :class:`BadKey` and a sentence that says what it is.
-   Neither errors nor ``repr`` show key material.
+1. v1 is ECDSA with SHA-256 on P-256 or secp256k1; signatures are DER and deterministic (RFC 6979),
+   so the same facts give the same sig in every process.
+2. An unusable key is refused with :class:`BadKey` and a sentence that names what it is. Neither
+   errors nor ``repr`` show key material.
 3. A fingerprint is over the SubjectPublicKeyInfo DER.
-4. What is sealed is PKCS#8 PEM, whatever the key was pasted in.
+4. What is sealed is PKCS#8 PEM, whatever form the key was pasted in.
+
+What this module does not do: find the key in a pasted text (``pem``), store or seal it, know apps
+or states.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from sigmgr.model.usersig.pem import WANTED, key_block
 
 _CURVES: Final = {"P-256": ec.SECP256R1(), "secp256k1": ec.SECP256K1()}
 _NAMES: Final = {kind.name: name for name, kind in _CURVES.items()}
-#: Microseconds of a sig that is made and checked.
+#: Microseconds to make and check a sig.
 _COSTS: Final = {"P-256": 160, "secp256k1": 820}
 _ECDSA_SIGN = ec.ECDSA(hashes.SHA256(), deterministic_signing=True)
 _ECDSA_VERIFY = ec.ECDSA(hashes.SHA256())
@@ -110,7 +110,7 @@ class EcdsaSigner:
         return self.verifier.verify(text, signature)
 
     def pkcs8(self) -> bytes:
-        """The private key itself, as PEM: for sealing, and for nothing else."""
+        """The private key as PEM, to be sealed and nothing else."""
         return self._key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
     def __repr__(self) -> str:
@@ -149,19 +149,19 @@ def _loaded(load: Callable[[bytes], Any], block: bytes, half: str) -> Any:
 
 
 def recognises(content: bytes) -> bool:
-    """A PEM of whatever kind; what is wrong with it is said as it is read."""
+    """Whether it is a PEM of any kind; ``read`` reports what is wrong with it."""
     return b"-----BEGIN" in content
 
 
 def read(content: bytes) -> Pasted:
-    """A private PEM, mended. Raises BadKey."""
+    """A private key from a PEM, normalised. Raises BadKey."""
     refuse_likeness(content)
     key = load_private(content)
     return Pasted(v1.NAME, key.pkcs8(), key, _oddness(key))
 
 
 def read_verifier(content: bytes) -> tuple[EcdsaVerifier, str]:
-    """A PEM, public or private. Raises BadKey."""
+    """A key from a PEM, public or private. Raises BadKey."""
     refuse_likeness(content)
     key = load_public(content)
     return key, _oddness(key)
@@ -187,7 +187,7 @@ def generate(draw: Draw, curve: str | None) -> bytes:
 
 
 def is_signature(signature: bytes) -> bool:
-    """Whether it is DER of two numbers."""
+    """Whether it is the DER of two numbers."""
     try:
         decode_dss_signature(signature)
     except ValueError:

@@ -1,19 +1,18 @@
-"""Sig formats behind one protocol, and the registry of those that there are.
+"""Sig formats behind one protocol, and their registry.
 
-A format says how its sigs and keys look. Whoever issues, stores, pushes, verifies or shows
-sigs asks :data:`FORMATS` and knows no format by its name. To add one, write a
-:class:`SigFormat` and register it in ``usersig/__init__``:
+A format defines how its sigs and keys look. All other code uses :data:`FORMATS` and knows no format
+by name. To add one, write a :class:`SigFormat` and register it in ``usersig/__init__``:
 
     FORMATS.register(MyFormat())
 
 Rules:
-1. A format's name lies in the database, in rows of keys and of holders, and its code in
-   cached values. Neither is ever given to another format.
-2. A name that comes from outside, an option or a row, goes through :meth:`Formats.named`.
-3. A format is light: what needs ``cryptography`` is behind ``keys``, and is imported when
-   they are first asked for. The command line lists formats without it.
-4. One format is the fallback: it takes a text or a key that no other recognises, and says
-   what is wrong with it.
+1. A format's name is stored in rows of keys and holders, and its code in cached values. Neither is
+   ever given to another format.
+2. A name from outside, an option or a row, goes through :meth:`Formats.named`.
+3. A format is light: what needs ``cryptography`` is imported when ``keys`` is first used, so that
+   the command line lists formats without it.
+4. One format is the fallback: it takes a text or a key that no other recognises, and reports what
+   is wrong with it.
 
 What this module does not do: know a format.
 """
@@ -30,22 +29,22 @@ from sigmgr.model.sig import Format
 from sigmgr.model.usersig.claims import Claims
 from sigmgr.model.usersig.decoded import Decoded
 
-#: Far above any key, and a bound on the work that a wrong file can cause.
+#: Far above the size of any key; bounds the work on a wrong file.
 MAX_KEY_BYTES: Final = 16384
 #: The largest code of a format.
 MAX_CODE: Final = 17
 
-#: As many random bytes as asked for.
+#: Returns as many random bytes as asked for.
 Draw = Callable[[int], bytes]
-#: A text's fields, unverified; None for a text of another form. Raises BadSig for one of this
-#: form that is damaged. The fallback's reader answers or raises, whatever the text.
+#: A text's fields, unverified; None for a text of another form. Raises BadSig for a damaged text of
+#: this form. The fallback's reader never returns None.
 Reader = Callable[[str], Decoded | None]
 
 
 class VerifyingKey(Protocol):
-    """What verifies. ``curve`` tells apart the kinds of key that a format has, empty where
-    there is one; ``fingerprint`` is public; ``public_pem`` is empty where there is no public
-    half. Neither errors nor ``repr`` show key material."""
+    """A key that verifies. ``curve`` is the kind of key within its format, empty where there is
+    one; ``fingerprint`` is public; ``public_pem`` is empty where there is no public half. Neither
+    errors nor ``repr`` show key material."""
 
     format: Format
     curve: str
@@ -58,8 +57,8 @@ class VerifyingKey(Protocol):
 
 
 class SigningKey(VerifyingKey, Protocol):
-    """What signs, and verifies too. ``cost``: about how many microseconds of CPU a sig takes
-    that is made and checked; a key ring shares out its threads by it."""
+    """A key that signs, and verifies too. ``cost``: about the microseconds of CPU to make and check
+    a sig; a key ring shares out its threads by it."""
 
     cost: int
 
@@ -69,9 +68,8 @@ class SigningKey(VerifyingKey, Protocol):
 
 
 class Pasted(NamedTuple):
-    """A key that signs, as somebody gave it. ``material`` is what is sealed: the key in the
-    one form of its format. ``odd`` is a sentence where the key works and probably is not the
-    one that was meant, else empty."""
+    """A pasted signing key. ``material`` is sealed: the key in the normal form of its format.
+    ``odd`` is a sentence where the key works but probably is not the intended one, else empty."""
 
     format: Format
     material: bytes
@@ -80,47 +78,47 @@ class Pasted(NamedTuple):
 
 
 class Doubt(NamedTuple):
-    """Why a key is perhaps not the one that was meant; ``certain``: it is another thing."""
+    """Why a key is perhaps not the intended one; ``certain``: it is something else."""
 
     text: str
     certain: bool
 
 
 class Hints(NamedTuple):
-    """What people read about a format's keys."""
+    """Texts about a format's keys."""
 
-    #: ``PEM``: what verifies. ``private PEM``: what signs. ``the app's PEM``: where it is.
+    #: ``PEM``: a key that verifies. ``private PEM``: one that signs. ``the app's PEM``: its place.
     noun: str
     private_noun: str
     wanted: str
-    #: What to do with a key in files of which ``{private}`` and ``{public}`` are the names.
+    #: What to do with a new key in files named ``{private}`` and ``{public}``.
     made_file: str
-    #: What to know of a key that was made inside sigmgr, for app ``{sdkappid}``.
+    #: A note on a key that was made inside sigmgr, for app ``{sdkappid}``.
     made_inside: str
 
 
 class KeyKind(Protocol):
-    """The keys of one format: parsed, made, and told from what is pasted in their place. All
-    that take bytes raise :class:`BadKey` with a sentence that says what these are instead."""
+    """The keys of one format: parse, make and recognise them. Methods that take bytes raise
+    :class:`BadKey` with a sentence that names what the bytes are instead."""
 
     def recognises(self, content: bytes, /) -> bool:
-        """Whether it certainly is a key of this kind, or was meant to be one."""
+        """Whether it certainly is, or was meant to be, a key of this kind."""
         ...
 
     def read(self, content: bytes, /) -> Pasted:
-        """A signing key as it was pasted: mended, doubted or refused."""
+        """A pasted signing key: normalised, marked as odd, or refused."""
         ...
 
     def read_verifier(self, content: bytes, /) -> tuple[VerifyingKey, str]:
-        """A key that verifies, where a public half is enough, and what is odd."""
+        """A key that verifies (a public half is enough), and the reason why it is odd."""
         ...
 
     def signer(self, material: bytes, /) -> SigningKey:
-        """The key that was sealed; it takes whatever signs."""
+        """The key from sealed material; takes every key that signs."""
         ...
 
     def doubt(self, material: bytes, /) -> Doubt | None:
-        """What is to be thought of material that was sealed."""
+        """Judge sealed material."""
         ...
 
     def generate(self, draw: Draw, curve: str | None, /) -> bytes:
@@ -128,13 +126,13 @@ class KeyKind(Protocol):
         ...
 
     def is_signature(self, signature: bytes, /) -> bool:
-        """Whether these bytes have the form of a signature at all."""
+        """Whether these bytes have the form of a signature."""
         ...
 
 
 class SigFormat(Protocol):
-    """One format. ``algorithm`` is for people; ``code`` is 1 to :data:`MAX_CODE`. Formats
-    that are told apart only by their content share one ``reader``."""
+    """One format. ``algorithm`` is for people; ``code`` is 1 to :data:`MAX_CODE`. Formats that
+    differ only in content share one ``reader``."""
 
     name: Format
     code: int
@@ -146,18 +144,18 @@ class SigFormat(Protocol):
     @property
     def keys(self) -> KeyKind: ...
 
-    def write(self, said: Claims, key: SigningKey, /) -> str:
-        """The sig. The same claims and key give a sig that says and proves the same."""
+    def write(self, claims: Claims, key: SigningKey, /) -> str:
+        """The sig. The same claims and key give the same signed text and signature."""
         ...
 
-    def holds(self, text: str, said: Claims, key: SigningKey, /) -> bool:
-        """A cheap proof that a sig that was just made is right. False says nothing: then it
-        is verified. A format that has no such proof answers False."""
+    def holds(self, text: str, claims: Claims, key: SigningKey, /) -> bool:
+        """A cheap proof that a sig that was just made is correct. False where there is no proof;
+        the sig is verified then."""
         ...
 
 
 class Formats:
-    """The registry."""
+    """The registry of formats."""
 
     def __init__(self) -> None:
         self._by_name: dict[str, SigFormat] = {}
@@ -165,7 +163,7 @@ class Formats:
         self._fallback = ""
 
     def register(self, one: SigFormat, *, fallback: bool = False) -> None:
-        """Raises ValueError for a name or code that is taken, or a code out of bounds."""
+        """Raises ValueError for a name or code in use, or a code out of bounds."""
         if one.name in self._by_name or one.code in self._by_code:
             raise ValueError(f"there is a format {one.name} or of code {one.code} already")
         if not 1 <= one.code <= MAX_CODE:
@@ -176,7 +174,7 @@ class Formats:
             self._fallback = one.name
 
     def unregister(self, name: str) -> None:
-        """Take out what was registered, as tests do."""
+        """Remove a format; for tests."""
         del self._by_code[self._by_name.pop(name).code]
 
     def __iter__(self) -> Iterator[SigFormat]:
@@ -204,12 +202,12 @@ class Formats:
         return self._by_name[self._fallback]
 
     def readers(self) -> list[Reader]:
-        """Each once, the fallback's last."""
+        """Each reader once, the fallback's last."""
         last = self.fallback.reader
         return [*dict.fromkeys(one.reader for one in self if one.reader is not last), last]
 
     def of_key(self, content: bytes) -> SigFormat:
-        """Whose key it is by its looks."""
+        """The format whose key this looks like."""
         return next((one for one in self if one.keys.recognises(content)), self.fallback)
 
 

@@ -1,14 +1,14 @@
-"""What a text certainly is that was given where a key belongs, and is none.
+"""Recognises what is given in place of a v2 secret and certainly is something else.
 
-A v2 secret is any text to the mathematics, so that every wrong paste makes a key: sigs are
-made, look well, and are refused by the cloud, all of them. So what has the form of something
-else is named here, with what to do: another thing, or the right one in a clothing.
+Any text works as a v2 secret, so a wrong paste makes a key whose sigs look right and are all
+refused by the cloud. So a text that has the form of something else is refused with its name and
+what to do.
 
 Rules:
-1. A secret as the console shows it (64 lower-case hex digits, alone) is never named.
-2. What is named is certain by its form, such as base64 that decodes to a private key. What
-   is merely unlikely is for ``ecdsa`` and ``secret`` to tell.
-3. No name and no advice shows any of the text.
+1. A secret as the console shows it (64 lower-case hex digits, alone) is never refused.
+2. A name is certain by form, such as base64 that decodes to a private key. What is merely unlikely
+   is judged by ``ecdsa`` and ``secret``.
+3. Neither name nor advice shows any of the text.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ CONSOLE_SECRET = re.compile(r"[0-9a-f]{64}")
 
 
 class Thing(NamedTuple):
-    """``name`` has its article: ``a URL``. ``advice`` says what to give instead."""
+    """``name`` has its article: ``a URL``. ``advice``: what to give instead."""
 
     name: str
     advice: str
@@ -82,34 +82,34 @@ _WRITTEN_END = re.compile(r"\\+[rn]")
 _HEX = re.compile(r"([0-9A-Fa-f]{2}){16,}")
 _HEX_SECRET = re.compile(r"[0-9A-Fa-f]{64}")
 _MARKS = re.compile(r"[\W_]+")
-#: Of a public key, which stands at the end of a private one: both halves of a point.
+#: Both coordinates of the public point at the end of a private key.
 _POINT_BYTES = 64
 _WIDE_MARKS = (b"\xff\xfe", b"\xfe\xff", b"\x00\x00\xfe\xff")
 _UTF8_MARK = b"\xef\xbb\xbf"
-#: Bytes below it are in no text: it is the tabulator.
+#: Text contains no bytes below it (the tabulator).
 _FIRST_OF_A_TEXT = 9
-#: How often a text is looked into that decodes to another.
+#: How often encoded text is decoded again.
 _DEPTH = 3
 
 
 def refuse_likeness(content: bytes) -> None:
-    """Raises BadKey for what certainly is another thing than a key."""
+    """Raises BadKey for content that certainly is no key."""
     if thing := likeness(content):
         raise BadKey(f"this is {thing.name}; {thing.advice}")
 
 
 def published(name: str) -> str:
-    """What to think of a key that anybody can read on the internet, under that name."""
+    """The error text for a key that is published on the internet under that name."""
     return f"this key is {name}: anybody can sign with it, so it protects nobody"
 
 
 def without_mark(content: bytes) -> bytes:
-    """The content without the mark that some editors put before UTF-8."""
+    """The content without a UTF-8 byte order mark."""
     return content.removeprefix(_UTF8_MARK)
 
 
 def likeness(content: bytes) -> Thing | None:
-    """What it certainly is; None for a secret, for a PEM, and for what nobody can tell."""
+    """What it certainly is; None for a secret, for a PEM, and where it is not certain."""
     if _is_wide(content):
         return Thing("a text in UTF-16", "save it as UTF-8 or plain ASCII")
     if kind := _der(content):
@@ -124,17 +124,17 @@ def likeness(content: bytes) -> Thing | None:
 
 
 def _is_wide(content: bytes) -> bool:
-    """Two bytes a character, with the mark of it or plainly so."""
+    """Whether it has two bytes a character, by its byte order mark or plainly so."""
     if content.startswith(_WIDE_MARKS):
         return True
     return len(content) > 3 and (not any(content[1::2]) or not any(content[::2]))
 
 
-# The right thing in clothes
+# Encoded forms of the right thing
 
 
 def _in_clothes(text: str) -> Thing | None:
-    """Base64, hex or URL encoding of something that is known, a key's inside above all."""
+    """Base64, hex or URL encoding of something known, such as the DER of a key."""
     body = text.split("-----END", maxsplit=1)[0]
     lacking = "BEGIN line" if body != text else "BEGIN and END lines"
     for encoding, raw in _decoded(body):
@@ -149,7 +149,7 @@ def _in_clothes(text: str) -> Thing | None:
 
 
 def _ends_with_a_point(text: str) -> bool:
-    """Base64 that was cut in front, of a key on a curve that sigs are made with."""
+    """Base64 that was cut in front, of a key on a curve of v1."""
     for _, raw in _decoded(text[len(text) % 4 :]):
         point = b"\x04" + raw[-_POINT_BYTES:]
         for curve in (ec.SECP256R1(), ec.SECP256K1()):
@@ -162,7 +162,7 @@ def _ends_with_a_point(text: str) -> bool:
 
 
 def _known(raw: bytes, depth: int) -> str | None:
-    """The name of what belongs to keys: a PEM, a key's inside, a secret, or an encoding of it."""
+    """The name of what belongs to keys: a PEM, DER, a secret, or an encoding of one."""
     if kind := _der(raw):
         return kind
     try:
@@ -181,7 +181,7 @@ def _known(raw: bytes, depth: int) -> str | None:
 
 
 def _decoded(text: str) -> Iterator[tuple[str, bytes]]:
-    """The text decoded in each way that it can be."""
+    """The text decoded in each possible way."""
     joined = "".join(_WRITTEN_END.sub(" ", text).split())
     if _HEX.fullmatch(joined):
         yield "hex", bytes.fromhex(joined)
@@ -195,7 +195,7 @@ def _decoded(text: str) -> Iterator[tuple[str, bytes]]:
 
 
 def _der(raw: bytes) -> str | None:
-    """What kind of key or certificate these bytes are, or a part of, in DER."""
+    """The kind of key or certificate in these bytes, or in a part of its DER."""
     head = _der_head(raw)
     if head is None:
         return None
@@ -228,7 +228,7 @@ def _other_der(raw: bytes, inside: bytes, *, cut: bool) -> str | None:
 
 
 def _der_head(raw: bytes) -> tuple[int, int] | None:
-    """Where the content of a DER SEQUENCE begins and ends; None where there is none."""
+    """The bounds of a DER SEQUENCE's content; None where there is none."""
     if len(raw) < 16 or raw[0] != 0x30:
         return None
     if raw[1] < 0x80:
@@ -239,7 +239,7 @@ def _der_head(raw: bytes) -> tuple[int, int] | None:
     return 2 + size, 2 + size + int.from_bytes(raw[2 : 2 + size])
 
 
-# Another thing
+# Other things
 
 
 def _by_form(text: str) -> Thing | None:

@@ -1,10 +1,10 @@
-"""What happens to sigs on their way, and how each damage is undone.
+"""The known damages of sigs, and how each is undone.
 
-What this module does: for each known damage its name, how to say it, and a function that takes
-a text and answers what it would be without that damage, or nothing where it has not got it.
-What it does not do: decide which damage it was; see ``diagnosis``.
+Each damage has a name, a phrase, and a function that takes a text and returns it without that
+damage, or None where it does not have it. A function returns no more characters than it was given,
+except those that complete a base64.
 
-A function answers no more characters than it was given, but those that complete a base64.
+What this module does not do: decide which damage it was; see ``diagnosis``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from sigmgr.model.errors import SigReason
 from sigmgr.model.usersig.container import MAX_JSON_BYTES
 
 _QUOTES: Final = " \t\r\n\"'`\\.,;:()[]{}<>\u00ab\u00bb\u2018\u2019\u201a\u201c\u201d\u201e"
-#: White space as people see it, what is as invisible, and line ends that a shell left as text.
+#: White space, invisible characters, and line ends that a shell left as text.
 _SPACE: Final = re.compile(r"[\s\u00ad\u200b-\u200f\u2060\ufeff]+|\\[rnt]")
 _ESCAPED: Final = re.compile(r"\\+(?=[/\"'*_-])")
 _NUMBERED: Final = re.compile(r"\\+(?:u00|x)([0-9A-Fa-f]{2})")
@@ -29,7 +29,7 @@ _ENTITY: Final = re.compile(r"&(?:#[0-9]{2,5}|#[xX][0-9A-Fa-f]{2,4}|[A-Za-z]{3,8
 _MARKED: Final = re.compile(r"([*~]+)([^*~].*)", re.DOTALL)
 _MAIL: Final = re.compile(r"=([ \t]*\r?\n(?!\Z)|[0-9A-F]{2})")
 _HEX: Final = re.compile(r"\s*(?:[0-9A-Fa-f]{2}){50,}\s*")
-#: What word processors and fonts make of the characters of a sig.
+#: Replacements of a sig's characters by word processors and fonts.
 _TYPESET: Final = str.maketrans(
     dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2015\u2212\ufe63\uff0d", "-")
     | dict.fromkeys("\u204e\u2217\u2731\uff0a", "*")
@@ -46,8 +46,8 @@ _PADDED_RUN: Final = re.compile(r"([0-9A-Za-z*-]+)(_*)")
 
 
 class Step(NamedTuple):
-    """One damage. ``what`` goes on after "the sig", with how many characters were too many in
-    place of ``{characters}``: ``1 character that does``."""
+    """One damage. ``what`` follows "the sig"; ``{characters}`` is replaced by the number of
+    superfluous characters: ``1 character that does``."""
 
     reason: SigReason
     what: str
@@ -72,7 +72,7 @@ def _without_entities(text: str) -> str | None:
 
 
 def _without_marks(text: str) -> str | None:
-    """No sig begins with such a mark; that one ends with it may be so."""
+    """Without a byte order mark in front; no sig begins with one."""
     found = _MARKED.fullmatch(text.strip())
     return found[2].removesuffix(found[1]) if found else None
 
@@ -107,19 +107,19 @@ def _url_decoded(text: str) -> str | None:
 
 
 def _filled_up(text: str) -> str | None:
-    """The underscores at the end are missing, which some take for blanks to be trimmed."""
+    """With the underscores at its end, which are sometimes trimmed."""
     own = text.strip()
     return own + "_" * (-len(own) % 4)
 
 
 def _from_standard(text: str) -> str | None:
-    """The usual alphabet; JSON may have put a backslash before each slash."""
+    """From the usual alphabet; JSON may have put a backslash before each slash."""
     plain = _ESCAPED_SLASH.sub("/", text)
     return _full(plain.translate(_STANDARD)) if set(text) & set("+/=") else None
 
 
 def _from_form(text: str) -> str | None:
-    """The usual alphabet out of a form or query, where a plus became a blank."""
+    """From the usual alphabet in a form or query, where a plus became a blank."""
     return _from_standard(text.strip("\t\r\n").replace(" ", "+"))
 
 
@@ -128,13 +128,13 @@ def _from_url_safe(text: str) -> str | None:
 
 
 def _full(text: str) -> str:
-    """Padded as sigs are, whether it was padded or not."""
+    """With the padding of sigs."""
     body = text.strip().rstrip("_")
     return body + "_" * (-len(body) % 4)
 
 
 def _decoded_once(text: str) -> str | None:
-    """base64 of ASCII has neither 62 nor 63 in it, so that all alphabets are one here."""
+    """base64 of ASCII contains neither 62 nor 63, so that all alphabets are equal here."""
     if not _ANY_BASE64.fullmatch(text.strip()):
         return None
     body = text.strip().rstrip("=_")
@@ -163,7 +163,7 @@ def _up_to_its_padding(text: str) -> str | None:
 
 
 def _up_to_the_end_of_its_stream(text: str) -> str | None:
-    """What follows looks like more of the sig, but its stream ends before."""
+    """Text follows that looks like more of the sig, but its stream ends before."""
     found = _PADDED_RUN.match(text.lstrip())
     if found is None:
         return None

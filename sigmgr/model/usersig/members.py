@@ -1,17 +1,16 @@
-"""The JSON members of a sig, read with care.
-
-What this module does: a document of unknown origin in, checked members out.
-What it does not do: know which members a format has; see ``v1`` and ``v2``.
+"""Checks the JSON members of a sig document of unknown origin.
 
 Rules:
 1. A document is one flat object. Members may come in any order, with any whitespace and any
-   escapes, and unknown ones are passed over (format notes, sections 0 and 1).
-2. A member appears once: with two, two readers could see two different sigs.
-3. A value is a string or a whole number. Numbers may be written either way, but only in the
-   one spelling that is signed: no sign, no leading zero, no fraction.
-4. No control character in any text: a line end inside a value could make one signed text
-   mean two things. The one exception is base64 of a signature, where an old generator left
-   CR LF; a signature is not part of the signed text.
+   escapes; unknown ones are ignored (format notes, sections 0 and 1).
+2. A member appears once; otherwise two readers could see two different sigs.
+3. A value is a string or a whole number. A number may be written as either, but only in the
+   spelling that is signed: no sign, no leading zero, no fraction.
+4. No text contains a control character: a line end could give one signed text two meanings. The
+   exception is the base64 of a signature, where an old generator left CR LF; it is not part of the
+   signed text.
+
+What this module does not do: know the members of a format; see ``v1`` and ``v2``.
 """
 
 from __future__ import annotations
@@ -32,13 +31,13 @@ _NUMBER = re.compile(r"(0|[1-9][0-9]{0,9})\Z")
 
 
 def odd_value(name: str, _value: object) -> BadSig:
-    """The error for a member of a kind that none has."""
+    """The error for a member whose type no member has."""
     return bad_field(name, "is neither text nor a whole number")
 
 
 def parse(document: bytes, odd: Callable[[str, object], BadSig] = odd_value) -> Members:
-    """The members. Raises :class:`BadSig` with ``not-json`` or ``bad-field``; ``odd`` makes
-    the error for a value that is neither text nor a whole number."""
+    """The members. Raises :class:`BadSig` with ``not-json`` or ``bad-field``; ``odd`` makes the
+    error for a value that is neither text nor a whole number."""
     try:
         parsed = _DECODER.decode(document.decode("utf-8"))
     except (ValueError, RecursionError):
@@ -52,7 +51,7 @@ def parse(document: bytes, odd: Callable[[str, object], BadSig] = odd_value) -> 
 
 
 def text(members: Members, name: str) -> str:
-    """A text member, free of control characters and of halves of surrogate pairs."""
+    """A text member without control characters and unpaired surrogates."""
     value = optional_text(members, name)
     if value is None:
         raise _missing(name)
@@ -75,7 +74,7 @@ def optional_text(members: Members, name: str) -> str | None:
 
 
 def userid(members: Members) -> str:
-    """``TLS.identifier``. Any Unicode text: others sign ids that sigmgr would not."""
+    """``TLS.identifier``. Any Unicode text: others sign ids that sigmgr refuses."""
     value = text(members, "TLS.identifier")
     if not value:
         raise bad_field("TLS.identifier", "is empty")
@@ -94,7 +93,7 @@ def number(members: Members, name: str, *, least: int = 0) -> int:
 
 
 def userbuf(members: Members) -> tuple[str, bytes] | tuple[None, None]:
-    """The base64 of ``TLS.userbuf``, which is signed as it stands, and its bytes."""
+    """The base64 of ``TLS.userbuf``, as it is signed, and its bytes."""
     value = optional_text(members, "TLS.userbuf")
     if value is None:
         return None, None
@@ -102,7 +101,7 @@ def userbuf(members: Members) -> tuple[str, bytes] | tuple[None, None]:
 
 
 def signature(members: Members) -> bytes:
-    """The bytes of ``TLS.sig``, line ends inside its base64 forgiven."""
+    """The bytes of ``TLS.sig``; line ends inside its base64 are allowed."""
     value = members.get("TLS.sig")
     if value is None:
         raise _missing("TLS.sig")
@@ -110,7 +109,7 @@ def signature(members: Members) -> bytes:
 
 
 def bad_field(name: str, what: str) -> BadSig:
-    """The error for one member. Long or odd names of others are not repeated."""
+    """The error for one member. Its name is not repeated if long or odd."""
     shown = name if re.match(r"[A-Za-z0-9_.]{1,32}\Z", name) else "member of the sig"
     return BadSig(SigReason.BAD_FIELD, f"{shown} {what}")
 
@@ -137,5 +136,5 @@ def _no_constant(_name: str) -> NoReturn:
     raise BadSig(SigReason.NOT_JSON, "the sig holds NaN or Infinity, which JSON has not")
 
 
-# Not strict: a raw line end inside a string is for the members' own rules to judge.
+# Not strict: the members' own rules judge raw line ends inside strings.
 _DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant, strict=False)

@@ -1,14 +1,14 @@
-r"""The one key block of a PEM, out of whatever it was pasted in.
+r"""Extracts the one key block of a PEM from a pasted text.
 
 Rules:
-1. What stands around the block is skipped: comments, quotation marks, the name of a variable.
-2. Line ends are mended: CRLF, the two characters ``\n``, spaces, or none at all; with them the
-   indents, quotation marks and backslashes that a source file puts between lines. What is left
-   of the body must be base64, so nothing but line ends can be lost.
-3. An ``EC PARAMETERS`` block before a key is skipped unread: some official key files name a
-   curve there that is not the key's (format notes, section 1.5).
+1. Text around the block is skipped: comments, quotation marks, the name of a variable.
+2. Line ends are restored: CRLF, the two characters ``\n``, spaces, or none at all; with them the
+   indents, quotation marks and backslashes of source code. The rest of the body must be base64, so
+   only line ends can be lost.
+3. An ``EC PARAMETERS`` block before a key is skipped unread: some official key files name a curve
+   there that is not the key's (format notes, section 1.5).
 
-What it does not do: parse the key. Errors never show what the block holds.
+What this module does not do: parse the key. Errors never show the content of the block.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _COLUMNS = 64
 
 
 def key_block(pem: bytes) -> tuple[str, bytes]:
-    """The label and the text of the one key, as a PEM is written. Raises :class:`BadKey`."""
+    """The label and the normalised text of the one key. Raises :class:`BadKey`."""
     if len(pem) > MAX_KEY_BYTES:
         raise BadKey(f"the PEM has more than {MAX_KEY_BYTES} bytes; that is no EC key")
     text = _WRITTEN_END.sub("\n", pem.decode("latin-1"))

@@ -1,15 +1,14 @@
-"""From the text of a sig to its fields, or the first thing that is wrong with it.
+"""Reads the text of a sig strictly: its fields, or the first thing that is wrong.
 
-What this module does: the one strict way through container, members and formats.
-What it does not do: explain how a text came to be wrong; see ``diagnosis``.
+Bounds and tolerance are in ``container`` and ``members``. The oldest form, plain JSON with a
+wall-clock time, is not read: even its own verifier is an hour or more off (format notes, section
+1.3).
 
-Bounds and tolerance are in ``container`` and ``members``. Not read is the oldest form of
-all, plain JSON with a wall-clock time, which even its own verifier reads an hour or more
-off (format notes, section 1.3).
+One member names the format (format notes, section 0): ``TLS.ver`` is the text "2.0" in v2 and
+absent in v1. Where it is absent or different and the other members are those of v2, the error says
+that, since as v1 the sig would lack members that v2 never has.
 
-Which format it is, is told by one member (format notes, section 0): ``TLS.ver`` is the text
-"2.0" in v2 and absent in v1. Where it is absent or another thing, and the other members are
-those of v2, that is said: taken for v1, such a sig would miss members that it never had.
+What this module does not do: explain how a text was damaged; see ``diagnosis``.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ def read(text: str) -> Decoded:
 
 
 def _unmarked(found: members.Members) -> BadSig:
-    """A document of v2 without the mark of v2."""
+    """The error for a document of v2 without ``TLS.ver``."""
     if _MARK not in found:
         text = 'TLS.ver is missing: the other members are those of v2, which has the text "2.0"'
         return BadSig(SigReason.MISSING_FIELD, text, _MARK_IT)

@@ -1,18 +1,16 @@
 """The keys of v2, which are secrets: a :class:`KeyKind`.
 
-What this module does: the console's text in, an object out that signs and verifies bytes.
-What it does not do: store or seal it, know apps or states.
-
 Rules:
-1. v2 is HMAC-SHA256 with the *text* of the console's secret: its 64 characters, not the 32
-   bytes that they spell (format notes, section 2). So a secret that is made here is of use
-   only where both sides accept it (a private cloud, a test): the cloud's own come from its
-   console.
-2. Any text is a secret to the mathematics. What certainly is another thing is refused by its
-   name (``likeness``); what is merely unlikely is taken and called odd. Nothing is odd that
-   is used as the console gives it.
+1. v2 is HMAC-SHA256 with the *text* of the console's secret: its 64 characters, not the 32 bytes
+   that they spell (format notes, section 2). A secret made here works only where both sides accept
+   it (a private cloud, a test); the cloud's own come from its console.
+2. Any text works as a secret. What certainly is something else is refused by name (``likeness``);
+   what is merely unlikely is taken and marked as odd. A secret as the console gives it is never
+   odd.
 3. Neither errors nor ``repr`` show the secret. A fingerprint is over its text.
-4. What is sealed is the bare secret, whatever stood around it.
+4. What is sealed is the bare secret, without surrounding text.
+
+What this module does not do: store or seal it, know apps or states.
 """
 
 from __future__ import annotations
@@ -43,8 +41,8 @@ _MASTER_KEY = re.compile(r"[A-Za-z0-9+/_-]{43}=")
 _LIKE_MASTER_KEY = " It may be 32 bytes in base64, as a master key is."
 _CONSOLE = "as the Tencent console shows them"
 
-#: What anybody can read in public sources (format notes, section 7.1). Of the demo secret of
-#: every official v2 README only its ends and its length are on record.
+#: Published secrets (format notes, section 7.1). Of the demo secret in every official v2 README
+#: only its ends and its length are on record.
 _TEST_VECTORS = "8e7511e2421b8ff4"
 _DEMO_SECRET_ENDS = ("5bd2850f", "b93b5e")
 
@@ -66,13 +64,13 @@ class HmacKey:
 
     def sign(self, text: bytes) -> bytes:
         """The 32 bytes of the MAC."""
-        # Copying the keyed state costs half of what the standard library's copy costs.
+        # Half the cost of copying the standard library's HMAC.
         mac = self._keyed.copy()
         mac.update(text)
         return mac.finalize()
 
     def verify(self, text: bytes, signature: bytes) -> bool:
-        """Whether this key made that MAC over the text; takes the same time either way."""
+        """Whether this key made that MAC over the text, in constant time."""
         return hmac.compare_digest(self.sign(text), signature)
 
     def __repr__(self) -> str:
@@ -94,7 +92,7 @@ def load_secret(text: str) -> HmacKey:
 
 
 def recognises(content: bytes) -> bool:
-    """A secret as the console shows it."""
+    """Whether it is a secret as the console shows it."""
     return CONSOLE_SECRET.fullmatch(content.decode("latin-1").strip()) is not None
 
 
@@ -108,7 +106,7 @@ def read(content: bytes) -> Pasted:
 
 
 def read_verifier(content: bytes) -> tuple[HmacKey, str]:
-    """What signs verifies. Raises BadKey."""
+    """As :func:`read`, since the same secret verifies. Raises BadKey."""
     found = read(content)
     return signer(found.material), found.odd
 
@@ -129,7 +127,7 @@ def doubt(material: bytes) -> Doubt | None:
 
 
 def generate(draw: Draw, _curve: str | None) -> bytes:
-    """A new secret, as the console would show it; there are no curves to choose from."""
+    """A new secret in the console's form; there are no curves."""
     return draw(_SECRET_BYTES).hex().encode("ascii")
 
 
@@ -138,7 +136,7 @@ def is_signature(signature: bytes) -> bool:
 
 
 def _oddness(key: HmacKey, secret: str) -> str:
-    """A sentence where the key works and probably is not the one that was meant."""
+    """A sentence where the key works but probably is not the intended one."""
     if key.fingerprint == _TEST_VECTORS:
         return published("the secret of published test vectors")
     size, (head, tail) = len(secret), _DEMO_SECRET_ENDS

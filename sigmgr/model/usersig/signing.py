@@ -1,11 +1,9 @@
-"""Making sig strings, strictly.
+"""Makes sig strings from facts, strictly.
 
-What this module does: turn facts into the sig that they stand for.
-What it does not do: decide whether a sig should be made, by which key, or for how long.
+The same facts and key give the same signed text and signature: v2 by nature, v1 by RFC 6979.
+Another zlib-ng may compress to other bytes; the sig is the same one (format notes, section 0).
 
-Same facts and key, same signed text and signature: v2 by nature, v1 by RFC 6979. A process
-with another zlib-ng may compress to other bytes; the sig is the same one (format notes,
-section 0).
+What this module does not do: decide whether a sig is made, by which key, or for how long.
 """
 
 from __future__ import annotations
@@ -20,8 +18,7 @@ from sigmgr.model.usersig.formats import FORMATS, SigningKey
 def sign(facts: SigFacts, key: SigningKey) -> str:
     """The sig. Raises an :class:`errors.InputError` that names what does not fit.
 
-    ``facts.key_id`` is not looked at (the caller has found the key by it), nor are privileges
-    where the holder is no room holder.
+    ``facts.key_id`` is ignored, and so are privileges where the holder is no room holder.
     """
     if key.format != facts.format:
         raise errors.BadKey(f"a {key.format} key cannot make a sig of format {shown(facts.format)}")
@@ -29,8 +26,8 @@ def sign(facts: SigFacts, key: SigningKey) -> str:
 
 
 def holds(text: str, facts: SigFacts, key: SigningKey) -> bool:
-    """Whether a sig proves by itself to be that of these facts under this key, at half the
-    cost of ``verify``. False says nothing about why; ``verify`` does."""
+    """Whether a sig is provably that of these facts and this key, at half the cost of ``verify``.
+    False gives no reason; ``verify`` does."""
     try:
         return FORMATS.named(facts.format).holds(text, claims(facts), key)
     except errors.InputError:

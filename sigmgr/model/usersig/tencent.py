@@ -1,8 +1,7 @@
-"""Tencent's two formats as the registry knows them: v1 (ECDSA) and v2 (HMAC).
+"""Tencent's two formats: v1 (ECDSA) and v2 (HMAC).
 
-They share container and reader: which of the two a sig is, only its members tell. A key's
-own looks tell its format, a PEM or a secret; any other text is taken for a v2 secret, which
-is any text to the mathematics.
+They share container and reader: only the members tell a v1 sig from a v2 sig. The format of a key
+follows from its form, a PEM or a secret; any other text is taken for a v2 secret.
 """
 
 from __future__ import annotations
@@ -36,12 +35,12 @@ class V1:
 
         return ecdsa
 
-    def write(self, said: Claims, key: SigningKey) -> str:
-        return pack(v1.document(said, key))
+    def write(self, claims: Claims, key: SigningKey) -> str:
+        return pack(v1.document(claims, key))
 
-    def holds(self, _text: str, _said: Claims, _key: SigningKey) -> bool:
-        """There is none: to sign again costs as much as to verify, and would not show a
-        signature that went wrong both times."""
+    def holds(self, _text: str, _claims: Claims, _key: SigningKey) -> bool:
+        """Always False: signing again costs as much as verifying, and would repeat a wrong
+        signature."""
         return False
 
 
@@ -68,12 +67,12 @@ class V2:
 
         return secret
 
-    def write(self, said: Claims, key: SigningKey) -> str:
-        return pack(v2.document(said, key))
+    def write(self, claims: Claims, key: SigningKey) -> str:
+        return pack(v2.document(claims, key))
 
-    def holds(self, text: str, said: Claims, key: SigningKey) -> bool:
-        """It unpacks to exactly this document: equal documents say and prove the same."""
+    def holds(self, text: str, claims: Claims, key: SigningKey) -> bool:
+        """Whether the sig unpacks to exactly this document."""
         try:
-            return unpack(text) == v2.document(said, key)
+            return unpack(text) == v2.document(claims, key)
         except InputError:
             return False

@@ -1,14 +1,13 @@
-"""Format v1, ECDSA: its JSON members and the text that is signed.
-
-What this module does: the two directions between values and v1 documents.
-What it does not do: check what it writes (``claims`` does), or judge what it reads
-(``verifying`` does).
+"""Format v1, ECDSA: its JSON members and the signed text, from values and back.
 
 Facts (format notes, sections 1.1 to 1.3):
 1. All members are strings. The order in the JSON is free; the order of the lines is not.
 2. A sig without ``TLS.appid_at_3rd`` is signed without that line; an empty one has its line.
 3. A userbuf adds one last line, with the same base64 text as in the JSON.
 4. C++ prints an sdkappid of 2**31 or more as a negative number, in the JSON and in the lines.
+
+What this module does not do: check what it writes (``claims`` does), or judge what it reads
+(``verifying`` does).
 """
 
 from __future__ import annotations
@@ -41,9 +40,9 @@ _JSON = _JSON_HEAD + b',"TLS.sig":"%b"}'
 _JSON_USERBUF = _JSON_HEAD + b',"TLS.userbuf":"%b","TLS.sig":"%b"}'
 
 
-def document(said: Claims, key: SigningKey) -> bytes:
-    """The JSON, signed."""
-    userid, quoted, sdkappid, issued_at, ttl, userbuf = said
+def document(claims: Claims, key: SigningKey) -> bytes:
+    """The signed JSON."""
+    userid, quoted, sdkappid, issued_at, ttl, userbuf = claims
     if userbuf is None:
         text = _TEXT % (userid, sdkappid, issued_at, ttl)
         mark = b2a_base64(key.sign(text), newline=False)
@@ -85,7 +84,7 @@ def decode(members: read.Members) -> Decoded:
 
 
 def _sdkappid(members: read.Members) -> tuple[str, int]:
-    """As it is signed, and as it is meant."""
+    """The text that is signed, and the number that is meant."""
     name = "TLS.sdk_appid"
     spelled = str(members.get(name, ""))
     if not spelled.startswith("-"):

@@ -1,15 +1,14 @@
-"""Format v2, HMAC-SHA256: its JSON members and the text that is signed.
-
-What this module does: the two directions between values and v2 documents.
-What it does not do: check what it writes (``claims`` does), or judge what it reads
-(``verifying`` does).
+"""Format v2, HMAC-SHA256: its JSON members and the signed text, from values and back.
 
 Facts (format notes, sections 2 and 7.4):
 1. ``TLS.ver`` is "2.0"; user id, userbuf and sig are strings, the rest are numbers.
-2. Names differ from v1 by a little: ``TLS.sdkappid``, ``TLS.expire``.
+2. Some names differ a little from v1: ``TLS.sdkappid``, ``TLS.expire``.
 3. A userbuf adds one last line, with the same base64 text as in the JSON.
-4. Go leaves a zero out of the JSON but not out of the signed text, so a missing
-   ``TLS.expire`` is 0.
+4. Go leaves a zero out of the JSON but not out of the signed text, so a missing ``TLS.expire`` is
+   0.
+
+What this module does not do: check what it writes (``claims`` does), or judge what it reads
+(``verifying`` does).
 """
 
 from __future__ import annotations
@@ -35,9 +34,9 @@ _JSON = _JSON_HEAD + b',"TLS.sig":"%b"}'
 _JSON_USERBUF = _JSON_HEAD + b',"TLS.userbuf":"%b","TLS.sig":"%b"}'
 
 
-def document(said: Claims, key: SigningKey) -> bytes:
-    """The JSON, signed."""
-    userid, quoted, sdkappid, issued_at, ttl, userbuf = said
+def document(claims: Claims, key: SigningKey) -> bytes:
+    """The signed JSON."""
+    userid, quoted, sdkappid, issued_at, ttl, userbuf = claims
     if userbuf is None:
         text = _TEXT % (userid, sdkappid, issued_at, ttl)
         mark = b2a_base64(key.sign(text), newline=False)

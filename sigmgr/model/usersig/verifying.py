@@ -1,21 +1,20 @@
-"""Whether a sig is valid, and if not, the one reason why.
-
-What this module does: every check on a sig, in a fixed order, with a reason for each.
-What it does not do: look at revocations (facts of the store, not of the sig) or at the expiry
-inside a userbuf (the room's business; sigs made here carry the same one).
+"""Verifies a sig: every check in a fixed order, with one reason for each.
 
 The order, first failure wins:
-1. structure: too-long, then what happened to a text that cannot be read (quoted ... no-sig),
+1. structure: too-long, then the damage of a text that cannot be read (quoted ... no-sig),
    not-base64, not-zlib, too-large, not-json, missing-field, bad-field;
 2. wrong-format: none of the keys is of the sig's format;
 3. wrong-app, wrong-user, then userbuf-missing or userbuf-unexpected, each if asked for;
 4. bad-signature: the signature is none at all - not 32 bytes for v2, not DER for v1;
-5. wrong-key: it is one, but none of the keys made it over this text. A changed field and a
-   foreign key look the same from here, so they share this reason;
-6. issued-in-future: by more than a day. By less it is valid, and said: clocks differ, and the
-   cloud takes it (format notes, section 1.4), but such a sig outlives a revocation of today;
-7. expired, last, so that only a sig that was once valid is called that. ``now >= expires_at``
-   is expired; the cloud is one second more generous (format notes, section 1.4).
+5. wrong-key: it is one, but none of the keys made it over this text, because a field was changed or
+   the key is foreign;
+6. issued-in-future: by more than a day. By less it is valid and reported: clocks differ, and the
+   cloud accepts it (format notes, section 1.4), but such a sig outlives a revocation of today;
+7. expired, last, so that only a sig that was once valid is called that. ``now >= expires_at`` is
+   expired; the cloud accepts one second more (format notes, section 1.4).
+
+What this module does not do: look at revocations (facts of the store, not of the sig) or at the
+expiry inside a userbuf (the room's concern; sigs made here have the same one).
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from sigmgr.model.usersig.decoded import Decoded
 from sigmgr.model.usersig.decoding import decode
 from sigmgr.model.usersig.formats import FORMATS, SigFormat, VerifyingKey
 
-#: A sig that is issued further ahead of now, in seconds, is refused.
+#: The most seconds by which a sig may be issued ahead of now.
 MAX_AHEAD: Final = 86400
 
 
@@ -42,21 +41,20 @@ def verify(
     sdkappid: int | None = None,
     userbuf: bool | None = None,
 ) -> Decoded:
-    """The fields of a valid sig. Raises :class:`BadSig` with the reason otherwise. Who asks is
-    told, with the answer, what :func:`issued_in_future` says.
+    """The fields of a valid sig. Raises :class:`BadSig` with the reason otherwise.
 
-    ``keys`` are ordered oldest to newest and tried newest first; those of other formats
-    are passed over. ``userid`` and ``sdkappid`` are compared where given. ``userbuf``: True,
-    it must be there; False, it must not; None, either.
+    ``keys`` are ordered oldest to newest and tried newest first; those of other formats are
+    skipped. ``userid`` and ``sdkappid`` are compared where given. ``userbuf``: True, it must be
+    there; False, it must not; None, either.
 
-    The sig is valid while ``now < expires_at``. The cloud accepts it one second longer.
+    The sig is valid while ``now < expires_at``. Callers report :func:`issued_in_future`, too.
     """
     sig = decode(text)
     form = FORMATS.named(sig.format)
     fitting = [key for key in reversed(keys) if key.format == sig.format]
     if not fitting:
-        said = f"the sig is {sig.format}, no key is"
-        raise BadSig(SigReason.WRONG_FORMAT, said, f"Verify it with {form.hints.wanted}.")
+        sentence = f"the sig is {sig.format}, no key is"
+        raise BadSig(SigReason.WRONG_FORMAT, sentence, f"Verify it with {form.hints.wanted}.")
     _check_claims(sig, userid, sdkappid, userbuf)
     _check_signature(sig, form, fitting)
     _check_times(sig, now)
@@ -64,7 +62,7 @@ def verify(
 
 
 def issued_in_future(issued_at: int, now: int) -> int:
-    """By how many seconds a sig is issued ahead of now; 0 where it is not."""
+    """Seconds by which a sig is issued ahead of now; 0 where it is not."""
     return max(0, issued_at - now)
 
 

@@ -42,8 +42,8 @@ async def _keys_of(base: Base, sdkappid: int) -> list[KeyInfo]:
     return await base.catalog.list_keys(sdkappid)
 
 
-def _tell(key: KeyInfo, as_json: bool) -> None:
-    output.say_json(_shown(key)) if as_json else output.say(_line(key))
+def _print(key: KeyInfo, as_json: bool) -> None:
+    output.print_json(_shown(key)) if as_json else output.print_line(_line(key))
 
 
 @app.command("add")
@@ -74,20 +74,20 @@ def add(
     found = keyfile.signing_key(file, format, "--file")
     kind = keychange.kind(found.format, found.key.curve)
 
-    async def story(base: Base) -> tuple[KeyInfo, KeyInfo | None]:
+    async def work(base: Base) -> tuple[KeyInfo, KeyInfo | None]:
         keys = await _keys_of(base, sdkappid)
         keychange.refuse_known(keys, found.key.fingerprint)
         former = keychange.active(keys) if activate else None
-        said = [f"{keyfile.name(file)}: {found.odd}"] if found.odd else []
-        said += keychange.replaced(former, f"this key, {kind}, {found.key.fingerprint}")
-        keychange.ask(said, yes=yes)
+        warnings = [f"{keyfile.name(file)}: {found.odd}"] if found.odd else []
+        warnings += keychange.replaced(former, f"this key, {kind}, {found.key.fingerprint}")
+        keychange.ask(warnings, yes=yes)
         added = await base.add_key(
             sdkappid, found.format, found.material, activate=activate, sure=True
         )
         return added, former
 
-    key, former = calls.with_base(config, story)
-    _tell(key, as_json)
+    key, former = calls.with_base(config, work)
+    _print(key, as_json)
     if activate:
         keychange.taken_back_by(former)
     else:
@@ -115,24 +115,24 @@ def generate(
     material = make(format, curve)
     made = form.keys.signer(material)
 
-    async def story(base: Base) -> tuple[KeyInfo, KeyInfo | None]:
+    async def work(base: Base) -> tuple[KeyInfo, KeyInfo | None]:
         keys = await _keys_of(base, sdkappid)
         former = keychange.active(keys) if activate else None
         kind = keychange.kind(format, made.curve)
         keychange.ask(keychange.replaced(former, f"a new key, {kind}"), yes=yes)
         return await base.add_key(sdkappid, format, material, activate=activate), former
 
-    key, former = calls.with_base(config, story)
+    key, former = calls.with_base(config, work)
     public = made.public_pem.decode()
     hint = form.hints.made_inside.format(sdkappid=sdkappid)
     if not public:
         output.warn(hint)
     if as_json:
-        output.say_json({**_shown(key), "public_pem": public or None})
+        output.print_json({**_shown(key), "public_pem": public or None})
     else:
-        output.say(_line(key))
+        output.print_line(_line(key))
     if public and not as_json:
-        output.say(public.strip())
+        output.print_line(public.strip())
         output.note(hint)
     keychange.taken_back_by(former)
 
@@ -144,10 +144,10 @@ def list_keys(
     """An application's keys, oldest first."""
     keys = calls.with_base(config, lambda base: _keys_of(base, sdkappid))
     if as_json:
-        output.say_json([_shown(key) for key in keys])
+        output.print_json([_shown(key) for key in keys])
         return
     for key in keys:
-        output.say(_line(key))
+        output.print_line(_line(key))
     if not keys:
         output.note(f"There are none yet. Next: sigmgr key add {sdkappid} --file FILE --activate")
 
@@ -165,7 +165,7 @@ def activate(
     The one before becomes old and still verifies; it may be activated again.
     """
 
-    async def story(base: Base) -> tuple[KeyInfo, KeyInfo | None]:
+    async def work(base: Base) -> tuple[KeyInfo, KeyInfo | None]:
         keys = await _keys_of(base, sdkappid)
         key = keychange.found(keys, sdkappid, key_id)
         check_step(key, KeyState.ACTIVE)
@@ -173,13 +173,13 @@ def activate(
         if former == key:
             return key, None
         kind = keychange.kind(key.format, key.curve)
-        said = await keychange.doubted(base, key)
-        said += keychange.replaced(former, f"key {key_id}, {kind}, {key.fingerprint}")
-        keychange.ask(said, yes=yes)
+        warnings = await keychange.doubted(base, key)
+        warnings += keychange.replaced(former, f"key {key_id}, {kind}, {key.fingerprint}")
+        keychange.ask(warnings, yes=yes)
         return await _stepped(base, key, KeyState.ACTIVE), former
 
-    key, former = calls.with_base(config, story)
-    _tell(key, as_json)
+    key, former = calls.with_base(config, work)
+    _print(key, as_json)
     keychange.taken_back_by(former)
 
 
@@ -197,7 +197,7 @@ def taint(
     It signs nothing more, and its sigs are replaced as they are asked for or fall due.
     """
     what = f"Key {key_id} of app {sdkappid} will sign nothing any more; this cannot be undone."
-    _tell(_ended(what, sdkappid, key_id, KeyState.TAINTED, config, yes, force), as_json)
+    _print(_ended(what, sdkappid, key_id, KeyState.TAINTED, config, yes, force), as_json)
 
 
 @app.command("revoke")
@@ -214,7 +214,7 @@ def revoke(
     The last step; a key is tainted first, so that its sigs are replaced meanwhile.
     """
     what = f"Sigs of key {key_id} of app {sdkappid} will count as dead; this cannot be undone."
-    _tell(_ended(what, sdkappid, key_id, KeyState.REVOKED, config, yes, force), as_json)
+    _print(_ended(what, sdkappid, key_id, KeyState.REVOKED, config, yes, force), as_json)
 
 
 def _ended(
@@ -228,7 +228,7 @@ def _ended(
 ) -> KeyInfo:
     """Taint or revoke, once everything is given that it takes."""
 
-    async def story(base: Base) -> KeyInfo:
+    async def work(base: Base) -> KeyInfo:
         keys = await _keys_of(base, sdkappid)
         key = keychange.found(keys, sdkappid, key_id)
         check_step(key, state)
@@ -238,7 +238,7 @@ def _ended(
         keychange.ask([what, *last], yes=yes, force=force if last else None)
         return await _stepped(base, key, state)
 
-    return calls.with_base(config, story)
+    return calls.with_base(config, work)
 
 
 async def _stepped(base: Base, key: KeyInfo, state: KeyState) -> KeyInfo:

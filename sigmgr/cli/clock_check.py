@@ -12,7 +12,7 @@ _NTP = "Synchronise the clocks (NTP); the cloud compares whole seconds."
 _THEIRS = "Synchronise the database server's clock (NTP): every process follows it."
 
 
-class Verdict(NamedTuple):
+class CheckResult(NamedTuple):
     """``verdict`` is ok, warn or fail."""
 
     verdict: str
@@ -29,29 +29,29 @@ class Clocks:
         self.database: float | None = None
         self.redis: float | None = None
 
-    def verdicts(self) -> Iterator[Verdict]:
+    def verdicts(self) -> Iterator[CheckResult]:
         """The database's decides what is signed, Redis's says which one is wrong."""
         if self.database is not None:
             yield self._of_the_database(self.database)
         if self.redis is not None:
             yield self._plain(self.redis, "Redis's")
 
-    def _of_the_database(self, ahead: float) -> Verdict:
+    def _of_the_database(self, ahead: float) -> CheckResult:
         if abs(ahead) <= self._tolerance:
             return self._plain(ahead, "the database's")
         text = f"the database's clock differs by {ahead:+.1f} s: only what is urgent is signed"
         if self.redis is None:
-            return Verdict("fail", text, _NTP)
+            return CheckResult("fail", text, _NTP)
         if abs(self.redis) <= self._tolerance:
             which = "this machine and Redis agree; the database's clock is the one that differs"
-            return Verdict("fail", f"{text}; {which}", _THEIRS)
+            return CheckResult("fail", f"{text}; {which}", _THEIRS)
         if abs(self.redis - ahead) <= self._tolerance:
             which = "the database and Redis agree; this machine's clock is the one that differs"
-            return Verdict("fail", f"{text}; {which}", _NTP)
-        return Verdict("fail", text, _NTP)
+            return CheckResult("fail", f"{text}; {which}", _NTP)
+        return CheckResult("fail", text, _NTP)
 
-    def _plain(self, ahead: float, whose: str) -> Verdict:
+    def _plain(self, ahead: float, whose: str) -> CheckResult:
         if abs(ahead) <= _SKEW:
-            return Verdict("ok", f"{whose} clock agrees with this machine's")
+            return CheckResult("ok", f"{whose} clock agrees with this machine's")
         verdict = "warn" if abs(ahead) <= self._tolerance else "fail"
-        return Verdict(verdict, f"{whose} clock differs by {ahead:+.1f} s", _NTP)
+        return CheckResult(verdict, f"{whose} clock differs by {ahead:+.1f} s", _NTP)

@@ -3,7 +3,7 @@
 A run drives a crowd of emulated users through hundreds of days in a minute or two. Faults
 are seeded and hit every port: errors before and after a call, lost answers, crashes of a
 worker (all that it held in memory is gone), Redis wiped, outages of days, and a service
-clock that runs minutes wrong. The witness checks the rules at each commit; this module
+clock that runs minutes wrong. The invariants checks the rules at each commit; this module
 checks those that concern people:
 
 1. no connected user's session dies of an expired sig while the service can be reached (who
@@ -34,10 +34,10 @@ from sigmgr.model.event import EventType
 from sigmgr.model.holder import Holder
 from sigmgr.sim.backends import Backends, Tap
 from sigmgr.sim.cloud import Cloud
+from sigmgr.sim.fault_schedule import FaultSchedule
 from sigmgr.sim.faults import Crash, Faults, FlakySigner
+from sigmgr.sim.invariants import InvariantChecker, Violation
 from sigmgr.sim.people import DAY, Crowd, Person
-from sigmgr.sim.weather import Weather
-from sigmgr.sim.witness import Violation, Witness
 from sigmgr.testing import Faulty, ManualClock
 
 HOUR = 3600
@@ -75,7 +75,7 @@ class Report:
         return not self.violations and self.kicked == 0 and self.delivered > 0
 
 
-class Months:
+class Simulation:
     """One run. ``seed`` decides everything; ``start`` is its first virtual second."""
 
     def __init__(
@@ -96,14 +96,14 @@ class Months:
         self._end = start + days * DAY
         self._clock = ManualClock(start)
         self._faults = Faults(random.Random(seed + 1))
-        self._weather = Weather(self._faults, self._rng, start, self._end)
-        self._witness = Witness(backends.store, self._clock)
+        self._schedule = FaultSchedule(self._faults, self._rng, start, self._end)
+        self._invariants = InvariantChecker(backends.store, self._clock)
         self._tap = Tap(backends.announcer)
         self._crowd = Crowd.drawn(
             sorted(app.sdkappid for app in backends.registry.apps()), holders, self._rng
         )
         self._emergency = {
-            app.sdkappid: app.policy.spans(app.policy.ttl).emergency
+            app.sdkappid: app.policy.durations(app.policy.ttl).emergency
             for app in backends.registry.apps()
         }
         self._agenda: list[tuple[int, Holder]] = []
@@ -124,15 +124,15 @@ class Months:
         while self._true < self._end:
             step += 1
             self._true += STEP
-            self._weather.step(self._true)
-            self._clock.now = self._true + self._weather.skew
+            self._schedule.step(self._true)
+            self._clock.now = self._true + self._schedule.skew
             await self._jobs(step)
             await self._people()
             self._watch()
             if step % 6 == 0:
                 await self._see()
                 self._progress(step * STEP // DAY, self._sum_up())
-        await self._settle()
+        await self._check_backlog()
         return self._sum_up()
 
     async def _see(self) -> None:
@@ -140,7 +140,7 @@ class Months:
         look for the next sig of everybody whose renewal time has passed."""
         here = [p.user for p in self._crowd.people.values() if p.connected]
         now = self._clock()
-        await self._try(lambda: self._flows.deliver.seen(here, now))
+        await self._try(lambda: self._flows.deliver.mark_seen(here, now))
         late = [
             person.user
             for person in self._crowd.people.values()
@@ -161,7 +161,7 @@ class Months:
         return assemble(
             Ports(
                 registry=b.registry,
-                store=Faulty(self._witness, plan, "store"),
+                store=Faulty(self._invariants, plan, "store"),
                 looks=looks,
                 outbox=Faulty(b.outbox, plan, "outbox"),
                 janitor=Faulty(b.janitor, plan, "janitor"),
@@ -190,7 +190,7 @@ class Months:
             await self._try(lambda: self._flows.reconcile.step(now))
             await self._try(lambda: self._flows.seen.flush(now))
             await self._try(lambda: self._flows.reconcile.clean_up(now))
-        await self._try(self._flows.teller.flush)
+        await self._try(self._flows.publisher.flush)
 
     async def _try(self, call: Callable[[], Awaitable[Any]]) -> Any:
         """Call; None where it failed. A crash starts the worker anew, be it in the call or in
@@ -198,7 +198,7 @@ class Months:
         try:
             return await call()
         except errors.NeverIssued as error:
-            self._witness.say(16, f"who said what it holds was told that {error.text}")
+            self._invariants.report(16, f"who said what it holds was told that {error.text}")
             return None
         except (errors.SigmgrError, Crash):
             return None
@@ -211,10 +211,10 @@ class Months:
 
     async def _people(self) -> None:
         """Streams hear what was told; whose hour has come acts."""
-        heard, self._tap.heard = self._tap.heard, []
+        announced, self._tap.announced = self._tap.announced, []
         wanted = {
             event.holder
-            for event in heard
+            for event in announced
             if event.type in (EventType.ISSUED, EventType.RENEWED)
             and event.holder in self._crowd.people
             and self._rng.random() >= 0.05
@@ -228,7 +228,7 @@ class Months:
         await self._gateway()
         if self._rng.random() < 0.9:
             # Else a sweep comes first, and these are told twice.
-            await self._try(self._flows.teller.flush)
+            await self._try(self._flows.publisher.flush)
 
     async def _gateway(self) -> None:
         """What the timers of streams cause in this step. Acks of one moment are written
@@ -258,8 +258,8 @@ class Months:
         issued_at = person.held.issued_at
         if person.online_since > person.held.renew_at:
             return
-        if self._witness.rows[person.user].issued_at == issued_at:
-            self._witness.say(11, f"{person.user} is in the emergency with {issued_at}")
+        if self._invariants.rows[person.user].issued_at == issued_at:
+            self._invariants.report(11, f"{person.user} is in the emergency with {issued_at}")
 
     async def _rescued(self, person: Person) -> bool:
         if await self._open(person):
@@ -277,7 +277,7 @@ class Months:
                 continue
             self.report.delivered += 1
             if current.issued_at < person.acked:
-                self._witness.say(16, f"{user} was told {current.issued_at} after an ack")
+                self._invariants.report(16, f"{user} was told {current.issued_at} after an ack")
             takers.append(person)
         await asyncio.gather(*map(self._ack, takers))
 
@@ -315,9 +315,9 @@ class Months:
             return
         left = current.expires_at - now
         if left < DAY and self._faults.total == before:
-            self._witness.say(5, f"{person.user} was handed a sig with {left} s left")
+            self._invariants.report(5, f"{person.user} got a sig with {left} s left")
         if current.issued_at < person.acked:
-            self._witness.say(16, f"{person.user} was handed {current.issued_at} after an ack")
+            self._invariants.report(16, f"{person.user} got {current.issued_at} after an ack")
         person.take(current, self._true, self._rng)
         self._crowd.sign_in(self._cloud, person, self._true)
         person.away_until = 0
@@ -357,14 +357,14 @@ class Months:
                 self._crowd.sign_in(self._cloud, person, self._true)
         for kick in self._cloud.tick(self._true):
             person = self._crowd.people[Holder(kick.sdkappid, kick.userid)]
-            if self._weather.hopeless(person.online_since):
+            if self._schedule.hopeless(person.online_since):
                 self.report.past_help += 1
             else:
-                self._witness.say(1, f"{kick.userid} of {kick.sdkappid} was thrown out")
+                self._invariants.report(1, f"{kick.userid} of {kick.sdkappid} was thrown out")
             person.leave(self._cloud, self._true)
             self._plan_visit(person, self._true)
 
-    async def _settle(self) -> None:
+    async def _check_backlog(self) -> None:
         """After calm days nothing is owed: no row is due, no event waits."""
         now = self._clock()
         for _ in range(200):
@@ -372,23 +372,23 @@ class Months:
                 break
         await self._flows.renew.tick(now)
         if await self._backends.store.apps_with_due(now):
-            self._witness.say(11, "holders are still due after calm days")
+            self._invariants.report(11, "holders are still due after calm days")
         late = [
             row.holder
-            for row in self._witness.rows.values()
+            for row in self._invariants.rows.values()
             if row.due_at is not None and row.kind == "user" and row.expires_at - now < DAY
         ]
         if late:
-            self._witness.say(11, f"{len(late)} holders are near expiry, such as {late[0]}")
+            self._invariants.report(11, f"{len(late)} holders are near expiry, such as {late[0]}")
 
     def _sum_up(self) -> Report:
         report = self.report
-        report.issued = self._witness.made
-        report.failures = self._witness.failures
+        report.issued = self._invariants.made
+        report.failures = self._invariants.failures
         report.kicked = self._cloud.kicked - report.past_help
         report.faults = self._faults.total
         report.refused = self._crowd.refused
-        report.violations = self._witness.violations
+        report.violations = self._invariants.violations
         return report
 
 

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from sigmgr.cache import told
+from sigmgr.cache import connect_errors
 from sigmgr.cache.client import open_redis
 from sigmgr.model import errors
 from tests.conftest import started
@@ -31,7 +31,7 @@ async def refused(url: str) -> str:
             await parts.time()
     finally:
         await parts.aclose()
-    text, remedy = told.why(caught.value, url)
+    text, remedy = connect_errors.why(caught.value, url)
     assert remedy.startswith(("Start", "Correct", "Put", "Allow", "Write", "Is it"))
     assert PASSWORD not in text + remedy
     return text
@@ -71,9 +71,9 @@ async def test_a_password_that_is_missing_a_number_and_a_cluster_that_is_none(se
     ],
 )
 def test_a_place_is_hosts_and_ports(url, place):
-    assert told.place(url) == place
+    assert connect_errors.hosts_of(url) == place
 
 
 def test_what_nobody_knows_is_named_by_its_class():
     error = errors.CacheUnavailable("Redis: OddError")
-    assert told.why(error, "redis://:pw@h/1") == ("Redis: OddError (at h:6379)", "")
+    assert connect_errors.why(error, "redis://:pw@h/1") == ("Redis: OddError (at h:6379)", "")

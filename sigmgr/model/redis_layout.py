@@ -1,22 +1,22 @@
-"""What the cache writes and the push side reads: key names, events and messages as bytes.
+"""The format of what lies in Redis: key names, events and messages as bytes.
 
-Both sides of Redis are built apart from each other and meet here, in bytes.
+``cache`` writes it and ``push`` reads it; neither imports the other.
 
 Rules:
-1. All keys of one shard carry one hash tag, ``{17}``, so that a script may touch them
-   together on a Redis Cluster. The number of shards is part of every name's meaning:
-   every process must use the same number.
-2. Two holders never share a key: kinds other than ``user`` have a letter of their own, and
-   the userid, the only part that may contain a slash, comes last.
-3. An event carries facts and never a sig. An entry of a shard's stream is a msgpack array of
-   those events of a batch that are of this shard, and nothing else.
-4. A message on a shard's channel is a line ``previous last size``: two stream ids and a number
-   of bytes. So many bytes are the entry that was added as ``last``; then a character for each
-   event, and an array of as many byte strings: where the character is ``2``, the value (see
-   ``values``) of the sig that was put into the cache just now. Others may be older than what
-   is there. ``previous`` is the last id in the shard's stream before this entry; a reader
-   that has not seen exactly that id has missed something.
-5. Anything that cannot be read raises ValueError. Readers answer with a look into the store.
+1. All keys of one shard carry one hash tag, ``{17}``, so that a script may use them together on a
+   Redis Cluster. The number of shards is part of every name's meaning: every process must use the
+   same number.
+2. Two holders never share a key: kinds other than ``user`` have a letter of their own, and the
+   userid, the only part that may contain a slash, comes last.
+3. An event carries facts and never a sig. An entry of a shard's stream is a msgpack array of the
+   events of a batch that belong to this shard.
+4. A message on a shard's channel is a line ``previous last size`` (two stream ids and a number of
+   bytes); then ``size`` bytes, the entry added as ``last``; then a character for each event, and an
+   array of as many byte strings. Where the character is ``2``, the string is the value (see
+   ``values``) just put into the cache; other sigs may be older than the cached one. ``previous`` is
+   the last id in the shard's stream before this entry; a reader whose last id is another one has
+   missed something.
+5. Anything that cannot be read raises ValueError. Readers then look into the store.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from sigmgr.model.holder import Holder, Kind, shard_of
 #: The field of a stream entry that holds the events.
 EVENT_FIELD: Final = b"e"
 
-#: A stream id as two numbers, so that it compares: (milliseconds, sequence).
+#: A stream id as comparable numbers: (milliseconds, sequence).
 StreamId = tuple[int, int]
 
 #: The id before every id: an empty stream.
 NO_ID: Final[StreamId] = (0, 0)
 
 _WRITTEN: Final = ord("2")
-# Asked for every key of a batch, and an enum's value is a call.
+# A constant, since the value of an enum member is a call, and each key of a batch needs it.
 _USER: Final = Kind.USER.value
 
 _encoder = msgspec.msgpack.Encoder()
@@ -71,16 +71,16 @@ class Layout(NamedTuple):
         return f"{self.prefix}:{{{shard}}}:x"
 
     def probe_key(self, shard: int) -> str:
-        """A key of no meaning, to see whether the shard's node writes."""
+        """A key without meaning, to test whether the shard's node takes writes."""
         return f"{self.prefix}:{{{shard}}}:p"
 
     def channel(self, shard: int) -> str:
         return f"{self.prefix}:{{{shard}}}:c"
 
 
-class Message(NamedTuple):
-    """What one PUBLISH on a shard's channel says. ``sigs``: for each event the value of the
-    sig it is about, empty where it was not put into the cache."""
+class ChannelMessage(NamedTuple):
+    """The content of one PUBLISH on a shard's channel. ``sigs``: for each event the value of its
+    sig, empty where it was not put into the cache."""
 
     previous: StreamId
     last: StreamId
@@ -106,15 +106,15 @@ def encode_values(values: Sequence[bytes]) -> bytes:
 def encode_message(
     previous: StreamId, last: StreamId, events: Sequence[Event], sigs: Sequence[bytes]
 ) -> bytes:
-    """What the announce script builds inside Redis; here for tests and tools."""
+    """Builds what the announce script builds inside Redis; for tests and tools."""
     body = encode_events(events)
     line = f"{format_id(previous)} {format_id(last)} {len(body)}\n".encode()
     flags = b"".join(b"2" if sig else b"1" for sig in sigs)
     return line + body + flags + encode_values(sigs)
 
 
-def decode_message(data: bytes) -> Message:
-    """Raises ValueError, also for a message of a newer version that has more fields."""
+def decode_message(data: bytes) -> ChannelMessage:
+    """Raises ValueError. A message of a newer version, with more fields, raises it too."""
     line, _, body = data.partition(b"\n")
     previous, last, size = line.split(b" ")
     end = int(size)
@@ -123,7 +123,7 @@ def decode_message(data: bytes) -> Message:
     if len(events) != len(values):
         raise ValueError("the message has not as many sigs as events")
     sigs = [value if flag == _WRITTEN else b"" for flag, value in zip(flags, values, strict=True)]
-    return Message(parse_id(previous), parse_id(last), events, sigs)
+    return ChannelMessage(parse_id(previous), parse_id(last), events, sigs)
 
 
 def parse_id(text: bytes) -> StreamId:

@@ -15,8 +15,8 @@ from sigmgr.model import errors
 _URL = "redis.url (SIGMGR_REDIS__URL)"
 
 _REASONS = tuple(
-    (re.compile(said, re.IGNORECASE), text, remedy)
-    for said, text, remedy in (
+    (re.compile(message, re.IGNORECASE), text, remedy)
+    for message, text, remedy in (
         (
             r"no master found",
             "the sentinels know no master of that service, or cannot be reached",
@@ -79,14 +79,14 @@ _REASONS = tuple(
 def why(error: errors.CacheUnavailable, url: str) -> tuple[str, str]:
     """What is wrong, with the place, and what to do; the remedy is empty where nobody knows."""
     cause = error.__cause__
-    said = str(cause) if cause is not None else ""
+    message = str(cause) if cause is not None else ""
     for form, text, remedy in _REASONS:
-        if form.search(said):
-            return f"{text} (at {place(url)})", remedy
-    return f"{error.text} (at {place(url)})", ""
+        if form.search(message):
+            return f"{text} (at {hosts_of(url)})", remedy
+    return f"{error.text} (at {hosts_of(url)})", ""
 
 
-def place(url: str) -> str:
+def hosts_of(url: str) -> str:
     """The hosts and ports of a URL, and nothing else of it."""
     address = parse(url)
     if address.hosts:

@@ -18,7 +18,7 @@ import pytest
 from sqlalchemy import make_url
 
 from sigmgr.model import errors
-from sigmgr.store import migrate, told
+from sigmgr.store import connect_errors, migrate
 from sigmgr.store.engine import database_time, open_engine
 from tests.conftest import started
 from tests.servers import PostgresServer, free_port
@@ -164,14 +164,14 @@ async def test_a_host_that_is_silent_and_one_that_speaks_something_else():
 )
 def test_what_drivers_say(said, text):
     options = {"host": "h", "port": 1, "dbname": "d", "user": "u", "password": PASSWORD}
-    why = told.not_connected(psycopg.OperationalError(said), options).why
+    why = connect_errors.not_connected(psycopg.OperationalError(said), options).why
     assert text in why.text
     assert why.where == "at h:1, database d, user u"
 
 
 def test_what_nobody_knows_is_quoted_for_operators_without_the_password():
     said = f"FATAL:  Datenbank »d« existiert nicht, {PASSWORD}"
-    why = told.not_connected(
+    why = connect_errors.not_connected(
         psycopg.OperationalError(said), {"host": "h", "dbname": "d", "password": PASSWORD}
     ).why
     assert why.text == "no connection to the database can be made"
@@ -190,7 +190,9 @@ def test_what_nobody_knows_is_quoted_for_operators_without_the_password():
     ],
 )
 def test_a_place_is_written_as_addresses_are(options, where):
-    assert told.not_connected(psycopg.OperationalError("no"), options).why.where.startswith(where)
+    assert connect_errors.not_connected(
+        psycopg.OperationalError("no"), options
+    ).why.where.startswith(where)
 
 
 @pytest.mark.parametrize(
@@ -202,7 +204,7 @@ def test_a_place_is_written_as_addresses_are(options, where):
 )
 def test_a_host_that_this_machine_cannot_reach_has_no_paragraph_behind_it(said):
     said += "\n\tIs the server running on that host and accepting TCP/IP connections?"
-    why = told.not_connected(psycopg.OperationalError(said), {"host": "2001:db8::1"}).why
+    why = connect_errors.not_connected(psycopg.OperationalError(said), {"host": "2001:db8::1"}).why
     assert why.text == "there is no way to the database's host"
     assert why.where == "at [2001:db8::1]:5432"
 
@@ -213,7 +215,9 @@ def test_of_what_nobody_knows_the_driver_s_advice_is_left_out():
         "\n\tIs the server running on that host and accepting TCP/IP connections?"
     )
     for before in ("", "connection failed: "):
-        why = told.not_connected(psycopg.OperationalError(before + said), {"host": "h"}).why
+        why = connect_errors.not_connected(
+            psycopg.OperationalError(before + said), {"host": "h"}
+        ).why
         assert why.where == "at h:5432; it says: Something new"
 
 
@@ -222,7 +226,7 @@ def test_a_port_that_closes_connections_is_told_without_a_paragraph():
         'connection failed: connection to server at "2001:db8::1", port 5432 failed: server closed'
         " the connection unexpectedly\n\tThis probably means the server terminated abnormally"
     )
-    why = told.not_connected(psycopg.OperationalError(said), {"host": "2001:db8::1"}).why
+    why = connect_errors.not_connected(psycopg.OperationalError(said), {"host": "2001:db8::1"}).why
     assert why.text == "what answers at the database's port closes the connection"
     assert why.where == "at [2001:db8::1]:5432"
 

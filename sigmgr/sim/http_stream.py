@@ -1,9 +1,10 @@
-"""One HTTP/1.1 GET over a raw socket, read as it comes: what an event stream needs.
+"""One HTTP/1.1 GET over a raw socket whose body is read as it comes, for event streams.
 
-A general client spends tens of KiB on each open stream; here one process carries a thousand.
+A general client needs tens of KiB for each open stream, and a test opens a thousand.
 Rules: chunked, sized and until-close bodies are read; silence longer than ``idle`` seconds
-ends the stream; leaving the block drops the connection at once.
-It follows no redirects, keeps no connection for later and asks for no compression.
+ends the stream; leaving the block closes the connection at once.
+
+What this module does not do: follow redirects, reuse connections, ask for compression.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from urllib.parse import urlsplit
 _PIECE = 65536
 
 
-class WireError(Exception):
-    """The other side does not speak HTTP/1.1 as expected, or fell silent."""
+class HttpStreamError(Exception):
+    """The other side does not speak HTTP/1.1 as expected, or sends nothing more."""
 
 
 class Answer:
@@ -31,13 +32,13 @@ class Answer:
         self.headers: dict[str, str] = {}
 
     async def read_head(self) -> None:
-        """Raises WireError."""
+        """Raises HttpStreamError."""
         async with _in_time(self._idle):
             head = await self._reader.readuntil(b"\r\n\r\n")
         status_line, *lines = head.decode("latin-1").split("\r\n")
         parts = status_line.split(" ", 2)
         if len(parts) < 2 or not parts[0].startswith("HTTP/1.") or not parts[1].isdecimal():
-            raise WireError("no HTTP/1.1 status line")
+            raise HttpStreamError("no HTTP/1.1 status line")
         self.status = int(parts[1])
         for line in lines:
             name, _, value = line.partition(":")
@@ -71,13 +72,13 @@ class Answer:
         try:
             return int(line.split(b";", 1)[0], 16) if line else 0
         except ValueError:
-            raise WireError("no chunk size") from None
+            raise HttpStreamError("no chunk size") from None
 
     async def _exactly(self, size: int) -> AsyncIterator[bytes]:
         while size > 0:
             piece = await self._some(min(size, _PIECE))
             if not piece:
-                raise WireError("the connection broke inside the body")
+                raise HttpStreamError("the connection broke inside the body")
             size -= len(piece)
             yield piece
 
@@ -92,21 +93,21 @@ class Answer:
 
 @asynccontextmanager
 async def _in_time(seconds: float) -> AsyncIterator[None]:
-    """Every way in which a socket can fail, as one error."""
+    """Turns every failure of a socket into HttpStreamError."""
     try:
         async with asyncio.timeout(seconds):
             yield
     except TimeoutError:
-        raise WireError(f"nothing was heard for {seconds:g} s") from None
+        raise HttpStreamError(f"nothing was received for {seconds:g} s") from None
     except (OSError, EOFError, ValueError, asyncio.LimitOverrunError) as error:
-        raise WireError(f"the connection failed: {type(error).__name__}") from None
+        raise HttpStreamError(f"the connection failed: {type(error).__name__}") from None
 
 
 @asynccontextmanager
 async def get(
     url: str, headers: Mapping[str, str], *, connect: float = 10.0, idle: float = 60.0
 ) -> AsyncIterator[Answer]:
-    """GET ``url``. Raises WireError."""
+    """GET ``url``. Raises HttpStreamError."""
     parts = urlsplit(url)
     secure = parts.scheme == "https"
     port = parts.port or (443 if secure else 80)

@@ -1,4 +1,4 @@
-"""A base and the flows over it: what commands need that issue or revoke."""
+"""The parts of a command that issues or revokes: a base, and the flows over it."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from sigmgr.flow.limits import PATIENT, PROMPT
 from sigmgr.flow.registry import Apps
 from sigmgr.keys.cached import CachedValues
 from sigmgr.model.policy import Policy
+from sigmgr.model.redis_layout import Layout
 from sigmgr.model.sig import Current
-from sigmgr.model.wire import Layout
 from sigmgr.ports import Announcer, SigCache
 from sigmgr.settings import Settings
 from sigmgr.wiring.base import Base, open_base
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Desk:
+class Parts:
     """A base, and the flows over it. ``redis`` None: commands beside a ``memory://`` service."""
 
     base: Base
@@ -37,7 +37,7 @@ class Desk:
 
 
 @asynccontextmanager
-async def open_desk(settings: Settings, *, serving: bool = False) -> AsyncIterator[Desk]:
+async def open_parts(settings: Settings, *, serving: bool = False) -> AsyncIterator[Parts]:
     """Everything that issues. ``serving`` says that this process is the service itself; only
     then a ``memory://`` Redis is the one that gateways listen to."""
     async with AsyncExitStack() as stack:
@@ -72,10 +72,10 @@ async def open_desk(settings: Settings, *, serving: bool = False) -> AsyncIterat
             lanes=settings.scheduler.lanes if _is_postgres(settings) else 1,
             limits=PROMPT if serving else PATIENT,
         )
-        yield Desk(
+        yield Parts(
             base=base, flows=flows, redis=redis, layout=layout, values=values, policy_of=policy_of
         )
-        await flows.teller.flush()
+        await flows.publisher.flush()
         await flows.seen.flush(base.clock())
 
 
@@ -122,6 +122,6 @@ def serve_until_of(policy_of: Callable[[int], Policy]) -> Callable[[Current], in
     def serve_until(current: Current) -> int:
         policy = policy_of(current.holder.sdkappid)
         ttl = current.expires_at - current.issued_at
-        return current.expires_at - policy.spans(ttl).min_remaining
+        return current.expires_at - policy.durations(ttl).min_remaining
 
     return serve_until

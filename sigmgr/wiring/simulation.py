@@ -1,4 +1,4 @@
-"""A run of virtual months, ready to go."""
+"""Opens a simulation in virtual time."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from sigmgr.keys.generate import generate
 from sigmgr.keys.ring import KeyRing
 from sigmgr.keys.sealing import MasterKey, key_context
 from sigmgr.model.policy import Policy
+from sigmgr.model.redis_layout import Layout
 from sigmgr.model.sig import KeyState
 from sigmgr.model.usersig import FORMATS, SigningKey
-from sigmgr.model.wire import Layout
 from sigmgr.sim.backends import Backends
 from sigmgr.sim.cloud import Cloud
-from sigmgr.sim.months import Months, Report
+from sigmgr.sim.virtual_time import Report, Simulation
 from sigmgr.store import migrate
 from sigmgr.store.catalog import Catalog
 from sigmgr.store.engine import open_engine
 from sigmgr.store.outbox import SqlOutbox
 from sigmgr.store.revocations import SqlLooks
 from sigmgr.store.stores import SqlJanitor, SqlStore
-from sigmgr.wiring.desk import over_redis, policies
+from sigmgr.wiring.parts import over_redis, policies
 
 
 @asynccontextmanager
-async def open_months(
+async def open_simulation(
     *,
     seed: int,
     days: int,
     holders: int,
     progress: Callable[[int, Report], None] = lambda day, report: None,
-) -> AsyncIterator[Months]:
-    """A run of virtual months over its own SQLite file and in-process Redis.
+) -> AsyncIterator[Simulation]:
+    """A simulation over its own SQLite file and in-process Redis.
 
     Three apps: v2 and v1 with the policy's defaults, and v2 with sigs of thirty days.
     """
@@ -69,13 +69,13 @@ async def open_months(
             signer=ring,
             wipe=lambda: redis.run(lambda client: client.flushall()),
         )
-        yield Months(backends, cloud, seed=seed, days=days, holders=holders, progress=progress)
+        yield Simulation(backends, cloud, seed=seed, days=days, holders=holders, progress=progress)
 
 
 async def _furnished(catalog: Catalog, master: MasterKey) -> Cloud:
     """The apps with new keys, and a cloud that knows their verifying halves."""
     cloud = Cloud()
-    for sdkappid, format_, ttl in _MONTHS_APPS:
+    for sdkappid, format_, ttl in _APPS:
         await catalog.add_app(sdkappid, policy=Policy(ttl=ttl), now=0)
         material = generate(format_)
         key = FORMATS.named(format_).keys.signer(material)
@@ -93,7 +93,7 @@ async def _furnished(catalog: Catalog, master: MasterKey) -> Cloud:
 
 
 _FOREVER = 86_400_000
-_MONTHS_APPS = (
+_APPS = (
     (1400000001, "v2", 90 * 86400),
     (1400000002, "v1", 90 * 86400),
     (1400000003, "v2", 30 * 86400),

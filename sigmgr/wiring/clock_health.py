@@ -10,26 +10,26 @@ from sigmgr.cache.near import NearCache
 from sigmgr.health import Health
 from sigmgr.model import errors
 from sigmgr.scheduler import Job
-from sigmgr.wiring.desk import Desk
+from sigmgr.wiring.parts import Parts
 
 #: The part of a process that this is, for ``Health``.
 PART: Final = "clock"
-_SAY_EVERY: Final = 1.0
+_REPORT_EVERY: Final = 1.0
 
 
-def clock_job(desk: Desk, health: Health, near: NearCache[bytes] | None) -> Job:
+def clock_job(parts: Parts, health: Health, near: NearCache[bytes] | None) -> Job:
     """Say how the clocks are, and what Redis's says where two differ."""
-    clock, redis = desk.base.clock, desk.redis
+    clock, redis = parts.base.clock, parts.redis
     assert redis is not None
-    health.expect(PART, silent_after=10 * _SAY_EVERY)
+    health.expect(PART, silent_after=10 * _REPORT_EVERY)
     if near is not None:
         clock.on_new_date(_forgetting(near))
 
-    async def say(_: int) -> None:
-        clock.witnessed(await _time_of(redis) if clock.apart else None)
-        health.say(PART, clock.says())
+    async def report(_: int) -> None:
+        clock.compare_with_redis(await _time_of(redis) if clock.apart else None)
+        health.report(PART, clock.health())
 
-    return Job("clock", _SAY_EVERY, say)
+    return Job("clock", _REPORT_EVERY, report)
 
 
 async def _time_of(redis: RedisParts) -> float | None:
@@ -43,7 +43,7 @@ def _forgetting(near: NearCache[bytes]) -> Callable[[], None]:
     """Its seconds mean something else now: nothing of before counts, nor when SQL was seen."""
 
     def forget() -> None:
-        near.missed(0)
+        near.resync(0)
         near.trust(0)
 
     return forget

@@ -1,4 +1,4 @@
-"""The witness itself: each rule it checks is broken here once, and it must say so."""
+"""The invariant checker itself: each rule is broken here once, and it must report that."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from sigmgr.model.event import Event
 from sigmgr.model.holder import Holder
 from sigmgr.model.sig import Record
-from sigmgr.sim.witness import Witness
+from sigmgr.sim.invariants import InvariantChecker
 
 ALICE = Holder(1, "alice")
 
@@ -33,7 +33,7 @@ def record(at: int, **changes: Any) -> Record:
     return base._replace(**changes)
 
 
-def told(row: Record) -> Event:
+def renewed(row: Record) -> Event:
     return Event("sig.renewed", row.holder, row.issued_at, row.expires_at, "Forced", row.issued_at)
 
 
@@ -51,24 +51,26 @@ class Store:
         return [1 for _ in events]
 
 
-async def commit(witness: Witness, row: Record, guard: int, *events: Event) -> list[int]:
-    async with witness.transaction() as tx:
+async def commit(
+    invariants: InvariantChecker, row: Record, guard: int, *events: Event
+) -> list[int]:
+    async with invariants.transaction() as tx:
         await tx.save([(row, guard)])
         if events:
             await tx.append(events)
-    return [violation.rule for violation in witness.violations]
+    return [violation.rule for violation in invariants.violations]
 
 
 @pytest.fixture
-async def witness() -> Witness:
-    made = Witness(Store(), lambda: 5)  # type: ignore[arg-type]
-    assert await commit(made, record(1000), 0, told(record(1000))) == []
+async def invariants() -> InvariantChecker:
+    made = InvariantChecker(Store(), lambda: 5)  # type: ignore[arg-type]
+    assert await commit(made, record(1000), 0, renewed(record(1000))) == []
     return made
 
 
-async def test_what_is_right_is_not_reported(witness: Witness) -> None:
-    assert await commit(witness, record(1060), 1000, told(record(1060))) == []
-    assert await commit(witness, record(1060, acked=1060), 1060) == []
+async def test_what_is_right_is_not_reported(invariants: InvariantChecker) -> None:
+    assert await commit(invariants, record(1060), 1000, renewed(record(1060))) == []
+    assert await commit(invariants, record(1060, acked=1060), 1060) == []
 
 
 @pytest.mark.parametrize(
@@ -83,17 +85,17 @@ async def test_what_is_right_is_not_reported(witness: Witness) -> None:
     ],
 )
 async def test_what_is_wrong_is_reported(
-    witness: Witness, row: Record, guard: int, rule: int
+    invariants: InvariantChecker, row: Record, guard: int, rule: int
 ) -> None:
-    witness.dead_keys.add(9)
-    events = [told(row)] if row.issued_at != 1000 else []
-    assert rule in await commit(witness, row, guard, *events)
+    invariants.dead_keys.add(9)
+    events = [renewed(row)] if row.issued_at != 1000 else []
+    assert rule in await commit(invariants, row, guard, *events)
 
 
 @pytest.mark.parametrize("count", [0, 2])
-async def test_a_sig_has_exactly_one_event(witness: Witness, count: int) -> None:
+async def test_a_sig_has_exactly_one_event(invariants: InvariantChecker, count: int) -> None:
     row = record(1060)
-    assert 9 in await commit(witness, row, 1000, *[told(row)] * count)
+    assert 9 in await commit(invariants, row, 1000, *[renewed(row)] * count)
 
 
 class Died(BaseException):
@@ -114,19 +116,19 @@ async def test_a_worker_that_dies_in_its_commit_is_seen_if_that_came_to_be(commi
             return [second if committed else first for _ in holders]
 
     store = Dying()
-    witness = Witness(store, lambda: 0)  # type: ignore[arg-type]
-    witness.rows[ALICE] = first
+    invariants = InvariantChecker(store, lambda: 0)  # type: ignore[arg-type]
+    invariants.rows[ALICE] = first
     with pytest.raises(Died):
-        await commit(witness, second, 10, told(second))
-    assert witness.rows[ALICE] == (second if committed else first)
-    assert witness.made == committed
-    assert witness.violations == []
+        await commit(invariants, second, 10, renewed(second))
+    assert invariants.rows[ALICE] == (second if committed else first)
+    assert invariants.made == committed
+    assert invariants.violations == []
 
 
 async def test_who_dies_before_the_commit_has_done_nothing() -> None:
-    witness = Witness(Store(), lambda: 0)  # type: ignore[arg-type]
+    invariants = InvariantChecker(Store(), lambda: 0)  # type: ignore[arg-type]
     with pytest.raises(Died):
-        async with witness.transaction() as tx:
+        async with invariants.transaction() as tx:
             await tx.save([(record(10), 0)])
             raise Died
-    assert witness.rows == {}
+    assert invariants.rows == {}

@@ -5,7 +5,7 @@ where clocks disagree, and whether ordinary sigs may be signed by it, is decided
 ``model/reference``; here the clocks are read, and what changes is told.
 
 What this module does not do: ask the database but at the start; who has its word calls
-``heard``.
+``observe``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from sigmgr.model.reference import JUMP, Reading, Reference, Rules
+from sigmgr.model.reference import JUMP, ClockReading, Reference, Rules
 from sigmgr.settings import Settings
 from sigmgr.store.engine import Engine, database_time
 from sigmgr.telemetry import CLOCK_APART, CLOCK_HELD, CLOCK_JUMPS, get_logger
@@ -45,12 +45,12 @@ class ReferenceClock:
         self._state = Reference.start(rules, self._reading())
         self._on_jump: list[Callable[[], None]] = []
         self._on_new_date: list[Callable[[], None]] = []
-        self._witness = ""
-        self._told = ""
-        self._told_of = self._state
+        self._redis_note = ""
+        self._reason = ""
+        self._reason_for = self._state
         #: Changes whenever the wall has jumped, or ordinary signing was held or let go.
         self.turns = 0
-        self._settle(self._state)
+        self._set_state(self._state)
 
     def __call__(self) -> int:
         wall, monotonic = self._wall(), self._monotonic()
@@ -64,22 +64,22 @@ class ReferenceClock:
         self._see(self._state.read(self._reading()))
         return self.turns
 
-    def heard(self, database_at: float, took: float = 0.0) -> None:
+    def observe(self, database_at: float, took: float = 0.0) -> None:
         """The database said this second, at some moment of the last ``took`` seconds."""
-        self._see(self._state.hear(database_at, self._reading(), took))
+        self._see(self._state.observe(database_at, self._reading(), took))
         CLOCK_APART.set(self._state.apart)
 
-    def witnessed(self, redis_at: float | None) -> None:
-        """What Redis's clock says now (None: nothing), for the sentence of :meth:`says`: it
+    def compare_with_redis(self, redis_at: float | None) -> None:
+        """What Redis's clock says now (None: nothing), for the sentence of :meth:`health`: it
         decides nothing."""
-        state, self._witness = self._state, ""
+        state, self._redis_note = self._state, ""
         if redis_at is None or not state.rules.shared or not self.apart:
             return
         redis = redis_at - self._monotonic()
         if abs(redis - state.wall) <= state.rules.tolerance:
-            self._witness = "Redis agrees with this machine: the database's clock differs"
+            self._redis_note = "Redis agrees with this machine: the database's clock differs"
         elif abs(redis - state.wall + self.apart) <= state.rules.tolerance:
-            self._witness = "Redis agrees with the database: this machine's clock differs"
+            self._redis_note = "Redis agrees with the database: this machine's clock differs"
 
     def ordinary(self) -> bool:
         """Sigs may be signed whose time has not run out yet."""
@@ -91,55 +91,57 @@ class ReferenceClock:
         """Seconds by which this machine is ahead of the database; 0 while they agree."""
         return 0.0 if self._state.ordinary else self._state.apart
 
-    def says(self) -> str:
+    def health(self) -> str:
         """How it is, as parts say it to ``Health``: ok, or why ordinary signing is held."""
         why = self._why()
-        return f"degraded: {'; '.join(filter(None, (why, self._witness, _HELD)))}" if why else "ok"
+        return (
+            f"degraded: {'; '.join(filter(None, (why, self._redis_note, _HELD)))}" if why else "ok"
+        )
 
     def _why(self) -> str:
         """The sentence, the same one until the difference is another: seconds come and go."""
-        now, then = self._state, self._told_of
+        now, then = self._state, self._reason_for
         same = (now.ordinary, now.doubt is None) == (then.ordinary, then.doubt is None)
         if not same or abs(now.apart - then.apart) > max(2.0, abs(then.apart) / 10):
-            self._told, self._told_of = now.why(), now
-        return self._told
+            self._reason, self._reason_for = now.why(), now
+        return self._reason
 
-    def on_jump(self, told: Callable[[], None]) -> None:
+    def on_jump(self, listener: Callable[[], None]) -> None:
         """Call this when this machine's clock has jumped: for who reads it past us."""
-        self._on_jump.append(told)
+        self._on_jump.append(listener)
 
-    def on_new_date(self, told: Callable[[], None]) -> None:
+    def on_new_date(self, listener: Callable[[], None]) -> None:
         """Call this when the date has jumped: for who keeps seconds that we answered."""
-        self._on_new_date.append(told)
+        self._on_new_date.append(listener)
 
     # -- small parts ---------------------------------------------------------------------
 
-    def _reading(self) -> Reading:
+    def _reading(self) -> ClockReading:
         """Both clocks at one moment: a process that is stopped in between saw no jump."""
         before = self._monotonic()
         while True:
             wall, after = self._wall(), self._monotonic()
             if after - before < _MOMENT:
-                return Reading(wall, after)
+                return ClockReading(wall, after)
             before = after
 
     def _see(self, state: Reference) -> None:
         before = self._state
-        self._settle(state)
+        self._set_state(state)
         if state.jumps != before.jumps:
             self.turns += 1
             CLOCK_JUMPS.inc()
             by = round(state.wall - before.wall, 1)
             log.warning("this machine's clock has jumped", action="clock-jumped", seconds=by)
-            _tell(self._on_jump)
+            _call(self._on_jump)
         if state.ordinary != before.ordinary:
             self.turns += 1
         if abs(state.line - before.line) > JUMP:
             by = round(state.line - before.line, 1)
             log.warning("the date has jumped", action="date-jumped", seconds=by)
-            _tell(self._on_new_date)
+            _call(self._on_new_date)
 
-    def _settle(self, state: Reference) -> None:
+    def _set_state(self, state: Reference) -> None:
         self._state = state
         self._follows, self._line = state.follows, state.line
         # Until then, and between these, a call need not look closer.
@@ -156,10 +158,10 @@ async def open_clock(settings: Settings, engine: Engine) -> ReferenceClock:
     clock.on_jump(engine.clock_jumped)
     if engine.has_clock:
         began = time.monotonic()
-        clock.heard(await database_time(engine), time.monotonic() - began)
+        clock.observe(await database_time(engine), time.monotonic() - began)
     return clock
 
 
-def _tell(listeners: list[Callable[[], None]]) -> None:
-    for told in listeners:
-        told()
+def _call(listeners: list[Callable[[], None]]) -> None:
+    for listener in listeners:
+        listener()

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sigmgr.sim.sse import SseParser
+from sigmgr.sim.sse_parser import SseParser
 
 WHOLE = [
     (b"data: a\n\n", [("message", "a", "")]),

@@ -6,7 +6,7 @@ batch a dozen times and through all that lives every few batches: a fifth of the
 mass renewal, and in a gateway pauses that grow with its streams.
 
 What this module does not do: belong into a library call. Only processes of sigmgr's own
-settle, once.
+call it, once.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Final
 _YOUNG: Final = 50_000
 
 
-def settle() -> None:
+def tune_gc() -> None:
     """Call when all parts stand: what is there now stays, and is looked through no more."""
     gc.freeze()
     gc.set_threshold(_YOUNG, 20, 20)

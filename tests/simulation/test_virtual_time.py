@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import pytest
 
-from sigmgr.sim.months import Report
-from sigmgr.wiring import open_months
+from sigmgr.sim.virtual_time import Report
+from sigmgr.wiring import open_simulation
 
 
 async def run(seed: int, *, days: int, holders: int) -> Report:
-    async with open_months(seed=seed, days=days, holders=holders) as months:
-        report = await months.run()
+    async with open_simulation(seed=seed, days=days, holders=holders) as simulation:
+        report = await simulation.run()
     assert report.violations == [], (
         f"replay: sigmgr simulate --seed {seed} --days {days} --holders {holders}"
     )

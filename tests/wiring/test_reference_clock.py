@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 from sigmgr.model.reference import Rules
 from sigmgr.telemetry import REGISTRY
 from sigmgr.wiring.clock import monotonic_seconds, wall_seconds
-from sigmgr.wiring.reference import ReferenceClock
+from sigmgr.wiring.reference_clock import ReferenceClock
 
 NOW = 2_000_000_000.0
 
@@ -33,7 +33,7 @@ class Machine:
         made = ReferenceClock(
             Rules(shared=shared), wall=self.read, monotonic=lambda: self.monotonic
         )
-        made.heard(self.truth)
+        made.observe(self.truth)
         return made
 
 
@@ -54,7 +54,7 @@ def test_it_is_this_machines_second_while_clocks_agree(machine: Machine) -> None
         assert clock() == int(machine.read())
         assert clock.ordinary()
     assert clock.turns == 0
-    assert clock.says() == "ok"
+    assert clock.health() == "ok"
 
 
 def test_no_caller_sees_a_clock_that_jumped(machine: Machine) -> None:
@@ -86,7 +86,7 @@ def test_a_jump_is_counted_logged_and_told_once(machine: Machine) -> None:
     assert told == ["jump"], "the date went on"
 
 
-def test_a_date_that_jumps_is_told(machine: Machine) -> None:
+def test_a_date_that_jumps_is_reason(machine: Machine) -> None:
     clock, told = machine.clock(shared=False), []
     clock.on_new_date(lambda: told.append(clock()))
     machine.ahead = 86400.0
@@ -109,19 +109,19 @@ def test_what_differs_is_said_in_one_sentence_that_stays(machine: Machine) -> No
     for drift in itertools.chain([0.0] * 3, [0.6, -0.6] * 3):
         machine.monotonic += 1.0
         machine.ahead = 60.0 + drift
-        clock.heard(machine.truth, 0.1)
-        said.add(clock.says())
+        clock.observe(machine.truth, 0.1)
+        said.add(clock.health())
     [sentence] = said
     assert sentence == (
         "degraded: this machine's clock is 1 min ahead of the database's; only sigs near their"
         " expiry are signed"
     )
     machine.ahead = 3600.0
-    clock.heard(machine.truth)
-    assert "1 h ahead of the database's" in clock.says()
+    clock.observe(machine.truth)
+    assert "1 h ahead of the database's" in clock.health()
     machine.ahead = 0.0
-    clock.heard(machine.truth)
-    assert clock.says() == "ok"
+    clock.observe(machine.truth)
+    assert clock.health() == "ok"
 
 
 @pytest.mark.parametrize(
@@ -135,10 +135,10 @@ def test_what_differs_is_said_in_one_sentence_that_stays(machine: Machine) -> No
 def test_redis_says_which_one_differs(machine: Machine, redis: float, which: str) -> None:
     machine.ahead = 60.0
     clock = machine.clock()
-    clock.witnessed(machine.truth + redis)
-    assert (which in clock.says()) if which else ("Redis" not in clock.says())
-    clock.witnessed(None)
-    assert "Redis" not in clock.says()
+    clock.compare_with_redis(machine.truth + redis)
+    assert (which in clock.health()) if which else ("Redis" not in clock.health())
+    clock.compare_with_redis(None)
+    assert "Redis" not in clock.health()
     assert not clock.ordinary(), "it decides nothing"
 
 

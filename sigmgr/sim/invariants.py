@@ -1,4 +1,4 @@
-"""A witness around the store: sees every commit and checks the rules that it must keep.
+"""An invariant checker around the store: sees every commit and checks the rules below.
 
 Checked at each commit (numbers of DESIGN section 4):
 2. ``issued_at`` rises strictly.
@@ -8,8 +8,8 @@ Checked at each commit (numbers of DESIGN section 4):
 9. A committed sig has exactly one event in the same transaction, and no event lacks a sig.
 13. A tainted or revoked key signs nothing after that committed.
 
-It stands inside the faults, next to the real store, so a commit whose answer was lost is
-seen too; where a worker dies in the very commit, the rows say whether it came to be.
+It wraps the real store, inside the injected faults, so it sees a commit whose answer is lost.
+Where a worker dies during a commit, it reads the rows to learn whether the commit was done.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Violation(NamedTuple):
     text: str
 
 
-class Witness:
+class InvariantChecker:
     """Wraps a store; ``rows`` is what it has seen committed, ``violations`` what was wrong."""
 
     def __init__(self, store: Store, clock: Callable[[], int]) -> None:
@@ -56,7 +56,7 @@ class Witness:
         worked = False
         try:
             async with self._store.transaction() as tx:
-                yield _WitnessedTransaction(tx, seen)
+                yield _RecordedTransaction(tx, seen)
                 worked = True
         except BaseException:
             if worked and await self._is_there(seen):
@@ -74,40 +74,40 @@ class Witness:
             for row, record in zip(rows, saved, strict=True)
         )
 
-    def say(self, rule: int, text: str) -> None:
+    def report(self, rule: int, text: str) -> None:
         self.violations.append(Violation(rule, self._clock(), text))
 
     def _committed(self, seen: _Notes) -> None:
-        told = [(e.holder, e.issued_at) for e in seen.events if e.type in _SIG_EVENTS]
+        announced = [(e.holder, e.issued_at) for e in seen.events if e.type in _SIG_EVENTS]
         self.failures += sum(e.type == EventType.RENEWAL_FAILED for e in seen.events)
         made = []
         for record, guard in seen.changes:
             old = self.rows.get(record.holder)
             if old is not None and guard != old.issued_at:
-                self.say(7, f"{record.holder} was replaced twice: {guard} after {old.issued_at}")
+                self.report(7, f"{record.holder} was replaced twice: {guard} after {old.issued_at}")
             if old is None or record.issued_at != old.issued_at:
                 if record.issued_at:
                     made.append((record.holder, record.issued_at))
                     self._new_sig(record, old)
             elif record.renew_at != old.renew_at:
-                self.say(4, f"{record.holder}: the draw changed from {old.renew_at}")
+                self.report(4, f"{record.holder}: the draw changed from {old.renew_at}")
             self.rows[record.holder] = record
-        if sorted(told) != sorted(made):
-            self.say(9, f"sigs {sorted(made)} and events {sorted(told)} differ")
+        if sorted(announced) != sorted(made):
+            self.report(9, f"sigs {sorted(made)} and events {sorted(announced)} differ")
         self.made += len(made)
 
     def _new_sig(self, record: Record, old: Record | None) -> None:
         r = record
         if not r.issued_at < r.renew_at < r.warn_after < r.expires_at:
-            self.say(4, f"{r.holder}: times out of order {r}")
+            self.report(4, f"{r.holder}: times out of order {r}")
         if r.key_id in self.dead_keys:
-            self.say(13, f"{r.holder} was signed with dead key {r.key_id}")
+            self.report(13, f"{r.holder} was signed with dead key {r.key_id}")
         if old is None:
             return
         if r.issued_at <= old.issued_at or r.issued_at <= old.revoked_at:
-            self.say(2, f"{r.holder}: {r.issued_at} is not newer than {old.issued_at}")
+            self.report(2, f"{r.holder}: {r.issued_at} is not newer than {old.issued_at}")
         if old.issued_at > old.revoked_at and r.expires_at <= old.expires_at:
-            self.say(3, f"{r.holder}: expiry went from {old.expires_at} to {r.expires_at}")
+            self.report(3, f"{r.holder}: expiry went from {old.expires_at} to {r.expires_at}")
 
 
 class _Notes:
@@ -118,7 +118,7 @@ class _Notes:
         self.events: list[Event] = []
 
 
-class _WitnessedTransaction:
+class _RecordedTransaction:
     """Notes what is saved and appended; passes everything on."""
 
     def __init__(self, tx: Transaction, notes: _Notes) -> None:

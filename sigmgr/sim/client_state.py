@@ -25,7 +25,7 @@ from sigmgr.sim.stats import Stats
 from sigmgr.sim.verifier import Rejected, check, check_room_key
 
 
-class Held(NamedTuple):
+class HeldSig(NamedTuple):
     """The sig a client holds, as its service described it."""
 
     issued_at: int
@@ -42,7 +42,7 @@ class Offer(Enum):
     REFUSED = "refused"
 
 
-class Hold:
+class ClientState:
     """One client's sig and session."""
 
     def __init__(
@@ -58,7 +58,7 @@ class Hold:
     ) -> None:
         self.sdkappid = sdkappid
         self.userid = userid
-        self.held: Held | None = None
+        self.held: HeldSig | None = None
         self.session: Session | None = None
         self.stranded = False
         self.relogin_at: int | None = None
@@ -84,7 +84,7 @@ class Hold:
             return Offer.OLDER
         if issued_at == self.issued_at:
             return Offer.SAME
-        candidate = Held(issued_at, expires_at, message["usersig"])
+        candidate = HeldSig(issued_at, expires_at, message["usersig"])
         if not self._sound(candidate, now):
             self._stats.bad_sigs += 1
             return Offer.REFUSED
@@ -95,7 +95,7 @@ class Hold:
         self._plan(str(message.get("action", "keep")), now)
         return Offer.TAKEN
 
-    def _sound(self, candidate: Held, now: int) -> bool:
+    def _sound(self, candidate: HeldSig, now: int) -> bool:
         """The string verifies, and says what the message says of it."""
         try:
             opened = check(

@@ -1,6 +1,6 @@
-"""The weather of virtual months: which ports are out, how often calls fail, a wrong clock.
+"""The fault schedule of a simulation: outages of ports, the rate of failed calls, clock skew.
 
-All of it is drawn from one seed. The last days are calm, so that what is owed can be paid
+All of it is drawn from one seed. The last days have no faults, so that the backlog is done
 before it is counted.
 """
 
@@ -27,7 +27,7 @@ class Outage(NamedTuple):
     end: int
 
 
-class Weather:
+class FaultSchedule:
     """``skew``: seconds by which the service's clock is wrong in this step."""
 
     def __init__(self, faults: Faults, rng: random.Random, start: int, end: int) -> None:
@@ -62,8 +62,8 @@ class Weather:
     def _drawn(self) -> list[Outage]:
         drawn = []
         for port, length in _LONGEST:
-            span = self._calm_from - length - self._now
-            if span > 0:
-                begin = self._now + int(self._rng.random() * span)
+            window = self._calm_from - length - self._now
+            if window > 0:
+                begin = self._now + int(self._rng.random() * window)
                 drawn.append(Outage(port, begin, begin + length))
         return drawn

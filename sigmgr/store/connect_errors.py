@@ -64,8 +64,8 @@ class NotOpened(sqlite3.OperationalError):
 
 #: What the driver or the server says, what that means, and what to do about it.
 _POSTGRES = tuple(
-    (re.compile(said, re.IGNORECASE), text, remedy)
-    for said, text, remedy in (
+    (re.compile(message, re.IGNORECASE), text, remedy)
+    for message, text, remedy in (
         (
             r"failed to resolve host|could not translate host name|name or service not known",
             "the database's host name is not known",
@@ -157,19 +157,19 @@ def not_connected(error: psycopg.Error, options: Mapping[str, Any]) -> NotConnec
 
 
 def _why(error: psycopg.Error, options: Mapping[str, Any]) -> Why:
-    said = " ".join(str(error).split())
+    message = " ".join(str(error).split())
     if isinstance(error, psycopg.ProgrammingError):
         text = "the database URL has an option that PostgreSQL does not take"
-        return Why(text, _quoted(said, options), f"Correct {_URL}.", setup=True)
-    where = _place(options)
+        return Why(text, _quoted(message, options), f"Correct {_URL}.", setup=True)
+    where = _where(options)
     for form, text, remedy in _POSTGRES:
-        if form.search(said):
+        if form.search(message):
             return Why(text, where, remedy)
-    where = f"{where}; it says: {_quoted(_CONTEXT.sub('', said), options)}"
+    where = f"{where}; it says: {_quoted(_CONTEXT.sub('', message), options)}"
     return Why("no connection to the database can be made", where, f"See {_URL}.")
 
 
-def _place(options: Mapping[str, Any]) -> str:
+def _where(options: Mapping[str, Any]) -> str:
     host = str(options.get("host") or "")
     is_v6 = ":" in host and not host.startswith("/")
     host = masked(f"[{host}]" if is_v6 else host)
@@ -186,10 +186,10 @@ _CONTEXT = re.compile(
 _NAMED = (("dbname", "database"), ("user", "user"))
 
 
-def _quoted(said: str, options: Mapping[str, Any]) -> str:
+def _quoted(message: str, options: Mapping[str, Any]) -> str:
     """The driver's own words; it repeats no password, and if it did, not here."""
     password = str(options.get("password") or "")
-    return masked(said.replace(password, "***") if password else said)
+    return masked(message.replace(password, "***") if password else message)
 
 
 def not_opened(error: sqlite3.Error, path: str) -> NotOpened:

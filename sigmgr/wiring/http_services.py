@@ -17,7 +17,7 @@ from sigmgr.push.poll import Polls
 from sigmgr.push.sse import SseStreams
 from sigmgr.wiring.base import Base
 from sigmgr.wiring.clock import monotonic_seconds
-from sigmgr.wiring.desk import Desk
+from sigmgr.wiring.parts import Parts
 
 
 def credentials_of(base: Base) -> Credentials:
@@ -29,8 +29,8 @@ def credentials_of(base: Base) -> Credentials:
     return Credentials(tokens, tickets, peers, time.monotonic)
 
 
-def doors_of(
-    desk: Desk,
+def http_services_of(
+    parts: Parts,
     roles: frozenset[str],
     credentials: Credentials,
     *,
@@ -38,22 +38,22 @@ def doors_of(
     gateway: Gateway | None,
     health: Health,
 ) -> Services:
-    base, http = desk.base, desk.base.settings.http
-    assert desk.redis is not None
+    base, http = parts.base, parts.base.settings.http
+    assert parts.redis is not None
     stream = polls = None
     if gateway is not None:
         stream = SseStreams(gateway, base.clock, random.random, credentials.ticket)
-        polls = Polls(gateway, desk.flows.deliver, credentials.tickets, base.clock)
+        polls = Polls(gateway, parts.flows.deliver, credentials.tickets, base.clock)
 
     return Services(
         clock=base.clock,
         apps=base.apps,
-        issue=desk.flows.issue,
-        room_keys=desk.flows.room_keys,
-        revoke=desk.flows.revoke,
-        deliver=desk.flows.deliver,
+        issue=parts.flows.issue,
+        room_keys=parts.flows.room_keys,
+        revoke=parts.flows.revoke,
+        deliver=parts.flows.deliver,
         find=base.store.of_user,
-        verify=desk.flows.verify.sig,
+        verify=parts.flows.verify.sig,
         tickets=credentials.tickets,
         credentials=credentials,
         stream_url=http.stream_url,

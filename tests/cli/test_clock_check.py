@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sigmgr.cli.clocks import Clocks
+from sigmgr.cli.clock_check import Clocks
 
 
 def told(database: float | None, redis: float | None) -> list[tuple[str, str]]:

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager, suppress
 
 import pytest
 
-from sigmgr.sim import wire
+from sigmgr.sim import http_stream
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nX-A:  b \r\n\r\n"
 
@@ -50,7 +50,7 @@ async def answering(raw, *, piece=1000, hold=False):
 )
 async def test_bodies(raw, piece):
     bearer = {"Authorization": "Bearer t"}
-    async with answering(raw, piece=piece) as (url, asked), wire.get(url, bearer) as answer:
+    async with answering(raw, piece=piece) as (url, asked), http_stream.get(url, bearer) as answer:
         assert answer.status == 200
         assert await answer.body() == b"abcdefg"
     assert asked[0].startswith("GET /v1/stream?x=1 HTTP/1.1\r\nHost: 127.0.0.1:")
@@ -59,7 +59,7 @@ async def test_bodies(raw, piece):
 
 async def test_headers_and_a_body_that_is_too_long():
     raw = CHUNKED + b"5\r\nabcde\r\n" * 9
-    async with answering(raw) as (url, _), wire.get(url, {}) as answer:
+    async with answering(raw) as (url, _), http_stream.get(url, {}) as answer:
         assert answer.headers["x-a"] == "b"
         assert await answer.body(limit=7) == b"abcdeab"
 
@@ -81,19 +81,19 @@ async def test_headers_and_a_body_that_is_too_long():
 )
 async def test_what_is_not_http(raw):
     async with answering(raw) as (url, _):
-        with pytest.raises(wire.WireError):
-            async with wire.get(url, {}) as answer:
+        with pytest.raises(http_stream.HttpStreamError):
+            async with http_stream.get(url, {}) as answer:
                 await answer.body()
 
 
 async def test_silence_ends_the_stream():
     async with answering(CHUNKED + b"3\r\nabc\r\n", hold=True) as (url, _):
-        with pytest.raises(wire.WireError, match="nothing was heard"):
-            async with wire.get(url, {}, idle=0.05) as answer:
+        with pytest.raises(http_stream.HttpStreamError, match="nothing was received"):
+            async with http_stream.get(url, {}, idle=0.05) as answer:
                 await answer.body()
 
 
 async def test_nobody_there():
-    with pytest.raises(wire.WireError):
-        async with wire.get("http://127.0.0.1:1/", {}):
+    with pytest.raises(http_stream.HttpStreamError):
+        async with http_stream.get("http://127.0.0.1:1/", {}):
             raise AssertionError
