@@ -20,12 +20,13 @@ import os
 import socket
 import threading
 from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
 
-from sigmgr.http.protocol import ConnectionLimits, Connections, made_with
+from sigmgr.http.protocol import Connection, ConnectionLimits, Connections
 from sigmgr.model import errors
 
 log = logging.getLogger("sigmgr.http")
@@ -70,7 +71,7 @@ class _Server(uvicorn.Server):
 async def bind(host: str, port: int, *, patience: float = PATIENCE) -> socket.socket:
     """A bound TCP socket; port 0 takes a free one. Raises AddressInUse or BadAddress, the
     latter also where a name is not resolved within ``patience`` seconds."""
-    address = f"{bracketed(host)}:{port}"
+    asked = f"{bracketed(host)}:{port}"
     try:
         async with asyncio.timeout(patience):
             family, address = await _resolved(host, port)
@@ -78,9 +79,9 @@ async def bind(host: str, port: int, *, patience: float = PATIENCE) -> socket.so
         return socket.create_server(address, family=family, backlog=BACKLOG)
     except TimeoutError:
         why = f"the name was not resolved within {patience:g} s"
-        raise BadAddress(f"cannot listen on {address}: {why}") from None
+        raise BadAddress(f"cannot listen on {asked}: {why}") from None
     except (OSError, UnicodeError) as error:
-        raise _refused(address, error) from error
+        raise _refused(asked, error) from error
 
 
 async def bind_unless(stop: asyncio.Event, host: str, port: int) -> socket.socket | None:
@@ -137,7 +138,7 @@ async def serve(
 def _config(app: ASGIApp, connections: Connections) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http=made_with(connections),
+        http=partial(Connection, connections),  # type: ignore[arg-type]
         ws="none",
         lifespan="off",
         interface="asgi3",

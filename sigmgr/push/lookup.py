@@ -34,10 +34,11 @@ T = TypeVar("T")
 
 
 class Wanted:
-    """Questions that wait, each once. ``bell`` rings when there are any."""
+    """Questions that wait, each once. An event for each kind is set when there are any: ``looked``,
+    ``renewed``, ``marked``."""
 
     def __init__(self, batch: int) -> None:
-        self.bell = asyncio.Event()
+        self.looked, self.renewed, self.marked = (asyncio.Event() for _ in range(3))
         self._batch = batch
         self._urgent: dict[Holder, None] = {}
         self._looks: dict[Holder, None] = {}
@@ -49,17 +50,19 @@ class Wanted:
 
     def add(self, question: Ask | Renew | MarkSeen) -> None:
         match question:
-            case Ask(holder, urgent=True):
-                self._looks.pop(holder, None)
-                self._urgent[holder] = None
-            case Ask(holder):
-                if holder not in self._urgent:
+            case Ask(holder, urgent):
+                if urgent:
+                    self._looks.pop(holder, None)
+                    self._urgent[holder] = None
+                elif holder not in self._urgent:
                     self._looks[holder] = None
+                self.looked.set()
             case Renew(user, issued_at):
                 self._renewals[user] = issued_at
+                self.renewed.set()
             case MarkSeen(user):
                 self._seen[user] = None
-        self.bell.set()
+                self.marked.set()
 
     def looks(self) -> list[Holder]:
         """A batch of holders to look up, urgent ones first."""

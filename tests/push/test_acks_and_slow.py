@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sigmgr.model.event import EventType
 from sigmgr.model.policy import Policy
-from tests.push.fakes import NOW, House, event, sig, user
+from tests.push.fakes import LAYOUT, NOW, House, event, sig, user
 
 # -- acks and the resend ladder ----------------------------------------------------------
 
@@ -85,7 +85,7 @@ async def test_a_slow_client_is_caught_up_with_where_no_event_came():
     client = await house.open_acked()
     house.renew(user(), NOW + 1, tell=False)
     client.blocked = True
-    house.gateway.resync(house.gateway._shard(user()))
+    house.gateway.resync(LAYOUT.shard(user()))
     await house.pass_time(2)
     assert house.counters.behind == 1
     client.blocked = False

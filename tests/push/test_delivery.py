@@ -7,8 +7,10 @@ import asyncio
 import pytest
 
 from sigmgr.model import errors
+from sigmgr.model.delivery import Renew
 from sigmgr.model.event import EventType
-from tests.push.fakes import DAY, NOW, TICKETS, House, event, room, sig, user
+from sigmgr.model.sig import Current
+from tests.push.fakes import DAY, LAYOUT, NOW, TICKETS, House, event, room, sig, user
 
 
 async def test_a_renewal_comes_with_id_and_its_own_ticket():
@@ -196,7 +198,7 @@ async def test_a_valid_sig_that_is_gone_closes_with_bye():
     house = House()
     client = await house.open()
     del house.states.now[user()]
-    house.gateway.resync(house.gateway._shard(user()))
+    house.gateway.resync(LAYOUT.shard(user()))
     await house.pass_time(20)
     assert client.types[-1] == "bye"
     assert client.events[-1]["reason"] == "refresh"
@@ -253,3 +255,24 @@ async def test_a_warning_passes_as_it_is():
     assert client.types == ["sig.current", "sig.will_expire"]
     assert "usersig" not in client.events[-1]
     assert "_id" not in client.events[-1]
+
+
+async def test_a_late_renewal_that_hangs_holds_up_nobody_else():
+    house = House()
+    ann, bob = await house.open(), await house.open("bob")
+    house.gateway.start()
+
+    async def hang(*_args: object, **_named: object) -> list[Current]:
+        await asyncio.Event().wait()
+        return []
+
+    house.states.opened = hang  # type: ignore[method-assign]
+    house.gateway._wanted.add(Renew(user(), NOW))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    house.renew(user("bob"), NOW + 9)
+    house.renew(user(), NOW + 9, bring=True)
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert ann.issued == bob.issued == [NOW, NOW + 9]
+    await house.gateway.aclose()

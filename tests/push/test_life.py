@@ -6,9 +6,8 @@ import asyncio
 
 import pytest
 
-from sigmgr.model import errors
 from sigmgr.model.policy import Policy
-from tests.push.fakes import APP, NOW, House, room, sig, user
+from tests.push.fakes import NOW, House, room, sig, user
 
 # -- the clock ---------------------------------------------------------------------------
 
@@ -60,20 +59,6 @@ async def test_a_room_has_its_holder_marked_more_often():
     await house.settle()
     await house.pass_time(Policy().durations(21600).mark_seen_every + 1, step=1)
     assert house.states.marked == [user()]
-
-
-async def test_an_app_that_was_removed_does_not_stop_its_streams():
-    house = House()
-
-    def gone(sdkappid):
-        raise errors.AppUnknown
-
-    house.gateway._policy_of = gone
-    client = await house.open()
-    house.renew(user(), NOW + 9)
-    await house.settle()
-    assert client.issued == [NOW, NOW + 9]
-    assert APP
 
 
 # -- draining ----------------------------------------------------------------------------

@@ -11,7 +11,19 @@ from sigmgr.model import errors
 from sigmgr.model.delivery import Phase
 from sigmgr.model.event import EventType
 from sigmgr.push.sse import TICKET_KEY
-from tests.push.fakes import DAY, NOW, TICKETS, Client, House, event, room, sig, ticket, user
+from tests.push.fakes import (
+    DAY,
+    LAYOUT,
+    NOW,
+    TICKETS,
+    Client,
+    House,
+    event,
+    room,
+    sig,
+    ticket,
+    user,
+)
 
 
 async def refused(house: House, client: Client) -> dict:
@@ -85,7 +97,7 @@ async def test_a_client_that_holds_a_newer_sig_gets_no_older_one():
     assert client.events
     assert not ahead.events
     house.states.put(sig(user(), NOW + 30))
-    house.gateway.resync(house.gateway._shard(user()))
+    house.gateway.resync(LAYOUT.shard(user()))
     await house.pass_time(1)
     assert client.issued == [NOW + 30]
     assert not ahead.events
