@@ -2,7 +2,8 @@
 
 A sig is accepted if its key's own verifying half accepts it and every field that it
 carries is the fact it was made from. Nothing is taken from the signer's word: the string
-is read back as the cloud will read it, or proves by itself to be right (``usersig.holds``).
+is read back as the cloud will read it. One that ``usersig.sign_checked`` proves right needs no
+more.
 For v1 this also keeps a faulty signature inside, which could give the private key away
 (signatures are deterministic).
 
@@ -19,8 +20,6 @@ from sigmgr.model.usersig import SigningKey
 
 def acceptable(facts: SigFacts, text: str, key: SigningKey) -> None:
     """Raises :class:`errors.SigningFailed` where ``text`` is not the sig of these facts."""
-    if usersig.holds(text, facts, key):
-        return
     holder = facts.holder
     in_room = holder.kind == Kind.ROOM
     try:

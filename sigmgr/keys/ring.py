@@ -272,8 +272,9 @@ def _sign_chunk(jobs: Sequence[Job]) -> list[str | SigmgrError]:
 def _sign_one(facts: SigFacts, key: SigningKey) -> str | SigmgrError:
     """A traceback would keep the key and the sig alive in its frames, so it is dropped."""
     try:
-        text = usersig.sign(facts, key)
-        acceptable(facts, text, key)
+        text, proven = usersig.sign_checked(facts, key)
+        if not proven:
+            acceptable(facts, text, key)
     except SigmgrError as error:
         return error.with_traceback(None)
     except Exception as error:  # noqa: BLE001 - one item's fault must stay that item's

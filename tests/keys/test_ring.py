@@ -124,13 +124,14 @@ async def test_a_wrong_result_leaves_nobody_but_its_own_item(
     vault.add(2, format_)
     batch = [facts(2, f"user{n}", format_) for n in range(size)]
     ill = batch[size // 2]
-    sign = usersig.sign
-    swapped = facts(2, "mallory", format_)
+    kind = type(usersig.FORMATS.named(format_))
+    write = kind.write
 
-    def faulty(one, key):
-        return sign(swapped if one == ill else one, key)
+    def faulty(self, claims, key):
+        other = claims._replace(userid=b"mallory", quoted=b"mallory")
+        return write(self, other if claims.userid == ill.holder.userid.encode() else claims, key)
 
-    monkeypatch.setattr(ring_module.usersig, "sign", faulty)
+    monkeypatch.setattr(kind, "write", faulty)
     results = await ring.sign(batch)
     for one, result in zip(batch, results, strict=True):
         assert isinstance(result, errors.SigningFailed if one == ill else str)
@@ -138,14 +139,14 @@ async def test_a_wrong_result_leaves_nobody_but_its_own_item(
 
 @pytest.mark.parametrize("fault", [ValueError("s3cret"), MemoryError(), errors.SigningFailed()])
 async def test_a_signer_that_breaks_breaks_one_item(ring, monkeypatch, fault):
-    sign = usersig.sign
+    sign = usersig.sign_checked
 
     def faulty(one, key):
         if one.holder.userid == "ill":
             raise fault
         return sign(one, key)
 
-    monkeypatch.setattr(ring_module.usersig, "sign", faulty)
+    monkeypatch.setattr(ring_module.usersig, "sign_checked", faulty)
     first, second, third = await ring.sign([facts(), facts(userid="ill"), facts()])
     assert isinstance(second, errors.SigningFailed)
     assert "s3cret" not in second.text
@@ -156,13 +157,13 @@ async def test_a_signer_that_breaks_breaks_one_item(ring, monkeypatch, fault):
 async def test_a_large_batch_is_signed_off_the_loop(vault, ring, monkeypatch):
     vault.add(2, "v1")
     seen = set()
-    sign = usersig.sign
+    sign = usersig.sign_checked
 
     def watched(one, key):
         seen.add(threading.current_thread())
         return sign(one, key)
 
-    monkeypatch.setattr(ring_module.usersig, "sign", watched)
+    monkeypatch.setattr(ring_module.usersig, "sign_checked", watched)
     await ring.sign([facts(2, format_="v1")] * 100)
     assert threading.main_thread() not in seen
 
@@ -173,7 +174,7 @@ async def test_threads_share_what_they_do_outside_of_python(
 ):
     vault.add(2, format_)
     seen = set()
-    sign = usersig.sign
+    sign = usersig.sign_checked
     both = threading.Barrier(threads)
 
     def watched(one, key):
@@ -182,7 +183,7 @@ async def test_threads_share_what_they_do_outside_of_python(
             both.wait(10)
         return sign(one, key)
 
-    monkeypatch.setattr(ring_module.usersig, "sign", watched)
+    monkeypatch.setattr(ring_module.usersig, "sign_checked", watched)
     results = await ring.sign([facts(2, f"user{n}", format_) for n in range(500)])
     assert all(isinstance(one, str) for one in results)
     assert len(seen) == threads
