@@ -1,6 +1,5 @@
-"""A policy as JSON: the fields that differ from the defaults, and nothing else.
-
-So a better default in a later version reaches every app that did not choose otherwise.
+"""A policy as JSON: only the fields that differ from the defaults, so that a better default in a
+later version reaches every app without a choice of its own.
 """
 
 from __future__ import annotations
