@@ -1,13 +1,13 @@
-"""The forms of a Redis URL, taken apart.
+"""Parses the forms of a Redis URL.
 
 memory:// and memory://NAME                     in process; one NAME is one server
 redis:// rediss:// unix://                      as redis-py reads them
 redis+cluster://[USER:PASS@]HOST:PORT,HOST:PORT
 redis+sentinel://[USER:PASS@]HOST:PORT,HOST:PORT/SERVICE[/DB]
 
-``rediss+cluster`` and ``rediss+sentinel`` speak TLS. With Sentinel, user and password are
-those of the data servers; ``?sentinel_username=`` and ``?sentinel_password=`` those of the
-sentinels. Errors never show the URL: it may hold a password.
+``rediss+cluster`` and ``rediss+sentinel`` use TLS. With Sentinel, user and password are those of
+the data servers; ``?sentinel_username=`` and ``?sentinel_password=`` those of the sentinels. Errors
+never show the URL, since it may contain a password.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from urllib.parse import parse_qs, unquote
 
 from sigmgr.model import errors
 
-# urlsplit knows one host only: from Python 3.12 on it refuses an IPv6 address among several.
+# urlsplit supports one host only: from Python 3.12 on it refuses an IPv6 address among several.
 _MANY: Final = re.compile(
     r"((?P<username>[^/?#:]*)(?::(?P<password>[^/?#]*))?@)?(?P<hosts>[^/?#@]*)"
     r"(?P<path>/[^?#]*)?(?:\?(?P<query>[^#]*))?"
@@ -49,7 +49,7 @@ class Address(NamedTuple):
 
 
 def parse(url: str) -> Address:
-    """Raises BadSettings. A mounted secret often ends in a newline, which is not of the URL."""
+    """Raises BadSettings. The newline at the end of a mounted secret is ignored."""
     url = url.strip()
     scheme, _, rest = url.partition("://")
     if scheme == "memory":

@@ -26,7 +26,7 @@ _SET_STREAM_URL = (
 
 
 class Role(StrEnum):
-    """What this process does."""
+    """The role of a process."""
 
     API = "api"
     GATEWAY = "gateway"
@@ -35,7 +35,7 @@ class Role(StrEnum):
 
 
 def roles_of(role: str) -> frozenset[str]:
-    """The parts that a role stands for."""
+    """The single roles of a role."""
     if role == Role.ALL.value:
         return frozenset(r.value for r in Role if r is not Role.ALL)
     return frozenset({role})
@@ -106,7 +106,7 @@ async def _serve(settings: Settings, role: Role, upgrade: bool) -> None:
 
 
 def stream_url_missing(settings: Settings, roles: frozenset[str]) -> str:
-    """What is wrong with the address that backends hand to clients; empty where nothing is."""
+    """What is wrong with the stream address for clients; empty where nothing is."""
     if settings.http.stream_url or Role.API.value not in roles:
         return ""
     host = settings.http.host

@@ -17,7 +17,7 @@ app = command_app("Manage API tokens.")
 
 
 class Role(StrEnum):
-    """What a token may reach."""
+    """The role of a token."""
 
     BACKEND = "backend"
     OPS = "ops"

@@ -1,12 +1,12 @@
-"""What a newcomer sees in the first minute of the demo: pure functions that make text.
+"""The demo's output: pure functions that make text.
 
-``header`` explains in five lines, ``status_line`` comes once a second, ``summary`` ends with
-a verdict, ``verdict`` is the exit status. ``Printer`` puts lines on a terminal, in colour
-where it is one. All lines fit in 80 columns. It counts nothing itself.
+``header`` explains in five lines, ``status_line`` comes once a second, ``summary`` ends with a
+verdict, ``verdict`` is the exit status. ``Printer`` prints lines, in colour on a terminal. All
+lines fit in 80 columns.
 
-The verdict is 0 only if there were renewals, no client was kicked, every renewal was acked,
-nobody was offered an older sig and every sig verified. Renewals that arrived within the last
-two seconds and are not acked yet count as in flight, not as lost; the summary names them.
+The verdict is 0 only if there were renewals, no client was kicked, every renewal was acked, no
+client was offered an older sig and every sig verified. Unacked renewals of the last two seconds
+count as in flight; the summary names them.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def header(url: str, clients: int, apps: int, ttl: int) -> list[str]:
 
 
 def status_line(elapsed: int, now: int, stats: Stats) -> str:
-    """One second of the demo; ``next`` is when the next session dies if nothing is done."""
+    """One second of the demo; ``next`` is when the next session would end."""
     minutes, seconds = divmod(elapsed, 60)
     left = "-" if stats.next_expiry is None else f"{stats.next_expiry - now}s"
     return (

@@ -38,8 +38,8 @@ class Parts:
 
 @asynccontextmanager
 async def open_parts(settings: Settings, *, serving: bool = False) -> AsyncIterator[Parts]:
-    """Everything that issues. ``serving`` says that this process is the service itself; only
-    then a ``memory://`` Redis is the one that gateways listen to."""
+    """The parts that issue. ``serving``: this process is the service itself; only then gateways
+    listen to its ``memory://`` Redis."""
     async with AsyncExitStack() as stack:
         base = await stack.enter_async_context(open_base(settings, serving=serving))
         policy_of = policies(base.apps)
@@ -108,7 +108,7 @@ def _is_postgres(settings: Settings) -> bool:
 
 
 def policies(apps: Apps) -> Callable[[int], Policy]:
-    """An app's policy without waiting; the defaults for one that was removed meanwhile."""
+    """An app's policy without waiting; the defaults for an app that was removed."""
     default = Policy()
 
     def policy_of(sdkappid: int) -> Policy:
