@@ -87,7 +87,6 @@ def why(error: errors.CacheUnavailable, url: str) -> tuple[str, str]:
 
 
 def hosts_of(url: str) -> str:
-    """The hosts and ports of a URL, and nothing else of it."""
     address = parse(url)
     if address.hosts:
         return ", ".join(f"{host}:{port}" for host, port in address.hosts)

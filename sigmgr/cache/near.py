@@ -81,7 +81,6 @@ class NearCache(Generic[V]):
             entries.popitem(last=False)
 
     def receive(self, shard: int, events: Sequence[Event], sigs: Sequence[bytes] = ()) -> None:
-        """Drop what is older than these events."""
         entries = self._entries
         for event in events:
             if event.type in _CHANGES:

@@ -63,7 +63,6 @@ class RedisSigCache:
         self.damaged = 0
 
     async def get(self, holders: Sequence[Holder]) -> list[Current | None]:
-        """In the order asked. Raises CacheUnavailable."""
         if len(holders) == 1:
             key = self._layout.sig_key(holders[0])
             return await self._read(holders, [await self._redis.run(lambda c: c.get(key))])
@@ -74,7 +73,6 @@ class RedisSigCache:
         return found
 
     async def put(self, currents: Sequence[Current], now: int) -> None:
-        """Put each if newer than what is there. Raises CacheUnavailable."""
         for chunk in chunks(currents):
             calls: dict[int, Call] = {}
             for current in chunk:
@@ -152,7 +150,6 @@ def chunks(things: Sequence[Any]) -> Iterable[Sequence[Any]]:
 
 
 def _checked(answers: list[Any]) -> list[Any]:
-    """Raise the first error among the answers of a pipeline."""
     for answer in answers:
         if isinstance(answer, Exception):
             raise answer

@@ -90,7 +90,6 @@ def _many_hosts(url: str, rest: str, form: str, *, tls: bool) -> Address:
 
 
 def _host(text: str, default_port: int) -> tuple[str, int]:
-    """``host``, ``host:port``, ``[::1]`` or ``[::1]:port``."""
     parts = _matched(_HOST, text)
     port = int(parts["port"] or default_port)
     if not 0 < port < 65536:
@@ -100,7 +99,6 @@ def _host(text: str, default_port: int) -> tuple[str, int]:
 
 
 def _matched(form: re.Pattern[str], text: str) -> dict[str, str]:
-    """The named parts of all of ``text``, empty where absent."""
     found = form.fullmatch(text)
     if found is None:
         raise ValueError("another form")

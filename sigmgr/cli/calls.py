@@ -51,7 +51,6 @@ NewName = Annotated[str | None, _NAME]
 
 
 def settings_of(config: str | None) -> Settings:
-    """Settings, with logs of warnings and errors only."""
     from sigmgr import settings, telemetry
 
     loaded = settings.load(config)
@@ -60,7 +59,6 @@ def settings_of(config: str | None) -> Settings:
 
 
 def with_base(config: str | None, work: Callable[[Base], Awaitable[T]]) -> T:
-    """Run ``work`` over the database, the keys and the apps."""
     from sigmgr import wiring
 
     loaded = settings_of(config)
@@ -147,7 +145,6 @@ def _policy_value(name: str, now: Any, text: str) -> Any:
 
 
 def _bounded(text: str) -> int:
-    """A duration of at most ten years."""
     seconds = duration(text)
     if seconds > MAX_TTL:
         raise output.Misuse("a duration has at most ten years", "Write such as 90d.")

@@ -13,8 +13,6 @@ _THEIRS = "Synchronise the database server's clock (NTP): every process follows 
 
 
 class CheckResult(NamedTuple):
-    """``verdict`` is ok, warn or fail."""
-
     verdict: str
     text: str
     advice: str = ""

@@ -126,7 +126,6 @@ async def _demo(settings: Settings, seconds: int | None, clients: int, ttl: int)
 
 
 async def _started(service: Service, over: asyncio.Event) -> tuple[asyncio.Task[None], int]:
-    """The serving task and its port. Raises AddressInUse."""
     ready = asyncio.Event()
     ports: list[int] = []
 

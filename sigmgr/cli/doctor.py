@@ -67,7 +67,6 @@ def _unsecret(finding: Finding) -> Finding:
 
 
 def _wrapped(label: str, text: str) -> str:
-    """The text after its label, wrapped."""
     return textwrap.fill(
         text,
         output.WIDTH,

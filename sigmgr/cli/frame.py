@@ -142,8 +142,6 @@ app = command_app(
 
 
 class Frame:
-    """The values of the global options; every command finds it as ``ctx.obj``."""
-
     def __init__(self) -> None:
         self.debug = False
 

@@ -28,7 +28,6 @@ def kind(key_format: str, curve: str) -> str:
 
 
 def active(keys: Sequence[KeyInfo]) -> KeyInfo | None:
-    """The key that signs."""
     return next((key for key in keys if key.state is KeyState.ACTIVE), None)
 
 
@@ -72,7 +71,6 @@ def replaced(former: KeyInfo | None, following: str) -> list[str]:
 
 
 def taken_back_by(former: KeyInfo | None) -> None:
-    """After an activation: how to undo it."""
     if former is not None:
         output.note(
             f"Key {former.key_id} is old now; to sign with it again:"
@@ -119,7 +117,6 @@ async def _doubt(base: Base, key: KeyInfo) -> Doubt | None:
 
 
 async def _spare(base: Base, keys: Sequence[KeyInfo]) -> KeyInfo | None:
-    """The first key that could sign next."""
     for key in keys:
         if key.state in {KeyState.PREPARED, KeyState.OLD}:
             doubt = await _doubt(base, key)

@@ -88,7 +88,6 @@ def read(source: str, option: str = "--key") -> bytes:
 
 @contextmanager
 def named(source: str) -> Iterator[None]:
-    """Adds the file's name to errors of its key."""
     from sigmgr.model import errors
 
     try:
@@ -98,5 +97,4 @@ def named(source: str) -> Iterator[None]:
 
 
 def name(source: str) -> str:
-    """The file, as errors call it."""
     return "standard input" if source == STDIN else source

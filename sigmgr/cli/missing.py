@@ -33,7 +33,6 @@ def message(parameter: Any, context: Any) -> tuple[str, str]:
 
 
 def example(context: Any) -> str:
-    """The command with all that it needs."""
     required = [one for one in context.command.params if one.required]
     arguments = [_value(one) for one in required if not _is_option(one)]
     options = [f"{one.opts[0]} {_value(one)}" for one in required if _is_option(one)]

@@ -43,7 +43,6 @@ class Misuse(errors.InputError):
 
 
 def print_line(text: str) -> None:
-    """One piece of the answer."""
     print(text)
 
 
@@ -60,7 +59,6 @@ def print_table(rows: Sequence[tuple[str, str]]) -> None:
 
 
 def note(text: str) -> None:
-    """A remark beside the answer, for people."""
     _prose(text, sys.stderr.isatty(), "", "")
 
 
@@ -70,7 +68,6 @@ def warn(text: str) -> None:
 
 
 def complain(text: str, code: str, advice: str) -> None:
-    """Print an error (rule 2)."""
     colour = sys.stderr.isatty()
     _prose(text, colour, "error: ", _RED)
     _prose(code, colour, "  code: ", "")
@@ -78,12 +75,10 @@ def complain(text: str, code: str, advice: str) -> None:
 
 
 def complain_about(error: errors.SigmgrError) -> None:
-    """An error of sigmgr's own tree."""
     complain(str(error), error.code, advice_on(error))
 
 
 def advice_on(error: errors.SigmgrError) -> str:
-    """The advice for a user of the shell."""
     if isinstance(error, Misuse):
         return error.hint
     if isinstance(error, errors.StoreUnavailable) and error.remedy:

@@ -26,8 +26,6 @@ _SET_STREAM_URL = (
 
 
 class Role(StrEnum):
-    """The role of a process."""
-
     API = "api"
     GATEWAY = "gateway"
     WORKER = "worker"
@@ -35,7 +33,6 @@ class Role(StrEnum):
 
 
 def roles_of(role: str) -> frozenset[str]:
-    """The single roles of a role."""
     if role == Role.ALL.value:
         return frozenset(r.value for r in Role if r is not Role.ALL)
     return frozenset({role})
@@ -121,7 +118,6 @@ def stream_url_missing(settings: Settings, roles: frozenset[str]) -> str:
 
 
 async def upgraded(settings: Settings, *, quiet: bool = False) -> None:
-    """Migrate before serving."""
     from sigmgr import wiring
     from sigmgr.store import migrate
 

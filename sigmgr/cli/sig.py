@@ -212,7 +212,6 @@ def _warn(odd: str, mask: int) -> None:
 
 
 def _claims(text: str) -> dict[str, Any]:
-    """The fields of a sig that is not valid, as far as they can be read."""
     from sigmgr.model import errors, usersig
 
     try:

@@ -17,8 +17,6 @@ app = command_app("Manage API tokens.")
 
 
 class Role(StrEnum):
-    """The role of a token."""
-
     BACKEND = "backend"
     OPS = "ops"
     ADMIN = "admin"

@@ -36,7 +36,6 @@ UserId = Annotated[str, typer.Argument(metavar="USERID", help="The user's id.")]
 
 
 def _current(current: Current, as_json: bool) -> None:
-    """The sig alone on standard output, its facts on standard error."""
     if as_json:
         shown = {**current._asdict(), **current.holder._asdict()}
         del shown["holder"]

@@ -32,7 +32,6 @@ _REDIS: Final = {
 
 
 async def of_database(engine: Engine) -> CheckResult:
-    """Read and write once."""
     from sigmgr.store.probe import WITHOUT, probe
 
     wrong = await probe(engine)
@@ -40,7 +39,6 @@ async def of_database(engine: Engine) -> CheckResult:
 
 
 async def of_redis(redis: RedisParts, layout: Layout) -> CheckResult:
-    """Write once to each node."""
     from sigmgr.cache.probe import WITHOUT, probe
 
     wrong = await probe(redis, layout)

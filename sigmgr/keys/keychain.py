@@ -33,8 +33,6 @@ class LoadedKey(NamedTuple):
 
 
 class Keychain:
-    """All keys at one moment."""
-
     def __init__(self, loaded: Iterable[LoadedKey] = ()) -> None:
         self._by_id = {one.info.key_id: one for one in loaded}
         self._by_app: dict[int, list[LoadedKey]] = {}
@@ -56,12 +54,10 @@ class Keychain:
         return old._replace(info=info) if old.info.format == info.format else None
 
     def find(self, sdkappid: int, key_id: int) -> LoadedKey | None:
-        """The key, if that app has it."""
         one = self._by_id.get(key_id)
         return one if one is not None and one.info.sdkappid == sdkappid else None
 
     def of_app(self, sdkappid: int) -> list[LoadedKey]:
-        """The app's keys, oldest first."""
         return self._by_app.get(sdkappid, [])
 
     def active(self, sdkappid: int) -> LoadedKey | None:
@@ -70,7 +66,6 @@ class Keychain:
         return active[-1] if active else None
 
     def problems(self) -> list[errors.SigmgrError]:
-        """One error for each key that does not open."""
         return [one.problem for one in self._by_id.values() if one.problem]
 
 

@@ -50,14 +50,11 @@ log = get_logger(__name__)
 
 
 class Verified(NamedTuple):
-    """A valid sig, and the key that made it."""
-
     decoded: usersig.Decoded
     key_id: int
     key_state: KeyState
 
     def fields(self) -> dict[str, Any]:
-        """For people and JSON; never the signature."""
         return {
             **self.decoded.fields(),
             "key_id": self.key_id,
@@ -197,7 +194,6 @@ class KeyRing:
     # Loading
 
     def _take_off(self) -> asyncio.Task[None]:
-        """The running load, or a new one."""
         if self._closed:
             raise errors.Stopping
         if self._flight is None:
@@ -260,7 +256,6 @@ def _key_for(facts: SigFacts, chain: Keychain) -> SigningKey | SigmgrError:
 
 
 def _again(problem: SigmgrError) -> SigmgrError:
-    """A new error, since one that is raised twice keeps the first traceback."""
     return type(problem)(problem.text)
 
 

@@ -41,7 +41,6 @@ _HOW_TO_MAKE_ONE = "make one with: head -c 32 /dev/urandom | base64"
 
 
 def key_context(sdkappid: int, key_id: int) -> bytes:
-    """The context under which an app's signing key is sealed."""
     return f"sigmgr/key/{sdkappid}/{key_id}".encode("ascii")
 
 
@@ -81,7 +80,6 @@ class MasterKey:
         return _VERSION + nonce + self._aead.encrypt(nonce, plaintext, _VERSION + context)
 
     def open(self, sealed: bytes, context: bytes) -> bytes:
-        """The reverse of :meth:`seal`. Raises :class:`errors.WrongMasterKey`."""
         body = 1 + _NONCE_BYTES
         if sealed[:1] != _VERSION or len(sealed) < body + _TAG_BYTES:
             raise errors.WrongMasterKey("the sealed value is not one that this version made")
@@ -100,7 +98,6 @@ class MasterKey:
         return self._hkdf(b"sigmgr/check")[:16].hex()
 
     def matches(self, check_value: str) -> bool:
-        """Whether this is the master key of ``check_value``."""
         return hmac.compare_digest(self.check_value().encode(), check_value.encode())
 
     def _hkdf(self, info: bytes) -> bytes:

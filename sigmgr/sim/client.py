@@ -39,8 +39,6 @@ _REFUSAL_STATUS = (401, 403)
 
 @dataclass(slots=True)
 class World:
-    """What all clients of a fleet share."""
-
     cloud: Cloud
     clock: Clock
     http: httpx2.AsyncClient
@@ -242,7 +240,6 @@ class SimClient:
                 return
 
     async def _post_ack(self, issued_at: int) -> int | None:
-        """The status, or None where there was no answer."""
         url = self._stream_url.split("?")[0] + "/ack"
         headers = {"Authorization": f"Bearer {self._ticket}"}
         try:

@@ -26,16 +26,12 @@ from sigmgr.sim.verifier import Rejected, check, check_room_key
 
 
 class HeldSig(NamedTuple):
-    """The sig that a client holds, as the service described it."""
-
     issued_at: int
     expires_at: int
     usersig: str
 
 
 class Offer(Enum):
-    """The outcome of an offered sig."""
-
     TAKEN = "taken"
     SAME = "same"
     OLDER = "older"
@@ -43,8 +39,6 @@ class Offer(Enum):
 
 
 class ClientState:
-    """One client's sig and session."""
-
     def __init__(
         self,
         sdkappid: int,
@@ -163,7 +157,6 @@ class ClientState:
         self.relogin_at = drawn if self.relogin_at is None else min(drawn, self.relogin_at)
 
     def tick(self, now: int) -> None:
-        """Sign in if it is time."""
         if self.relogin_at is not None and now >= self.relogin_at:
             self.login(now)
 

@@ -47,8 +47,6 @@ class KickReason(StrEnum):
 
 
 class Kick(NamedTuple):
-    """A client was thrown out."""
-
     sdkappid: int
     userid: str
     reason: KickReason
@@ -225,12 +223,10 @@ class Cloud:
     def switch_role(
         self, sdkappid: int, userid: str, role: str, now: int, private_map_key: str | None = None
     ) -> Seat:
-        """See :meth:`Rooms.switch_role`."""
         return self.rooms.switch_role(sdkappid, userid, role, now, private_map_key)
 
 
 async def run(cloud: Cloud, clock: Clock, every: float = 0.2) -> None:
-    """Tick in real time until cancelled."""
     while True:
         cloud.tick(clock())
         await asyncio.sleep(every)

@@ -24,7 +24,6 @@ _ERRORS_SHOWN = 5
 
 
 def header(url: str, clients: int, apps: int, ttl: int) -> list[str]:
-    """Five lines on what is going to happen."""
     return [
         f"sigmgr demo: {clients} emulated clients of {apps} apps, served by {url}",
         f"Each holds a sig that lives {ttl} s. At 60-73 % of that life sigmgr makes the next",
@@ -59,12 +58,10 @@ def faults(stats: Stats) -> list[str]:
 
 
 def verdict(stats: Stats) -> int:
-    """The exit status: 0 only if :func:`faults` finds nothing."""
     return 1 if faults(stats) else 0
 
 
 def summary(elapsed: int, stats: Stats) -> list[str]:
-    """The figures of the whole run and the verdict."""
     again, late = stats.reconnects, stats.short_remaining
     in_flight = f"({stats.in_flight} in flight in the last {IN_FLIGHT_SECONDS} s)"
     lines = [
@@ -98,7 +95,6 @@ class Printer:
 
 
 def coloured(line: str) -> Text:
-    """The line with what matters in colour."""
     text = Text(line)
     text.highlight_regex(r"kicked 0\b", "green")
     text.highlight_regex(r"kicked [1-9]\d*", "bold red")

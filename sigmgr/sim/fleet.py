@@ -76,7 +76,6 @@ class ClientFleet:
         await self.world.http.aclose()
 
     def start(self) -> None:
-        """Start all clients."""
         self._running = [
             asyncio.create_task(client.run(self._rng.uniform(0, self._ramp)))
             for client in self.clients
@@ -91,7 +90,6 @@ class ClientFleet:
             client.tick(now)
 
     def snapshot(self) -> Stats:
-        """The counters, with the present state filled in."""
         stats = self.stats
         stats.online = sum(1 for client in self.clients if client.state.session is not None)
         stats.next_expiry = self._cloud.next_expiry()

@@ -65,7 +65,6 @@ class InvariantChecker:
         self._committed(seen)
 
     async def _is_there(self, seen: _Notes) -> bool:
-        """Whether the rows contain what was saved."""
         saved = [record for record, _ in seen.changes]
         rows = await self._store.find([record.holder for record in saved])
         return bool(saved) and all(

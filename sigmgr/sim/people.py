@@ -58,8 +58,6 @@ class Person:
 
 @dataclass(slots=True)
 class Crowd:
-    """All persons of one run, drawn from one seed."""
-
     people: dict[Holder, Person] = field(default_factory=dict)
     refused: dict[int, int] = field(default_factory=dict)
 
@@ -76,7 +74,6 @@ class Crowd:
         return crowd
 
     def sign_in(self, cloud: Cloud, person: Person, now: int) -> None:
-        """Sign in, or again, with the sig that the person holds."""
         assert person.held is not None
         person.sign_in_at = 0
         user = person.user

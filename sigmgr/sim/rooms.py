@@ -51,8 +51,6 @@ class RoomRef(NamedTuple):
 
 @dataclass(slots=True)
 class Seat:
-    """One user in one room."""
-
     room: RoomRef
     role: str
     private_map_key: str
@@ -113,7 +111,6 @@ class Rooms:
         return seat
 
     def leave(self, sdkappid: int, userid: str) -> None:
-        """Leave the room, if in one."""
         seat = self._seats.pop((sdkappid, userid), None)
         if seat is None:
             return

@@ -36,7 +36,6 @@ class SseParser:
         self._data: list[str] = []
 
     def feed(self, chunk: bytes) -> list[SseEvent]:
-        """The events that this chunk completes."""
         if not chunk:
             return []
         if self._after_cr and chunk[:1] == b"\n":

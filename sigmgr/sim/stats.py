@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 
 @dataclass(slots=True)
 class Stats:
-    """Counters of one fleet since its start."""
-
     clients: int = 0
     #: Clients signed in at the cloud now.
     online: int = 0

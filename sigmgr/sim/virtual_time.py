@@ -173,7 +173,6 @@ class Simulation:
         )
 
     async def _jobs(self, step: int) -> None:
-        """The scheduler's jobs of this step."""
         flows, now = self._flows, self._clock()
         if self._rng.random() < 0.004:
             await self._backends.wipe()

@@ -86,7 +86,6 @@ class Catalog:
         policy: Policy | None = None,
         paused: bool | None = None,
     ) -> App:
-        """Change what is given. Raises AppUnknown."""
         changes: dict[str, Any] = {"name": name, "paused": paused}
         changes["policy"] = None if policy is None else policies.dump(policy)
         changes = {field: value for field, value in changes.items() if value is not None}
@@ -107,7 +106,6 @@ class Catalog:
         return await self.get_app(sdkappid)
 
     async def get_app(self, sdkappid: int) -> App:
-        """Raises AppUnknown."""
         return await self._engine.reading(lambda connection: _app(connection, sdkappid))
 
     async def list_apps(self) -> list[App]:

@@ -55,8 +55,6 @@ class NotConnected(psycopg.OperationalError):
 
 
 class NotOpened(sqlite3.OperationalError):
-    """The SQLite file could not be opened."""
-
     def __init__(self, why: Why) -> None:
         self.why = why
         super().__init__(why.text)
@@ -193,7 +191,6 @@ def _quoted(message: str, options: Mapping[str, Any]) -> str:
 
 
 def not_opened(error: sqlite3.Error, path: str) -> NotOpened:
-    """The same for a SQLite file."""
     file = Path(path)
     remedy = f"Correct {_URL}, or make the file one that this user may write to."
     if not file.parent.is_dir():

@@ -88,7 +88,6 @@ class Engine:
         self._relay_turn = asyncio.Lock()
 
     def with_patience(self, patience: Patience) -> Engine:
-        """The same database and connections, with other limits."""
         other = copy.copy(self)
         other.patience = patience
         return other
@@ -112,8 +111,6 @@ class Engine:
     async def rows(
         self, statement: Any, values: Any = None, *, limit: float | None = None
     ) -> Sequence[Any]:
-        """All rows of one statement."""
-
         async def fetch(connection: AsyncConnection) -> Sequence[Any]:
             return (await connection.execute(statement, values)).all()
 

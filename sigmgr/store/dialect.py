@@ -43,8 +43,6 @@ Rows = Sequence[Sequence[Any]]
 
 
 class Dialect(ABC):
-    """The parts of statements that differ by database."""
-
     name: str
     #: An expression: a random text of 32 hex digits.
     random_text: str

@@ -143,6 +143,5 @@ async def database_time(engine: Engine) -> float:
 
 
 async def run_sync(engine: Engine, work: Any, *arguments: Any) -> Any:
-    """Call ``work(connection, ...)`` in one write transaction, for migrations."""
     async with engine.write() as connection:
         return await connection.run_sync(work, *arguments)

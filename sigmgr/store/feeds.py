@@ -70,7 +70,6 @@ def _oldest() -> Any:
 
 @cache
 def _after() -> Any:
-    """The rows of the numbers after ``after`` and up to ``until``."""
     after, until = bindparam("after", type_=BigInteger), bindparam("until", type_=BigInteger)
     rows = select(e.number, e.size, e.events).where(
         e.sdkappid == bindparam("sdkappid"),
@@ -146,8 +145,6 @@ async def switch_within(
 
 
 class SqlEventReader:
-    """See :class:`sigmgr.ports.EventReader`."""
-
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
@@ -182,7 +179,6 @@ async def _begin(connection: AsyncConnection, sdkappid: int, feed: _Feed) -> Cur
 
 
 def _events(sdkappid: int, rows: Sequence[Any], after: int, until: int) -> list[Numbered]:
-    """Those after ``after`` and up to ``until``."""
     found: list[Numbered] = []
     for number, size, document in rows:
         try:

@@ -99,7 +99,6 @@ def named(dialect: Dialect, *, lock: bool = False, skip: bool = False) -> Select
 
 @cache
 def of_user() -> Select[Any]:
-    """All rows of ``userid`` in ``sdkappid``, in holder order."""
     return select(*h).where(_app, h.userid == bindparam("userid")).order_by(*KEY)
 
 

@@ -70,7 +70,6 @@ _loose_decoder = msgspec.json.Decoder(list[list[Any]])
 
 @cache
 def _add(dialect: Dialect) -> Any:
-    """A batch of rows; answers their ids."""
     batch = dialect.batch(*_COLUMNS)
     names = [name for name, _ in _COLUMNS]
     waits = exists().where(f.sdkappid == batch.c.sdkappid, f.feed != "")
@@ -173,7 +172,6 @@ async def append(
 
 
 def _packed(events: Iterable[Event]) -> Rows:
-    """Rows for these events, the order kept within an app and second."""
     groups: dict[tuple[int, int], list[Event]] = {}
     for event in events:
         groups.setdefault((event.at, event.holder.sdkappid), []).append(event)
@@ -185,7 +183,6 @@ def _packed(events: Iterable[Event]) -> Rows:
 
 
 def _unpacked(rows: Iterable[Any]) -> tuple[list[Event], list[Any]]:
-    """The events of these rows, and the unreadable rows."""
     events: list[Event] = []
     unread: list[Any] = []
     for row in rows:
@@ -217,8 +214,6 @@ def _report(unread: Iterable[Any]) -> None:
 
 
 class SqlOutbox:
-    """See :class:`sigmgr.ports.Outbox`."""
-
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         # The last number of each feed that this process knows of.

@@ -74,8 +74,6 @@ class PoolState:
 
 
 class PgConnection(psycopg.AsyncConnection[Any]):
-    """See the rules above."""
-
     #: The limit of one answer of the server in seconds; None: no limit.
     patience: float | None = None
     _pool_state: PoolState
@@ -183,7 +181,6 @@ class PgConnection(psycopg.AsyncConnection[Any]):
 def open_postgres(
     url: URL, state: PoolState, pool_size: int, *, connect_timeout: float
 ) -> AsyncEngine:
-    """A pool of so many connections, none of them opened yet."""
     engine = create_async_engine(
         url.set(drivername="postgresql+psycopg"),
         pool_size=pool_size,
@@ -246,7 +243,6 @@ def _ms(seconds: float) -> int:
 
 
 def driver_of(pooled: Any) -> PgConnection:
-    """The driver's connection in a connection or a pool's entry of SQLAlchemy."""
     driver = pooled.driver_connection
     assert isinstance(driver, PgConnection)
     return driver

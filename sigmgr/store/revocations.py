@@ -82,7 +82,6 @@ def _write(dialect: Dialect) -> Any:
 
 @cache
 def _page(*, first: bool) -> Any:
-    """``limit`` living rows after a user, in order."""
     rows = select(r.sdkappid, r.userid, r.until, r.forget_at)
     rows = rows.where(r.forget_at > bindparam("now", type_=BigInteger))
     if not first:
@@ -115,8 +114,6 @@ async def write(connection: Any, dialect: Dialect, rows: Sequence[Revocation]) -
 
 
 class SqlLooks:
-    """See :class:`sigmgr.ports.Looks`."""
-
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 

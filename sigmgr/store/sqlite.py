@@ -140,7 +140,6 @@ def _configuring(settings: Sequence[str], patience_ms: int) -> Callable[[Any, An
 
 
 def _path(connection: Any) -> str:
-    """The file of an open connection; empty where it has none."""
     cursor = connection.cursor()
     try:
         cursor.execute("PRAGMA database_list")

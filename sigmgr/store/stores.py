@@ -110,7 +110,6 @@ class SqlStore:
     async def _mark_seen(
         self, seen: Sequence[tuple[int, str, int]], connection: AsyncConnection
     ) -> None:
-        """(sdkappid, userid, at) of users, in order."""
         found = await connection.execute(
             statements.seen_earlier(self._dialect), self._dialect.parameters(seen)
         )
@@ -122,8 +121,6 @@ class SqlStore:
 
 
 class SqlJanitor:
-    """See :class:`sigmgr.ports.Janitor`."""
-
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 

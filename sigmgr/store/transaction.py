@@ -92,8 +92,6 @@ def _never(sdkappid: int, userid: str) -> int:
 
 
 class SqlTransaction:
-    """See :class:`sigmgr.ports.Transaction`."""
-
     def __init__(self, connection: AsyncConnection, dialect: Dialect, memory: Memory) -> None:
         self._connection = connection
         self._dialect = dialect

@@ -68,7 +68,6 @@ def is_lost(error: exc.DBAPIError) -> bool:
 
 
 def ours(error: exc.SQLAlchemyError) -> errors.SigmgrError | None:
-    """None for an error in a statement."""
     if not isinstance(error, exc.DBAPIError):
         return None
     if isinstance(error.orig, connect_errors.NotConnected | connect_errors.NotOpened):
@@ -91,7 +90,6 @@ def _code_of(error: exc.DBAPIError) -> str:
 
 
 def _refusal(code: str) -> errors.StoreRefuses | None:
-    """The error of a database that answers and does not write."""
     # SQLite adds details after the second underscore: SQLITE_READONLY_DBMOVED.
     name = "_".join(code.split("_")[:2])
     if name not in _WHY and name not in _REFUSALS:

@@ -90,7 +90,6 @@ class Base:
         )
 
     def doubt(self, sealed: SealedKey) -> Doubt | None:
-        """Why a sealed key is doubtful. Raises WrongMasterKey, BadKey."""
         info = sealed.info
         material = self.master.open(sealed.sealed, key_context(info.sdkappid, info.key_id))
         return pasted.doubt(info.format, material)
@@ -106,7 +105,6 @@ class Base:
         return text, token
 
     async def token_of(self, digest: bytes) -> Token | None:
-        """A token that is not revoked."""
         token = await self.catalog.token_by_digest(digest)
         return None if token is None or token.revoked_at else token
 

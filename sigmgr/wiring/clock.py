@@ -11,7 +11,6 @@ wall_seconds: Callable[[], float] = time.time
 
 
 def wall_clock() -> int:
-    """The same in whole seconds."""
     return int(wall_seconds())
 
 

@@ -53,7 +53,6 @@ def capacity_for(settings: Settings) -> Capacity:
 
 
 def _kept_for_others(settings: Settings) -> int:
-    """The most descriptors that the pools use, and some more."""
     database = settings.database.pool_size + 8
     if settings.database.url.get_secret_value().startswith("sqlite"):
         database *= _FILES_OF_SQLITE

@@ -21,7 +21,6 @@ from sigmgr.wiring.parts import Parts
 
 
 def credentials_of(base: Base) -> Credentials:
-    """The parts that check tokens and tickets of requests."""
     key, grace = base.master.derive("tokens"), base.settings.revocation.grace
     tokens = auth.Auth(base.token_of, key, monotonic_seconds(), grace=grace)
     tickets = Tickets(base.master.derive("tickets"))

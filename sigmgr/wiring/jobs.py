@@ -13,7 +13,6 @@ _TURNS = 5
 
 
 def jobs_of(parts: Parts, roles: frozenset[str], stopping: Callable[[], bool]) -> list[Job]:
-    """The jobs of a process with these roles."""
     every, flows, base = parts.base.settings.scheduler, parts.flows, parts.base
 
     async def refresh(_: int) -> None:

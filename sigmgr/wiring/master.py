@@ -65,7 +65,6 @@ def find_master(settings: Settings) -> Found:
 
 
 def narrowing(settings: Settings) -> str:
-    """What to do about a file that others can read."""
     return (
         f"chmod 600 {settings.master_key_file}, and let the user that sigmgr runs as own it. A"
         " file of root's may be read by its group, too (0640)."
@@ -73,7 +72,6 @@ def narrowing(settings: Settings) -> str:
 
 
 def _read(path: str, *, strict: bool) -> tuple[str, str]:
-    """The text, and what is wrong with its permissions."""
     try:
         with Path(path).open("rb") as file:
             concern = _readable(path, os.fstat(file.fileno()))

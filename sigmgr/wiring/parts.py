@@ -82,7 +82,6 @@ async def open_parts(settings: Settings, *, serving: bool = False) -> AsyncItera
 def over_redis(
     redis: RedisParts, layout: Layout, values: CachedValues, policy_of: Callable[[int], Policy]
 ) -> tuple[RedisSigCache, RedisAnnouncer]:
-    """The cache and the announcer of a process."""
     serve_until = serve_until_of(policy_of)
     return (
         RedisSigCache(redis, layout, values=values, serve_until=serve_until),

@@ -79,7 +79,6 @@ class ReferenceClock:
             self._redis_note = "Redis agrees with the database: this machine's clock differs"
 
     def ordinary(self) -> bool:
-        """Whether sigs that are not near expiry may be signed."""
         self()
         return self._state.ordinary
 
@@ -89,7 +88,6 @@ class ReferenceClock:
         return 0.0 if self._state.ordinary else self._state.apart
 
     def health(self) -> str:
-        """The report for ``Health``: ok, or why ordinary signing is held."""
         why = self._why()
         return (
             f"degraded: {'; '.join(filter(None, (why, self._redis_note, _HELD)))}" if why else "ok"

@@ -71,7 +71,6 @@ async def open_simulation(
 
 
 async def _furnished(catalog: Catalog, master: MasterKey) -> Cloud:
-    """The apps with new keys, and a cloud that knows their public keys and secrets."""
     cloud = Cloud()
     for sdkappid, format_, ttl in _APPS:
         await catalog.add_app(sdkappid, policy=Policy(ttl=ttl), now=0)
@@ -103,7 +102,6 @@ def _sealing(master: MasterKey, sdkappid: int, material: bytes) -> Callable[[int
 
 
 def _introduce(cloud: Cloud, sdkappid: int, key: SigningKey, material: bytes) -> None:
-    """Register the app's key with the emulated cloud."""
     if key.public_pem:
         cloud.set_app(sdkappid, public_pems=[key.public_pem.decode()])
     else:
