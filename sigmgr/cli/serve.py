@@ -107,14 +107,14 @@ def stream_url_missing(settings: Settings, roles: frozenset[str]) -> str:
     if settings.http.stream_url or Role.API.value not in roles:
         return ""
     host = settings.http.host
-    told = "http.stream_url is not set, so that backends tell clients to open streams at"
+    problem = "http.stream_url is not set, so that backends tell clients to open streams at"
     if Role.GATEWAY.value not in roles:
-        return f"{told} this process, which serves none"
+        return f"{problem} this process, which serves none"
     try:
         everywhere = ip_address(host).is_unspecified
     except ValueError:
         everywhere = False
-    return f"{told} {host}, which nobody can reach" if everywhere else ""
+    return f"{problem} {host}, which nobody can reach" if everywhere else ""
 
 
 async def upgraded(settings: Settings, *, quiet: bool = False) -> None:
@@ -134,11 +134,11 @@ def stopping() -> asyncio.Event:
     """An event that SIGTERM and Ctrl-C set; a second signal ends the process at once."""
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
 
-    def told(number: Any) -> None:
+    def on_signal(number: Any) -> None:
         if stop.is_set():
             raise SystemExit(128 + int(number))
         stop.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, told, number)
+        loop.add_signal_handler(number, on_signal, number)
     return stop

@@ -194,7 +194,7 @@ class Simulation:
         try:
             return await call()
         except errors.NeverIssued as error:
-            self._invariants.report(16, f"who said what it holds was told that {error.text}")
+            self._invariants.report(16, f"a claim of a held sig was refused: {error.text}")
             return None
         except (errors.SigmgrError, Crash):
             return None
@@ -272,7 +272,7 @@ class Simulation:
                 continue
             self.report.delivered += 1
             if current.issued_at < person.acked:
-                self._invariants.report(16, f"{user} was told {current.issued_at} after an ack")
+                self._invariants.report(16, f"{user} was sent {current.issued_at} after an ack")
             takers.append(person)
         await asyncio.gather(*map(self._ack, takers))
 

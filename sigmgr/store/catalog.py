@@ -116,7 +116,7 @@ class Catalog:
             try:
                 readable.append(_as_app(row))
             except errors.BadSettings as error:
-                log.error(  # noqa: TRY400  the text says all, a traceback would not help
+                log.error(  # noqa: TRY400  the text is enough, a traceback would not help
                     "an app is left out: its policy is not valid",
                     action="bad-policy",
                     app=row[0],

@@ -36,7 +36,7 @@ def prepare(database: str, *, uri: bool, create: bool) -> None:
     if not path or os.path.lexists(path):
         return
     if create:
-        with suppress(OSError):  # the database says it better
+        with suppress(OSError):  # the database reports it better
             os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _OWNER_ONLY))
     elif Path(path).parent.is_dir():
         raise errors.NotMigrated(
