@@ -72,7 +72,7 @@ def _refuse_existing(paths: list[Path], force: bool) -> None:
 
 
 def _write(path: Path, content: bytes, mode: int) -> None:
-    """Beside the target first, then over it: no half-written key, no moment of wide access."""
+    """Write beside the target, then rename: no half-written key, no moment of wide access."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     with _reported(path):
         handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
@@ -89,7 +89,7 @@ def _write(path: Path, content: bytes, mode: int) -> None:
 
 @contextmanager
 def _reported(path: Path) -> Iterator[None]:
-    """What the system says against a path, as an error of the command line."""
+    """Turns errors of the system about a path into errors of the command line."""
     try:
         yield
     except OSError as error:

@@ -100,7 +100,6 @@ class Acks:
         return {first[one.user] for one in done}
 
     async def _judged(self, acks: Sequence[Ack], now: int) -> list[_Meant | None]:
-        """Judge under the locks of the free rows."""
         users = list(dict.fromkeys(ack.user for ack in acks))
         async with self._store.transaction() as tx:
             rows = await tx.try_lock(users, make=False)

@@ -47,7 +47,6 @@ class Deliver:
     async def opened(
         self, user: Holder, ticket_issued_at: int, now: int, *, rooms: bool = True, held: int = 0
     ) -> list[Current]:
-        """The user's sig first, then every live room sig. See ``ports.States``."""
         return await self._openings.opened(user, ticket_issued_at, now, rooms=rooms, held=held)
 
     async def latest(self, holders: Sequence[Holder], now: int) -> list[Current | None]:

@@ -27,7 +27,6 @@ Answer = Current | errors.SigmgrError
 
 
 def raised(answer: Answer) -> Current:
-    """The sig, or its error raised."""
     if isinstance(answer, errors.SigmgrError):
         raise answer
     return answer
@@ -39,8 +38,6 @@ def key_of(current: Current) -> tuple[int, int]:
 
 
 class Derive:
-    """Judges sigs and derives their strings."""
-
     def __init__(
         self, *, registry: Registry, cache: SigCache, signer: Signer, revocations: Revocations
     ) -> None:
@@ -94,7 +91,6 @@ class Derive:
     async def inputs(
         self, app: App, records: Sequence[Record], now: int, privileges: int = 0
     ) -> list[Input]:
-        """The input of decisions about these records of an app."""
         try:
             key = await self._signer.active_key(app.sdkappid)
         except errors.SigmgrError:
@@ -110,7 +106,6 @@ class Derive:
         ]
 
     async def decide(self, app: App, record: Record, now: int) -> Decision:
-        """The decision for a request."""
         [given] = await self.inputs(app, [record], now)
         return decision.decide(decision.REQUEST_CHAIN, given)
 

@@ -42,8 +42,6 @@ def _nothing_to_replace() -> errors.SigmgrError:
 
 
 class _Asked(NamedTuple):
-    """A reissue."""
-
     app: App
     holder: Holder
     now: int
@@ -53,8 +51,6 @@ class _Asked(NamedTuple):
 
 
 class Issue:
-    """Answers gets, batch-gets and reissues."""
-
     def __init__(
         self,
         *,
@@ -190,7 +186,6 @@ class Issue:
     async def _with_apps(
         self, holders: Sequence[Holder]
     ) -> tuple[list[tuple[App, Holder]], dict[Holder, Answer]]:
-        """Each with its app, and errors for holders of unknown apps."""
         known: list[tuple[App, Holder]] = []
         unknown: dict[Holder, Answer] = {}
         for holder in holders:

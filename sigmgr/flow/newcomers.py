@@ -101,7 +101,6 @@ class Newcomers:
         return counted.rows < near <= counted.rows + self._added.get(app.sdkappid, 0)
 
     def _taken(self, app: App, wanted: int, now: int) -> int:
-        """Take room for up to ``wanted``; answers how much there was."""
         most = min(wanted, self._room(app, wanted))
         rate = app.policy.new_holders_per_second
         if rate and most:

@@ -82,7 +82,6 @@ class Openings:
     async def opened(
         self, user: Holder, ticket_issued_at: int, now: int, *, rooms: bool, held: int
     ) -> list[Current]:
-        """The user's sig first, then every live room sig. See ``ports.States``."""
         self._refuse_revoked(user, ticket_issued_at)
         try:
             state = await answered((self._streams if rooms else self._polls).ask(user, now))

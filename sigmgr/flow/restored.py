@@ -65,8 +65,6 @@ class _Lost(NamedTuple):
 
 
 class Restored:
-    """Makes sigs that are newer than what clients hold."""
-
     def __init__(
         self,
         *,

@@ -77,11 +77,9 @@ class Revocations:
         return self.age <= self.grace
 
     def until(self, sdkappid: int, userid: str) -> int:
-        """The second up to which this user's sigs are known to be revoked."""
         return self._known.until(sdkappid, userid)
 
     def judge(self, holder: Holder, issued_at: int) -> Judgement:
-        """Judge a sig of this holder."""
         return self._known.judge(holder.sdkappid, holder.userid, issued_at)
 
     def serves(self, current: Current, now: int) -> bool:

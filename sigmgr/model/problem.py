@@ -131,7 +131,6 @@ def problem(error: errors.SigmgrError, path: str) -> tuple[int, list[Header], by
 
 
 def document(error: errors.SigmgrError, path: str) -> dict[str, Any]:
-    """The RFC 9457 problem document."""
     fields: dict[str, Any] = {
         "type": f"urn:sigmgr:problem:{error.code}",
         "title": (type(error).__doc__ or "").strip().splitlines()[0],
@@ -147,7 +146,6 @@ def document(error: errors.SigmgrError, path: str) -> dict[str, Any]:
 
 
 def brief(error: errors.SigmgrError) -> dict[str, Any]:
-    """The problem of one item in a batch."""
     fields: dict[str, Any] = {"code": error.code, "detail": error.text, "advice": error.advice}
     if error.retry_after is not None:
         fields["retry_after"] = error.retry_after

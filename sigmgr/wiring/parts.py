@@ -38,8 +38,8 @@ class Parts:
 
 @asynccontextmanager
 async def open_parts(settings: Settings, *, serving: bool = False) -> AsyncIterator[Parts]:
-    """Everything that issues. ``serving`` says that this process is the service itself; only
-    then a ``memory://`` Redis is the one that gateways listen to."""
+    """The parts that issue. ``serving``: this process is the service itself; only then gateways
+    listen to its ``memory://`` Redis."""
     async with AsyncExitStack() as stack:
         base = await stack.enter_async_context(open_base(settings, serving=serving))
         policy_of = policies(base.apps)
@@ -82,7 +82,6 @@ async def open_parts(settings: Settings, *, serving: bool = False) -> AsyncItera
 def over_redis(
     redis: RedisParts, layout: Layout, values: CachedValues, policy_of: Callable[[int], Policy]
 ) -> tuple[RedisSigCache, RedisAnnouncer]:
-    """The cache and the announcer of a process."""
     serve_until = serve_until_of(policy_of)
     return (
         RedisSigCache(redis, layout, values=values, serve_until=serve_until),
@@ -108,7 +107,7 @@ def _is_postgres(settings: Settings) -> bool:
 
 
 def policies(apps: Apps) -> Callable[[int], Policy]:
-    """An app's policy without waiting; the defaults for one that was removed meanwhile."""
+    """An app's policy without waiting; the defaults for an app that was removed."""
     default = Policy()
 
     def policy_of(sdkappid: int) -> Policy:

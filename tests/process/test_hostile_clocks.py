@@ -278,7 +278,7 @@ def test_a_process_whose_clock_jumps(site: Site, jump: int) -> None:
     jumps = [line["seconds"] for line in site.said(figures.log_at, action="clock-jumped")]
     assert jumps == pytest.approx([jump, -jump], abs=1)
     assert site.said(figures.log_at, action="date-jumped") == []
-    changes = [line["says"] for line in site.said(figures.log_at, action="health", part="clock")]
+    changes = [line["state"] for line in site.said(figures.log_at, action="health", part="clock")]
     assert changes[0].startswith("degraded: this machine's clock is ") and changes[-1] == "ok"
 
 

@@ -198,7 +198,7 @@ def test_a_part_that_refuses_writes_is_told_and_then_no_more(
     assert service.doctor()["fail"] == []
     assert service.sig(f"new after {part} {why}".replace(" ", "-")[:32]).status == 200
     changes = service.said(action="health", part=part)[before:]
-    assert [line["says"].split(": ")[:2] for line in changes] == [["degraded", why], ["ok"]]
+    assert [line["state"].split(": ")[:2] for line in changes] == [["degraded", why], ["ok"]]
 
 
 def test_a_batch_that_is_refused_is_one_line(service: Service) -> None:

@@ -119,7 +119,7 @@ def _undone(text: str, tried: list[_Tried]) -> BadSig | None:
             tried.append(one.after(step, left))
             problem = _still_wrong_with(left)
             if problem is not None:
-                return _told(tried[-1], problem)
+                return _explained(tried[-1], problem)
     return None
 
 
@@ -132,7 +132,7 @@ def _still_wrong_with(text: str) -> str | None:
     return ""
 
 
-def _told(found: _Tried, problem: str) -> BadSig:
+def _explained(found: _Tried, problem: str) -> BadSig:
     sentence = found.sentence()
     if problem:
         sentence += f"; and with that undone, {problem}"
