@@ -105,14 +105,15 @@ class Auth:
         self._failing = False
         self._tried_at = float("-inf")
         self._same_at = float("-inf")
-        self._changed_at = float("-inf")
+        self._changes = 0
 
     def looked(self, began: float, changed: bool) -> None:
         """A look that began then saw all tokens as the look before it did, or not. What was
-        found before a change is forgotten, and so is what a lookup brings that is older."""
+        found before a change is forgotten, and what a lookup that is under way brings is not
+        kept: it may have read before the change."""
         if changed:
             self._known.clear()
-            self._changed_at = began
+            self._changes += 1
         self._same_at = began
 
     def _age(self, known: _Known, now: float) -> float:
@@ -193,18 +194,17 @@ class Auth:
     async def _ask(self, digest: bytes) -> Token | None:
         """Remembers the answer, however late it comes."""
         async with self._turn:
-            started = self._monotonic()
+            started, changes = self._monotonic(), self._changes
             found = await self._lookup(digest)
         self._failing = False
-        self._remember(digest, found, started)
+        if found is None or changes == self._changes:
+            self._remember(digest, found, started)
         return found
 
     def _remember(self, digest: bytes, found: Token | None, at: float) -> None:
         known = self._known.get(digest)
         if at < max(known.at if known else at, self._unknown.get(digest, at)):
             return  # an answer that was under way for long; a later question is answered
-        if found is not None and at < self._changed_at:
-            return
         if found is not None:
             # Anew at the end: what was not asked for the longest is the first to be forgotten.
             self._known.pop(digest, None)
