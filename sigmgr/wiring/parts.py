@@ -55,7 +55,7 @@ async def open_parts(settings: Settings, *, serving: bool = False) -> AsyncItera
         announcer: Announcer = NoAnnouncer()
         url = settings.redis.url.get_secret_value()
         if serving or not url.startswith("memory:"):
-            redis = await _opened(settings)
+            redis = await redis_of(settings)
             stack.push_async_callback(redis.aclose)
             cache, announcer = over_redis(redis, layout, values, policy_of)
         flows = assemble(
@@ -98,7 +98,8 @@ def over_redis(
     )
 
 
-async def _opened(settings: Settings) -> RedisParts:
+async def redis_of(settings: Settings) -> RedisParts:
+    """Redis, with the limits of its settings. Raises BadSettings."""
     timeout = settings.redis.timeout
     return await open_redis(
         settings.redis.url.get_secret_value(),
