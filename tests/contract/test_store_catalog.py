@@ -60,10 +60,10 @@ async def test_apps(db, catalog):
 
 
 async def test_two_changes_of_a_policy_at_once_are_both_kept(catalog):
-    changes = ({"ttl": 30 * DAY}, {"room_ttl": 300}, {"max_holders": 7})
-    await asyncio.gather(
-        *(catalog.set_app(APP, policy=lambda held, one=one: replace(held, **one)) for one in changes)
-    )
+    def change(**one):
+        return catalog.set_app(APP, policy=lambda held: replace(held, **one))
+
+    await asyncio.gather(change(ttl=30 * DAY), change(room_ttl=300), change(max_holders=7))
     kept = (await catalog.get_app(APP)).policy
     assert (kept.ttl, kept.room_ttl, kept.max_holders) == (30 * DAY, 300, 7)
 
