@@ -31,6 +31,8 @@ log = get_logger("sigmgr.scheduler")
 
 #: Seconds between two checks for a clock that has jumped.
 GLANCE: Final = 0.25
+#: Seconds for a cancelled run to end.
+_TO_END: Final = 1.0
 #: Earlier than any machine's clock: due at once.
 _LONG_AGO: Final = datetime.fromtimestamp(0, UTC)
 
@@ -127,7 +129,7 @@ class Ticker:
 
     async def stop(self, within: float = 10.0) -> None:
         """Start no new runs; let running ones finish for at most ``within`` seconds, then cancel
-        them."""
+        them and go on a second later, whatever they still wait for."""
         self.stopping = True
         if self._guard is not None:
             self._guard.cancel()
@@ -136,6 +138,7 @@ class Ticker:
             _, late = await asyncio.wait(self._running, timeout=within)
             for task in late:
                 task.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
+            if late:
+                await asyncio.wait(late, timeout=_TO_END)
         # With ``wait`` it would cancel running jobs.
         self._scheduler.shutdown(wait=False)

@@ -205,3 +205,20 @@ async def test_a_job_that_does_not_end_is_cancelled() -> None:
     await ticker.stop(within=0.05)
     assert cancelled == [True]
     assert time.monotonic() - before < 5
+
+
+async def test_a_job_that_does_not_heed_its_cancel_keeps_nobody() -> None:
+    release = asyncio.Event()
+
+    async def run(now: int) -> None:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            await release.wait()  # as a driver waits for its server
+
+    ticker = ticker_of(run)
+    ticker.start()
+    await until(lambda: bool(ticker._running))
+    async with asyncio.timeout(5):
+        await ticker.stop(within=0.05)
+    release.set()

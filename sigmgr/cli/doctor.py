@@ -213,19 +213,17 @@ def _doubted(key: KeyInfo, doubt: Doubt) -> Finding:
 
 
 async def _redis(settings: Settings, clocks: Clocks) -> AsyncIterator[Finding]:
-    import time
-
-    from sigmgr.cache.client import open_redis
     from sigmgr.cache.connect_errors import why
     from sigmgr.model.errors import CacheUnavailable
     from sigmgr.model.redis_layout import Layout
     from sigmgr.wiring.clock import wall_seconds
+    from sigmgr.wiring.parts import redis_of
 
     url = settings.redis.url.get_secret_value()
     if url.startswith("memory:"):
         yield Finding("redis", "ok", "memory://, inside the serving process")
         return
-    parts = await open_redis(url, monotonic=time.monotonic, protocol=settings.redis.protocol)
+    parts = await redis_of(settings)
     try:
         clocks.redis = await parts.time() - wall_seconds()
         layout = Layout(settings.redis.shards)

@@ -9,9 +9,9 @@ Rules:
    known holds as of then. Where no look comes, a token in use is looked up again shortly
    before its time is over, behind the requests that it opens.
 3. A lookup is shared by all who wait for it. Where it fails or takes longer than ``patience``
-   seconds, tokens that the store knew within the last ``grace`` seconds go on working at
-   once, and one lookup a second sees whether it is back: gets are answered from caches then,
-   and a database that is dead or hangs must not close them.
+   seconds, tokens that the store knew within the last ``grace`` seconds, and after the last
+   change of any, go on working at once, and one lookup a second sees whether it is back: gets
+   are answered from caches then, and a database that is dead or hangs must not close them.
 4. What a token may not see is denied before anything is looked up, so that the answer does
    not show whether an app exists.
 
@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import math
 import secrets
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Coroutine
@@ -70,10 +71,11 @@ def allow(token: Token, roles: frozenset[str], sdkappid: int | None) -> None:
 
 
 class _Known(NamedTuple):
-    """A token, and when the lookup began that found it."""
+    """A token, when the lookup began that found it, and how many changes were seen by then."""
 
     token: Token
     at: float
+    changes: int
 
 
 class Auth:
@@ -105,18 +107,23 @@ class Auth:
         self._failing = False
         self._tried_at = float("-inf")
         self._same_at = float("-inf")
-        self._changed_at = float("-inf")
+        self._changes = 0
 
     def looked(self, began: float, changed: bool) -> None:
         """A look that began then saw all tokens as the look before it did, or not. What was
-        found before a change is forgotten, and so is what a lookup brings that is older."""
-        if changed:
-            self._known.clear()
-            self._changed_at = began
+        found before a change is believed no more, nor is what a lookup that is under way
+        brings: it may have read before the change."""
+        self._changes += changed
         self._same_at = began
+
+    def was_known(self, text: str) -> bool:
+        """It was right when it was last looked up, however long ago."""
+        return digest_of(self._key, text) in self._known
 
     def _age(self, known: _Known, now: float) -> float:
         """Seconds since this was so."""
+        if known.changes != self._changes:
+            return math.inf
         return now - max(known.at, self._same_at)
 
     def peek(self, text: str | None) -> Token | None:
@@ -193,22 +200,20 @@ class Auth:
     async def _ask(self, digest: bytes) -> Token | None:
         """Remembers the answer, however late it comes."""
         async with self._turn:
-            started = self._monotonic()
+            started, changes = self._monotonic(), self._changes
             found = await self._lookup(digest)
         self._failing = False
-        self._remember(digest, found, started)
+        self._remember(digest, found, started, changes)
         return found
 
-    def _remember(self, digest: bytes, found: Token | None, at: float) -> None:
+    def _remember(self, digest: bytes, found: Token | None, at: float, changes: int) -> None:
         known = self._known.get(digest)
         if at < max(known.at if known else at, self._unknown.get(digest, at)):
             return  # an answer that was under way for long; a later question is answered
-        if found is not None and at < self._changed_at:
-            return
         if found is not None:
-            # Anew at the end: what was not asked for the longest is the first to be forgotten.
+            # Anew at the end: what was looked up the longest ago is the first to be forgotten.
             self._known.pop(digest, None)
-            self._known[digest] = _Known(found, at)
+            self._known[digest] = _Known(found, at, changes)
             self._unknown.pop(digest, None)
             if len(self._known) > _POSITIVES:
                 del self._known[next(iter(self._known))]

@@ -1,14 +1,15 @@
 """Opens tokens and tickets; who shows wrong ones is slowed, by address.
 
 Rules:
-1. A right credential is never refused for the wrong ones of others: a ticket is opened and a
-   known token is found before anybody is counted, so a whole office may share an address.
+1. A right ticket, and a token that was right when this process last looked it up, are never
+   refused for the wrong ones of others, so a whole office may share an address.
 2. After ``BURST`` wrong ones, one in ``EVERY`` seconds is answered as what it is; the rest are
    answered 429. What is forged or unknown counts; an expired or revoked ticket was
    right once and does not.
-3. Only a token that this process does not know has to be looked up in the store. From an
-   address that gets 429, those lookups go one after the other, so that guessing takes
-   a fraction of the connections that others need.
+3. A token that this process has never found, and that comes from any address that gets 429,
+   is looked up after all others of that kind, one at a time, so that guessing takes a fraction
+   of the connections that others need. Who waits longer than ``PATIENCE`` is told 429, even
+   with a right token: after a restart this meets the first requests of such an address.
 4. The counts are of this process, and bounded (see :mod:`sigmgr.model.bucket`).
 """
 
@@ -65,7 +66,8 @@ class Credentials:
             return found
         block = self.peers.block(scope)
         try:
-            if self._wrong.level(block, self._monotonic()) >= 1:
+            blocked = self._wrong.level(block, self._monotonic()) < 1
+            if not blocked or self.tokens.was_known(text):
                 return await self.tokens.token(text)
             return await self._in_turn(text)
         except errors.TokenUnknown as error:

@@ -96,7 +96,10 @@ class Connections:
         """Until cancelled."""
         while True:
             await asyncio.sleep(1)
-            self.sweep()
+            try:
+                self.sweep()
+            except Exception:
+                log.exception("a sweep of the connections failed", action="sweep-failed")
 
     def sweep(self) -> None:
         """A second has passed: close what is overdue, log what was closed."""

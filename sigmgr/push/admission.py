@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 
 from sigmgr.model import errors
-from sigmgr.model.delivery import OPEN, Bye, Delivery
+from sigmgr.model.delivery import OPEN, Bye, Delivery, Phase
 from sigmgr.model.holder import Holder
 from sigmgr.ports import Draw
 from sigmgr.push.limits import GatewayLimits
@@ -68,7 +68,8 @@ class Admission:
         self._writer.end(stream, Bye("drain", self._reconnect_after()))
 
     async def drain(self, seconds: float) -> None:
-        """Send every client elsewhere within this time; who takes no last words is cut."""
+        """Send every client elsewhere within this time; who takes no last words is cut, and who
+        still opens is refused."""
         self.draining = True
         waiting = [s for s in self._table.all() if s.delivery.phase is OPEN]
         size = max(1, -(-len(waiting) // max(1, int(seconds / _SLICE) - 1)))
@@ -80,7 +81,8 @@ class Admission:
         for stream in self._table.all():
             if stream.last is not None:
                 self._writer.finish(stream)
-            self._writer.cut(stream)
+            opening = stream.delivery.phase is Phase.OPENING
+            self._writer.cut(stream, errors.Stopping() if opening else None)
 
     def _crowd_out(self, stream: Stream) -> None:
         """Its user has opened too many."""

@@ -78,6 +78,7 @@ class Base:
         found = pasted.read(content, format_)
         if found.odd and not sure:
             raise errors.OddKey(found.odd)
+        await _recognise(self.master, self.catalog, first=True)
         key, material = found.key, found.material
         return await self.catalog.add_key(
             sdkappid,
@@ -98,6 +99,7 @@ class Base:
         """A new token's text, which is not stored, and its facts. Raises AppUnknown."""
         if sdkappid:
             await self.catalog.get_app(check_sdkappid(sdkappid))
+        await _recognise(self.master, self.catalog, first=True)
         text, digest = auth.new_token(self.master.derive("tokens"))
         token = await self.catalog.add_token(
             name, role=role, sdkappid=sdkappid, digest=digest, now=self.clock()
@@ -128,7 +130,7 @@ async def open_base(settings: Settings, *, serving: bool = False) -> AsyncIterat
         await migrate.check(engine)
         catalog = Catalog(engine)
         clock = await open_clock(settings, engine)
-        await _recognise(master, catalog)
+        await _recognise(master, catalog, first=serving)
         ring = KeyRing(catalog.sealed_keys, master, monotonic=time.monotonic)
         stack.push_async_callback(ring.aclose)
         await ring.refresh()
@@ -161,10 +163,11 @@ def _prompt(engine: Engine, settings: Settings) -> Engine:
     return engine.with_patience(Patience.of_requests(settings.database.request_timeout))
 
 
-async def _recognise(master: MasterKey, catalog: Catalog) -> None:
-    """The first start stores a check value; later ones raise for another master key."""
+async def _recognise(master: MasterKey, catalog: Catalog, *, first: bool) -> None:
+    """Raises WrongMasterKey where another was the first. ``first``: where there is none yet,
+    this one is; only what serves or seals says so, and who looks at a database does not."""
     kept = await catalog.get_meta(CHECK)
-    if kept is None:
+    if kept is None and first:
         kept = await catalog.put_meta(CHECK, master.check_value().encode())
-    if not master.matches(kept.decode("ascii", "replace")):
+    if kept is not None and not master.matches(kept.decode("ascii", "replace")):
         raise errors.WrongMasterKey

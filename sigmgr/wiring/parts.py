@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 
 from sigmgr.cache.announcer import RedisAnnouncer
@@ -16,12 +17,16 @@ from sigmgr.flow.assembly import Flows, Ports, assemble
 from sigmgr.flow.limits import PATIENT, PROMPT
 from sigmgr.flow.registry import Apps
 from sigmgr.keys.cached import CachedValues
+from sigmgr.model.errors import UnavailableError
 from sigmgr.model.policy import Policy
 from sigmgr.model.redis_layout import Layout
 from sigmgr.model.sig import Current
 from sigmgr.ports import Announcer, SigCache
 from sigmgr.settings import Settings
 from sigmgr.wiring.base import Base, open_base
+
+#: Seconds for what is published and written when the work is over.
+_LAST = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +55,7 @@ async def open_parts(settings: Settings, *, serving: bool = False) -> AsyncItera
         announcer: Announcer = NoAnnouncer()
         url = settings.redis.url.get_secret_value()
         if serving or not url.startswith("memory:"):
-            redis = await _opened(settings)
+            redis = await redis_of(settings)
             stack.push_async_callback(redis.aclose)
             cache, announcer = over_redis(redis, layout, values, policy_of)
         flows = assemble(
@@ -75,8 +80,11 @@ async def open_parts(settings: Settings, *, serving: bool = False) -> AsyncItera
         yield Parts(
             base=base, flows=flows, redis=redis, layout=layout, values=values, policy_of=policy_of
         )
-        await flows.publisher.flush()
-        await flows.seen.flush(base.clock())
+        # The work is done, and none of this is worth an error: the sweep publishes what is left.
+        with suppress(UnavailableError, TimeoutError):
+            async with asyncio.timeout(_LAST):
+                await flows.publisher.flush()
+                await flows.seen.flush(base.clock())
 
 
 def over_redis(
@@ -89,7 +97,8 @@ def over_redis(
     )
 
 
-async def _opened(settings: Settings) -> RedisParts:
+async def redis_of(settings: Settings) -> RedisParts:
+    """Redis, with the limits of its settings. Raises BadSettings."""
     timeout = settings.redis.timeout
     return await open_redis(
         settings.redis.url.get_secret_value(),

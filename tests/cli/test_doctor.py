@@ -325,3 +325,14 @@ def test_the_rest_of_a_password_with_an_at_sign_is_not_shown(ready, monkeypatch,
     check_hidden(done, "Secret99", "%40")
     check_hidden(done, "Secret99/more")
     assert "hunter2" not in done.out + done.err
+
+
+def test_a_look_at_a_new_database_binds_it_to_no_master_key(ready, monkeypatch):
+    right = os.environ["SIGMGR_MASTER_KEY"]
+    monkeypatch.setenv("SIGMGR_MASTER_KEY", new_master_key())
+    assert ready("doctor").status == 0
+    assert ready("app", "list").status == 0
+    monkeypatch.setenv("SIGMGR_MASTER_KEY", right)
+    assert ready("token", "create", "--role", "ops").status == 0
+    monkeypatch.setenv("SIGMGR_MASTER_KEY", new_master_key())
+    check_refusal(ready("app", "list"), 3, "wrong-master-key")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 
 import psycopg
 import pytest
@@ -65,3 +66,14 @@ def test_a_redis_that_is_full(served, redis_server):
     assert text.startswith("full: gets are answered from the database")
     assert "maxmemory-policy" in advice
     assert findings(served)["redis"][0][0] == "ok"
+
+
+def test_a_redis_far_away_has_the_time_of_its_setting(served, redis_server, monkeypatch):
+    monkeypatch.setenv("SIGMGR_REDIS__TIMEOUT", "10")
+    redis_server.pause()
+    later = threading.Timer(2.5, redis_server.resume)
+    later.start()
+    try:
+        assert findings(served)["redis"] == [("ok", "answers and writes", "")]
+    finally:
+        later.join()

@@ -305,3 +305,32 @@ async def test_a_lookup_from_before_the_change_is_not_kept():
     house.stored.clear()
     auth.looked(house.seconds + 1, changed=False)
     assert auth.peek(house.backend) is None
+
+
+async def test_a_lookup_from_before_the_revocation_is_not_kept_though_the_look_began_before_it():
+    """The look begins, a lookup reads the token, it is revoked, the look sees that and is
+    answered first."""
+    house = House()
+    gate = asyncio.Event()
+
+    async def lookup(digest: bytes) -> Token | None:
+        found = house.stored.get(digest)
+        await gate.wait()
+        return found
+
+    auth = Auth(lookup, House.KEY, lambda: house.seconds)
+    look_began = house.seconds
+    house.seconds += 0.001
+    asking = asyncio.create_task(auth.token(house.backend))
+    await asyncio.sleep(0.01)
+    house.stored.clear()
+    house.seconds += 0.001
+    auth.looked(look_began, changed=True)
+    gate.set()
+    assert (await asking).role == "backend"
+    for _ in range(3):
+        house.seconds += 1
+        auth.looked(house.seconds, changed=False)
+        assert auth.peek(house.backend) is None
+    with pytest.raises(errors.TokenUnknown):
+        await auth.token(house.backend)

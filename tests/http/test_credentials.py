@@ -180,3 +180,32 @@ async def asked_with(app, path, headers):
     }
     await app(scope, receive, send)
     return said
+
+
+async def test_a_right_token_waits_for_no_wrong_ones_after_the_tokens_have_changed(house):
+    assert (await house.credentials.token(here(), house.backend)).role == "backend"
+    await worn_out(house)
+    hangs = asyncio.Event()
+
+    async def lookup(digest):
+        if digest not in house.stored:
+            await hangs.wait()
+        return house.stored.get(digest)
+
+    house.auth._lookup = lookup
+    house.auth.looked(house.seconds, changed=True)
+    wrong = asyncio.create_task(house.credentials.token(here(), token(99)))
+    await asyncio.sleep(0)
+    assert (await house.credentials.token(here(), house.backend)).role == "backend"
+    hangs.set()
+    with pytest.raises(errors.TooManyWrong):
+        await wrong
+
+
+async def test_a_token_that_was_revoked_waits_like_any_wrong_one(house):
+    await house.credentials.token(here(), house.backend)
+    house.stored.clear()
+    house.auth.looked(house.seconds, changed=True)
+    with pytest.raises(errors.TokenUnknown):
+        await house.credentials.token(here(), house.backend)
+    assert not house.auth.was_known(house.backend)

@@ -482,3 +482,22 @@ async def test_an_upgrade_is_answered_as_what_it_asks_else():
         reader, writer = await house.open(get("/", "connection: upgrade", "upgrade: websocket"))
         assert (await reader.readline()) == OK
         await closed(writer)
+
+
+async def test_a_sweep_that_fails_is_logged_and_not_the_last():
+    connections = Connections(ConnectionLimits())
+    sweeps = 0
+
+    def sweep():
+        nonlocal sweeps
+        sweeps += 1
+        raise ValueError("a bug")
+
+    connections.sweep = sweep
+    with capture_logs() as lines:
+        running = asyncio.create_task(connections.run())
+        await asyncio.sleep(2.5)
+        assert not running.done()
+        running.cancel()
+    assert sweeps == 2
+    assert {line["action"] for line in lines} == {"sweep-failed"}

@@ -95,6 +95,18 @@ async def test_a_stream_that_opens_while_draining_is_sent_elsewhere():
     assert house.counters.open == 0
 
 
+async def test_a_stream_that_still_opens_at_the_end_of_a_drain_is_refused():
+    house = House()
+    house.states.gate = asyncio.Event()
+    client = await house.open()
+    await house.gateway.drain(0)
+    await asyncio.wait_for(client.task, 1)
+    assert client.status == 503
+    assert b"stopping" in client.body
+    assert b"retry-after" in client.headers
+    assert house.counters.open == 0
+
+
 async def test_the_tasks_run_and_stop():
     house = House()
     client = await house.open()
