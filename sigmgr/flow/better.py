@@ -13,7 +13,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
-from sigmgr.flow.derive import Answer, Derive
+from sigmgr.flow.derive import Derive
 from sigmgr.flow.gather import Gather
 from sigmgr.flow.limits import Lane, WaitLimits, all_done, pauses
 from sigmgr.flow.newcomers import Newcomers
@@ -21,6 +21,7 @@ from sigmgr.model import errors, timing
 from sigmgr.model.app import App
 from sigmgr.model.holder import Holder
 from sigmgr.model.sig import Current, Record
+from sigmgr.ports import Answer
 
 #: Makes the next sigs of holders whose rows are free, and answers for them.
 Make = Callable[[Sequence[Holder], int], Coroutine[Any, Any, Mapping[Holder, Answer]]]

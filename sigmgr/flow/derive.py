@@ -18,12 +18,10 @@ from sigmgr.model.app import App
 from sigmgr.model.decision import Decision, Input
 from sigmgr.model.holder import Holder
 from sigmgr.model.sig import Current, Record, current_of
-from sigmgr.ports import Registry, SigCache, Signer
+from sigmgr.ports import Answer, Registry, SigCache, Signer
 from sigmgr.telemetry import get_logger
 
 log = get_logger("sigmgr.derive")
-
-Answer = Current | errors.SigmgrError
 
 
 def raised(answer: Answer) -> Current:

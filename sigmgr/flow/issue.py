@@ -16,7 +16,7 @@ from functools import partial
 from typing import NamedTuple
 
 from sigmgr.flow.better import Better
-from sigmgr.flow.derive import Answer, Derive, raised
+from sigmgr.flow.derive import Derive, raised
 from sigmgr.flow.limits import Lane, WaitLimits
 from sigmgr.flow.newcomers import Newcomers
 from sigmgr.flow.reissuer import Choice, OnFailure, Reissue, Reissuer
@@ -26,7 +26,7 @@ from sigmgr.model.app import App
 from sigmgr.model.decision import Verdict
 from sigmgr.model.holder import Holder
 from sigmgr.model.sig import Current, Reason, Record, awake
-from sigmgr.ports import Registry, SigCache, Store, Transaction
+from sigmgr.ports import Answer, Registry, SigCache, Store, Transaction
 from sigmgr.telemetry import GETS
 
 _CREATE = (

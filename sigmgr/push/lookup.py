@@ -7,7 +7,8 @@ Rules:
 2. Who is near expiry is asked for first, whatever waits (rule 6 of the design).
 3. One holder that cannot be looked up, say of an app that was removed, does not hold up the
    others of its batch: such a batch is halved until the bad one is alone.
-4. Nothing is retried here. What finds no answer is reported, and its streams ask again.
+4. Nothing is retried here. What finds no answer is reported, and its streams ask again; it is
+   never taken for the answer that there is no sig.
 5. A lookup that hangs is given up after ``timeout`` seconds.
 
 What this module does not do: know of streams, write to clients.
@@ -116,7 +117,13 @@ class Lookups:
             middle = len(batch) // 2
             one, other = [await self.latest(half, now) for half in (batch[:middle], batch[middle:])]
             return Answers([*one.found, *other.found], [*one.failed, *other.failed])
-        return Answers(list(zip(batch, currents, strict=True)))
+        pairs = list(zip(batch, currents, strict=True))
+        found = [(one, got) for one, got in pairs if not isinstance(got, errors.SigmgrError)]
+        failed = {one: got for one, got in pairs if isinstance(got, errors.SigmgrError)}
+        if failed:
+            names = sorted({type(got).__name__ for got in failed.values()})
+            log.warning("lookup failed", action="lookup", error=" ".join(names), count=len(failed))
+        return Answers(found, list(failed))
 
     async def renewed(self, user: Holder, issued_at: int, now: int) -> Answers:
         """The user's state after a renewal, as if its stream had just opened."""

@@ -30,6 +30,7 @@ from sigmgr.flow.revocations import Revocations
 from sigmgr.model import errors
 from sigmgr.model.event import EventType
 from sigmgr.model.holder import Holder
+from sigmgr.model.sig import Current
 from sigmgr.sim.backends import Backends, Tap
 from sigmgr.sim.cloud import Cloud
 from sigmgr.sim.fault_schedule import FaultSchedule
@@ -268,7 +269,7 @@ class Simulation:
         takers: list[Person] = []
         for user, current in zip(users, found or [], strict=False):
             person = self._crowd.people[user]
-            if current is None or not person.take(current, self._true, self._rng):
+            if not isinstance(current, Current) or not person.take(current, self._true, self._rng):
                 continue
             self.report.delivered += 1
             if current.issued_at < person.acked:

@@ -15,9 +15,10 @@ What this module does not do: seal, sign, hash tokens, or write the events of a 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
-from sqlalchemy import delete, exists, func, insert, select, update
+from sqlalchemy import Column, delete, exists, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sigmgr.model import errors
@@ -55,6 +56,9 @@ _APP = select(
 )
 
 log = get_logger("sigmgr.catalog")
+
+#: Rows that are deleted at once where an app is removed.
+_BATCH = 1000
 
 
 class Catalog:
@@ -128,18 +132,38 @@ class Catalog:
         return readable
 
     async def remove_app(self, sdkappid: int, *, force: bool = False) -> None:
-        """Remove the app with its keys, tokens, events and, by ``force`` only, its holders. Raises
-        AppUnknown, or ConflictError while there are holders."""
+        """With its keys, tokens, waiting and numbered events and, by ``force`` only, its holders.
+        These go first, in small batches; where that was interrupted, the next call goes on.
+
+        Raises AppUnknown, or ConflictError while there are holders.
+        """
+        await self.get_app(sdkappid)
+        if force:
+            await self._forget(holders.c.userid, sdkappid)
+        else:
+            await self._engine.reading(partial(_check_unused, sdkappid))
+        await feed_switch.switch(self._engine, sdkappid, on=False)
+        await self._forget(events.c.number, sdkappid)
         async with self._engine.write() as connection:
             await _app(connection, sdkappid, lock=True)
-            used = select(exists().where(holders.c.sdkappid == sdkappid))
-            if not force and (await connection.scalar(used)):
-                raise errors.ConflictError(
-                    f"app {sdkappid} still has holders; removing it forgets them all"
-                )
-            await feed_switch.switch_within(connection, self._engine.dialect, sdkappid, on=False)
+            if not force:
+                await _check_unused(sdkappid, connection)
             for table in (holders, outbox, events, feeds, tokens, keys, apps):
                 await connection.execute(delete(table).where(table.c.sdkappid == sdkappid))
+
+    async def _forget(self, column: Column[Any], sdkappid: int) -> None:
+        """Delete the app's rows of the column's table in its order, but those that others hold."""
+        table, dialect = column.table, self._engine.dialect
+        rest = select(dialect.location(table)).where(table.c.sdkappid == sdkappid)
+        rest = rest.order_by(column).limit(_BATCH).with_for_update(skip_locked=True)
+        found = rest
+        while True:
+            gone = delete(table).where(dialect.located(table, found)).returning(column)
+            async with self._engine.write() as connection:
+                values = (await connection.scalars(gone)).all()
+            if not values:
+                return
+            found = rest.where(column >= max(values))
 
     # Keys
 
@@ -284,6 +308,13 @@ async def _app(connection: AsyncConnection, sdkappid: int, *, lock: bool = False
     if row is None:
         raise errors.AppUnknown(f"app {sdkappid} is not known here")
     return _as_app(row)
+
+
+async def _check_unused(sdkappid: int, connection: AsyncConnection) -> None:
+    if await connection.scalar(select(exists().where(holders.c.sdkappid == sdkappid))):
+        raise errors.ConflictError(
+            f"app {sdkappid} still has holders; removing it forgets them all"
+        )
 
 
 async def _key(connection: AsyncConnection, sdkappid: int, key_id: int) -> KeyInfo:

@@ -4,8 +4,8 @@ Rules:
 1. One migration is one transaction that takes a lock, so that two processes that start at once do
    every step once. The lock belongs to the transaction, because a lock of the session would be lost
    or leaked behind PgBouncer.
-2. A migration waits a few seconds for locks and no longer: behind a waiting ALTER all queries of
-   the table queue up.
+2. A statement may take ten minutes, whatever the limits of requests. For others' locks it waits a
+   few seconds and no longer: behind a waiting ALTER all queries of the table queue up.
 
 What this module does not do: define the schema (``tables``, ``alembic/versions``).
 """
@@ -23,13 +23,13 @@ from sqlalchemy import Connection, inspect, text
 import sigmgr
 from alembic import command
 from sigmgr.model import errors
-from sigmgr.store.engine import Engine
+from sigmgr.store.engine import Engine, Patience
 
 #: Any number that no other program uses in this database.
 _LOCK = 0x5167_6D67_7200
-_WAIT_FOR_LOCK_MS = 60_000
+#: Seconds: for a statement, and for another migration to end.
+_PATIENCE = Patience(read=600.0, write=600.0, lock=60.0)
 _LOCK_TIMEOUT_MS = 5_000
-_STATEMENT_TIMEOUT_MS = 600_000
 
 
 class SchemaUnknown(errors.NotMigrated):
@@ -90,8 +90,9 @@ async def way_down(engine: Engine, revision: str) -> list[str]:
 
 async def _walk(engine: Engine, step: Any, revision: str) -> list[str]:
     done: list[str] = []
+    patient = engine.with_patience(_PATIENCE)
     while True:
-        async with engine.write() as connection:
+        async with patient.write() as connection:
             moved = await connection.run_sync(step, revision)
         if not moved:
             return done
@@ -146,11 +147,8 @@ def _alone(connection: Connection) -> None:
     transactions are exclusive already."""
     if connection.dialect.name != "postgresql":
         return
-    connection.execute(text(f"SET LOCAL lock_timeout = {_WAIT_FOR_LOCK_MS}"))
-    connection.execute(text(f"SET LOCAL statement_timeout = {_WAIT_FOR_LOCK_MS}"))
     connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
     connection.execute(text(f"SET LOCAL lock_timeout = {_LOCK_TIMEOUT_MS}"))
-    connection.execute(text(f"SET LOCAL statement_timeout = {_STATEMENT_TIMEOUT_MS}"))
 
 
 def _current(connection: Connection) -> str:

@@ -79,20 +79,37 @@ async def test_two_that_start_at_once_do_every_step_once(url, engine):
     await other.close()
 
 
-async def test_a_failed_migration_leaves_nothing_behind(engine, tmp_path, monkeypatch):
+def add_revision(monkeypatch, tmp_path, *statements):
+    """A newest revision 9999, and the one before it."""
     folder = tmp_path / "alembic"
     shutil.copytree(migrate._location(), folder, ignore=shutil.ignore_patterns("__pycache__"))
-    first = next((folder / "versions").glob("0001_*.py"))
     [newest] = migrate.heads()
-    (folder / "versions" / "9999_broken.py").write_text(
-        "from alembic import op\nrevision = '9999'\n"
-        f"down_revision = {newest!r}\n"
-        "def upgrade():\n"
-        "    op.execute('CREATE TABLE half (id INTEGER)')\n"
-        "    op.execute('SELECT nonsense')\n"
+    (folder / "versions" / "9999_added.py").write_text(
+        f"from alembic import op\nrevision = '9999'\ndown_revision = {newest!r}\n"
+        "def upgrade():\n" + "".join(f"    op.execute({text!r})\n" for text in statements)
     )
-    assert first.exists()
     monkeypatch.setattr(migrate, "_location", lambda: folder)
+    return newest
+
+
+async def test_a_migration_has_its_own_patience(url, tmp_path, monkeypatch):
+    """Longer than that of requests: for a long statement, and for another one at work."""
+    some = [open_engine(url, lock_timeout_ms=100, statement_timeout_ms=200) for _ in range(2)]
+    await migrate.upgrade(some[0])
+    counted = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3000000)"
+    counted += " SELECT max(i) FROM n"
+    slow = counted if "sqlite" in url else "SELECT pg_sleep(1)"
+    add_revision(monkeypatch, tmp_path, slow)
+    at_once = some if "sqlite" not in url else some[:1]  # its file keeps others out for itself
+    done = await asyncio.gather(*map(migrate.upgrade, at_once))
+    assert sorted(chain(*done)) == ["9999"]
+    for engine in some:
+        await engine.close()
+
+
+async def test_a_failed_migration_leaves_nothing_behind(engine, tmp_path, monkeypatch):
+    broken = ("CREATE TABLE half (id INTEGER)", "SELECT nonsense")
+    newest = add_revision(monkeypatch, tmp_path, *broken)
     with pytest.raises(errors.NotMigrated):
         await migrate.upgrade(engine)
     assert await run(engine, tables) == set(metadata.tables), "those before it stay"

@@ -182,7 +182,7 @@ class Case:
         room = Holder(APP, self.user.userid, "room", ROOM.scope)
         found = await process.flows.deliver.latest([self.user, room], now)
         for one in found:
-            if one is not None:
+            if isinstance(one, Current):
                 self.check(who, one.issued_at, one.holder)
 
     async def opened(self, process: Process, who: int, now: int) -> None:

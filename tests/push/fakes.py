@@ -16,7 +16,7 @@ from sigmgr.model.policy import Policy
 from sigmgr.model.redis_layout import Layout
 from sigmgr.model.sig import Current
 from sigmgr.model.ticket import Tickets
-from sigmgr.ports import Values
+from sigmgr.ports import Answer, Values
 from sigmgr.push.gateway import Gateway
 from sigmgr.push.limits import GatewayLimits
 from sigmgr.push.poll import Polls
@@ -64,6 +64,7 @@ class FakeStates:
         self.claims: list[int] = []
         self.fail: list[BaseException] = []
         self.bad: set[Holder] = set()
+        self.unreached: set[Holder] = set()
         self.gate: asyncio.Event | None = None
         self.renews: dict[Holder, Current] = {}
 
@@ -88,14 +89,15 @@ class FakeStates:
             await self.gate.wait()
         return seen
 
-    async def latest(self, holders: Sequence[Holder], now: int) -> list[Current | None]:
+    async def latest(self, holders: Sequence[Holder], now: int) -> list[Answer | None]:
         self.lookups.append(list(holders))
         if self.fail:
             raise self.fail.pop(0)
         if self.bad.intersection(holders):
             raise RuntimeError("bad holder")
-        found = [self.now.get(h) for h in holders]
-        return [c if c is not None and c.expires_at > now else None for c in found]
+        found = {h: c for h in holders if (c := self.now.get(h)) and c.expires_at > now}
+        away = dict.fromkeys(self.unreached, errors.StoreUnavailable())
+        return [away.get(h) or found.get(h) for h in holders]
 
     async def mark_seen(self, users: Sequence[Holder], now: int) -> None:
         self.marked += users

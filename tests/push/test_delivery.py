@@ -98,6 +98,21 @@ async def test_a_failed_lookup_is_repeated(error):
     assert client.issued == [NOW, NOW + 9]
 
 
+async def test_who_was_not_reached_keeps_the_stream_however_often_it_is_asked_for():
+    house = House()
+    ann, bob = await house.open("ann"), await house.open("bob")
+    house.states.unreached = {user("ann")}
+    for name in ("ann", "bob"):
+        house.renew(user(name), NOW + 9)
+    await house.settle()
+    await house.pass_time(60)
+    assert (ann.issued, ann.ended) == ([NOW], False)
+    assert bob.issued == [NOW, NOW + 9]
+    house.states.unreached = set()
+    await house.pass_time(60)
+    assert ann.issued == [NOW, NOW + 9]
+
+
 async def test_one_bad_holder_does_not_hold_up_its_batch():
     house = House()
     clients = [await house.open(f"u{n}") for n in range(20)]
