@@ -38,18 +38,20 @@ class Parts:
 
 @asynccontextmanager
 async def open_parts(settings: Settings, *, serving: bool = False) -> AsyncIterator[Parts]:
-    """Everything that issues. ``serving`` says that this process is the service itself; only
-    then a ``memory://`` Redis is the one that gateways listen to."""
+    """Everything that issues. ``serving`` says that this process is the service itself: only then
+    a ``memory://`` Redis is the one that gateways listen to, and it loads the revocations later,
+    once their listeners are there."""
     async with AsyncExitStack() as stack:
         base = await stack.enter_async_context(open_base(settings, serving=serving))
+        if not serving:
+            await base.load_revocations()
         policy_of = policies(base.apps)
         layout = Layout(settings.redis.shards)
         values = CachedValues(base.master.derive, layout, seal=settings.redis.seal)
         redis: RedisParts | None = None
         cache: SigCache = NoSigCache()
         announcer: Announcer = NoAnnouncer()
-        url = settings.redis.url.get_secret_value()
-        if serving or not url.startswith("memory:"):
+        if serving or not settings.redis.url.get_secret_value().startswith("memory:"):
             redis = await _opened(settings)
             stack.push_async_callback(redis.aclose)
             cache, announcer = over_redis(redis, layout, values, policy_of)
