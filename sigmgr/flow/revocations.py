@@ -84,7 +84,7 @@ class Revocations:
 
     def serves(self, current: Current, now: int) -> bool:
         """A cached sig may be served without a look into SQL."""
-        if not self.stands(current.holder, current.issued_at):
+        if self._looked_at == _NEVER or not self.stands(current.holder, current.issued_at):
             return False
         return self.fresh or 0 <= now - current.issued_at < self.grace
 

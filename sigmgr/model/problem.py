@@ -161,5 +161,5 @@ def _segment(text: str) -> str:
     """The segment where it may be a user id or part of a route. 32 hex digits are a common user id;
     no user id begins like a token."""
     plain = unquote(text, "latin-1")
-    named = credential(plain)
-    return text if len(plain) <= MAX_USERID_BYTES and named in _MAY_BE_IDS else "..."
+    may_be_id = len(plain) <= MAX_USERID_BYTES and credential(plain) in _MAY_BE_IDS
+    return text if may_be_id else "..."

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
+from sigmgr.flow.look import Look
 from sigmgr.flow.registry import Apps
 from sigmgr.flow.revocations import Revocations
 from sigmgr.http import auth
@@ -110,9 +111,20 @@ class Base:
         token = await self.catalog.token_by_digest(digest)
         return None if token is None or token.revoked_at else token
 
+    async def load_revocations(self) -> None:
+        """Learn what is revoked, in a process without a look. Raises StoreUnavailable."""
+        look = Look(
+            looks=self.looks,
+            revocations=self.revocations,
+            signer=self.ring,
+            monotonic=monotonic_seconds(),
+        )
+        await look.load(self.clock())
+
     async def holders_of(self, sdkappid: int, userid: str) -> tuple[list[Record], int]:
         """A user's records, and now. Raises AppUnknown, HolderUnknown."""
         await self.catalog.get_app(sdkappid)
+        await self.load_revocations()
         records = await self.store.of_user(sdkappid, userid)
         if not records:
             raise errors.HolderUnknown

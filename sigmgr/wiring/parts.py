@@ -44,9 +44,12 @@ class Parts:
 @asynccontextmanager
 async def open_parts(settings: Settings, *, serving: bool = False) -> AsyncIterator[Parts]:
     """The parts that issue. ``serving``: this process is the service itself; only then gateways
-    listen to its ``memory://`` Redis."""
+    listen to its ``memory://`` Redis, and it loads the revocations once their listeners are there.
+    """
     async with AsyncExitStack() as stack:
         base = await stack.enter_async_context(open_base(settings, serving=serving))
+        if not serving:
+            await base.load_revocations()
         policy_of = policies(base.apps)
         layout = Layout(settings.redis.shards)
         values = CachedValues(base.master.derive, layout, seal=settings.redis.seal)

@@ -17,10 +17,12 @@ from sigmgr.http.auth import new_token
 from sigmgr.keys.generate import generate
 from sigmgr.model import usersig
 from sigmgr.model.holder import Holder
+from sigmgr.model.mistaken import no_ticket, no_token
 from sigmgr.model.shown import credential, masked, shown
 from sigmgr.model.sig import SigFacts
 from sigmgr.model.ticket import Tickets
 from sigmgr.model.usersig.secret import load_secret
+from tests.growth import MOST, growth, repeated
 
 SECRET = "0123456789abcdef" * 4
 PEM = generate("v1")
@@ -116,6 +118,21 @@ def test_what_is_said_is_printable_and_short(text):
 def test_masking_takes_out_every_random_base64url(around, raw):
     secret = "smt_" + base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
     assert secret not in masked(f"{around} {secret} {around}")
+
+
+@pytest.mark.parametrize(
+    ("piece", "end"),
+    [
+        ("a.", ""), ("a://:", ""), ("x://a:b/", ""), (":", "@"), ("eyJ-", ""), ("eyJaaaaaaaa.", ""),
+        ("A", "b1"), ("bearer ", ""), ("-----BEGIN ", ""), ("-----END ", ""), ("smt_", ""),
+        ("MIIx", ""), ("t1.", ""), ("Xk9Qz2Lw8Rt5Vb1Nm4Hj7Gf3Dd0Ss6Aq/some-words/", ""),
+        ("Xk9Qz2Lw8Rt5Vb1Nm4Hj7Gf3Dd0Ss6Aq", ""), ("0" * 32 + "/words-and-more-words/", ""),
+    ],
+)  # fmt: skip
+def test_the_work_grows_with_the_length_at_most(piece, end):
+    assert growth(masked, repeated(piece, end), 1500) < MOST
+    for work in (credential, shown, no_ticket, no_token):
+        assert growth(work, repeated(piece, end), 6000) < 3
 
 
 # -- both ways -------------------------------------------------------------------------------
