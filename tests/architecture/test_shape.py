@@ -74,7 +74,7 @@ def code_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
 
 
 @each_module
-def test_a_module_says_what_it_is_for(path: Path) -> None:
+def test_a_module_describes_what_it_is_for(path: Path) -> None:
     if path.name == "__init__.py" and not path.read_text().strip():
         return
     assert ast.get_docstring(tree(path)), f"{name(path)} has no docstring"
