@@ -50,7 +50,7 @@ def test_import_contracts_hold() -> None:
 def test_a_file_fits_on_a_few_screens(path: Path) -> None:
     lines = len(path.read_text().splitlines())
     most = LONGER_FILES.get(name(path), MOST_LINES_OF_A_FILE)
-    assert lines < most, f"{name(path)} has {lines} lines: split it by story"
+    assert lines < most, f"{name(path)} has {lines} lines: split it by use case"
 
 
 @each_module
