@@ -16,7 +16,7 @@ class Seconds:
         return self.now
 
 
-def test_a_part_is_well_until_it_says_otherwise() -> None:
+def test_a_part_is_well_until_it_reports_otherwise() -> None:
     health = Health(Seconds())
     health.expect("database", silent_after=5)
     assert health.checks() == {"database": "ok"}
@@ -26,7 +26,7 @@ def test_a_part_is_well_until_it_says_otherwise() -> None:
     assert health.checks() == {"database": "ok"}
 
 
-def test_a_part_that_says_nothing_counts_as_dead() -> None:
+def test_a_part_that_is_silent_counts_as_dead() -> None:
     seconds = Seconds()
     health = Health(seconds)
     health.expect("database", silent_after=5, vital=True)

@@ -20,7 +20,7 @@ each_class = pytest.mark.parametrize("error", CLASSES, ids=lambda error: error._
 
 
 @each_class
-def test_an_error_says_what_is_wrong_and_what_to_do(error: type[SigmgrError]) -> None:
+def test_an_error_names_what_is_wrong_and_what_to_do(error: type[SigmgrError]) -> None:
     assert (vars(error).get("__doc__") or "").strip().endswith(".")
     assert error.advice.strip()
 

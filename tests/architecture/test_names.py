@@ -11,28 +11,10 @@ import pytest
 from tests.architecture.sources import ROOT, modules, name, tracked, tree
 
 #: Each was a private word for something that has a usual name.
-RETIRED = frozenset(
-    [
-        "courier",
-        "desk",
-        "doors",
-        "farewell",
-        "hear",
-        "heard",
-        "letter",
-        "rota",
-        "roster",
-        "said",
-        "says",
-        "tell",
-        "teller",
-        "telling",
-        "told",
-        "weather",
-        "witness",
-        "witnessed",
-    ]
-)
+RETIRED = frozenset({
+    "courier", "desk", "doors", "farewell", "hear", "heard", "letter", "rota", "roster", "said",
+    "says", "tell", "teller", "telling", "told", "weather", "witness", "witnessed",
+})  # fmt: skip
 
 
 @pytest.mark.parametrize("path", modules(), ids=name)

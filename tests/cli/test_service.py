@@ -65,7 +65,7 @@ def test_settings_that_cannot_work(ready, monkeypatch, tmp_path, name, value, co
     check_refusal(ready("app", "list"), 3, code)
 
 
-def test_settings_are_told_by_their_names(ready, monkeypatch, tmp_path):
+def test_settings_are_reported_by_their_names(ready, monkeypatch, tmp_path):
     monkeypatch.setenv("SIGMGR_MASTER_KEY", "")
     monkeypatch.setenv("SIGMGR_MASTER_KEY_FILE", str(tmp_path / "none"))
     check_refusal(ready("app", "list"), 3, "bad-settings", "none cannot be read: No such file")
@@ -147,7 +147,7 @@ def test_an_app_has_a_feed_or_none(ready):
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "said"),
+    ("words", "code", "answer"),
     [
         ([0], "bad-sdkappid", "outside"),
         ([2**32], "bad-sdkappid", "outside"),
@@ -173,8 +173,8 @@ def test_an_app_has_a_feed_or_none(ready):
         ([APP, "--policy", "ladder=1d,soon"], "usage", "no duration"),
     ],
 )
-def test_an_app_that_cannot_be_added(ready, words, code, said):
-    check_refusal(ready("app", "add", *words), 2, code, said)
+def test_an_app_that_cannot_be_added(ready, words, code, answer):
+    check_refusal(ready("app", "add", *words), 2, code, answer)
     assert ready("app", "list", "--json").json == []
 
 
@@ -241,7 +241,7 @@ def test_tokens(ready):
     assert ready("token", "create", "--role", "backend", "--app", -1).status == 2
 
 
-def test_no_tokens_yet_is_said(ready):
+def test_no_tokens_yet_is_reported(ready):
     done = ready("token", "list")
     assert (done.status, done.out) == (0, "")
     assert "sigmgr token create" in done.err

@@ -32,15 +32,15 @@ async def ack(world: World, sig: Current, issued_at: int | None = None) -> None:
     await world.flows.deliver.ack(sig.holder, sig.issued_at, at, world.clock())
 
 
-async def test_an_ack_is_durable_when_it_is_answered_and_told_once(world: World) -> None:
+async def test_an_ack_is_durable_when_it_is_answered_and_reported_once(world: World) -> None:
     [sig] = await issued(world, ALICE)
     world.clock.advance(7)
     await ack(world, sig)
     row = await world.row()
     assert (row.acked, row.acked_at) == (sig.issued_at, world.clock())
     await ack(world, sig)
-    async with world.outbox.take(10, world.clock()) as told:
-        assert [(e.type, e.holder, e.issued_at) for e in told] == [
+    async with world.outbox.take(10, world.clock()) as reported:
+        assert [(e.type, e.holder, e.issued_at) for e in reported] == [
             (EventType.DELIVERED.value, ALICE, sig.issued_at)
         ]
     await world.settle()
@@ -90,17 +90,17 @@ async def test_who_acks_with_a_ticket_from_before_a_revocation_is_refused_in_any
     world.clock.advance(60)
     new = await world.flows.issue.reissue(sigs[0].holder, world.clock())
     await world.flows.revoke.user(APP, sigs[1].holder.userid, world.clock())
-    said = await asyncio.gather(
+    output = await asyncio.gather(
         world.flows.deliver.ack(new.holder, sigs[0].issued_at, new.issued_at, world.clock()),
         *(ack(world, sig) for sig in (new, *sigs[1:])),
         return_exceptions=True,
     )
-    assert [type(answer) for answer in said] == [
+    assert [type(answer) for answer in output] == [
         type(None), type(None), errors.TicketRevoked, type(None), type(None),
     ]  # fmt: skip
     await world.flows.revoke.everybody(APP, world.clock())
-    said = await asyncio.gather(*(ack(world, sig) for sig in sigs), return_exceptions=True)
-    assert {type(answer) for answer in said} == {errors.TicketRevoked}
+    output = await asyncio.gather(*(ack(world, sig) for sig in sigs), return_exceptions=True)
+    assert {type(answer) for answer in output} == {errors.TicketRevoked}
 
 
 async def test_an_older_ack_changes_nothing(world: World) -> None:
@@ -146,13 +146,13 @@ async def test_whatever_call_hangs_an_ack_is_refused_in_time_and_good_at_the_nex
             [sig] = await issued(world, ALICE)
             world.flows = world.process(SHORT)
             hangs = Hangs(world, at)
-            said = await timed(ack(world, sig))
+            output = await timed(ack(world, sig))
             if not hangs.name:
-                assert said is None
+                assert output is None
                 break
             hung.append(hangs.name)
-            assert isinstance(said, errors.StoreUnavailable)
-            assert said.retry_after == 1
+            assert isinstance(output, errors.StoreUnavailable)
+            assert output.retry_after == 1
             hangs.released.set()
             await comes_to_rest(world)
             await ack(world, sig)
@@ -166,8 +166,8 @@ async def test_acks_of_rows_that_others_hold_hold_up_no_other(world_held: World)
     sigs = await issued(world, *(Holder(APP, f"u{n}") for n in range(100)))
     rows.update(sig.holder for sig in sigs[::2])
     world.flows = world.process(SHORT)
-    said = await timed(asyncio.gather(*(ack(world, s) for s in sigs), return_exceptions=True))
-    assert [type(answer) for answer in said] == [errors.StoreUnavailable, type(None)] * 50
+    output = await timed(asyncio.gather(*(ack(world, s) for s in sigs), return_exceptions=True))
+    assert [type(answer) for answer in output] == [errors.StoreUnavailable, type(None)] * 50
     rows.clear()
     waiting = asyncio.gather(*(ack(world, sig) for sig in sigs))
     await timed(waiting)

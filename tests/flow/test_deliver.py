@@ -162,10 +162,10 @@ async def test_an_ack_that_is_refused_writes_nothing(world: World, in_company: b
     )
     if in_company:
         acks.append(world.flows.deliver.ack(BOB, good.issued_at, good.issued_at, world.clock()))
-        said = await asyncio.gather(*acks, return_exceptions=True)
+        answer = await asyncio.gather(*acks, return_exceptions=True)
     else:
-        said = [(await asyncio.gather(ack, return_exceptions=True))[0] for ack in acks]
-    assert [type(one) for one in said[:3]] == [
+        answer = [(await asyncio.gather(ack, return_exceptions=True))[0] for ack in acks]
+    assert [type(one) for one in answer[:3]] == [
         errors.TicketRevoked, errors.TicketRevoked, errors.NeverIssued,
     ]  # fmt: skip
     assert await world.row() == before

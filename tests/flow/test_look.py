@@ -36,7 +36,7 @@ class Here:
 
     def __init__(self, world: World) -> None:
         self.seconds = 500.0
-        self.told: list[Revocation] = []
+        self.reported: list[Revocation] = []
         self.learned: list[float] = []
         self.changes = 0
         self.health = Health(lambda: self.seconds)
@@ -55,7 +55,7 @@ class Here:
         )
 
     def revoked(self, revocation: Revocation) -> None:
-        self.told.append(revocation)
+        self.reported.append(revocation)
 
     def changed(self) -> None:
         self.changes += 1
@@ -105,13 +105,13 @@ async def test_a_load_that_fails_half_way_is_no_load(world: World, here: Here) -
     assert here.revocations.serves(sig(NOW - 1000), NOW)
 
 
-async def test_what_another_process_revokes_is_told_once(world: World, here: Here) -> None:
+async def test_what_another_process_revokes_is_reported_once(world: World, here: Here) -> None:
     await here.look.load(NOW)
     done = await world.flows.revoke.user(APP, "alice", NOW)
-    assert here.told == []
+    assert here.reported == []
     for _ in range(3):
         await here.look.once(NOW)
-    assert [(one.userid, one.until) for one in here.told] == [("alice", done.revoked_at)]
+    assert [(one.userid, one.until) for one in here.reported] == [("alice", done.revoked_at)]
     assert here.revocations.judge(ALICE, done.revoked_at) is Judgement.DEAD
     assert here.revocations.judge(ALICE, done.revoked_at + 1) is Judgement.FREE
 
@@ -185,7 +185,7 @@ async def test_a_revocation_that_took_long_is_written_again(world: World, here: 
     await world.flows.revoke.user(APP, "alice", NOW)
     assert not slow
     await here.look.once(NOW)
-    assert [one.userid for one in here.told] == ["alice"]
+    assert [one.userid for one in here.reported] == ["alice"]
 
 
 async def test_a_revocation_that_stays_slow_is_no_answer(world: World) -> None:
@@ -197,7 +197,7 @@ async def test_a_revocation_that_stays_slow_is_no_answer(world: World) -> None:
         await world.flows.revoke.user(APP, "alice", NOW)
 
 
-async def test_a_changed_key_state_is_loaded_and_told(world: World, here: Here) -> None:
+async def test_a_changed_key_state_is_loaded_and_reported(world: World, here: Here) -> None:
     await here.look.load(NOW)
     await here.look.once(NOW)
     assert here.changes == 0
@@ -238,10 +238,10 @@ async def test_a_listener_that_fails_stops_no_other(world: World, here: Here) ->
     revocations.add(Broken())
     revocations.add(here)
     assert revocations.learn([Revocation(APP, "bob", 5, NOW)]) == 1
-    assert [one.userid for one in here.told] == ["bob"]
+    assert [one.userid for one in here.reported] == ["bob"]
 
 
-async def test_the_databases_second_is_told(world: World, here: Here) -> None:
+async def test_the_databases_second_is_reported(world: World, here: Here) -> None:
     await here.look.load(NOW)
     await here.look.once(NOW)
     assert len(here.learned) == 2
@@ -286,7 +286,7 @@ async def test_a_tick_lets_the_revoked_rest(world: World) -> None:
     assert await world.store.apps_with_due(late) == []
 
 
-async def test_verify_says_revoked(world: World) -> None:
+async def test_verify_reports_revoked(world: World) -> None:
     made = await world.flows.issue.current(ALICE, NOW)
     assert (await world.flows.verify.sig(APP, made.usersig, now=NOW)).decoded.userid == "alice"
     await world.flows.revoke.user(APP, "alice", NOW)

@@ -39,7 +39,7 @@ async def room(world: World, number: int, user: str = "alice", **more: int) -> C
 # -- how fast ----------------------------------------------------------------------------
 
 
-async def test_so_many_a_second_and_the_others_are_told_when(world: World) -> None:
+async def test_so_many_a_second_and_the_others_learn_when(world: World) -> None:
     await limited(world, new_holders_per_second=3)
     assert (await asked(world, 0, 5)) == ["ok"] * 3 + ["too-many-new-holders"] * 2
     [refused] = await world.flows.issue.many(users(9, 10), world.clock())
@@ -81,8 +81,8 @@ async def test_other_apps_have_their_own(world: World) -> None:
 async def test_the_last_one_is_exact_in_one_process(world: World) -> None:
     await limited(world, max_holders=5)
     answers = await asyncio.gather(*(asked(world, n, n + 2) for n in range(0, 20, 2)))
-    said = [one for pair in answers for one in pair]
-    assert (said.count("ok"), said.count("max-holders")) == (5, 15)
+    answer = [one for pair in answers for one in pair]
+    assert (answer.count("ok"), answer.count("max-holders")) == (5, 15)
     assert await world.store.count(APP, 99) == 5
     there = [record.holder for record in await world.store.page(None, 99)]
     assert all(isinstance(a, Current) for a in await world.flows.issue.many(there, world.clock()))

@@ -46,7 +46,7 @@ async def test_an_unknown_app_is_looked_up_once_a_second_for_all_who_ask() -> No
 
 
 @pytest.mark.parametrize("error", [errors.StoreUnavailable("away"), errors.NotMigrated("old")])
-async def test_where_the_look_fails_nobody_hears_that_there_is_no_such_app(
+async def test_where_the_look_fails_nobody_learns_that_there_is_no_such_app(
     error: errors.SigmgrError,
 ) -> None:
     shelf = Shelf(1)

@@ -56,7 +56,7 @@ async def test_whoever_has_a_valid_sig_gets_it_whatever_call_hangs(
     assert len(hung) >= 6
 
 
-async def test_who_has_no_sig_yet_hears_503_in_time_and_has_one_afterwards(tmp_path: Path) -> None:
+async def test_who_has_no_sig_yet_gets_503_in_time_and_has_one_afterwards(tmp_path: Path) -> None:
     bob, hung = Holder(APP, "bob"), 0
     for at in range(99):
         home = tmp_path / str(at)

@@ -355,7 +355,7 @@ async def test_a_key_moved_to_another_row_does_not_open(vault, ring):
         await ring.refresh()
 
 
-async def test_material_that_is_no_key_is_told(vault, ring):
+async def test_material_that_is_no_key_is_reported(vault, ring):
     vault.add(2, "v1")
     vault.keys[2] = vault.keys[2]._replace(info=vault.keys[2].info._replace(format="v2"))
     with pytest.raises(errors.SetupError, match="key 2 of app") as caught:
@@ -388,7 +388,7 @@ async def test_a_sig_is_verified_by_the_key_that_made_it(vault, ring, state):
     assert (await ring.verify(APP, other, now=NOW)).key_id == 2
 
 
-async def test_what_is_not_valid_is_refused_with_the_telling_reason(vault, ring):
+async def test_what_is_not_valid_is_refused_with_the_specific_reason(vault, ring):
     vault.add(2, "v1", "old")
     vault.add(9, app=APP + 1)
     [text, foreign] = await ring.sign([facts(), facts(9, app=APP + 1)])
@@ -423,7 +423,7 @@ async def test_an_app_without_keys_verifies_nothing(ring):
 # The end
 
 
-async def test_a_closed_ring_says_so(vault, ticks):
+async def test_a_closed_ring_reports_it(vault, ticks):
     ring = ring_over(vault, ticks)
     await ring.refresh()
     await ring.aclose()

@@ -109,7 +109,7 @@ def test_the_same_facts_give_the_same_string(fact, key):
 
 @pytest.mark.parametrize("key", ALL_KEYS.values(), ids=ALL_KEYS)
 @given(data=st.data())
-def test_what_is_signed_verifies_and_says_the_facts(key, data):
+def test_what_is_signed_verifies_and_has_the_facts(key, data):
     fact = data.draw(facts(key.format))
     sig = sign(fact, key)
     assert len(sig) <= 600  # what a database column or a URL may count on

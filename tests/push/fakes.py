@@ -176,9 +176,9 @@ def parse(body: bytes) -> list[dict[str, Any]]:
     for block in body.decode().split("\n\n")[:-1]:
         fields = dict(line.split(": ", 1) for line in block.split("\n") if ": " in line)
         if "data" in fields:
-            said = json.loads(fields["data"])
-            assert said["type"] == fields["event"]
-            found.append(said | ({"_id": int(fields["id"])} if "id" in fields else {}))
+            answer = json.loads(fields["data"])
+            assert answer["type"] == fields["event"]
+            found.append(answer | ({"_id": int(fields["id"])} if "id" in fields else {}))
     return found
 
 
@@ -225,13 +225,13 @@ class House:
         issued_at: int,
         ttl: int = 90 * DAY,
         *,
-        tell: bool = True,
+        announce: bool = True,
         bring: bool = False,
     ) -> None:
         """``bring``: the event comes with the sig."""
         made = sig(holder, issued_at, ttl, "NearingExpiry")
         self.states.put(made)
-        if tell:
+        if announce:
             brought = [self.values.encode(made)] if bring else []
             news = event(EventType.RENEWED, holder, issued_at, ttl)
             self.gateway.receive(LAYOUT.shard(holder), [news], brought)

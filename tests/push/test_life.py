@@ -64,7 +64,7 @@ async def test_a_room_has_its_holder_marked_more_often():
 # -- draining ----------------------------------------------------------------------------
 
 
-async def test_drain_says_bye_and_ends_every_response():
+async def test_drain_sends_bye_and_ends_every_response():
     house = House()
     clients = [await house.open(f"u{n}") for n in range(20)]
     clients[3].blocked = True
@@ -74,9 +74,9 @@ async def test_drain_says_bye_and_ends_every_response():
         assert client.task.done()
         if n != 3:
             assert client.ended
-            said = client.events[-1]
-            assert (said["type"], said["reason"]) == ("bye", "drain")
-            assert said["reconnect_after"] >= 1
+            answer = client.events[-1]
+            assert (answer["type"], answer["reason"]) == ("bye", "drain")
+            assert answer["reconnect_after"] >= 1
     assert house.counters.open == 0
     late = house.connect("late")
     await late.task
