@@ -143,8 +143,12 @@ def set_app(
         before = await base.catalog.get_app(sdkappid)
         if feed is Switch.OFF and before.feed and calls.held_back(_ENDS_FEED, yes):
             raise typer.Exit(NEGATIVE)
-        wanted = calls.changed_policy(before.policy, ttl, room_ttl, policy or [])
-        changed: App = await base.catalog.set_app(sdkappid, name=name, policy=wanted, paused=pause)
+        changed: App = await base.catalog.set_app(
+            sdkappid,
+            name=name,
+            policy=lambda held: calls.changed_policy(held, ttl, room_ttl, policy or []),
+            paused=pause,
+        )
         if feed is not None:
             changed = await base.catalog.set_feed(sdkappid, on=feed is Switch.ON)
         return changed

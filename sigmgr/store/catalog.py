@@ -83,15 +83,17 @@ class Catalog:
         sdkappid: int,
         *,
         name: str | None = None,
-        policy: Policy | None = None,
+        policy: Callable[[Policy], Policy] | None = None,
         paused: bool | None = None,
     ) -> App:
-        """Change what is given. Raises AppUnknown."""
+        """Change what is given; ``policy`` makes the new one out of the one that is held. Raises
+        AppUnknown, and what ``policy`` raises."""
         changes: dict[str, Any] = {"name": name, "paused": paused}
-        changes["policy"] = None if policy is None else policies.dump(policy)
         changes = {field: value for field, value in changes.items() if value is not None}
         async with self._engine.write() as connection:
             app = await _app(connection, sdkappid, lock=True)
+            if policy is not None:
+                changes["policy"] = policies.dump(policy(app.policy))
             if changes:
                 await connection.execute(
                     update(apps).where(apps.c.sdkappid == sdkappid).values(changes)

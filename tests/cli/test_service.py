@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
+from sigmgr.store.catalog import Catalog
 from tests.cli.kit import APP, SECRET, check_narrow, check_refusal
 from tests.process.processes import new_master_key
 
@@ -79,6 +81,18 @@ def test_another_master_key(signing, monkeypatch):
 
 
 # -- app -----------------------------------------------------------------------------------
+
+
+def test_a_pause_leaves_the_policy_as_another_admin_has_just_made_it(ready, monkeypatch):
+    assert ready("app", "add", APP).status == 0
+    set_app = Catalog.set_app
+
+    async def after_another(self, sdkappid, **changes):
+        await set_app(self, sdkappid, policy=lambda held: replace(held, ttl=86400))
+        return await set_app(self, sdkappid, **changes)
+
+    monkeypatch.setattr(Catalog, "set_app", after_another)
+    assert ready("app", "set", APP, "--pause", "--json").json["ttl"] == 86400
 
 
 def test_an_app_from_add_to_remove(ready):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -53,9 +54,18 @@ async def test_apps(db, catalog):
     assert await catalog.get_app(APP + 1) == second
     changed = await catalog.set_app(APP + 1, paused=True)
     assert changed == second._replace(paused=True) == await catalog.get_app(APP + 1)
-    changed = await catalog.set_app(APP + 1, name="", policy=Policy(), paused=False)
+    changed = await catalog.set_app(APP + 1, name="", policy=lambda _: Policy(), paused=False)
     assert changed == App(APP + 1, "", Policy(), False, NOW + 1)
     assert await catalog.set_app(APP + 1) == changed
+
+
+async def test_two_changes_of_a_policy_at_once_are_both_kept(catalog):
+    def change(**one):
+        return catalog.set_app(APP, policy=lambda held: replace(held, **one))
+
+    await asyncio.gather(change(ttl=30 * DAY), change(room_ttl=300), change(max_holders=7))
+    kept = (await catalog.get_app(APP)).policy
+    assert (kept.ttl, kept.room_ttl, kept.max_holders) == (30 * DAY, 300, 7)
 
 
 async def test_apps_that_are_known_or_unknown(catalog):

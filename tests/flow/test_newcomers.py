@@ -19,7 +19,7 @@ def users(first: int, last: int) -> list[Holder]:
 
 
 async def limited(world: World, **policy: float) -> None:
-    await world.catalog.set_app(APP, policy=Policy(**policy))
+    await world.catalog.set_app(APP, policy=lambda _: Policy(**policy))
     await world.apps.refresh()
     await world.flows.newcomers.measure(world.clock())
 

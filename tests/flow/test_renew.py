@@ -167,7 +167,7 @@ async def test_the_earliest_deadline_goes_first(world: World) -> None:
 
 async def test_a_shorter_policy_shortens_nobodys_sig(world: World) -> None:
     first = await world.flows.issue.current(ALICE, world.clock())
-    await world.catalog.set_app(APP, policy=Policy(ttl=DAY))
+    await world.catalog.set_app(APP, policy=lambda _: Policy(ttl=DAY))
     await world.apps.refresh()
     world.clock.advance(60)
     second = await world.flows.issue.reissue(ALICE, world.clock())
