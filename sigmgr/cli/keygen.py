@@ -54,7 +54,7 @@ def keygen(
         files.append((public, public_pem, 0o644))
     _refuse_existing([path for path, _, _ in files], force)
     for path, content, mode in files:
-        _write(path, content, mode)
+        _write(path, content, mode, force)
     output.print_line(f"wrote {' and '.join(str(path) for path, _, _ in files)}")
     output.note(form.hints.made_file.format(private=out, public=public))
 
@@ -71,11 +71,15 @@ def _refuse_existing(paths: list[Path], force: bool) -> None:
             )
 
 
-def _write(path: Path, content: bytes, mode: int) -> None:
-    """Beside the target first, then over it: no half-written key, no moment of wide access."""
+def _write(path: Path, content: bytes, mode: int, force: bool) -> None:
+    """Beside the target first, then over it: no half-written key, no moment of wide access.
+    Without ``force`` the target is made here, so that it is nobody else's."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")
+    new = os.O_WRONLY | os.O_CREAT | os.O_EXCL
     with _reported(path):
-        handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        if not force:
+            os.close(os.open(path, new, mode))
+        handle = os.open(beside, new, mode)
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(content)
@@ -84,6 +88,8 @@ def _write(path: Path, content: bytes, mode: int) -> None:
             beside.replace(path)
         except OSError:
             beside.unlink()
+            if not force:
+                path.unlink()
             raise
 
 

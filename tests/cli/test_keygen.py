@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from sigmgr.cli import keygen
 from sigmgr.model.usersig import ecdsa, secret
 
 
@@ -66,6 +67,16 @@ def test_a_key_that_exists_is_kept(shell, there):
     assert (done.status, f"{there} exists already" in done.err) == (2, True)
     assert here() == [there]
     assert Path(there).read_text() == "precious"
+
+
+@pytest.mark.parametrize("there", ["app.pem", "app.pem.pub"])
+def test_a_key_that_comes_into_being_meanwhile_is_kept(shell, monkeypatch, there):
+    monkeypatch.setattr(keygen, "_refuse_existing", lambda paths, force: None)
+    Path(there).write_text("precious")
+    done = shell("keygen", "--format", "v1", "--out", "app.pem")
+    assert (done.status, f"{there} cannot be written: File exists" in done.err) == (2, True)
+    assert Path(there).read_text() == "precious"
+    assert not [name for name in here() if name.startswith(".")]
 
 
 def test_force_replaces_and_narrows(shell):
