@@ -292,3 +292,16 @@ async def test_a_long_poll_over_http(house, app):
         assert (await waiting).json()["issued_at"] == NOW + 1
         acked = await client.post("/v1/stream/ack", headers=ticket, json={"issued_at": NOW + 1})
         assert acked.status_code == 204
+
+
+async def test_a_response_that_was_cut_is_no_error_in_the_log(caplog):
+    async def cut(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b":\n\n", "more_body": True})
+
+    async with Running(cut) as server:
+        reader, writer = await server.connect()
+        writer.write(b"GET /v1/stream HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert (await reader.read()).endswith(b":\n\n\r\n")
+        writer.close()
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []
