@@ -399,12 +399,3 @@ class Unframed:
         elif self._endless:
             cycle.expected_content_length = len(message.get("body", b""))
         await self._send(message)
-
-
-def made_with(connections: Connections) -> Any:
-    """What uvicorn makes its connections with, in place of a class."""
-
-    def made(**uvicorn: Any) -> Connection:
-        return Connection(connections, **uvicorn)
-
-    return made

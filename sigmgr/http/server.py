@@ -20,12 +20,13 @@ import os
 import socket
 import threading
 from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
 
-from sigmgr.http.protocol import ConnectionLimits, Connections, made_with
+from sigmgr.http.protocol import Connection, ConnectionLimits, Connections
 from sigmgr.model import errors
 
 log = logging.getLogger("sigmgr.http")
@@ -143,7 +144,7 @@ def _config(app: ASGIApp, connections: Connections) -> uvicorn.Config:
     logging.getLogger("uvicorn.error").addFilter(_not_of_a_cut)
     return uvicorn.Config(
         app,
-        http=made_with(connections),
+        http=partial(Connection, connections),  # type: ignore[arg-type]  # it is called only
         ws="none",
         lifespan="off",
         interface="asgi3",
