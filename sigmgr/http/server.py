@@ -71,7 +71,7 @@ class _Server(uvicorn.Server):
 async def bind(host: str, port: int, *, patience: float = PATIENCE) -> socket.socket:
     """A bound TCP socket; port 0 takes a free one. Raises AddressInUse or BadAddress, the
     latter also where a name is not resolved within ``patience`` seconds."""
-    address = f"{bracketed(host)}:{port}"
+    given = f"{bracketed(host)}:{port}"
     try:
         async with asyncio.timeout(patience):
             family, address = await _resolved(host, port)
@@ -79,9 +79,9 @@ async def bind(host: str, port: int, *, patience: float = PATIENCE) -> socket.so
         return socket.create_server(address, family=family, backlog=BACKLOG)
     except TimeoutError:
         why = f"the name was not resolved within {patience:g} s"
-        raise BadAddress(f"cannot listen on {address}: {why}") from None
+        raise BadAddress(f"cannot listen on {given}: {why}") from None
     except (OSError, UnicodeError) as error:
-        raise _refused(address, error) from error
+        raise _refused(given, error) from error
 
 
 async def bind_unless(stop: asyncio.Event, host: str, port: int) -> socket.socket | None:
