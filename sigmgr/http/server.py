@@ -200,26 +200,17 @@ async def _resolved(host: str, port: int) -> _Address:
     a name server that does not answer holds neither the loop nor the end of the process."""
     with contextlib.suppress(OSError):
         return _looked_up(host, port, socket.AI_NUMERICHOST)
-    loop = asyncio.get_running_loop()
-    answer: asyncio.Future[_Address] = loop.create_future()
+    found: concurrent.futures.Future[_Address] = concurrent.futures.Future()
+    found.set_running_or_notify_cancel()  # from now on a cancel leaves it alone
 
     def ask() -> None:
-        found: concurrent.futures.Future[_Address] = concurrent.futures.Future()
         try:
             found.set_result(_looked_up(host, port))
         except (OSError, UnicodeError) as error:
             found.set_exception(error)
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            loop.call_soon_threadsafe(hand_over, found)
-
-    def hand_over(found: concurrent.futures.Future[_Address]) -> None:
-        if answer.done():
-            return
-        error = found.exception()
-        answer.set_exception(error) if error else answer.set_result(found.result())
 
     threading.Thread(target=ask, name="resolver", daemon=True).start()
-    return await answer
+    return await asyncio.wrap_future(found)
 
 
 def _looked_up(host: str, port: int, flags: int = 0) -> _Address:
