@@ -16,7 +16,7 @@ from urllib.parse import quote
 from starlette.routing import Match
 from starlette.types import Receive, Scope, Send
 
-from sigmgr.http import backend, documents, health, problems, sig, stream
+from sigmgr.http import backend, ops, problems, sig, stream
 from sigmgr.http.access import ANYBODY, PREFLIGHT
 from sigmgr.http.cors import Cors
 from sigmgr.http.openapi import openapi_of
@@ -25,7 +25,7 @@ from sigmgr.http.services import Services
 from sigmgr.model import errors
 
 #: In the order in which a path is compared with them: what is asked most comes first.
-MODULES = (sig.routes, stream.routes, backend.routes, health.routes, documents.routes)
+MODULES = (sig.routes, stream.routes, backend.routes, ops.routes)
 
 
 class App:
