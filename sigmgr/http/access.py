@@ -95,7 +95,7 @@ class TokenHolder(Access):
 
     def check(self, services: Services, scope: Scope) -> Awaitable[None] | None:
         text = bearer(scope["headers"])
-        token = services.credentials.peek(text)
+        token = services.credentials.tokens.peek(text)
         if token is None:
             return self._looked_up(services, scope, text)
         self._admit(token, scope)

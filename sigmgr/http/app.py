@@ -16,7 +16,7 @@ from urllib.parse import quote
 from starlette.routing import Match
 from starlette.types import Receive, Scope, Send
 
-from sigmgr.http import backend, documents, health, problems, sig, stream
+from sigmgr.http import backend, ops, problems, sig, stream
 from sigmgr.http.access import ANYBODY, PREFLIGHT
 from sigmgr.http.cors import Cors
 from sigmgr.http.openapi import openapi_of
@@ -25,23 +25,19 @@ from sigmgr.http.services import Services
 from sigmgr.model import errors
 
 #: In the order in which a path is compared with them: what is asked most comes first.
-MODULES = (sig.routes, stream.routes, backend.routes, health.routes, documents.routes)
-
-
-def create_app(services: Services, modules: Sequence[Routes] = MODULES) -> App:
-    """What a process with ``services.roles`` serves."""
-    return App(services, modules)
+MODULES = (sig.routes, stream.routes, backend.routes, ops.routes)
 
 
 class App:
-    """Starlette's routes, compared in their order with the path as it was sent: undecoded, so
-    that ``%2F`` stays part of a user id.
+    """What a process with ``services.roles`` serves. Its routes are compared in their order with
+    the path as it was sent: undecoded, so that ``%2F`` stays part of a user id.
 
     Starlette's own router is not used: it is a coroutine, and its frame with what it holds
-    takes half a kilobyte for each stream that is open.
+    takes half a kilobyte for each stream that is open. The server here sends requests only:
+    no WebSockets, and no lifespan.
     """
 
-    def __init__(self, services: Services, modules: Sequence[Routes]) -> None:
+    def __init__(self, services: Services, modules: Sequence[Routes] = MODULES) -> None:
         served = [one for one in modules if not one.role or one.role in services.roles]
         declared = [declaration for one in served for declaration in one]
         self._services = services
@@ -54,8 +50,6 @@ class App:
         self.routes = [self._route(one, ", ".join(methods[one.path])) for one in declared]
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
-        if scope["type"] != "http":
-            return _no_request(scope, receive, send)
         raw: bytes | None = scope.get("raw_path")
         if raw is None:  # a server may leave it out
             raw = scope["raw_path"] = quote(scope["path"]).encode("ascii")
@@ -92,16 +86,3 @@ class App:
             error = refused
         headers = self._cors.headers(scope) if self._cors is not None else ()
         await problems.answer(error, scope)(scope, receive, Watched(send, headers))
-
-
-async def _no_request(scope: Scope, receive: Receive, send: Send) -> None:
-    """WebSockets are not taken here. Parts are started and stopped by the composition root,
-    so nothing happens at the lifespan's messages."""
-    if scope["type"] != "lifespan":
-        await send({"type": "websocket.close", "code": 1008})
-        return
-    while True:
-        message = await receive()
-        await send({"type": f"{message['type']}.complete"})
-        if message["type"] == "lifespan.shutdown":
-            return

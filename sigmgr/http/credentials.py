@@ -53,21 +53,12 @@ class Credentials:
         self._turn = asyncio.Semaphore(1)
         self._logged_at = -math.inf
 
-    def peek(self, text: str | None) -> Token | None:
-        """The token if it needs no wait; never waits, never raises."""
-        return self.tokens.peek(text)
-
     async def token(self, scope: Scope, text: str | None) -> Token:
         """Raises what :meth:`Auth.token` raises, and TooManyWrong."""
-        if text is None:
-            raise errors.TokenMissing
-        found = self.tokens.peek(text)
-        if found is not None:
-            return found
         block = self.peers.block(scope)
         try:
             blocked = self._wrong.level(block, self._monotonic()) < 1
-            if not blocked or self.tokens.was_known(text):
+            if not blocked or text is None or self.tokens.was_known(text):
                 return await self.tokens.token(text)
             return await self._in_turn(text)
         except errors.TokenUnknown as error:

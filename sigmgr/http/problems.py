@@ -26,7 +26,7 @@ SEE_DOCS = "Correct what is named and send it again; /docs shows every route wit
 def answer(error: Exception, scope: Scope) -> Response:
     """The problem document, with a log line where the fault is on this side."""
     known = _known(error, scope)
-    path = path_of(scope)
+    path = scope["raw_path"].decode("latin-1")
     status, headers, body = problem(known or errors.SigmgrError("Something went wrong here."), path)
     if known is None:
         log.error("%s %s failed", scope["method"], instance(path), exc_info=error)
@@ -44,12 +44,6 @@ def wire_answer(error: errors.SigmgrError, default_headers: Iterable[Header]) ->
     lines = [b"HTTP/1.1 %d %b" % (status, HTTPStatus(status).phrase.encode())]
     lines += [b"%b: %b" % header for header in (*default_headers, *headers)]
     return b"\r\n".join([*lines, b"connection: close", b"", body])
-
-
-def path_of(scope: Scope) -> str:
-    """The path as it was sent, percent-encoded."""
-    raw: bytes | None = scope.get("raw_path")
-    return raw.decode("latin-1") if raw is not None else str(scope["path"])
 
 
 def _known(error: Exception, scope: Scope) -> errors.SigmgrError | None:

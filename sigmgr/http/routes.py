@@ -100,7 +100,7 @@ class Declaration:
 
     @property
     def takes_body(self) -> bool:
-        return self.method not in ("GET", "HEAD", "OPTIONS")
+        return self.method not in ("GET", "OPTIONS")
 
     @property
     def limited(self) -> bool:
@@ -170,7 +170,7 @@ class Route(StarletteRoute):
         function = _bound(declared, services)
         super().__init__(declared.path, function, name=declared.function.__name__)
         # An empty segment is called empty by its parser; it is not another route.
-        self.path_regex = _with_empty_segments(self.path_regex)
+        self.path_regex = re.compile(self.path_regex.pattern.replace("[^/]+", "[^/]*"))
         self.methods = {declared.method}  # Starlette adds HEAD
         self.declared = declared
         self.cors = cors
@@ -249,10 +249,6 @@ class Watched:
 
 async def _raised(error: Exception) -> None:
     raise error
-
-
-def _with_empty_segments(path: re.Pattern[str]) -> re.Pattern[str]:
-    return re.compile(path.pattern.replace("[^/]+", "[^/]*"))
 
 
 def _bound(declared: Declaration, services: Services) -> Callable[..., Any]:

@@ -71,7 +71,7 @@ class _Server(uvicorn.Server):
 async def bind(host: str, port: int, *, patience: float = PATIENCE) -> socket.socket:
     """A bound TCP socket; port 0 takes a free one. Raises AddressInUse or BadAddress, the
     latter also where a name is not resolved within ``patience`` seconds."""
-    asked = f"{bracketed(host)}:{port}"
+    given = f"{bracketed(host)}:{port}"
     try:
         async with asyncio.timeout(patience):
             family, address = await _resolved(host, port)
@@ -79,9 +79,9 @@ async def bind(host: str, port: int, *, patience: float = PATIENCE) -> socket.so
         return socket.create_server(address, family=family, backlog=BACKLOG)
     except TimeoutError:
         why = f"the name was not resolved within {patience:g} s"
-        raise BadAddress(f"cannot listen on {asked}: {why}") from None
+        raise BadAddress(f"cannot listen on {given}: {why}") from None
     except (OSError, UnicodeError) as error:
-        raise _refused(asked, error) from error
+        raise _refused(given, error) from error
 
 
 async def bind_unless(stop: asyncio.Event, host: str, port: int) -> socket.socket | None:
@@ -135,10 +135,16 @@ async def serve(
         listener.close()
 
 
+def _not_of_a_cut(record: logging.LogRecord) -> bool:
+    """A stream that is cut has no end: that is counted, and no error of ours."""
+    return record.msg != "ASGI callable returned without completing response."
+
+
 def _config(app: ASGIApp, connections: Connections) -> uvicorn.Config:
+    logging.getLogger("uvicorn.error").addFilter(_not_of_a_cut)
     return uvicorn.Config(
         app,
-        http=partial(Connection, connections),  # type: ignore[arg-type]
+        http=partial(Connection, connections),  # type: ignore[arg-type]  # it is called only
         ws="none",
         lifespan="off",
         interface="asgi3",
@@ -194,26 +200,17 @@ async def _resolved(host: str, port: int) -> _Address:
     a name server that does not answer holds neither the loop nor the end of the process."""
     with contextlib.suppress(OSError):
         return _looked_up(host, port, socket.AI_NUMERICHOST)
-    loop = asyncio.get_running_loop()
-    answer: asyncio.Future[_Address] = loop.create_future()
+    found: concurrent.futures.Future[_Address] = concurrent.futures.Future()
+    found.set_running_or_notify_cancel()  # from now on a cancel leaves it alone
 
     def ask() -> None:
-        found: concurrent.futures.Future[_Address] = concurrent.futures.Future()
         try:
             found.set_result(_looked_up(host, port))
         except (OSError, UnicodeError) as error:
             found.set_exception(error)
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            loop.call_soon_threadsafe(hand_over, found)
-
-    def hand_over(found: concurrent.futures.Future[_Address]) -> None:
-        if answer.done():
-            return
-        error = found.exception()
-        answer.set_exception(error) if error else answer.set_result(found.result())
 
     threading.Thread(target=ask, name="resolver", daemon=True).start()
-    return await answer
+    return await asyncio.wrap_future(found)
 
 
 def _looked_up(host: str, port: int, flags: int = 0) -> _Address:

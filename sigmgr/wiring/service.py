@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from sigmgr.cache.near import NearCache
 from sigmgr.health import Health
-from sigmgr.http.app import create_app
+from sigmgr.http.app import App
 from sigmgr.http.protocol import Connections
 from sigmgr.http.server import bind_unless, bracketed, serve
 from sigmgr.http.services import API, GATEWAY, WORKER, Services
@@ -62,7 +62,7 @@ class Service:
         self.ticker.start()
         try:
             await serve(
-                create_app(replace(self.services, stream_url=stream_url)),
+                App(replace(self.services, stream_url=stream_url)),
                 http.host,
                 port,
                 stop=stop,

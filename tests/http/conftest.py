@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from sigmgr.http.app import create_app
+from sigmgr.http.app import App
 from tests.http.scripted import House
 
 
@@ -23,7 +23,7 @@ def pytest_asyncio_loop_factories(config, item):
 @functools.cache
 def shared() -> tuple[House, Any]:
     house = House()
-    return house, create_app(house.services)
+    return house, App(house.services)
 
 
 @pytest.fixture

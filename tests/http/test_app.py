@@ -15,7 +15,7 @@ from schemathesis import GenerationMode
 from schemathesis.specs.openapi import checks
 
 from sigmgr.health import Health
-from sigmgr.http.app import create_app
+from sigmgr.http.app import App
 from sigmgr.model import errors
 from tests.http.conftest import shared
 from tests.http.scripted import APP, NOW, House, call, problem
@@ -75,7 +75,7 @@ def test_the_app_does_what_its_document_promises(case):
 )
 async def test_each_role_serves_its_routes_and_health(role, served, not_served):
     house = House(roles=frozenset({role}))
-    app = create_app(house.services)
+    app = App(house.services)
     for path in (*served, "/livez", "/readyz", "/docs", "/openapi.json"):
         token = house.ticket() if "stream" in path else house.backend
         assert (await call(app, "GET", path, token=token)).status == 200, path
@@ -84,8 +84,8 @@ async def test_each_role_serves_its_routes_and_health(role, served, not_served):
 
 
 @pytest.mark.parametrize("role", ["api", "gateway", "worker"])
-async def test_who_comes_without_a_path_learns_where_to_look(role):
-    app = create_app(House(roles=frozenset({role})).services)
+async def test_who_comes_without_a_path_is_told_where_to_look(role):
+    app = App(House(roles=frozenset({role})).services)
     answer = await call(app, "GET", "/")
     assert answer.status == 200
     reported = answer.json
@@ -105,7 +105,7 @@ async def test_who_comes_without_a_path_learns_where_to_look(role):
     ],
 )
 async def test_each_role_documents_its_own_routes(role, shown, elsewhere):
-    app = create_app(House(roles=frozenset({role})).services)
+    app = App(House(roles=frozenset({role})).services)
     page = (await call(app, "GET", "/docs")).body.decode()
     assert shown in page
     assert f"<b>{elsewhere}</b>" in page
@@ -127,7 +127,7 @@ async def test_livez_asks_nobody(house, app):
 
 async def test_readyz_names_each_part_and_what_is_wrong():
     health = Health(lambda: 0.0)
-    app = create_app(House(health=health).services)
+    app = App(House(health=health).services)
 
     async def readyz():
         answer = await call(app, "GET", "/readyz")
@@ -242,22 +242,6 @@ async def test_an_exception_in_mid_answer_ends_it_and_is_logged(house, app, capl
     await app(scope, lambda: None, send)
     assert output == ["http.response.start", "http.response.body"]
     assert "GET /livez failed" in caplog.text
-
-
-async def test_lifespan_and_websockets_are_answered(app):
-    output = []
-
-    async def send(message):
-        output.append(message["type"])
-
-    messages = iter(["lifespan.startup", "lifespan.shutdown"])
-
-    async def receive():
-        return {"type": next(messages)}
-
-    await app({"type": "lifespan"}, receive, send)
-    await app({"type": "websocket", "path": "/v1/ws"}, receive, send)
-    assert output == ["lifespan.startup.complete", "lifespan.shutdown.complete", "websocket.close"]
 
 
 async def test_a_server_without_raw_path_is_served(house, app):

@@ -7,7 +7,7 @@ from dataclasses import replace
 import httpx2
 import pytest
 
-from sigmgr.http.app import create_app
+from sigmgr.http.app import App
 from sigmgr.http.cors import Cors
 from sigmgr.model.holder import Holder
 from tests.http.scripted import APP, NOW, House, call, problem
@@ -21,7 +21,7 @@ def house_for(*origins):
     house = House()
     house.flows.make(Holder(APP, "alice"), NOW, "Missing")
     services = replace(house.services, gateway=house.polls, allowed_origins=origins)
-    return house, create_app(services)
+    return house, App(services)
 
 
 def output(answer):

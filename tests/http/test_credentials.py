@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from structlog.testing import capture_logs
 
-from sigmgr.http.app import create_app
+from sigmgr.http.app import App
 from sigmgr.http.credentials import BURST, EVERY
 from sigmgr.http.peers import Peers
 from sigmgr.model import errors
@@ -130,7 +130,7 @@ async def test_two_authorization_headers_are_refused_everywhere(house, app, path
 
 async def test_the_stream_refuses_two_as_well():
     house = House()
-    app = create_app(house_with_stream(house))
+    app = App(house_with_stream(house))
     ticket = f"Bearer {house.ticket()}".encode()
     answer = await asked_with(app, "/v1/stream", [(b"authorization", ticket)] * 2)
     assert answer[0]["status"] == 400
@@ -139,7 +139,7 @@ async def test_the_stream_refuses_two_as_well():
 async def test_a_trusted_proxy_names_who_is_counted_and_the_scheme_of_the_documents():
     house = House()
     house.credentials.peers = Peers(["127.0.0.1"])
-    app = create_app(house.services)
+    app = App(house.services)
     for _ in range(BURST):
         await call(app, "GET", CURRENT, token=FORGED, headers={"x-forwarded-for": "1.1.1.1"})
     for client, status in (("1.1.1.1", 429), ("2.2.2.2", 401)):

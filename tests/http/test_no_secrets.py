@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 import pytest
 
-from sigmgr.http.app import create_app
+from sigmgr.http.app import App
 from sigmgr.keys.generate import generate
 from sigmgr.model import usersig
 from sigmgr.model.ticket import Tickets
@@ -60,7 +60,7 @@ class Request(NamedTuple):
 
 @pytest.fixture(scope="module")
 def app():
-    return create_app(replace(HOUSE.services, gateway=HOUSE.polls))
+    return App(replace(HOUSE.services, gateway=HOUSE.polls))
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from starlette.routing import Route as StarletteRoute
 from sigmgr.http import routes as declared
 from sigmgr.http import shapes
 from sigmgr.http.access import ANYBODY, BACKEND, FACTS, PREFLIGHT, TokenHolder
-from sigmgr.http.app import MODULES, App, create_app
+from sigmgr.http.app import MODULES, App
 from sigmgr.http.routes import Route, Routes
 from sigmgr.http.services import API, Services
 from sigmgr.model import errors
@@ -33,7 +33,7 @@ PAGE = "https://app.example.com"
 
 
 def app_of(*modules: Routes) -> App:
-    return create_app(House(allowed_origins=[PAGE]).services, [*MODULES, *modules])
+    return App(House(allowed_origins=[PAGE]).services, [*MODULES, *modules])
 
 
 # -- all routes --------------------------------------------------------------------------
@@ -197,7 +197,7 @@ async def change(services: Services, sdkappid: int, body: Change) -> Change:
 def with_more(**changes: Any) -> tuple[House, App]:
     ran.clear()
     house = House(**changes)
-    return house, create_app(house.services, [*MODULES, more])
+    return house, App(house.services, [*MODULES, more])
 
 
 async def test_an_added_route_is_checked_and_answers():
@@ -264,7 +264,7 @@ async def test_two_methods_of_a_path_are_two_routes():
     both.get("/v1/both", BACKEND, raises=[])(nothing)
     both.post("/v1/both", FACTS, raises=[])(nothing)
     house = House()
-    app = create_app(house.services, [both])
+    app = App(house.services, [both])
     for method, token, status in (
         ("GET", house.backend, 403),  # it is bound to an app
         ("GET", house.anywhere, 200),
@@ -282,4 +282,4 @@ async def test_a_preflight_is_for_preflights():
     assert [r.declared.access for r in app.routes if r.declared.method == "OPTIONS"] == [PREFLIGHT]
     answer = await call(app, "OPTIONS", "/v1/stream/current", headers={"origin": PAGE})
     problem(answer, 401, "ticket-invalid")
-    assert not [r for r in create_app(House().services).routes if r.declared.method == "OPTIONS"]
+    assert not [r for r in App(House().services).routes if r.declared.method == "OPTIONS"]

@@ -13,7 +13,7 @@ import httpx2
 import pytest
 
 from sigmgr.http import server as http_server
-from sigmgr.http.app import create_app
+from sigmgr.http.app import App
 from sigmgr.http.server import bind, bind_unless, serve
 from sigmgr.model import errors
 from sigmgr.model.event import Event
@@ -206,7 +206,7 @@ async def test_a_stop_is_noticed_while_a_name_is_looked_up(name_server):
 
 async def test_a_stream_arrives_at_once_and_its_drain_lets_the_server_go():
     house = House(gateway=gateway)
-    async with Running(create_app(house.services), graceful=1.0) as server:
+    async with Running(App(house.services), graceful=1.0) as server:
         reader, writer = await server.connect()
         writer.write(opening(house))
         await asyncio.wait_for(reader.readuntil(b"data: 1\n\n"), 1)
@@ -217,7 +217,7 @@ async def test_a_stream_arrives_at_once_and_its_drain_lets_the_server_go():
 
 async def test_streams_that_will_not_go_are_cut_within_the_limit():
     house = House(gateway=gateway)
-    server = Running(create_app(house.services), graceful=0.6)
+    server = Running(App(house.services), graceful=0.6)
     async with server:
         reader, writer = await server.connect()
         writer.write(opening(house))
@@ -256,7 +256,7 @@ async def test_no_new_connections_while_draining_and_requests_in_flight_are_answ
             await closed(writer)
         await house.polls.drain(0.1)
 
-    server = Running(create_app(house.services), drain=drain)
+    server = Running(App(house.services), drain=drain)
     async with server:
         reader, writer = await server.connect()
         held = f'if-none-match: "{NOW}"\r\n'
@@ -292,3 +292,16 @@ async def test_a_long_poll_over_http(house, app):
         assert (await waiting).json()["issued_at"] == NOW + 1
         acked = await client.post("/v1/stream/ack", headers=ticket, json={"issued_at": NOW + 1})
         assert acked.status_code == 204
+
+
+async def test_a_response_that_was_cut_is_no_error_in_the_log(caplog):
+    async def cut(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b":\n\n", "more_body": True})
+
+    async with Running(cut) as server:
+        reader, writer = await server.connect()
+        writer.write(b"GET /v1/stream HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert (await reader.read()).endswith(b":\n\n\r\n")
+        writer.close()
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from sigmgr.http.app import create_app
+from sigmgr.http.app import App
 from sigmgr.model import errors
 from sigmgr.model.holder import Holder
 from tests.http.conftest import shared
@@ -60,7 +60,7 @@ async def test_a_near_answer_lasts_near_ttl_or_until_renew_at(house, app):
 
 async def test_without_a_near_cache_every_get_asks_the_flow():
     house = House(near=None)
-    app = create_app(house.services)
+    app = App(house.services)
     for _ in range(2):
         assert (await call(app, "GET", SIG, token=house.backend)).status == 200
     assert house.flows.count("current") == 2

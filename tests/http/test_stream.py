@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from sigmgr.http.app import create_app
+from sigmgr.http.app import App
 from sigmgr.model import errors
 from sigmgr.model.event import Event
 from sigmgr.model.holder import Holder
@@ -234,7 +234,7 @@ async def test_the_stream_goes_to_the_gateway_untouched(house):
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"from the gateway"})
 
-    app = create_app(replace(house.services, gateway=gateway))
+    app = App(replace(house.services, gateway=gateway))
     answer = await call(app, "GET", "/v1/stream", token=house.ticket())
     assert answer.body == b"from the gateway"
     answer = await call(app, "POST", "/v1/stream", token=house.ticket(), body={})
@@ -243,7 +243,7 @@ async def test_the_stream_goes_to_the_gateway_untouched(house):
 
 async def test_a_process_of_another_role_has_no_stream():
     house = House(roles=frozenset({"api"}), gateway=None, polls=None)
-    answer = await call(create_app(house.services), "GET", "/v1/stream", token=house.ticket())
+    answer = await call(App(house.services), "GET", "/v1/stream", token=house.ticket())
     problem(answer, 404, "route-unknown")
 
 

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from sigmgr.http import routes
-from sigmgr.http.app import create_app
+from sigmgr.http.app import App
 from tests.http.scripted import APP, SECRET_SIG, House, call, problem
 
 USER = f"/v1/apps/{APP}/users/alice"
@@ -45,7 +45,7 @@ async def test_a_route_whose_part_hangs_answers_503_in_time(method, path, part, 
     assert part in House().services.__dataclass_fields__
     hung = Hung()
     house = House(**{part: hung})
-    app = create_app(house.services)
+    app = App(house.services)
     began = time.monotonic()
     for _ in range(6):
         answer = await call(app, method, path, token=house.backend, body=body)

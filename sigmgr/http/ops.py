@@ -1,4 +1,6 @@
-"""``/livez`` and ``/readyz``: is the process alive, and can it do its work?
+"""What every process serves: is it alive (``/livez``), can it do its work (``/readyz``), and what
+can it be asked (``/``, ``/openapi.json``, ``/docs``). No token, no secret, nothing from another
+host.
 
 ``/livez`` asks nobody, so that a dead database does not get every process restarted.
 ``/readyz`` asks nobody either: it reads what each part last reported (``Health``), so that a
@@ -10,10 +12,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi.responses import JSONResponse
+from fastapi import Request
+from fastapi.responses import HTMLResponse, JSONResponse
 
 from sigmgr.health import OK, is_bad
-from sigmgr.http import shapes
+from sigmgr.http import docs_page, shapes
 from sigmgr.http.access import ANYBODY
 from sigmgr.http.routes import Routes
 from sigmgr.http.services import Services
@@ -46,3 +49,33 @@ async def readyz(services: Services) -> JSONResponse:
     status = "failed" if failed else "ok" if {*checks.values()} <= {OK} else "degraded"
     answer: dict[str, Any] = {"status": status, "checks": checks}
     return JSONResponse(answer, 503 if failed else 200, {"cache-control": "no-store"})
+
+
+#: Where to look, for a request without a path.
+_WHERE = {
+    "documents": "/docs",
+    "openapi": "/openapi.json",
+    "ready": "/readyz",
+    "alive": "/livez",
+}
+
+
+@routes.get("/", ANYBODY, raises=[], hidden=True, patient=True)
+async def start(services: Services) -> JSONResponse:
+    """Where to look."""
+    return JSONResponse({"service": "sigmgr", "roles": sorted(services.roles), **_WHERE})
+
+
+@routes.get("/openapi.json", ANYBODY, raises=[], hidden=True, patient=True)
+async def openapi(services: Services, request: Request) -> JSONResponse:
+    """The OpenAPI document of the routes of this process."""
+    return JSONResponse(request.scope["router"].document)
+
+
+@routes.get("/docs", ANYBODY, raises=[], hidden=True, patient=True)
+async def docs(services: Services, request: Request) -> HTMLResponse:
+    """The same as a page."""
+    scheme = services.credentials.peers.scheme(request.scope)
+    base = str(request.base_url.replace(scheme=scheme)).rstrip("/")
+    page = docs_page.render(request.scope["router"].document, base, services.roles)
+    return HTMLResponse(page, headers={"content-security-policy": docs_page.POLICY})
