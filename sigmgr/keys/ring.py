@@ -102,7 +102,7 @@ class KeyRing:
         flight.result()
         problems = self._chain.problems()
         if problems:
-            raise _again(problems[0])
+            raise problems[0].anew()
 
     async def active_key(self, sdkappid: int) -> KeyRef:
         """The key that signs now. Raises NoSigningKey, or the reason why the active key does not
@@ -115,7 +115,7 @@ class KeyRing:
         if found is None:
             raise errors.NoSigningKey(f"app {sdkappid} has no active key")
         if found.problem is not None:
-            raise _again(found.problem)
+            raise found.problem.anew()
         return KeyRef(found.info.key_id, Format(found.info.format))
 
     async def key_state(self, sdkappid: int, key_id: int) -> KeyState | None:
@@ -247,16 +247,12 @@ def _key_for(facts: SigFacts, chain: Keychain) -> SigningKey | SigmgrError:
     if found is None:
         return errors.SigningFailed(f"key {facts.key_id} of app {sdkappid} is not known here")
     if found.problem is not None:
-        return _again(found.problem)
+        return found.problem.anew()
     if found.key is None:
         return errors.SigningFailed(f"key {facts.key_id} of app {sdkappid} has no material left")
     if found.key.format != facts.format:
         return errors.SigningFailed(f"key {facts.key_id} of app {sdkappid} is of another format")
     return found.key
-
-
-def _again(problem: SigmgrError) -> SigmgrError:
-    return type(problem)(problem.text)
 
 
 def _sign_chunk(jobs: Sequence[Job]) -> list[str | SigmgrError]:

@@ -30,6 +30,16 @@ def test_a_code_is_a_stable_word(error: type[SigmgrError]) -> None:
     assert re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", error.code)
 
 
+@each_class
+def test_an_error_is_made_anew_with_all_that_it_says(error: type[SigmgrError]) -> None:
+    one = error.__new__(error, "said")
+    SigmgrError.__init__(one, "said", retry_after=7, advice="Do this.")
+    other = one.anew()
+    assert other is not one
+    assert type(other) is error
+    assert (vars(other), other.args) == (vars(one), one.args)
+
+
 def test_a_code_has_one_owner() -> None:
     owners = Counter(error.code for error in CLASSES if "code" in vars(error))
     assert [code for code, times in owners.items() if times > 1] == []

@@ -126,6 +126,33 @@ async def test_counts_are_seldom_far_from_the_limit_and_frequent_near_it(world: 
     assert await pass_time(20) == 4
 
 
+async def test_a_count_that_fails_forgets_nothing_and_stops_no_other(world: World) -> None:
+    other = APP + 1
+    await world.add_app(other)
+    await world.catalog.set_app(other, policy=Policy(max_holders=1))
+    await limited(world, max_holders=20)
+    assert set(await asked(world, 0, 20)) == {"ok"}
+    counted: list[int] = []
+    count = world.store.count
+
+    async def failing(sdkappid: int, most: int) -> int:
+        counted.append(sdkappid)
+        if sdkappid == APP:
+            raise errors.StoreUnavailable
+        return await count(sdkappid, most)
+
+    world.store.count = failing  # type: ignore[method-assign]
+    for _ in range(2):
+        with pytest.raises(errors.StoreUnavailable):
+            await world.flows.newcomers.measure(world.clock.advance(newcomers.CALM))
+        assert counted == [APP, other]
+        counted.clear()
+        assert await asked(world, 20, 21) == ["max-holders"]
+    # What failed rests, too.
+    await world.flows.newcomers.measure(world.clock.advance(1))
+    assert counted == []
+
+
 async def test_who_goes_makes_room(world: World) -> None:
     await limited(world, max_holders=3)
     assert (await asked(world, 0, 4)).count("ok") == 3

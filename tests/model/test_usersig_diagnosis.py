@@ -17,6 +17,7 @@ from sigmgr.model.errors import BadSig, SigReason
 from sigmgr.model.ticket import Tickets
 from sigmgr.model.usersig import MAX_SIG_CHARS, decode, diagnosis, sign, verify
 from sigmgr.model.usersig.mangled import STEPS
+from tests.growth import MOST, growth
 from tests.model.usersig_kit import (
     HMAC,
     K1,
@@ -308,6 +309,22 @@ def test_any_text_is_refused_with_bounded_work(text: str) -> None:
     # Looked at by decode and by verify.
     assert len(tried) <= 2 * diagnosis.MOST_TEXTS
     assert all(len(one) <= len(text) + 3 for one in tried)
+
+
+@pytest.mark.parametrize(
+    ("start", "piece", "end"),
+    [
+        ('{"a":', " ", "x y"), ('{"a":', " ", '"b" c'), ("{", " ", "x"), ('{"a"', " ", "x"),
+        ('{"a":b', " ", "c"), ("{", '"a":b,', "x"), ("{", '"a" : "b" ,  ', "x y"),
+        ('{"a":"', '\\"', '" x'), ('{"a":', "}", " x"), ("", " ", "x"), ("{}", " ", "x"),
+    ],
+)  # fmt: skip
+def test_what_a_cut_sig_says_is_read_in_work_that_grows_with_its_length(start, piece, end):
+    def cut(length: int) -> str:
+        document = start + piece * (length // len(piece)) + end
+        return wrap(document.encode()).rstrip("_")[:-4]
+
+    assert growth(refused, cut, 1800) < MOST
 
 
 def test_a_text_longer_than_any_sig_is_not_worked_on() -> None:
