@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
+from sigmgr.flow.limits import WaitLimits
 from sigmgr.model import errors
 from sigmgr.model.event import EventType
 from sigmgr.model.holder import Holder
@@ -184,6 +186,23 @@ async def test_an_ack_waits_for_a_row_that_is_held_for_a_moment(world_held: Worl
     assert not waiting.done()
     rows.clear()
     await timed(waiting)
+
+
+async def test_an_ack_waits_no_longer_than_the_limit_for_a_held_row_of_a_slow_store(
+    world_held: World,
+) -> None:
+    [sig] = await issued(world_held, ALICE)
+    world_held.held.add(ALICE)  # type: ignore[attr-defined]
+    world_held.flows = world_held.process(WaitLimits(0.5, 0.6))
+    world_held.plan.fail = lambda name, moment: (
+        asyncio.sleep(0.2) if (name, moment) == ("store.transaction", "before") else None
+    )
+    began = time.monotonic()
+    with pytest.raises(errors.StoreUnavailable):
+        await ack(world_held, sig)
+    assert time.monotonic() - began < 1.2
+    world_held.held.clear()  # type: ignore[attr-defined]
+    await comes_to_rest(world_held)
 
 
 @pytest.fixture

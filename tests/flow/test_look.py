@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -227,6 +228,40 @@ async def test_a_key_that_does_not_load_is_tried_again(world: World, here: Here)
         await here.look.once(NOW)
     await here.look.once(NOW)
     assert (ring.calls, here.changes) == (2, 1)
+
+
+async def test_keys_that_do_not_come_hold_up_no_look(
+    world: World, here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sigmgr.flow.look.KEYS_LIMIT", 0.02, raising=False)
+    await here.look.load(NOW)
+    old = await world.ring.active_key(APP)
+    await world.add_key(APP)
+    come = asyncio.Event()
+
+    class Ring:
+        calls = 0
+
+        async def refresh(self) -> None:
+            self.calls += 1
+            await come.wait()
+
+    here.look._signer = ring = Ring()  # type: ignore[assignment]
+    here.seconds += GRACE + 1
+    for userid in ("bob", "carol"):
+        await world.flows.revoke.user(APP, userid, NOW)
+        async with asyncio.timeout(1):
+            with pytest.raises(errors.StoreUnavailable):
+                await here.look.once(NOW)
+    assert [one.userid for one in here.told] == ["bob", "carol"], "what the look found is known"
+    assert here.revocations.age > GRACE, "a key that is tainted by now may be believed no longer"
+    assert here.changes == 0
+    # Meanwhile a key changes once more: what is on its way may be older.
+    await world.catalog.set_key_state(APP, old.key_id, KeyState.TAINTED, NOW)
+    come.set()
+    await here.look.once(NOW)
+    assert (ring.calls, here.changes) == (2, 2)
+    assert here.revocations.age == 0
 
 
 async def test_a_listener_that_fails_stops_no_other(world: World, here: Here) -> None:
