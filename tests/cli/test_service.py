@@ -197,7 +197,7 @@ def test_an_app_twice(ready):
         ["show", "7", "alice"],
         ["reissue", "7", "alice"],
         ["revoke", "7", "alice", "--yes"],
-        # What is not there is said before it is asked for.
+        # What is missing is reported before it is asked for.
         ["revoke", "7", "alice"],
         ["key", "taint", "7", "1"],
         ["key", "revoke", "7", "1"],

@@ -1,4 +1,4 @@
-"""The shard channels on a Redis that lives: what is told is heard, what is lost is shown."""
+"""The shard channels on a real Redis: what is announced is received, what is lost is resynced."""
 
 from __future__ import annotations
 

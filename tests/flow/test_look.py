@@ -1,4 +1,4 @@
-"""The look: what it loads and reads on, how long a process goes on without it, who is told."""
+"""The look: what it reads, how long a process goes on without it, who gets its results."""
 
 from __future__ import annotations
 
@@ -123,13 +123,13 @@ async def test_an_own_revocation_is_known_before_its_answer(world: World) -> Non
 
     class Ear:
         def revoked(self, revocation: Revocation) -> None:
-            seen.append(("told", revocation.userid))
+            seen.append(("learned", revocation.userid))
 
     world.revocations.add(Ear())
     world.plan.fail = lambda name, moment: seen.append((name, moment))
     await world.flows.revoke.user(APP, "alice", NOW)
-    assert ("told", "alice") in seen
-    assert seen.index(("told", "alice")) < seen.index(("cache.announce", "before"))
+    assert ("learned", "alice") in seen
+    assert seen.index(("learned", "alice")) < seen.index(("cache.announce", "before"))
 
 
 async def test_without_a_look_cached_sigs_are_served_for_the_grace(

@@ -25,7 +25,7 @@ async def limited(world: World, **policy: float) -> None:
 
 
 async def asked(world: World, first: int, last: int) -> list[str]:
-    """What a batch get of these users says of each."""
+    """What a batch get answers for each of these users."""
     answers = await world.flows.issue.many(users(first, last), world.clock())
     return ["ok" if isinstance(one, Current) else one.code for one in answers]
 

@@ -397,7 +397,7 @@ def test_lost_events_are_looked_for_by_all_sigs_within_the_seconds():
     st.booleans(),
 )
 def test_no_connected_client_ever_holds_an_expired_sig(ttl, draw, works, reported, acks):
-    """A worker renews in time and perhaps an event says so; or no worker lives, and the stream
+    """A worker renews in time, perhaps with an event; or no worker lives, and the stream
     has its sig renewed itself."""
     world = World(sig(ttl=ttl)).open()
     world.draw, world.renews = draw, ttl

@@ -248,7 +248,7 @@ class House:
         return Client(self.stream, ticket(name), last_event_id)
 
     async def open_acked(self, name: str = "ann") -> Client:
-        """A client that has the first sig and says so: nothing is resent."""
+        """A client that has acked the first sig: nothing is resent."""
         client = await self.open(name)
         self.gateway.acked(user(name), self.states.now[user(name)].issued_at)
         return client
