@@ -7,7 +7,7 @@ wherever time matters.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, NamedTuple, Protocol
 
@@ -102,6 +102,11 @@ class Confirmed(NamedTuple):
 
 class Transaction(Protocol):
     """One write transaction. Leaving it normally commits, an exception rolls back."""
+
+    @property
+    def made(self) -> Collection[Holder]:
+        """The holders whose rows this transaction has made."""
+        ...
 
     async def lock(self, holders: Sequence[Holder]) -> list[Record]:
         """The holders' rows under a row lock, in the order asked, each made if missing (issued_at

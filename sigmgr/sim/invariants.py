@@ -14,7 +14,7 @@ Where a worker dies during a commit, it reads the rows to learn whether the comm
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
@@ -123,6 +123,10 @@ class _RecordedTransaction:
     def __init__(self, tx: Transaction, notes: _Notes) -> None:
         self._tx = tx
         self._notes = notes
+
+    @property
+    def made(self) -> Collection[Holder]:
+        return self._tx.made
 
     async def lock(self, holders: Sequence[Holder]) -> list[Record]:
         return await self._tx.lock(holders)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,10 @@ from sigmgr.flow.look import PART, REVOKE_LIMIT, Look
 from sigmgr.flow.revocations import Revocations
 from sigmgr.health import Health
 from sigmgr.model import errors
-from sigmgr.model.holder import Holder
+from sigmgr.model.holder import Holder, Room
 from sigmgr.model.reference import ClockReading, Reference, Rules
 from sigmgr.model.revocation import WIDE_MARGIN, Judgement, Revocation
-from sigmgr.model.sig import Current, KeyState
+from sigmgr.model.sig import Current, KeyState, Reason
 from sigmgr.testing import Faulty
 from tests.flow.world import ALICE, APP, NOW, World, open_world
 
@@ -292,9 +293,18 @@ async def test_everybody_is_dead_and_comes_back_after_the_pause(world: World) ->
     with pytest.raises(errors.TicketRevoked):
         await world.flows.deliver.opened(ALICE, NOW, NOW + 1)
     assert await world.flows.deliver.latest([ALICE, bob], NOW + 1) == [None, None]
-    world.clock.advance(30)
-    again = await world.flows.issue.many([ALICE, bob], world.clock())
-    assert all(isinstance(one, Current) and one.issued_at > until for one in again)
+    room = partial(world.flows.room_keys.current, APP, "bob", Room(id=5), privileges=255, ttl=None)
+    for now in (NOW + 1, until, until + 1):
+        for ask in (
+            partial(world.flows.issue.current, ALICE),
+            partial(world.flows.issue.reissue, bob, reason=Reason.FORCED),
+            lambda now: room(now=now),
+        ):
+            with pytest.raises(errors.RevokePause) as pause:
+                await ask(now)
+            assert pause.value.retry_after == until + 2 - now
+    again = await world.flows.issue.many([ALICE, bob], until + 2)
+    assert [isinstance(one, Current) and one.issued_at for one in again] == [until + 2] * 2
 
 
 @given(st.integers(-5, 5), st.integers(-5, 5), st.integers(0, 3))
