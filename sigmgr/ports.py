@@ -203,12 +203,12 @@ class Store(Protocol):
 
 class LookResult(NamedTuple):
     """The result of one look into SQL. ``second``: the database's clock, Unix seconds with a
-    fraction. ``keys``, ``tokens``: numbers that change when a key changes its state, or an API
+    fraction. ``keys``, ``tokens``: texts that change when a key changes its state, or an API
     token is made or revoked."""
 
     second: float
-    keys: int
-    tokens: int
+    keys: str
+    tokens: str
     revocations: list[Revocation]
 
 
