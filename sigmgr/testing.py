@@ -1,7 +1,7 @@
 """Helpers for tests, shipped: a manual clock, faults around any port, a client in memory.
 
 clock = ManualClock(1_900_000_000)
-store = Faulty(real_store, plan)      # plan decides before and after every call
+store = Faulty(real_store, plan)      # plan decides before and after every await
 stream = gateway.enter(user, MemoryTransport())
 """
 
@@ -79,9 +79,9 @@ Plan = Callable[[str, str], Awaitable[object] | None]
 
 
 class Faulty:
-    """Any port with faults: calls ``plan`` before and after each of its methods.
+    """Any port with faults: calls ``plan`` before and after each of its async methods.
 
-    Transactions and other async context managers are wrapped too: their methods, their
+    Transactions and other async context managers are wrapped too: their async methods, their
     entry, and their end ("commit"), where "before" is a rollback and "after" a lost answer.
     """
 

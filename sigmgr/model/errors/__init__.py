@@ -1,4 +1,4 @@
-"""All errors of sigmgr, in one tree.
+"""The errors of sigmgr, in one tree. Those of a single module are there, below one of these.
 
 SigmgrError                     code, text, advice, retryable
 ├── InputError                  the caller's input is wrong; repeating it will not help
