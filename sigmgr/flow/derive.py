@@ -40,7 +40,7 @@ class Derive:
     """Judges sigs and derives their strings."""
 
     def __init__(
-        self, *, registry: Registry, cache: SigCache, signer: Signer, revocations: Revocations
+        self, registry: Registry, cache: SigCache, signer: Signer, revocations: Revocations
     ) -> None:
         self._registry = registry
         self._cache = cache

@@ -57,12 +57,12 @@ class Issue:
 
     def __init__(
         self,
-        *,
         registry: Registry,
         store: Store,
         cache: SigCache,
         derive: Derive,
         reissuer: Reissuer,
+        *,
         seen: Seen,
         newcomers: Newcomers,
         limits: WaitLimits,

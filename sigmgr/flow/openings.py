@@ -53,12 +53,12 @@ class Openings:
 
     def __init__(
         self,
-        *,
         registry: Registry,
         store: Store,
         cache: SigCache,
         derive: Derive,
         better: Better,
+        *,
         restored: Restored,
         revocations: Revocations,
         seen: Seen,

@@ -26,12 +26,12 @@ class Reconcile:
 
     def __init__(
         self,
-        *,
         derive: Derive,
         store: Store,
         looks: Looks,
         cache: SigCache,
         janitor: Janitor,
+        *,
         page: int = 500,
     ) -> None:
         self._derive = derive

@@ -69,7 +69,6 @@ class Restored:
 
     def __init__(
         self,
-        *,
         registry: Registry,
         derive: Derive,
         reissuer: Reissuer,

@@ -50,7 +50,6 @@ class Revoke:
 
     def __init__(
         self,
-        *,
         registry: Registry,
         store: Store,
         looks: Looks,

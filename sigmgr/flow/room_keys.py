@@ -38,7 +38,6 @@ class RoomKeys:
 
     def __init__(
         self,
-        *,
         registry: Registry,
         derive: Derive,
         reissuer: Reissuer,

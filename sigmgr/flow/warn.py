@@ -24,7 +24,7 @@ class Warn:
     """Fires the rungs of each app's ladder."""
 
     def __init__(
-        self, *, registry: Registry, store: Store, publisher: Publisher, limit: int = 1000
+        self, registry: Registry, store: Store, publisher: Publisher, limit: int = 1000
     ) -> None:
         self._registry = registry
         self._store = store
