@@ -3,7 +3,7 @@
 Rules:
 1. A write is one transaction; a read is one statement and needs none.
 2. Nobody waits longer than the limit he was given, whatever the database does, and nobody
-   queues behind one that does not answer: see :attr:`Engine.answers`.
+   queues behind one that does not answer: see :meth:`Engine.looking`.
 3. A connection that died costs nobody anything: a read, and a transaction of which nothing
    can have been committed, go over a fresh one. A restart is waited for within the limit.
 
@@ -169,17 +169,12 @@ class Engine:
 
     async def looking(self, work: Work[T], *, limit: float = 1.0) -> T:
         """``work(connection)``, a trivial read over a connection of its own, within so many
-        seconds: what comes back tells whether the database :attr:`answers`.
+        seconds. Where it comes back with nothing, reads and writes are refused at once until the
+        database is back.
 
         Raises StoreUnavailable.
         """
         return await self._looker.look(work, limit)
-
-    @property
-    def answers(self) -> bool:
-        """False from the moment a look came back with nothing until the database is back: so
-        long reads and writes are refused at once. Always true where nobody looks."""
-        return not self._silence
 
     def _refuse_if_silent(self) -> None:
         if self._silence:
