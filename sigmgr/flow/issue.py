@@ -53,12 +53,12 @@ class _Asked(NamedTuple):
 class Issue:
     def __init__(
         self,
-        *,
         registry: Registry,
         store: Store,
         cache: SigCache,
         derive: Derive,
         reissuer: Reissuer,
+        *,
         seen: Seen,
         newcomers: Newcomers,
         limits: WaitLimits,

@@ -67,7 +67,6 @@ class _Lost(NamedTuple):
 class Restored:
     def __init__(
         self,
-        *,
         registry: Registry,
         derive: Derive,
         reissuer: Reissuer,

@@ -36,7 +36,6 @@ class _Asked(NamedTuple):
 class RoomKeys:
     def __init__(
         self,
-        *,
         registry: Registry,
         derive: Derive,
         reissuer: Reissuer,
