@@ -253,7 +253,7 @@ async def test_keys_that_do_not_come_hold_up_no_look(
         async with asyncio.timeout(1):
             with pytest.raises(errors.StoreUnavailable):
                 await here.look.once(NOW)
-    assert [one.userid for one in here.told] == ["bob", "carol"], "what the look found is known"
+    assert [one.userid for one in here.reported] == ["bob", "carol"], "what the look found is known"
     assert here.revocations.age > GRACE, "a key that is tainted by now may be believed no longer"
     assert here.changes == 0
     # Meanwhile a key changes once more: what is on its way may be older.
