@@ -223,7 +223,7 @@ async def test_a_key_that_does_not_load_is_tried_again(world: World, here: Here)
             if self.calls == 1:
                 raise errors.StoreUnavailable
 
-    here.look._signer = ring = Ring()  # type: ignore[assignment]
+    here.look.signer = ring = Ring()  # type: ignore[assignment]
     with pytest.raises(errors.StoreUnavailable):
         await here.look.once(NOW)
     await here.look.once(NOW)
@@ -246,7 +246,7 @@ async def test_keys_that_do_not_come_hold_up_no_look(
             self.calls += 1
             await come.wait()
 
-    here.look._signer = ring = Ring()  # type: ignore[assignment]
+    here.look.signer = ring = Ring()  # type: ignore[assignment]
     here.seconds += GRACE + 1
     for userid in ("bob", "carol"):
         await world.flows.revoke.user(APP, userid, NOW)
