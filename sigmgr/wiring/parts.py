@@ -80,11 +80,15 @@ async def open_parts(settings: Settings, *, serving: bool = False) -> AsyncItera
         yield Parts(
             base=base, flows=flows, redis=redis, layout=layout, values=values, policy_of=policy_of
         )
-        # The work is done, and none of this is worth an error: the sweep publishes what is left.
-        with suppress(UnavailableError, TimeoutError):
-            async with asyncio.timeout(_LAST):
-                await flows.publisher.flush()
-                await flows.seen.flush(base.clock())
+        await _finish(flows, base.clock())
+
+
+async def _finish(flows: Flows, now: int) -> None:
+    """Once the work is done. Not worth an error: the sweep publishes what is left."""
+    with suppress(UnavailableError, TimeoutError):
+        async with asyncio.timeout(_LAST):
+            await flows.publisher.flush()
+            await flows.seen.flush(now)
 
 
 def over_redis(
