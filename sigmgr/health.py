@@ -53,7 +53,6 @@ class Health:
         PART_OK.labels(part).set_function(lambda: float(self._now(part) == OK))
 
     def report(self, part: str, text: str = OK) -> None:
-        """Report the state of an expected part."""
         before = self._reports[part]
         text = _judged(text, vital=before.vital)
         self._reports[part] = before._replace(text=text, at=self._monotonic())
@@ -63,7 +62,6 @@ class Health:
         log_it("a part of this process changed", action="health", part=part, state=text)
 
     def checks(self) -> dict[str, str]:
-        """The state of each part, in the order in which they were expected."""
         return {part: self._now(part) for part in self._reports}
 
     def _now(self, part: str) -> str:

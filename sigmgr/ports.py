@@ -307,6 +307,10 @@ class Janitor(Protocol):
         ...
 
 
+#: A sig, or why there is none.
+Answer = Current | SigmgrError
+
+
 class Announcement(NamedTuple):
     """An event to announce, with its sig where the publisher has it."""
 
@@ -362,9 +366,10 @@ class States(Protocol):
         before a revocation, NeverIssued where no sig of the second ``held`` can exist."""
         ...
 
-    async def latest(self, holders: Sequence[Holder], now: int) -> list[Current | None]:
+    async def latest(self, holders: Sequence[Holder], now: int) -> list[Answer | None]:
         """The newest sig of each, from the cache, else from the store; None where it is revoked,
-        expired or was never issued. Issues nothing."""
+        expired or was never issued; an error where that is not known, or the sig cannot be derived.
+        Issues nothing."""
         ...
 
     async def mark_seen(self, users: Sequence[Holder], now: int) -> None:

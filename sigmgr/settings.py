@@ -128,8 +128,6 @@ class Http(Section):
 
 
 class Gateway(Section):
-    """Streams towards clients."""
-
     max_streams: Annotated[Whole, Field(ge=1)] = 50_000
     max_per_user: Annotated[Whole, Field(ge=1, le=1000)] = 20
     heartbeat: Annotated[Whole, Field(ge=1, le=300)] = 20
@@ -167,8 +165,6 @@ class Scheduler(Section):
 
 
 class Log(Section):
-    """Logs go to standard error."""
-
     level: Literal["debug", "info", "warning", "error"] = "info"
     as_json: bool = False
 

@@ -153,7 +153,6 @@ def get_logger(name: str) -> Any:
 
 
 def configure_logging(*, level: str = "info", as_json: bool = False) -> None:
-    """Send all logs of the process to standard error in one shape."""
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,

@@ -36,7 +36,7 @@ def test_it_is_never_nothing_and_never_boundless(monkeypatch, files, connections
     assert room(monkeypatch, files)[0] == connections
 
 
-def test_it_is_told(monkeypatch):
+def test_it_is_reported(monkeypatch):
     with capture_logs() as lines:
         room(monkeypatch, 1194)
     [line] = lines

@@ -16,7 +16,7 @@ class Seconds:
         return self.now
 
 
-def test_a_part_is_well_until_it_says_otherwise() -> None:
+def test_a_part_is_well_until_it_reports_otherwise() -> None:
     health = Health(Seconds())
     health.expect("database", silent_after=5)
     assert health.checks() == {"database": "ok"}
@@ -26,7 +26,7 @@ def test_a_part_is_well_until_it_says_otherwise() -> None:
     assert health.checks() == {"database": "ok"}
 
 
-def test_a_part_that_says_nothing_counts_as_dead() -> None:
+def test_a_part_that_is_silent_counts_as_dead() -> None:
     seconds = Seconds()
     health = Health(seconds)
     health.expect("database", silent_after=5, vital=True)
@@ -51,7 +51,7 @@ def test_only_a_vital_part_fails_the_process() -> None:
         health.report("redis", "failed: unseen")
     assert health.checks() == {"revocations": "failed: unseen", "redis": "degraded: unseen"}
     assert [is_bad(text) for text in health.checks().values()] == [True, False]
-    assert [line["says"] for line in lines] == ["failed: unseen", "degraded: unseen"]
+    assert [line["state"] for line in lines] == ["failed: unseen", "degraded: unseen"]
 
 
 def test_how_each_part_is_now_is_a_metric_and_silence_shows_in_it() -> None:
@@ -79,7 +79,7 @@ def test_a_change_is_one_log_line() -> None:
             health.report("redis", "degraded: full")
         health.report("redis")
         health.report("redis")
-    assert [(line["log_level"], line["says"]) for line in lines] == [
+    assert [(line["log_level"], line["state"]) for line in lines] == [
         ("warning", "degraded: full"),
         ("info", "ok"),
     ]

@@ -131,14 +131,14 @@ def ticker_of(run: Callable[[int], object], now: int = 7) -> Ticker:
     return ticker
 
 
-async def until(said: Callable[[], bool]) -> None:
+async def until(answer: Callable[[], bool]) -> None:
     before = time.monotonic()
-    while not said():
+    while not answer():
         assert time.monotonic() - before < 10
         await asyncio.sleep(0.005)
 
 
-async def test_a_job_that_fails_is_said_once_tried_again_and_well_again() -> None:
+async def test_a_job_that_fails_is_reported_once_tried_again_and_well_again() -> None:
     outcomes: list[BaseException | None] = [
         errors.StoreUnavailable(), errors.StoreUnavailable(), ValueError("a bug"), None,
     ]  # fmt: skip
@@ -159,8 +159,8 @@ async def test_a_job_that_fails_is_said_once_tried_again_and_well_again() -> Non
         await ticker.stop()
     assert failing[:5] == [None, "store-unavailable", "store-unavailable", "ValueError", None]
     assert set(times) == {7}
-    said = [(line["action"], line.get("code")) for line in logs]
-    assert said == [
+    answer = [(line["action"], line.get("code")) for line in logs]
+    assert answer == [
         ("job-failing", "store-unavailable"),
         ("job-failing", "ValueError"),
         ("job-failed", None),

@@ -102,7 +102,7 @@ def test_a_paused_server_can_be_stopped(redis_server: RedisServer) -> None:
     assert not server.running
 
 
-def test_a_server_that_cannot_start_says_why(
+def test_a_server_that_cannot_start_reports_why(
     redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert redis_server.running

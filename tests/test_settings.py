@@ -31,7 +31,7 @@ def test_a_file_writes_lists(tmp_path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "said"),
+    ("name", "value", "answer"),
     [
         ("ALLOWED_ORIGINS", "https://a.example/app", "write that"),
         ("ALLOWED_ORIGINS", "https://b.example,a.example", "https://app.example.com"),
@@ -39,11 +39,11 @@ def test_a_file_writes_lists(tmp_path) -> None:
         ("TRUSTED_PROXIES", "balancer", "such as 10.0.0.0/8"),
     ],
 )
-def test_what_is_refused_names_the_setting_and_what_to_write(name, value, said) -> None:
+def test_what_is_refused_names_the_setting_and_what_to_write(name, value, answer) -> None:
     with pytest.raises(errors.BadSettings) as refused:
         loaded(**{f"HTTP__{name}": value})
     assert f"http.{name.lower()}: " in refused.value.text
-    assert said in refused.value.text
+    assert answer in refused.value.text
 
 
 #: What libraries take for numbers.
@@ -110,21 +110,21 @@ def test_numbers_come_from_the_environment() -> None:
 
 @pytest.mark.parametrize("name", of_kind(int, float, str, bool, tuple))
 @pytest.mark.parametrize("value", ["x", "-1", "999999999999", "\u0663", "", "section"])
-def test_a_fault_is_said_in_our_own_words(name, value) -> None:
+def test_a_fault_is_reported_in_our_own_words(name, value) -> None:
     given = {f"{name}__X": "1"} if value == "section" else {name: value}
     try:
         loaded(**given)
     except errors.BadSettings as error:
-        told = error.text.removeprefix("settings are not valid: ")
-        assert told.startswith(f"{name.lower().replace('__', '.')}: ")
+        reported = error.text.removeprefix("settings are not valid: ")
+        assert reported.startswith(f"{name.lower().replace('__', '.')}: ")
         for word in ("Input", "Value error", "valid integer", "parse", "instance", "boolean"):
-            assert word not in told
+            assert word not in reported
     else:
         assert value != "section"
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "said"),
+    ("name", "value", "answer"),
     [
         ("HTTP__PORT", "70000", "it is to be less than or equal to 65535"),
         ("HTTP__GRACEFUL", "0", "it is to be greater than 0"),
@@ -136,13 +136,13 @@ def test_a_fault_is_said_in_our_own_words(name, value) -> None:
         ("NOPE", "1", "there is no such setting"),
     ],
 )
-def test_what_is_to_be_written_is_said(name, value, said) -> None:
+def test_what_is_to_be_written_is_reported(name, value, answer) -> None:
     with pytest.raises(errors.BadSettings) as refused:
         loaded(**{name: value})
-    assert refused.value.text.endswith(f": {said}")
+    assert refused.value.text.endswith(f": {answer}")
 
 
-def test_a_section_that_is_a_value_too_is_told() -> None:
+def test_a_section_that_is_a_value_too_is_reported() -> None:
     for names in (("HTTP", "HTTP__PORT"), ("HTTP__PORT", "HTTP")):
         with pytest.raises(errors.BadSettings, match="http: it is given a value, and so is http"):
             loaded(**dict.fromkeys(names, "1"))

@@ -10,7 +10,7 @@ BUCKETS = (0.0, 0.05, 0.5)
 VALUES = [-1.0, 0.0, 0.05, 0.051, 0.3, 0.5, 0.7, 9.0, 0.3]
 
 
-def test_a_batch_histogram_says_what_the_librarys_own_would():
+def test_a_batch_histogram_reports_what_the_librarys_own_does():
     ours, theirs = CollectorRegistry(), CollectorRegistry()
     BatchHistogram("x", "text", BUCKETS, ours).observe_all(VALUES)
     one_by_one = Histogram("x", "text", buckets=BUCKETS, registry=theirs)

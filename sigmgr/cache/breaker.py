@@ -4,7 +4,7 @@ closed    calls pass
 open      after a connection failure: calls are refused at once for ``cooldown`` seconds
 half-open after the cool-down: one call passes as a probe, the others are refused until it ends
 
-What this does not do: decide what is a failure, or read a clock of its own.
+What this module does not do: decide what is a failure, or read a clock of its own.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 
 class Breaker:
-    """``monotonic`` gives seconds that never go back."""
+    """``monotonic`` gives monotonic seconds."""
 
     def __init__(self, cooldown: float, monotonic: Callable[[], float]) -> None:
         self._cooldown = cooldown
@@ -28,7 +28,7 @@ class Breaker:
         return self._open_until is None
 
     def refuses(self) -> bool:
-        """True while a call would be turned away. Takes no probe's place."""
+        """Whether a call would be refused. Does not start a probe."""
         if self._open_until is None:
             return False
         return self._probing or self._monotonic() < self._open_until
@@ -45,12 +45,12 @@ class Breaker:
         self._probing = False
 
     def failed(self) -> None:
-        # Calls that were under way when it opened fail together; that is one outage.
+        # Calls that were running when it opened fail together; they count as one outage.
         if self._open_until is None or self._probing:
             self.opened += 1
         self._open_until = self._monotonic() + self._cooldown
         self._probing = False
 
     def gave_up(self) -> None:
-        """The call ended without saying anything about the server, as when cancelled."""
+        """The call ended without a result about the server, as when cancelled."""
         self._probing = False

@@ -1,19 +1,19 @@
-"""How this process reaches Redis: clients for every kind of URL, with every limit explicit.
+"""Clients for every kind of Redis URL, with explicit limits.
 
 Rules:
-1. Nothing connects on opening: a dead Redis does not keep the service from starting.
-2. A command ends within ``total_timeout`` whatever happens, pool and reconnection included;
-   there is one quick retry, for connections that a restarted server has closed.
-3. At most ``max_connections`` commands are under way; more wait their turn. So no kind of
-   pool, not those of Cluster and Sentinel either, runs empty with an error.
-4. After a connection failure all commands fail at once for ``cooldown`` seconds, then one
-   goes to see (``Breaker``).
-5. Pub/sub has connections of its own that never reconnect by themselves: a reconnection
-   nobody notices is a gap nobody repairs.
-6. Whatever goes wrong leaves here as CacheUnavailable, with a text that holds no argument
-   of the command.
+1. Nothing connects on opening: a dead Redis does not stop the service from starting.
+2. A command ends within ``total_timeout``, including pool and reconnection; there is one quick
+   retry, for connections that a restarted server has closed.
+3. At most ``max_connections`` commands run; more wait. So no pool, of Cluster and Sentinel neither,
+   runs empty with an error.
+4. After a connection failure all commands fail at once for ``cooldown`` seconds, then one is a
+   probe (``Breaker``).
+5. Pub/sub has connections of its own that never reconnect by themselves, since an unnoticed
+   reconnection is a gap that is not repaired.
+6. Every failure is raised as CacheUnavailable, with a text that contains no argument of the
+   command.
 
-What this does not do: know keys or values.
+What this module does not do: know keys or values.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ from sigmgr.model import errors
 
 T = TypeVar("T")
 
-#: How many pub/sub connections may be open at once: one in use, one being replaced, spare.
+#: Open pub/sub connections: one in use, one being replaced, two spare.
 _PUBSUB_CONNECTIONS: Final = 4
-#: In process nothing waits for a network; a busy machine must not look like an outage.
+#: In process there is no network; a busy machine must not look like an outage.
 _MEMORY_TIMEOUT: Final = 60.0
 
 #: redis-py's cluster exceptions are no RedisErrors.
@@ -53,7 +53,7 @@ _servers: WeakValueDictionary[str, FakeServer] = WeakValueDictionary()
 
 
 class RedisLimits(NamedTuple):
-    """Plain values. A read or write of a socket, a connection, a whole command; seconds."""
+    """The limits of a socket's read or write, a connection, a whole command; seconds."""
 
     socket_timeout: float
     connect_timeout: float
@@ -63,7 +63,7 @@ class RedisLimits(NamedTuple):
 
 
 class RedisParts:
-    """An open Redis. ``run`` is the way for commands, ``pubsub`` the way to listen."""
+    """An open Redis. ``run`` executes commands, ``pubsub`` listens."""
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ class RedisParts:
     ) -> None:
         self.cluster = isinstance(client, RedisCluster)
         self.breaker = breaker
-        #: The server itself where it is in this process, for tests that switch it off.
+        #: The in-process server, for tests that switch it off.
         self.server = server
         self._client: Any = client
         self._listening: Any = listening
@@ -86,13 +86,13 @@ class RedisParts:
         self._turn = asyncio.Semaphore(limits.max_connections)
 
     async def run(self, call: Callable[[Any], Awaitable[T]]) -> T:
-        """Await ``call(client)`` under the limits. Raises CacheUnavailable, nothing else."""
+        """Await ``call(client)`` under the limits. Raises CacheUnavailable only."""
         if self.breaker.refuses():
             raise errors.CacheUnavailable("Redis did not answer a moment ago")
         started = False
         try:
             async with asyncio.timeout(self._total), self._turn:
-                # Once more: those before us in the line may have found it dead.
+                # Again: calls that waited before us may have found it dead.
                 self._enter()
                 started = True
                 answer = await call(self._client)
@@ -108,7 +108,7 @@ class RedisParts:
         return answer
 
     async def time(self) -> float:
-        """Redis's own Unix time, to compare clocks with. Raises CacheUnavailable."""
+        """Redis's own Unix time, to compare clocks. Raises CacheUnavailable."""
         seconds, micros = await self.run(lambda client: client.time())
         return float(seconds) + float(micros) / 1e6
 
@@ -117,19 +117,17 @@ class RedisParts:
             raise errors.CacheUnavailable("Redis did not answer a moment ago")
 
     def _judge(self, error: Exception) -> None:
-        """An answer, even a refusal, shows a server that lives; anything else opens."""
+        """Any answer, even a refusal, closes the breaker; anything else opens it."""
         if isinstance(error, ResponseError):
             self.breaker.succeeded()
         else:
             self.breaker.failed()
 
     async def pubsub(self) -> PubSub:
-        """A new pub/sub object, not yet connected; the caller closes it.
-
-        Raises CacheUnavailable where a cluster cannot be looked over.
-        """
+        """A new pub/sub object, not yet connected; the caller closes it. Raises CacheUnavailable
+        where the nodes of a cluster cannot be read."""
         if self.cluster:
-            # Afresh each time: the node that we listened on may be gone.
+            # Read each time: the node of the last connection may be gone.
             try:
                 async with asyncio.timeout(self._total):
                     await self._listening.aclose()
@@ -156,7 +154,7 @@ async def open_redis(
     health_check_interval: float = 30.0,
     client_name: str = "sigmgr",
 ) -> RedisParts:
-    """Raises BadSettings for a URL that cannot be read. Connects at the first command."""
+    """Connects at the first command. Raises BadSettings for an unreadable URL."""
     address = parse(url)
     limits = RedisLimits(
         socket_timeout, connect_timeout, total_timeout, max_connections, health_check_interval
@@ -183,7 +181,7 @@ _Made = tuple[Any, Any, Callable[[], Awaitable[None]], FakeServer | None]
 
 
 def _retry(times: int) -> Retry:
-    """For broken connections only: what timed out once would only take its time again."""
+    """For broken connections only: a retry after a time-out would time out again."""
     return Retry(NoBackoff(), times, supported_errors=(RedisConnectionError,))
 
 
@@ -201,16 +199,13 @@ def _options(limits: RedisLimits, *, protocol: int, client_name: str) -> dict[st
 
 
 def _quiet(options: dict[str, Any]) -> dict[str, Any]:
-    """Options of connections that listen: broken means broken.
-
-    And RESP2 always: with RESP3 redis-py makes a debug line of every message, sigs in plain
-    text, and takes longer for it than for reading the message, whether anybody logs or not.
-    """
+    """Options of listening connections: no retries, and always RESP2. With RESP3 redis-py formats a
+    debug line of every message, sigs in plain text, even if nobody logs it."""
     return {**options, "retry": _retry(0), "health_check_interval": 0, "protocol": 2}
 
 
 def _no_notices() -> MaintNotificationsConfig:
-    """A feature of one vendor that costs every new connection a command."""
+    """Switches off a vendor's feature that costs every new connection a command."""
     return MaintNotificationsConfig(enabled=False)
 
 
@@ -256,7 +251,7 @@ def _memory(address: Address, options: dict[str, Any], limits: RedisLimits) -> _
         "server": server,
         "maint_notifications_config": _no_notices(),
     }
-    # The fake answers a health check during its handshake with silence; it needs none.
+    # The fake server does not answer a health check during its handshake; it needs none.
     options = {**options, "health_check_interval": 0}
     client = Redis.from_pool(
         BlockingConnectionPool(
@@ -292,7 +287,7 @@ def _cluster(address: Address, options: dict[str, Any], limits: RedisLimits) -> 
 def _sentinel(address: Address, options: dict[str, Any], limits: RedisLimits) -> _Made:
     own = {
         **options,
-        # Every new connection to the master asks a sentinel first, all at once if need be.
+        # Every new connection to the master asks a sentinel first, all at once if necessary.
         "max_connections": limits.max_connections + _PUBSUB_CONNECTIONS,
         "username": address.sentinel_username,
         "password": address.sentinel_password,

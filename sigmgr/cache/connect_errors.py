@@ -1,7 +1,7 @@
-"""Why Redis cannot be used, for whoever sets it up: told apart, with its place, no password.
+"""Explains why Redis cannot be used, with its address and without passwords.
 
-In a running service Redis is a cache, and its errors are counted and passed over; only the
-doctor asks why. What is not recognised is named by the class that the client raised.
+Only the doctor asks; in a running service errors of Redis are counted and tolerated. An unknown
+error is named by the client's exception class.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ _REASONS = tuple(
 
 
 def why(error: errors.CacheUnavailable, url: str) -> tuple[str, str]:
-    """What is wrong, with the place, and what to do; the remedy is empty where nobody knows."""
+    """What is wrong, with the hosts, and what to do; the remedy is empty where there is none."""
     cause = error.__cause__
     message = str(cause) if cause is not None else ""
     for form, text, remedy in _REASONS:
@@ -87,7 +87,6 @@ def why(error: errors.CacheUnavailable, url: str) -> tuple[str, str]:
 
 
 def hosts_of(url: str) -> str:
-    """The hosts and ports of a URL, and nothing else of it."""
     address = parse(url)
     if address.hosts:
         return ", ".join(f"{host}:{port}" for host, port in address.hosts)

@@ -1,18 +1,17 @@
-"""The near cache: ready answers in this process, good only while we hear of every change.
+"""The near cache: answers kept in this process, valid only while it receives every change.
 
 Rules:
 1. ``get`` is a dict lookup and two comparisons; it awaits nothing.
-2. An event makes older answers of its holder vanish, and leaves a floor: a slow reader that
-   read the old sig before the event cannot put it back after it. Floors are bounded; they
-   outlive any read by far, not for ever.
-3. Where events were lost (``resync``) everything goes, and nothing is kept for ``settle``
+2. An event removes older answers of its holder, and leaves a floor, so that a slow reader cannot
+   put back what it read before the event. The number of floors is limited; each outlives any read.
+3. Where events were lost (``resync``) everything is removed, and nothing is kept for ``settle``
    seconds, until the reads that began before are over.
-4. While the channel is down, what is here is good for ``blind`` seconds more and nothing is
-   added. Until the channel was up once, nothing is kept at all.
-5. Nothing is answered past the second that :meth:`trust` names: without a look into SQL a
-   revocation may be unknown here.
+4. While the channel is down, entries are valid for ``blind`` more seconds and none is added. Before
+   the channel is up for the first time nothing is kept.
+5. Nothing is served after the second of :meth:`trust`: without a look into SQL a revocation may be
+   unknown here.
 
-What this does not do: know Redis, or read a clock.
+What this module does not do: know Redis, or read a clock.
 """
 
 from __future__ import annotations
@@ -34,10 +33,8 @@ _CHANGES: Final = frozenset({EventType.ISSUED.value, EventType.RENEWED.value})
 
 
 class NearCache(Generic[V]):
-    """Values per holder. Fulfils ``ports.EventListener``; ``channel`` is told by ``ShardChannels``.
-
-    ``max_entries`` 0 keeps nothing.
-    """
+    """Values per holder; ``max_entries`` 0 keeps nothing. Fulfils ``ports.EventListener``;
+    ``ShardChannels`` calls ``channel``."""
 
     def __init__(
         self, *, max_entries: int = 100_000, floors: int = 65_536, settle: int = 2, blind: int = 5
@@ -49,12 +46,12 @@ class NearCache(Generic[V]):
         self._entries: OrderedDict[Holder, tuple[int, int, V]] = OrderedDict()
         self._floors: OrderedDict[Holder, int] = OrderedDict()
         self._up = False
-        # The seconds from which nothing here may be served, for the channel's sake and for
-        # SQL's, and the earlier of the two.
+        # The seconds from which nothing may be served, because of the channel and because of SQL,
+        # and the earlier of the two.
         self._channel_until = _NOT_YET
         self._sql_until = _FOR_EVER
         self._trusted_until = _NOT_YET
-        # While settling: when it ends, _NOT_YET until a get has brought the time.
+        # When settling ends; _NOT_YET until a get has brought the time.
         self._settling = False
         self._settled_at = _NOT_YET
 
@@ -71,7 +68,7 @@ class NearCache(Generic[V]):
         return entry[2]
 
     def put(self, holder: Holder, value: V, issued_at: int, fresh_until: int) -> None:
-        """Keep a value unless a newer one is here or was heard of."""
+        """Keep a value unless a newer one is kept or known."""
         if not self._up or self._settling or issued_at < self._floors.get(holder, 0):
             return
         entries = self._entries
@@ -84,7 +81,6 @@ class NearCache(Generic[V]):
             entries.popitem(last=False)
 
     def receive(self, shard: int, events: Sequence[Event], sigs: Sequence[bytes] = ()) -> None:
-        """Drop what is older than these events."""
         entries = self._entries
         for event in events:
             if event.type in _CHANGES:
@@ -100,26 +96,26 @@ class NearCache(Generic[V]):
                 del entries[holder]
 
     def resync(self, shard: int) -> None:
-        """Drop everything: lost events are rare, and no shard is worth an index here."""
+        """Drop everything: lost events are rare, so there is no index by shard."""
         self._entries.clear()
         self._settling = True
         self._settled_at = _NOT_YET
         self._use_channel_until(_NOT_YET)
 
     def revoked(self, revocation: Revocation) -> None:
-        """Drop what it killed, and let nothing of it come back."""
+        """Drop what it revokes, and keep it from coming back."""
         if revocation.wide:
             self.resync(0)
         else:
             self.receive(0, [revocation.event(revocation.until)])
 
     def trust(self, until: int) -> None:
-        """SQL was seen: what is here is good until that second, for all that it could say."""
+        """SQL was read: the entries are valid until that second as far as SQL is concerned."""
         self._sql_until = until
         self._trusted_until = min(self._channel_until, until)
 
     def channel(self, up: bool, now: int) -> None:
-        """The shard channels went up (all they missed is repaired or told) or down."""
+        """The shard channels went up (all that was missed is repaired or resynced) or down."""
         self._up = up
         if not up:
             self._use_channel_until(min(self._channel_until, now + self._blind))
@@ -131,7 +127,7 @@ class NearCache(Generic[V]):
         self._trusted_until = min(second, self._sql_until)
 
     def _look_up(self, now: int) -> None:
-        """The slow side of ``get``: see whether settling is over."""
+        """The slow path of ``get``: see whether settling is over."""
         if not self._settling:
             return
         if self._settled_at == _NOT_YET:
@@ -143,7 +139,7 @@ class NearCache(Generic[V]):
 
     def _raise_floor(self, holder: Holder, floor: int) -> None:
         floors = self._floors
-        # Anew at the end: who is heard of last is forgotten last.
+        # Inserted anew at the end: the oldest floor is dropped first.
         floors[holder] = max(floor, floors.pop(holder, 0))
         if len(floors) > self._max_floors:
             floors.popitem(last=False)

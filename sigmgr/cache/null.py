@@ -1,7 +1,7 @@
-"""No Redis at all, for commands beside a service whose Redis lives inside its own process.
+"""No Redis, for commands beside a service whose Redis lives inside its own process.
 
-Every call says that Redis is away, so gets go to the store and events stay in the outbox,
-where the service's own relay finds them. To announce them to a Redis of our own would lose them.
+Every call raises CacheUnavailable, so gets go to the store and events stay in the outbox, where the
+service's own relay finds them. Announcing them to a Redis of our own would lose them.
 """
 
 from __future__ import annotations

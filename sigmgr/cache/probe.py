@@ -1,6 +1,6 @@
-"""Whether Redis writes, tried with a key of no meaning on every node that we write to.
+"""Tests whether Redis takes writes, with a key without meaning on every node.
 
-A ping is not enough: a full server and a replica answer it as ever and refuse every write.
+A full server and a replica answer a ping as usual and refuse every write.
 
 What this module does not do: schedule itself.
 """
@@ -18,9 +18,9 @@ from sigmgr.cache.client import RedisParts
 from sigmgr.model import errors
 from sigmgr.model.redis_layout import Layout
 
-#: What a process does where it does not write.
+#: What a process does while Redis takes no writes.
 WITHOUT: Final = "gets are answered from the database, what is new reaches clients later"
-#: Seconds after which the key goes by itself.
+#: Seconds after which the key expires.
 _EXPIRY: Final = 60
 _WHY: Final = {
     "OOM": "full",
@@ -31,11 +31,9 @@ _WHY: Final = {
 
 
 async def probe(redis: RedisParts, layout: Layout) -> str:
-    """What is wrong, in a few words; empty where nothing is.
-
-    ``does not answer``, ``full``, ``read-only``, ``refuses writes (CODE)`` or ``refuses the
-    login (CODE)``; of a cluster what is so of most of its nodes, and of how many.
-    """
+    """What is wrong, in a few words; empty where nothing is: ``does not answer``, ``full``,
+    ``read-only``, ``refuses writes (CODE)`` or ``refuses the login (CODE)``; for a cluster the
+    state of most of its nodes, and of how many."""
     try:
         keys = await redis.run(lambda client: _one_key_a_node(client, layout))
     except errors.CacheUnavailable as error:
@@ -70,7 +68,7 @@ def _described(error: errors.CacheUnavailable) -> str:
 
 
 def _code_of(error: BaseException | None) -> str:
-    """The word with which the server begins a refusal; empty where it said none."""
+    """The first word of a refusal, such as READONLY; empty where there is none."""
     if not isinstance(error, RedisError):
         return ""
     if error.status_code:

@@ -1,19 +1,18 @@
-"""Cached sigs in Redis: fulfils ``ports.SigCache``.
+"""Cached sigs in Redis; fulfils ``ports.SigCache``.
 
 Rules:
-1. A sig is only ever replaced by one issued in a later second; Redis itself compares
-   (``scripts``).
+1. A sig is only replaced by one issued in a later second; Redis itself compares (``scripts``).
 2. A tombstone, which a revocation leaves (``announcer``), reads as a miss.
-3. An entry lives until ``serve_until(current)``, as a relative time to live, so that it holds
-   under any clock; one that is already past that is not written. Redis may still answer it
-   late: callers check what they get.
-4. What cannot be read is a miss, is counted, and makes room: by its head it would keep its
-   place against a readable one of the same second. A tombstone of the second before takes
-   it for a while, so that no slow writer puts an older one there.
+3. An entry expires at ``serve_until(current)``, by a relative time to live, which is correct under
+   any clock; one that is already past that is not written. Redis may still return it late, so
+   callers check it.
+4. An unreadable value is a miss, is counted, and is replaced: by its head it would win against a
+   readable one of the same second. A tombstone of the second before takes its place for a while, so
+   that no slow writer puts an older value there.
 5. One script call per shard; the calls of a batch travel together.
 
-What this module does not do: announce events, derive sigs, know how a value is sealed, look
-into the store, or read a clock.
+What this module does not do: announce events, derive sigs, know how a value is sealed, look into
+the store, or read a clock.
 """
 
 from __future__ import annotations
@@ -34,20 +33,19 @@ from sigmgr.telemetry import get_logger
 
 log = get_logger("sigmgr.cache")
 
-#: So many keys or events travel together; a time-out is meant for about this much work.
+#: Keys or events that travel together; the time-out is meant for about this much work.
 CHUNK: Final = 1000
 
 _VERSION: Final = bytes([VERSION])
-#: So many bytes of a value the scripts read.
+#: The bytes of a value that the scripts read.
 _COMPARED: Final = 5
-#: Longer than anybody's way from a read to a put.
+#: Longer than the time between any caller's read and put.
 _ROOM_SECONDS: Final = 60
 
 
 class RedisSigCache:
-    """``values`` makes and reads what lies in Redis. ``serve_until`` answers the Unix second
-    from which a sig may no longer be served without a look into the store.
-    """
+    """``values`` encodes and decodes the values in Redis. ``serve_until`` is the Unix second from
+    which a sig may no longer be served without a look into the store."""
 
     def __init__(
         self,
@@ -61,11 +59,10 @@ class RedisSigCache:
         self._layout = layout
         self._values = values
         self._serve_until = serve_until
-        #: How many values could not be read. More than none after an upgrade: look why.
+        #: How many values were unreadable. Should be 0, except during an upgrade.
         self.damaged = 0
 
     async def get(self, holders: Sequence[Holder]) -> list[Current | None]:
-        """In the order asked. Raises CacheUnavailable."""
         if len(holders) == 1:
             key = self._layout.sig_key(holders[0])
             return await self._read(holders, [await self._redis.run(lambda c: c.get(key))])
@@ -76,7 +73,6 @@ class RedisSigCache:
         return found
 
     async def put(self, currents: Sequence[Current], now: int) -> None:
-        """Put each if newer than what is there. Raises CacheUnavailable."""
         for chunk in chunks(currents):
             calls: dict[int, Call] = {}
             for current in chunk:
@@ -91,7 +87,7 @@ class RedisSigCache:
             await scripts.run(self._redis, scripts.PUT, list(calls.values()))
 
     async def _fetch(self, holders: Sequence[Holder]) -> list[Any]:
-        """One MGET: a server that is alone knows no slots."""
+        """One MGET, for a server without slots."""
         keys = [self._layout.sig_key(holder) for holder in holders]
         found: list[Any] = await self._redis.run(lambda client: client.mget(keys))
         return found
@@ -131,14 +127,14 @@ class RedisSigCache:
         return found
 
     async def _make_room(self, unread: Sequence[tuple[Holder, bytes]]) -> None:
-        """Where these could not be read, let those of the same second be put."""
+        """Make these unreadable values replaceable by one of the same second."""
         if not self.damaged:
             text = "cached values could not be read; sigmgr_cache_unread counts them"
             log.warning(text, action="unread", count=len(unread))
         self.damaged += len(unread)
         calls: dict[int, Call] = {}
         for holder, value in unread:
-            # What has no such head counts for nothing with the scripts, and is written over.
+            # A value without such a head counts for nothing with the scripts, and is overwritten.
             if value[:1] == _VERSION and len(value) >= _COMPARED:
                 issued_at = int.from_bytes(value[1:_COMPARED], "big")
                 before = tombstone(max(issued_at - 1, 0))
@@ -155,7 +151,6 @@ def chunks(things: Sequence[Any]) -> Iterable[Sequence[Any]]:
 
 
 def _checked(answers: list[Any]) -> list[Any]:
-    """Raise the first error among the answers of a pipeline."""
     for answer in answers:
         if isinstance(answer, Exception):
             raise answer

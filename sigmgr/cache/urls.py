@@ -1,13 +1,13 @@
-"""The forms of a Redis URL, taken apart.
+"""Parses the forms of a Redis URL.
 
 memory:// and memory://NAME                     in process; one NAME is one server
 redis:// rediss:// unix://                      as redis-py reads them
 redis+cluster://[USER:PASS@]HOST:PORT,HOST:PORT
 redis+sentinel://[USER:PASS@]HOST:PORT,HOST:PORT/SERVICE[/DB]
 
-``rediss+cluster`` and ``rediss+sentinel`` speak TLS. With Sentinel, user and password are
-those of the data servers; ``?sentinel_username=`` and ``?sentinel_password=`` those of the
-sentinels. Errors never show the URL: it may hold a password.
+``rediss+cluster`` and ``rediss+sentinel`` use TLS. With Sentinel, user and password are those of
+the data servers; ``?sentinel_username=`` and ``?sentinel_password=`` those of the sentinels. Errors
+never show the URL, since it may contain a password.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from urllib.parse import parse_qs, unquote
 
 from sigmgr.model import errors
 
-# urlsplit knows one host only: from Python 3.12 on it refuses an IPv6 address among several.
+# urlsplit supports one host only: from Python 3.12 on it refuses an IPv6 address among several.
 _MANY: Final = re.compile(
     r"((?P<username>[^/?#:]*)(?::(?P<password>[^/?#]*))?@)?(?P<hosts>[^/?#@]*)"
     r"(?P<path>/[^?#]*)?(?:\?(?P<query>[^#]*))?"
@@ -49,7 +49,7 @@ class Address(NamedTuple):
 
 
 def parse(url: str) -> Address:
-    """Raises BadSettings. A mounted secret often ends in a newline, which is not of the URL."""
+    """Raises BadSettings. The newline at the end of a mounted secret is ignored."""
     url = url.strip()
     scheme, _, rest = url.partition("://")
     if scheme == "memory":
@@ -90,7 +90,6 @@ def _many_hosts(url: str, rest: str, form: str, *, tls: bool) -> Address:
 
 
 def _host(text: str, default_port: int) -> tuple[str, int]:
-    """``host``, ``host:port``, ``[::1]`` or ``[::1]:port``."""
     parts = _matched(_HOST, text)
     port = int(parts["port"] or default_port)
     if not 0 < port < 65536:
@@ -100,7 +99,6 @@ def _host(text: str, default_port: int) -> tuple[str, int]:
 
 
 def _matched(form: re.Pattern[str], text: str) -> dict[str, str]:
-    """The named parts of all of ``text``, empty where absent."""
     found = form.fullmatch(text)
     if found is None:
         raise ValueError("another form")

@@ -1,4 +1,4 @@
-"""The ``sigmgr`` command. :mod:`sigmgr.cli.frame` knows where each command lives."""
+"""The ``sigmgr`` command. :mod:`sigmgr.cli.frame` finds the commands."""
 
 from __future__ import annotations
 
@@ -15,6 +15,6 @@ def main() -> NoReturn:
     try:
         sys.stdout.flush()
     except BrokenPipeError:
-        # The reader has gone; the interpreter would complain when it closes the stream.
+        # The reader is gone; the interpreter would complain when it closes the stream.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(status)

@@ -30,7 +30,7 @@ Extra = Annotated[
 
 
 class Switch(StrEnum):
-    """What an option says that is neither given nor a flag."""
+    """An option that is on, off, or not given."""
 
     ON = "on"
     OFF = "off"

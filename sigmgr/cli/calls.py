@@ -1,4 +1,4 @@
-"""What the service commands share: the --config option, and running one with the parts it needs."""
+"""Shared by the service commands: common options, and running a command with its parts."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ AppId = Annotated[
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _DURATION = re.compile(r"([0-9]+)([smhd]?)")
-#: A duration of more digits is as far from every range as one of so many.
+#: A longer number is out of every range.
 _MOST_DIGITS = 25
 
 
 def name_for_people(text: str) -> str:
-    """Of an application or a token. It is shown in lists, so that it must not be a secret."""
+    """A name of an application or a token. It is shown in lists, so it must not be a secret."""
     if credential(text) or len(text) > MOST_SHOWN or not text.isprintable():
         raise ValueError(f"{shown(text)} is no name; write a few words, without secrets")
     return text
@@ -51,7 +51,6 @@ NewName = Annotated[str | None, _NAME]
 
 
 def settings_of(config: str | None) -> Settings:
-    """Settings, with logs of a command kept to warnings."""
     from sigmgr import settings, telemetry
 
     loaded = settings.load(config)
@@ -60,7 +59,6 @@ def settings_of(config: str | None) -> Settings:
 
 
 def with_base(config: str | None, work: Callable[[Base], Awaitable[T]]) -> T:
-    """Run ``work`` over the database, the keys and the apps."""
     from sigmgr import wiring
 
     loaded = settings_of(config)
@@ -86,8 +84,8 @@ def with_parts(config: str | None, work: Callable[[Parts], Awaitable[T]]) -> T:
 
 
 def duration(text: str, *, bare: bool = False) -> int:
-    """Whole seconds from ``90s``, ``15m``, ``6h`` or ``90d``. A number without a unit is
-    refused, since people mean days and seconds by it; ``bare``: it is seconds."""
+    """Whole seconds from ``90s``, ``15m``, ``6h`` or ``90d``. A number without a unit is refused,
+    since it may mean days or seconds; with ``bare`` it means seconds."""
     found = _DURATION.fullmatch(text.strip().lower())
     if not found:
         or_seconds = ", or whole seconds" if bare else ""
@@ -105,7 +103,7 @@ def duration(text: str, *, bare: bool = False) -> int:
 
 
 def changed_policy(policy: Policy, ttl: str | None, room_ttl: str | None, extra: list[str]) -> Any:
-    """The policy with what the options say. Raises Misuse or BadTtl."""
+    """The policy with the options' changes. Raises Misuse or BadTtl."""
     from dataclasses import fields, replace
 
     changes: dict[str, Any] = {}
@@ -130,7 +128,7 @@ def changed_policy(policy: Policy, ttl: str | None, room_ttl: str | None, extra:
 
 
 def _policy_value(name: str, now: Any, text: str) -> Any:
-    """As the setting is of its kind: a number of things, a share, a duration or several."""
+    """The value by the setting's type: a count, a share, a duration or several."""
     from sigmgr.model.policy import COUNTS
 
     try:
@@ -147,7 +145,6 @@ def _policy_value(name: str, now: Any, text: str) -> Any:
 
 
 def _bounded(text: str) -> int:
-    """A duration that fits everywhere."""
     seconds = duration(text)
     if seconds > MAX_TTL:
         raise output.Misuse("a duration has at most ten years", "Write such as 90d.")
@@ -155,7 +152,7 @@ def _bounded(text: str) -> int:
 
 
 def held_back(what: str, yes: bool) -> bool:
-    """Show what would be done; True where --yes is missing, so nothing may be done."""
+    """Print what would be done; True where --yes is missing and nothing may be done."""
     if yes:
         return False
     output.note(what)

@@ -1,11 +1,11 @@
-"""What ``sigmgr doctor`` says of clocks: whose differs, and what that stops."""
+"""The clock findings of ``sigmgr doctor``: which clock differs, and the effect."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import NamedTuple
 
-#: Seconds between clocks that nobody needs to mind, for the cloud counts whole seconds.
+#: A difference in seconds that does not matter, since the cloud counts whole seconds.
 _SKEW = 2.0
 
 _NTP = "Synchronise the clocks (NTP); the cloud compares whole seconds."
@@ -13,16 +13,14 @@ _THEIRS = "Synchronise the database server's clock (NTP): every process follows 
 
 
 class CheckResult(NamedTuple):
-    """``verdict`` is ok, warn or fail."""
-
     verdict: str
     text: str
     advice: str = ""
 
 
 class Clocks:
-    """How far the clocks of the database and of Redis are ahead of this machine's, in seconds;
-    None where one was not heard."""
+    """Seconds by which the clocks of the database and of Redis are ahead of this machine's; None
+    where one could not be read."""
 
     def __init__(self, tolerance: float) -> None:
         self._tolerance = tolerance
@@ -30,7 +28,7 @@ class Clocks:
         self.redis: float | None = None
 
     def verdicts(self) -> Iterator[CheckResult]:
-        """The database's decides what is signed, Redis's says which one is wrong."""
+        """The database's clock decides what is signed; Redis's shows which one is wrong."""
         if self.database is not None:
             yield self._of_the_database(self.database)
         if self.redis is not None:

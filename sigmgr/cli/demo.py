@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 app = command_app("Watch sigmgr at work.")
 
-#: One app of each format; the numbers are made up.
+#: One app of each format, with invented numbers.
 _APPS = ((1400000001, "v1"), (1400000002, "v2"))
 
 
-#: Seconds; a shorter life is over before its renewal can be seen.
+#: Seconds; a shorter life would end before its renewal can be seen.
 _SHORTEST = 15
 
 
@@ -71,12 +71,12 @@ def demo(
     raise typer.Exit(status)
 
 
-#: A page that is tried out on this machine may talk to the demo.
+#: Pages on this machine may talk to the demo.
 _PAGES = ("http://localhost:*", "http://127.0.0.1:*")
 
 
 def _settings(home: Path, port: int) -> Settings:
-    """Embedded parts, whatever the environment says: a demo touches nobody's data."""
+    """Embedded parts, whatever the environment contains: a demo uses nobody's data."""
     import base64
     import secrets
 
@@ -126,7 +126,6 @@ async def _demo(settings: Settings, seconds: int | None, clients: int, ttl: int)
 
 
 async def _started(service: Service, over: asyncio.Event) -> tuple[asyncio.Task[None], int]:
-    """The serving task and its port. Raises AddressInUse."""
     ready = asyncio.Event()
     ports: list[int] = []
 
@@ -144,7 +143,7 @@ async def _started(service: Service, over: asyncio.Event) -> tuple[asyncio.Task[
 
 
 async def _furnish(base: Base, cloud: Cloud, ttl: int) -> str:
-    """Two apps with new keys, known to the cloud by their verifying half; a backend token."""
+    """Two apps with new keys, registered with the cloud; returns a backend token."""
     from sigmgr.keys.generate import generate
     from sigmgr.model.policy import Policy
     from sigmgr.model.usersig import FORMATS

@@ -1,4 +1,4 @@
-"""``sigmgr doctor``: is everything there that a service needs, and what to do if not."""
+"""``sigmgr doctor``: checks what a service needs, and advises."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 app = command_app("Check the set-up.")
 
-#: The general advice for this is to call the doctor.
+#: Errors whose general advice is to run the doctor.
 _ADVICE = {
     "store-unavailable": "Is the database overloaded or stopped? database.url"
     " (SIGMGR_DATABASE__URL) says where it is.",
@@ -33,8 +33,8 @@ _ADVICE = {
 
 
 class Finding(NamedTuple):
-    """One line of the answer. ``verdict`` is ok, warn or fail. What is given in a wrong place
-    may stand in text and advice: see :func:`_unsecret`."""
+    """One line of the answer. ``verdict`` is ok, warn or fail. Text and advice may contain
+    misplaced secrets: see :func:`_unsecret`."""
 
     part: str
     verdict: str
@@ -62,12 +62,11 @@ def doctor(config: calls.Config = None, as_json: calls.AsJson = False) -> None:
 
 
 def _unsecret(finding: Finding) -> Finding:
-    """Without what looks like a credential, such as a key where its file is to be named."""
+    """The finding with everything masked that looks like a credential."""
     return finding._replace(text=masked(finding.text), advice=masked(finding.advice))
 
 
 def _wrapped(label: str, text: str) -> str:
-    """The text behind its label, in as many lines as it takes."""
     return textwrap.fill(
         text,
         output.WIDTH,
@@ -180,7 +179,7 @@ async def _keys(settings: Settings) -> AsyncIterator[Finding]:
 
 
 def _keys_of(base: Base, app: int, sealed: Sequence[SealedKey]) -> Iterator[Finding]:
-    """Which key signs for an app, and what is to be thought of it and of those that may follow."""
+    """Which key signs for an app, and doubts about it and about prepared keys."""
     states = (KeyState.ACTIVE, KeyState.PREPARED)
     doubts = {
         key.info: base.doubt(key) for state in states for key in sealed if key.info.state is state

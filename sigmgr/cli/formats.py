@@ -1,4 +1,4 @@
-"""The sig formats as commands offer them: choices and help texts, out of the registry."""
+"""The choices and help texts of sig formats for commands, from the registry."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sigmgr.model.usersig.formats import SigFormat
 if TYPE_CHECKING:
     Name = str
 else:
-    # The library that reads options offers and checks the members of an enumeration.
+    # typer offers and checks the members of an enumeration.
     Name = StrEnum("Name", {one.name: one.name for one in FORMATS})
 
 Format = Annotated[

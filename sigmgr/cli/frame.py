@@ -1,11 +1,11 @@
 """The frame around all commands: finding them, running one, and the exit status.
 
-Exit status: 0 done, 1 a negative answer (a sig that is not valid), 2 the command line or
-its input is wrong, 3 a failure.
+Exit status: 0 done, 1 a negative answer (a sig that is not valid), 2 the command line or its input
+is wrong, 3 a failure.
 
-A command group is one module with ``app`` in it, named in :data:`GROUPS`; a command that
-stands alone is named in :data:`COMMANDS`. A module is imported when its command is
-called or help is shown, and imports heavy parts inside its functions: help stays quick.
+A command group is one module with ``app`` in it, named in :data:`GROUPS`; a command that stands
+alone is named in :data:`COMMANDS`. A module is imported when its command is called or help is
+shown, and imports heavy parts inside its functions, so that help is quick.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ COMMANDS = {
     "revoke": "sigmgr.cli.users",
 }
 
-#: How the words of the library that checks options are said here.
+#: Plainer words for messages of the option parser.
 _PLAINER = {
     "Value error, ": "",
     "Input should be a valid integer, unable to parse string as an integer": "it is no number",
@@ -57,15 +57,13 @@ _PLAINER = {
 }
 
 
-#: A value as that library repeats it.
+#: A value as the option parser quotes it.
 _QUOTED = re.compile(r"'([^']*)'")
 
 
 class Group(typer.core.TyperGroup):
-    """A group that shows its help when called bare; that is still exit status 2.
-
-    Its list says of each command the first sentence of its help, and the whole of it.
-    """
+    """A group that shows its help when called without arguments; that is exit status 2. Its list
+    shows the first sentence of each command's help, in full."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if not args and not ctx.resilient_parsing:
@@ -81,13 +79,13 @@ class Group(typer.core.TyperGroup):
 
 
 def first_sentence(text: str | None) -> str:
-    """Of a help text, on one line."""
+    """The first sentence of a help text, on one line."""
     paragraph = " ".join((text or "").strip().split("\n\n")[0].split())
     return paragraph.split(". ")[0].rstrip(".") + "."
 
 
 class LazyGroup(Group):
-    """The top: knows the commands by name and imports a module when it is asked for."""
+    """The top group: knows the commands by name and imports a module when it is needed."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         return [*GROUPS, *COMMANDS]
@@ -98,7 +96,7 @@ class LazyGroup(Group):
         return self.commands.get(cmd_name)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        # Where the name is mistyped, the suggestions are made from self.commands.
+        # Suggestions for a mistyped name are made from self.commands.
         if args and self.get_command(ctx, args[0]) is None:
             for name in self.list_commands(ctx):
                 self.get_command(ctx, name)
@@ -106,7 +104,7 @@ class LazyGroup(Group):
 
 
 def command_app(help: str, *, cls: type[Group] = Group) -> typer.Typer:  # noqa: A002
-    """A Typer instance as every module of commands makes it: plain text, no tracebacks."""
+    """A Typer instance for a module of commands: plain text, no tracebacks."""
     return typer.Typer(
         help=help,
         cls=cls,
@@ -144,8 +142,6 @@ app = command_app(
 
 
 class Frame:
-    """What the global options say; every command finds it as ``ctx.obj``."""
-
     def __init__(self) -> None:
         self.debug = False
 

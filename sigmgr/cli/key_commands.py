@@ -1,4 +1,4 @@
-"""``sigmgr key``: an application's signing keys: prepared, active, old, tainted, revoked."""
+"""``sigmgr key``: an application's signing keys and their states."""
 
 from __future__ import annotations
 
@@ -226,7 +226,7 @@ def _ended(
     yes: bool,
     force: bool,
 ) -> KeyInfo:
-    """Taint or revoke, once everything is given that it takes."""
+    """Taint or revoke, if all confirmations are given."""
 
     async def work(base: Base) -> KeyInfo:
         keys = await _keys_of(base, sdkappid)

@@ -1,7 +1,7 @@
-"""What a change to an application's keys will do, said before it is done.
+"""Previews a change to an application's keys before it is done.
 
-Two mistakes are silent everywhere else: another key signs from now on, and no key does. So
-the first shows both keys and the second says who will get which error, and since when.
+Two mistakes would go unnoticed: another key signs from now on, or none does. So the first shows
+both keys, and the second who will get which error, and when.
 """
 
 from __future__ import annotations
@@ -23,12 +23,11 @@ if TYPE_CHECKING:
 
 
 def kind(key_format: str, curve: str) -> str:
-    """Such as ``v1 P-256``, or ``v2``."""
+    """For example ``v1 P-256``, or ``v2``."""
     return f"{key_format} {curve}".strip()
 
 
 def active(keys: Sequence[KeyInfo]) -> KeyInfo | None:
-    """The key that signs."""
     return next((key for key in keys if key.state is KeyState.ACTIVE), None)
 
 
@@ -41,7 +40,7 @@ def found(keys: Sequence[KeyInfo], sdkappid: int, key_id: int) -> KeyInfo:
 
 
 def refuse_known(keys: Sequence[KeyInfo], fingerprint: str) -> None:
-    """Leave where the application has this key already, with what can be done with it."""
+    """Exit where the application has this key already, with what can be done with it."""
     known = next((key for key in keys if key.fingerprint == fingerprint), None)
     if known is None:
         return
@@ -58,8 +57,8 @@ def refuse_known(keys: Sequence[KeyInfo], fingerprint: str) -> None:
 
 
 def replaced(former: KeyInfo | None, following: str) -> list[str]:
-    """What an activation does to an application that signs already; nothing where none does.
-    ``following`` is the line of the key that will sign."""
+    """The effect of an activation on an application that signs already; empty for others.
+    ``following`` describes the key that will sign."""
     if former is None:
         return []
     now = f"key {former.key_id}, {kind(former.format, former.curve)}, {former.fingerprint}"
@@ -72,7 +71,6 @@ def replaced(former: KeyInfo | None, following: str) -> list[str]:
 
 
 def taken_back_by(former: KeyInfo | None) -> None:
-    """After an activation: how to undo it."""
     if former is not None:
         output.note(
             f"Key {former.key_id} is old now; to sign with it again:"
@@ -81,8 +79,8 @@ def taken_back_by(former: KeyInfo | None) -> None:
 
 
 def ask(warnings: Sequence[str], *, yes: bool, force: bool | None = None) -> None:
-    """Go on where everything is given that it takes, or say what would be done and leave.
-    ``force`` None: --yes is enough."""
+    """Go on where all confirmations are given; otherwise print the warnings and exit. ``force``
+    None: --yes is enough."""
     lacking = [option for option, given in (("--yes", yes), ("--force", force)) if given is False]
     if not warnings or not lacking:
         return
@@ -93,8 +91,8 @@ def ask(warnings: Sequence[str], *, yes: bool, force: bool | None = None) -> Non
 
 
 async def doubted(base: Base, key: KeyInfo) -> list[str]:
-    """What is to be asked about a key before it signs. Raises BadKey for one that certainly
-    is none, as older versions sealed them."""
+    """The warnings about a key before it signs. Raises BadKey for one that certainly is none, as
+    older versions sealed them."""
     doubt = await _doubt(base, key)
     if doubt is None:
         return []
@@ -105,7 +103,7 @@ async def doubted(base: Base, key: KeyInfo) -> list[str]:
 
 
 def instead_of(key: KeyInfo) -> str:
-    """What to do about a key that certainly is none and does not sign yet."""
+    """Advice on a key that certainly is none and does not sign yet."""
     app = key.sdkappid
     return (
         f"Add the right one: sigmgr key add {app} --file FILE --activate; and end this one:"
@@ -119,7 +117,6 @@ async def _doubt(base: Base, key: KeyInfo) -> Doubt | None:
 
 
 async def _spare(base: Base, keys: Sequence[KeyInfo]) -> KeyInfo | None:
-    """The first key that could sign next."""
     for key in keys:
         if key.state in {KeyState.PREPARED, KeyState.OLD}:
             doubt = await _doubt(base, key)
@@ -129,7 +126,7 @@ async def _spare(base: Base, keys: Sequence[KeyInfo]) -> KeyInfo | None:
 
 
 async def end_of(base: Base, key: KeyInfo, keys: Sequence[KeyInfo], state: KeyState) -> list[str]:
-    """What the taint or revocation of a key does where no key is left that signs."""
+    """The effect of a taint or revocation where no signing key is left."""
     app, key_id = key.sdkappid, key.key_id
     signing = active(keys)
     if signing is not None and signing.key_id != key_id:

@@ -1,10 +1,9 @@
-"""Keys and sigs as the stateless commands take them: from files and standard input.
+"""Keys and sigs of the stateless commands, from files and standard input.
 
 Rules:
-1. Whatever is wrong with a key file is told with the file's name and never with anything
-   out of the file.
-2. ``-`` is standard input, which can be read once: two things cannot come from it.
-3. A secret where a file name belongs is the likeliest mistake of all. It is not repeated.
+1. An error of a key file contains the file's name and nothing of its content.
+2. ``-`` is standard input, which can be read once: two values cannot come from it.
+3. A secret in place of a file name is a likely mistake. It is not repeated.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from sigmgr.model.usersig.formats import Pasted
 
 STDIN = "-"
-#: More than any key or sig has; what is longer is refused further in, by its size.
+#: More than any key or sig has; a longer input is refused later, by its size.
 _MOST_BYTES = 65536
 
 
@@ -37,7 +36,7 @@ def one_from_stdin(*sources: str) -> None:
 
 
 def signing_key(source: str, key_format: str | None, option: str = "--key") -> Pasted:
-    """A key that signs, of the format or of the one it looks like. Raises BadKey or Misuse."""
+    """A signing key, of the given format or of the one it looks like. Raises BadKey or Misuse."""
     from sigmgr.model import pasted
 
     content = read(source, option)
@@ -46,7 +45,8 @@ def signing_key(source: str, key_format: str | None, option: str = "--key") -> P
 
 
 def verifying_keys(sources: Sequence[str]) -> list[VerifyingKey]:
-    """Keys of the formats they look like. An odd one is warned of, and used. Raises as above."""
+    """Verifying keys of the formats they look like, with a warning for an odd one. Raises as
+    above."""
     from sigmgr.model import pasted
 
     found = []
@@ -61,14 +61,14 @@ def verifying_keys(sources: Sequence[str]) -> list[VerifyingKey]:
 
 
 def sig_text(given: str) -> str:
-    """The sig itself, or what standard input holds for ``-``."""
+    """The sig itself; ``-`` is standard input."""
     if given != STDIN:
         return given
     return sys.stdin.buffer.read(_MOST_BYTES).decode("utf-8", "replace").strip()
 
 
 def read(source: str, option: str = "--key") -> bytes:
-    """What the file holds that ``option`` names. Raises Misuse."""
+    """The content of the file of ``option``. Raises Misuse."""
     if source == STDIN:
         return sys.stdin.buffer.read(_MOST_BYTES)
     try:
@@ -88,7 +88,6 @@ def read(source: str, option: str = "--key") -> bytes:
 
 @contextmanager
 def named(source: str) -> Iterator[None]:
-    """What is wrong with a key is told with the name of its file."""
     from sigmgr.model import errors
 
     try:
@@ -98,5 +97,4 @@ def named(source: str) -> Iterator[None]:
 
 
 def name(source: str) -> str:
-    """The file, as errors call it."""
     return "standard input" if source == STDIN else source

@@ -95,7 +95,7 @@ def _write(path: Path, content: bytes, mode: int, force: bool) -> None:
 
 @contextmanager
 def _reported(path: Path) -> Iterator[None]:
-    """What the system says against a path, as an error of the command line."""
+    """Turns errors of the system about a path into errors of the command line."""
     try:
         yield
     except OSError as error:

@@ -1,7 +1,5 @@
-"""What to say of an option or an argument that a command needs and did not get.
-
-Its help text says what it is for, and an example of the whole command how it is given. So a
-parameter that is required has a help text and an example here; a test sees to both.
+"""The message for a missing option or argument: its help text, and an example of the whole command.
+So every required parameter has a help text and an example here; a test checks both.
 """
 
 from __future__ import annotations
@@ -9,7 +7,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Any
 
-#: What stands for a parameter in an example; of a choice it is the first.
+#: The value of a parameter in an example; of a choice it is the first one.
 _EXAMPLES = {
     "sdkappid": "1400000001",
     "userid": "alice",
@@ -22,7 +20,7 @@ _EXAMPLES = {
     "revision": "0001",
 }
 
-#: What a command needs besides, of several that would do.
+#: Arguments that are optional one by one, but of which the command needs one.
 _BESIDES = {"sigmgr revoke": ["alice"]}
 
 
@@ -35,7 +33,6 @@ def message(parameter: Any, context: Any) -> tuple[str, str]:
 
 
 def example(context: Any) -> str:
-    """The command with all that it needs."""
     required = [one for one in context.command.params if one.required]
     arguments = [_value(one) for one in required if not _is_option(one)]
     options = [f"{one.opts[0]} {_value(one)}" for one in required if _is_option(one)]
@@ -56,7 +53,7 @@ def _value(parameter: Any) -> str:
 
 
 def _choices(parameter: Any) -> list[str]:
-    """The words that it takes, where it takes a few only."""
+    """The values of a choice, else empty."""
     kind = parameter.type_descriptor.annotation
     if not (isinstance(kind, type) and issubclass(kind, StrEnum)):
         return []

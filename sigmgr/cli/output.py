@@ -1,10 +1,10 @@
-"""What a command prints: data on standard output, everything else on standard error.
+"""The output of commands: data on standard output, everything else on standard error.
 
 Rules:
-1. Standard output carries the answer only, so that it can be piped: a sig, a table, JSON.
-2. An error is three short parts: what happened, its stable code, and what to do. Never a
-   traceback (but with ``--debug``), never a secret.
-3. Lines of prose fit 80 columns; colour only where a terminal reads.
+1. Standard output has the answer only, so that it can be piped: a sig, a table, JSON.
+2. An error is three short parts: what happened, its stable code, and what to do. Never a traceback
+   (except with ``--debug``), never a secret.
+3. Lines of prose fit 80 columns; colour only on a terminal.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ WIDTH = 80
 _RED, _YELLOW, _PLAIN = "\x1b[31m", "\x1b[33m", "\x1b[0m"
 _DAY, _HOUR, _MINUTE = 86400, 3600, 60
 
-#: Advice for a shell where the general one speaks of HTTP.
+#: Advice for a shell where the general one is about HTTP.
 _IN_A_SHELL = {
     errors.HolderUnknown.code: "Issue the first one: sigmgr issue SDKAPPID USERID",
     errors.AlreadyReplaced.code: "See the current one: sigmgr issue SDKAPPID USERID",
@@ -33,7 +33,7 @@ _IN_A_SHELL = {
 
 
 class Misuse(errors.InputError):
-    """The command line asks for what cannot be done; ``hint`` says what can."""
+    """The command line asks for what cannot be done; ``hint``: what can."""
 
     code = "usage"
 
@@ -43,12 +43,11 @@ class Misuse(errors.InputError):
 
 
 def print_line(text: str) -> None:
-    """One piece of the answer."""
     print(text)
 
 
 def print_json(data: Any) -> None:
-    """The answer for programs; ASCII, so that no text in it can steer a terminal."""
+    """The answer for programs; ASCII, so that no text in it can control a terminal."""
     print(json.dumps(data, indent=2))
 
 
@@ -60,17 +59,15 @@ def print_table(rows: Sequence[tuple[str, str]]) -> None:
 
 
 def note(text: str) -> None:
-    """A remark beside the answer, for people."""
     _prose(text, sys.stderr.isatty(), "", "")
 
 
 def warn(text: str) -> None:
-    """Something that works but should not stay so."""
+    """A warning: it works but should be changed."""
     _prose(text, sys.stderr.isatty(), "warning: ", _YELLOW)
 
 
 def complain(text: str, code: str, advice: str) -> None:
-    """An error, as rule 2 says."""
     colour = sys.stderr.isatty()
     _prose(text, colour, "error: ", _RED)
     _prose(code, colour, "  code: ", "")
@@ -78,12 +75,10 @@ def complain(text: str, code: str, advice: str) -> None:
 
 
 def complain_about(error: errors.SigmgrError) -> None:
-    """An error of sigmgr's own tree."""
     complain(str(error), error.code, advice_on(error))
 
 
 def advice_on(error: errors.SigmgrError) -> str:
-    """What to do about it, for somebody who stands at a shell."""
     if isinstance(error, Misuse):
         return error.hint
     if isinstance(error, errors.StoreUnavailable) and error.remedy:
@@ -92,7 +87,7 @@ def advice_on(error: errors.SigmgrError) -> str:
 
 
 def iso(seconds: int) -> str:
-    """Unix seconds as people write UTC; a sig from elsewhere may name any number."""
+    """Unix seconds as UTC text; a foreign sig may contain any number."""
     try:
         return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     except (ValueError, OverflowError, OSError):
@@ -115,8 +110,7 @@ def remaining(left: int) -> str:
 
 
 def _prose(text: str, colour: bool, label: str, paint: str) -> None:
-    """In as many lines as it takes. A sig or a secret may stand in it that was given in a
-    wrong place, such as a mistyped command line; it is masked."""
+    """Wrapped lines. Misplaced secrets, as in a mistyped command line, are masked."""
     lines = textwrap.wrap(
         masked(text),
         WIDTH,

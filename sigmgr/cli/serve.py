@@ -26,8 +26,6 @@ _SET_STREAM_URL = (
 
 
 class Role(StrEnum):
-    """What this process does."""
-
     API = "api"
     GATEWAY = "gateway"
     WORKER = "worker"
@@ -35,7 +33,6 @@ class Role(StrEnum):
 
 
 def roles_of(role: str) -> frozenset[str]:
-    """The parts that a role stands for."""
     if role == Role.ALL.value:
         return frozenset(r.value for r in Role if r is not Role.ALL)
     return frozenset({role})
@@ -106,22 +103,21 @@ async def _serve(settings: Settings, role: Role, upgrade: bool) -> None:
 
 
 def stream_url_missing(settings: Settings, roles: frozenset[str]) -> str:
-    """What is wrong with the address that backends hand to clients; empty where nothing is."""
+    """What is wrong with the stream address for clients; empty where nothing is."""
     if settings.http.stream_url or Role.API.value not in roles:
         return ""
     host = settings.http.host
-    told = "http.stream_url is not set, so that backends tell clients to open streams at"
+    problem = "http.stream_url is not set, so that backends tell clients to open streams at"
     if Role.GATEWAY.value not in roles:
-        return f"{told} this process, which serves none"
+        return f"{problem} this process, which serves none"
     try:
         everywhere = ip_address(host).is_unspecified
     except ValueError:
         everywhere = False
-    return f"{told} {host}, which nobody can reach" if everywhere else ""
+    return f"{problem} {host}, which nobody can reach" if everywhere else ""
 
 
 async def upgraded(settings: Settings, *, quiet: bool = False) -> None:
-    """Migrate before serving."""
     from sigmgr import wiring
     from sigmgr.store import migrate
 
@@ -138,11 +134,11 @@ def stopping() -> asyncio.Event:
     """An event that SIGTERM and Ctrl-C set; a second signal ends the process at once."""
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
 
-    def told(number: Any) -> None:
+    def on_signal(number: Any) -> None:
         if stop.is_set():
             raise SystemExit(128 + int(number))
         stop.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, told, number)
+        loop.add_signal_handler(number, on_signal, number)
     return stop

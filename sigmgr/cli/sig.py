@@ -212,7 +212,6 @@ def _warn(odd: str, mask: int) -> None:
 
 
 def _claims(text: str) -> dict[str, Any]:
-    """The fields of a sig that is not valid, as far as it can be read."""
     from sigmgr.model import errors, usersig
 
     try:
@@ -255,5 +254,5 @@ def _room_rows(userbuf: dict[str, Any] | None) -> list[tuple[str, str]]:
 
 
 def _printable(text: str) -> str:
-    """A sig of unknown origin must not steer the terminal."""
+    """The text of a foreign sig with control characters escaped."""
     return text if text.isprintable() else ascii(text)

@@ -71,7 +71,7 @@ async def _run(days: int, holders: int, seed: int, *, quiet: bool) -> Report:
         TextColumn("{task.description}"),
     )
     console = Console(stderr=True)
-    # Where no terminal reads, the bar would leave an empty line behind.
+    # Without a terminal the bar would leave an empty line.
     hidden = quiet or not console.is_terminal
     with Progress(*columns, console=console, disable=hidden, transient=True) as bar:
         task = bar.add_task("", total=days)

@@ -17,8 +17,6 @@ app = command_app("Manage API tokens.")
 
 
 class Role(StrEnum):
-    """What a token may reach."""
-
     BACKEND = "backend"
     OPS = "ops"
     ADMIN = "admin"

@@ -36,7 +36,6 @@ UserId = Annotated[str, typer.Argument(metavar="USERID", help="The user's id.")]
 
 
 def _current(current: Current, as_json: bool) -> None:
-    """The sig alone on standard output, its facts beside it."""
     if as_json:
         shown = {**current._asdict(), **current.holder._asdict()}
         del shown["holder"]
@@ -213,7 +212,7 @@ def revoke(
 
 
 def _ask_first(sdkappid: int, userid: str | None, yes: bool, config: str | None) -> None:
-    """Say what would be done, and leave where --yes is missing. Raises AppUnknown, BadUserId."""
+    """Print what would be done, and exit where --yes is missing. Raises AppUnknown, BadUserId."""
     if userid is not None:
         what = f"All sigs of {check_userid(userid)} in app {sdkappid} will be dead"
     elif sdkappid:

@@ -1,4 +1,4 @@
-"""What ``sigmgr doctor`` says of writes: a part that answers may still refuse them."""
+"""The write findings of ``sigmgr doctor``: a part that answers may still refuse writes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from sigmgr.model.redis_layout import Layout
     from sigmgr.store.engine import Engine
 
-#: By how what is wrong begins.
+#: Advice by the beginning of what is wrong.
 _DATABASE: Final = {
     "read-only": "Is it a replica, or is default_transaction_read_only on? Let database.url name"
     " the primary. A SQLite file: may this user write it and its directory?",
@@ -32,7 +32,6 @@ _REDIS: Final = {
 
 
 async def of_database(engine: Engine) -> CheckResult:
-    """Read and write once."""
     from sigmgr.store.probe import WITHOUT, probe
 
     wrong = await probe(engine)
@@ -40,7 +39,6 @@ async def of_database(engine: Engine) -> CheckResult:
 
 
 async def of_redis(redis: RedisParts, layout: Layout) -> CheckResult:
-    """Write once to each node."""
     from sigmgr.cache.probe import WITHOUT, probe
 
     wrong = await probe(redis, layout)

@@ -14,13 +14,12 @@ Rules:
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from functools import partial
 
 from sigmgr.flow.commit import Committed, append, once_more
 from sigmgr.flow.gather import Gather, answered
-from sigmgr.flow.limits import Lane, WaitLimits, pauses
+from sigmgr.flow.limits import Lane, Wait, WaitLimits
 from sigmgr.flow.relay import Publisher
 from sigmgr.flow.restored import Restored, meaning
 from sigmgr.model import errors
@@ -61,14 +60,20 @@ class Acks:
         """Returns when the ack is durable. One for an older sig than the confirmed one changes
         nothing; one for a lost sig leads to a newer sig. Raises TicketRevoked, HolderUnknown,
         NeverIssued, StoreUnavailable, and the errors of making that newer sig."""
-        for pause in pauses(self._limits.valid):
-            claim = await answered(self._gather.ask(ack, now))
+        wait = Wait(self._limits.answer)
+        while True:
+            future = self._gather.ask(ack, now)
+            if not await wait.all_done([future]):
+                raise errors.StoreUnavailable("the database did not answer in time", retry_after=1)
+            claim = await answered(future)
             if claim is Claim.RESTORED:
                 await self._restored.newer_than(ack.user, ack.issued_at, now)
             if claim is not None:
                 return
-            await asyncio.sleep(pause)
-        raise errors.StoreUnavailable("another transaction holds this user's row", retry_after=1)
+            if not await wait.pauses():
+                raise errors.StoreUnavailable(
+                    "another transaction holds this user's row", retry_after=1
+                )
 
     async def _durable(self, acks: Sequence[Ack], now: int) -> list[_Meant | None]:
         return await self._lane.within(
@@ -100,7 +105,6 @@ class Acks:
         return {first[one.user] for one in done}
 
     async def _judged(self, acks: Sequence[Ack], now: int) -> list[_Meant | None]:
-        """Judge under the locks of the free rows."""
         users = list(dict.fromkeys(ack.user for ack in acks))
         async with self._store.transaction() as tx:
             rows = await tx.try_lock(users, make=False)

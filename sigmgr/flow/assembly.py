@@ -52,8 +52,6 @@ class Ports:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flows:
-    """The flows, ready to be called by routes, jobs and commands."""
-
     issue: Issue
     room_keys: RoomKeys
     newcomers: Newcomers

@@ -13,14 +13,15 @@ import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
-from sigmgr.flow.derive import Answer, Derive
+from sigmgr.flow.derive import Derive
 from sigmgr.flow.gather import Gather
-from sigmgr.flow.limits import Lane, WaitLimits, all_done, pauses
+from sigmgr.flow.limits import Lane, Wait, WaitLimits
 from sigmgr.flow.newcomers import Newcomers
 from sigmgr.model import errors, timing
 from sigmgr.model.app import App
 from sigmgr.model.holder import Holder
 from sigmgr.model.sig import Current, Record
+from sigmgr.ports import Answer
 
 #: Makes the next sigs of holders whose rows are free, and answers for them.
 Make = Callable[[Sequence[Holder], int], Coroutine[Any, Any, Mapping[Holder, Answer]]]
@@ -74,17 +75,15 @@ class Better:
     ) -> dict[Holder, Answer]:
         """Locked rows are tried again, unless their old sig is good enough."""
         answers: dict[Holder, Answer] = {}
-        for pause in pauses(limit):
+        wait = Wait(limit)
+        while True:
             futures = {holder: self._gather.ask(holder, now) for holder in left}
-            in_time = await all_done(futures.values(), limit)
+            in_time = await wait.all_done(futures.values())
             answers |= _answers_of(futures)
             left = [holder for holder in left if holder not in answers]
-            if not in_time:
-                return answers | {h: errors.StoreUnavailable(_LATE, retry_after=1) for h in left}
-            if enough.issuperset(left):
-                break
-            await asyncio.sleep(pause)
-        return answers | {h: errors.StoreUnavailable(_HELD, retry_after=1) for h in left}
+            if not in_time or enough.issuperset(left) or not await wait.pauses():
+                why = _HELD if in_time else _LATE
+                return answers | {h: errors.StoreUnavailable(why, retry_after=1) for h in left}
 
     async def _turn(self, holders: Sequence[Holder], now: int) -> list[Answer | None]:
         answers = await self._lane.within(self._limits.answer, self._make(holders, now))

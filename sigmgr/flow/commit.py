@@ -30,7 +30,6 @@ class Committed:
 
 
 def joined(parts: Sequence[Committed]) -> Committed:
-    """Several as one."""
     return Committed(
         list(chain.from_iterable(part.batch for part in parts)),
         list(chain.from_iterable(part.rows for part in parts)),

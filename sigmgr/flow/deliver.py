@@ -5,7 +5,7 @@ What this module does not do: open streams (``openings``) and write acks (``acks
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from sigmgr.flow.acks import Acks
 from sigmgr.flow.derive import Derive, key_of
@@ -15,7 +15,7 @@ from sigmgr.flow.revocations import Revocations
 from sigmgr.model import errors
 from sigmgr.model.holder import Holder
 from sigmgr.model.sig import Current
-from sigmgr.ports import Ack, SigCache, Store
+from sigmgr.ports import Ack, Answer, SigCache, Store
 from sigmgr.telemetry import get_logger
 
 log = get_logger("sigmgr.deliver")
@@ -47,44 +47,54 @@ class Deliver:
     async def opened(
         self, user: Holder, ticket_issued_at: int, now: int, *, rooms: bool = True, held: int = 0
     ) -> list[Current]:
-        """The user's sig first, then every live room sig. See ``ports.States``."""
         return await self._openings.opened(user, ticket_issued_at, now, rooms=rooms, held=held)
 
-    async def latest(self, holders: Sequence[Holder], now: int) -> list[Current | None]:
+    async def latest(self, holders: Sequence[Holder], now: int) -> list[Answer | None]:
         """The newest sig of each; a cached one counts as the newest until its renewal time."""
         try:
-            hits = list(await self._cache.get(holders))
+            hits = await self._cache.get(holders)
         except errors.CacheUnavailable:
             hits = [None] * len(holders)
         sound = await self._derive.sound_keys(hits)
         # Before its renewal time a sig of a sound key is the newest that this process can know of.
-        doubtful = [
-            i
-            for i, hit in enumerate(hits)
+        doubtful = {
+            holder: hit
+            for holder, hit in zip(holders, hits, strict=True)
             if hit is None
             or now >= hit.renew_at
             or key_of(hit) not in sound
             or not self._revocations.serves(hit, now)
+        }
+        answers = await self._from_store(doubtful, now) if doubtful else {}
+        found = [answers.get(holder, hit) for holder, hit in zip(holders, hits, strict=True)]
+        return [
+            None if isinstance(one, Current) and self._revocations.killed(one) else one
+            for one in found
         ]
-        if not doubtful:
-            return hits
+
+    async def _from_store(
+        self, doubtful: Mapping[Holder, Current | None], now: int
+    ) -> dict[Holder, Answer | None]:
+        """Where the store is away, or a string fails: the cached sig if it is as good."""
+        answers: dict[Holder, Answer | None] = dict.fromkeys(doubtful)
         try:
-            asked = self._store.find([holders[i] for i in doubtful])
-            records = await self._lane.within(self._limits.valid, asked)
-        except errors.StoreUnavailable:
-            return [
-                hit if hit is not None and await self._derive.valid(hit, now) else None
-                for hit in hits
-            ]
+            records = await self._lane.within(self._limits.valid, self._store.find([*doubtful]))
+        except errors.StoreUnavailable as error:
+            for holder, hit in doubtful.items():
+                valid = hit is not None and await self._derive.valid(hit, now)
+                answers[holder] = hit if valid else error
+            return answers
         alive = [r for r in records if r is not None and r.alive(now)]
-        derived = await self._derive.derive_and_cache(alive, now)
-        living = {record.holder: record.issued_at for record in alive}
-        for i in doubtful:
-            hit = hits[i]
-            same = hit is not None and living.get(hit.holder) == hit.issued_at
-            current = derived.get(holders[i])
-            hits[i] = current if isinstance(current, Current) else hit if same else None
-        return [None if hit is None or self._revocations.killed(hit) else hit for hit in hits]
+        answers |= await self._derive.derive_and_cache(alive, now)
+        failed = [r for r in alive if isinstance(answers[r.holder], errors.SigmgrError)]
+        good = await self._derive.still_valid(failed, now)
+        for record in failed:
+            hit = doubtful[record.holder]
+            if record not in good:
+                answers[record.holder] = None
+            elif hit is not None and hit.issued_at == record.issued_at:
+                answers[record.holder] = hit
+        return answers
 
     async def mark_seen(self, users: Sequence[Holder], now: int) -> None:
         """These users have a stream open now."""

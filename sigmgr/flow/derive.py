@@ -18,16 +18,13 @@ from sigmgr.model.app import App
 from sigmgr.model.decision import Decision, Input
 from sigmgr.model.holder import Holder
 from sigmgr.model.sig import Current, Record, current_of
-from sigmgr.ports import Registry, SigCache, Signer
+from sigmgr.ports import Answer, Registry, SigCache, Signer
 from sigmgr.telemetry import get_logger
 
 log = get_logger("sigmgr.derive")
 
-Answer = Current | errors.SigmgrError
-
 
 def raised(answer: Answer) -> Current:
-    """The sig, or its error raised."""
     if isinstance(answer, errors.SigmgrError):
         raise answer
     return answer
@@ -39,8 +36,6 @@ def key_of(current: Current) -> tuple[int, int]:
 
 
 class Derive:
-    """Judges sigs and derives their strings."""
-
     def __init__(
         self, *, registry: Registry, cache: SigCache, signer: Signer, revocations: Revocations
     ) -> None:
@@ -94,7 +89,6 @@ class Derive:
     async def inputs(
         self, app: App, records: Sequence[Record], now: int, privileges: int = 0
     ) -> list[Input]:
-        """The input of decisions about these records of an app."""
         try:
             key = await self._signer.active_key(app.sdkappid)
         except errors.SigmgrError:
@@ -110,7 +104,6 @@ class Derive:
         ]
 
     async def decide(self, app: App, record: Record, now: int) -> Decision:
-        """The decision for a request."""
         [given] = await self.inputs(app, [record], now)
         return decision.decide(decision.REQUEST_CHAIN, given)
 

@@ -98,7 +98,6 @@ class Gather(Generic[Q, A]):
 
 
 async def answered(future: asyncio.Future[A | Exception]) -> A:
-    """The answer, or its error raised."""
     answer = await future
     if isinstance(answer, Exception):
         raise answer

@@ -16,7 +16,7 @@ from functools import partial
 from typing import NamedTuple
 
 from sigmgr.flow.better import Better
-from sigmgr.flow.derive import Answer, Derive, raised
+from sigmgr.flow.derive import Derive, raised
 from sigmgr.flow.limits import Lane, WaitLimits
 from sigmgr.flow.newcomers import Newcomers
 from sigmgr.flow.reissuer import Choice, OnFailure, Reissue, Reissuer
@@ -26,7 +26,7 @@ from sigmgr.model.app import App
 from sigmgr.model.decision import Verdict
 from sigmgr.model.holder import Holder
 from sigmgr.model.sig import Current, Reason, Record, awake
-from sigmgr.ports import Registry, SigCache, Store, Transaction
+from sigmgr.ports import Answer, Registry, SigCache, Store, Transaction
 from sigmgr.telemetry import GETS
 
 _CREATE = (
@@ -42,8 +42,6 @@ def _nothing_to_replace() -> errors.SigmgrError:
 
 
 class _Asked(NamedTuple):
-    """A reissue."""
-
     app: App
     holder: Holder
     now: int
@@ -53,8 +51,6 @@ class _Asked(NamedTuple):
 
 
 class Issue:
-    """Answers gets, batch-gets and reissues."""
-
     def __init__(
         self,
         *,
@@ -190,7 +186,6 @@ class Issue:
     async def _with_apps(
         self, holders: Sequence[Holder]
     ) -> tuple[list[tuple[App, Holder]], dict[Holder, Answer]]:
-        """Each with its app, and errors for holders of unknown apps."""
         known: list[tuple[App, Holder]] = []
         unknown: dict[Holder, Answer] = {}
         for holder in holders:

@@ -16,7 +16,7 @@ What this module does not do: know what is asked, or limit Redis (``cache`` does
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable, Iterator
+from collections.abc import Coroutine, Iterable
 from typing import Any, NamedTuple, TypeVar
 
 from sigmgr.model import errors
@@ -44,13 +44,32 @@ PROMPT = WaitLimits()
 PATIENT = WaitLimits(30.0, 30.0)
 
 
-def pauses(budget: float) -> Iterator[float]:
-    """Growing pauses between tries, in seconds, until the budget is spent."""
-    pause = 0.01
-    while budget > 0:
-        yield min(pause, budget)
-        budget -= pause
-        pause = min(2 * pause, 0.2)
+class Wait:
+    """The wait of one caller: so many ``seconds`` in all, however often it asks."""
+
+    def __init__(self, seconds: float) -> None:
+        self._left = seconds
+        self._slice = seconds / _SLICES
+        self._pause = 0.01
+
+    async def all_done(self, futures: Iterable[asyncio.Future[Any]]) -> bool:
+        """Wait for all of them; False where the time is over. The futures are not cancelled, and a
+        slice of the time counts as one however late the loop is."""
+        clock = asyncio.get_running_loop().time
+        waiting = {future for future in futures if not future.done()}
+        while waiting and self._left > 0:
+            began, part = clock(), min(self._slice, self._left)
+            _, waiting = await asyncio.wait(waiting, timeout=part)
+            self._left -= min(part, clock() - began)
+        return not waiting
+
+    async def pauses(self) -> bool:
+        """Between two tries, each time longer; False where the time is over."""
+        pause = min(self._pause, self._left)
+        await asyncio.sleep(pause)
+        self._left -= pause
+        self._pause = min(2 * pause, 0.2)
+        return self._left > 0
 
 
 class Lane:
@@ -77,7 +96,7 @@ class Lane:
             )
         task = asyncio.create_task(work, name=f"limits: {self._name}")
         try:
-            await all_done([task], seconds)
+            await Wait(seconds).all_done([task])
         finally:
             if not task.done():
                 self._leave(task)
@@ -103,14 +122,3 @@ class Lane:
         error = task.exception()
         if error is not None and not isinstance(error, errors.SigmgrError):
             log.error("late work failed", action="late-failed", error=type(error).__name__)
-
-
-async def all_done(futures: Iterable[asyncio.Future[Any]], seconds: float) -> bool:
-    """Wait for all of them; False where that takes longer. The futures are not cancelled, and a
-    slice of the time counts as one however late the loop is."""
-    waiting = {future for future in futures if not future.done()}
-    for _ in range(_SLICES):
-        if not waiting:
-            break
-        _, waiting = await asyncio.wait(waiting, timeout=seconds / _SLICES)
-    return not waiting

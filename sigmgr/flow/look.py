@@ -8,11 +8,15 @@ A revocation may become visible later than its own second: its transaction may t
 ``REVOKE_LIMIT`` (``revoke`` ensures that), and the database's clock may step by the tolerance at a
 fail-over. So each look asks for what is new since ``LOOK_BACK`` seconds before the last one.
 
+A look counts when changed keys are loaded, too. One that waits for them in vain has told what it
+found of revocations and tokens all the same.
+
 What this module does not do: schedule itself.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -28,6 +32,8 @@ log = get_logger("sigmgr.look")
 REVOKE_LIMIT: Final = 10
 #: More than that plus the clock's tolerance of 5 s.
 LOOK_BACK: Final = REVOKE_LIMIT + 10
+#: Seconds for which a look waits for changed keys.
+KEYS_LIMIT: Final = 1.0
 #: Rows of a page of the first load.
 PAGE: Final = 5000
 #: The name of this part for ``Health``.
@@ -63,6 +69,7 @@ class Look:
         self._keys_changed = keys_changed
         self._health = health
         self._keys: int | None = None
+        self._loading: tuple[int, asyncio.Task[None]] | None = None
         self._tokens: int | None = None
         self._since: int | None = None
 
@@ -98,9 +105,9 @@ class Look:
         started = self._monotonic()
         look = await self._ask(self._since)
         self._revocations.learn(look.revocations)
-        if look.keys != self._keys:
-            await self._load_keys(look.keys)
         self._see_tokens(look.tokens, started)
+        while look.keys != self._keys:
+            await self._load_keys(look.keys)
         self._since = int(look.second) - LOOK_BACK
         self._revocations.looked(started)
         self._revocations.forget(now)
@@ -113,9 +120,17 @@ class Look:
         return look
 
     async def _load_keys(self, mark: int) -> None:
-        """Load keys and states. A key that does not open does not stop the others."""
+        """Load keys and states. A key that does not open does not stop the others; a load that
+        takes long goes on beside the next looks. Raises StoreUnavailable."""
+        if self._loading is None:
+            self._loading = mark, asyncio.create_task(self._signer.refresh(), name="look: keys")
+        mark, loading = self._loading
+        await asyncio.wait({loading}, timeout=KEYS_LIMIT)
+        if not loading.done():
+            raise errors.StoreUnavailable("changed keys were not loaded in time")
+        self._loading = None
         try:
-            await self._signer.refresh()
+            loading.result()
         except errors.SetupError as error:
             log.warning("a key does not open", action="keys-not-loaded", code=error.code)
         self._keys = mark

@@ -3,8 +3,9 @@ Holders that have a row are never refused.
 
 Precision: a process adds what it makes itself to its last count of the rows. It counts every
 minute, from nine tenths of the limit on every five seconds, and for at most a twentieth of the
-time. An app may exceed its limit by what other processes add in between. ``new_holders_per_second``
-holds in each process. A change of either takes effect within ten seconds.
+time. An app may exceed its limit by what other processes add in between, and by what is under way
+while it counts. ``new_holders_per_second`` holds in each process. A change of either takes effect
+within ten seconds.
 
 What this module does not do: refuse a revocation, whose row is no new user.
 """
@@ -77,23 +78,36 @@ class Newcomers:
             raise error
 
     async def measure(self, now: int) -> None:
-        """Count the rows of the apps with a limit that are due for it."""
+        """Count the rows of the apps with a limit that are due for it. Raises StoreUnavailable,
+        once all were tried."""
+        failed: errors.UnavailableError | None = None
         for app in self._registry.apps():
             most, counted = app.policy.max_holders, self._counted.get(app.sdkappid)
             if not most:
                 self._counted.pop(app.sdkappid, None)
             elif counted is None or now >= counted.next_at or self._is_near(app, counted):
-                await self._count(app, now)
+                try:
+                    await self._count(app, now)
+                except errors.UnavailableError as error:
+                    failed = error
+        if failed is not None:
+            raise failed
 
     async def _count(self, app: App, now: int) -> None:
+        """Where it fails, the last count and what was added stand for it."""
         loop = asyncio.get_running_loop()
         began, most = loop.time(), app.policy.max_holders
-        # What is added from here on may be counted twice, until the next count.
-        self._added[app.sdkappid] = 0
-        rows = await self._store.count(app.sdkappid, most)
-        pause = NEAR if rows >= most * NEAR_FROM else CALM
-        rest = max(pause, int((loop.time() - began) * _REST))
-        self._counted[app.sdkappid] = _Counted(rows, now + rest)
+        last, added = self._counted.get(app.sdkappid), self._added.get(app.sdkappid, 0)
+        rows = None if last is None else last.rows + added
+        try:
+            rows = await self._store.count(app.sdkappid, most)
+        finally:
+            if rows is not None:
+                # What is added meanwhile may be counted twice, until the next count.
+                self._added[app.sdkappid] = self._added.get(app.sdkappid, 0) - added
+                pause = NEAR if rows >= most * NEAR_FROM else CALM
+                rest = max(pause, int((loop.time() - began) * _REST))
+                self._counted[app.sdkappid] = _Counted(rows, now + rest)
 
     def _is_near(self, app: App, counted: _Counted) -> bool:
         """Whether what was added since the count has brought it near its limit."""
@@ -101,7 +115,6 @@ class Newcomers:
         return counted.rows < near <= counted.rows + self._added.get(app.sdkappid, 0)
 
     def _taken(self, app: App, wanted: int, now: int) -> int:
-        """Take room for up to ``wanted``; answers how much there was."""
         most = min(wanted, self._room(app, wanted))
         rate = app.policy.new_holders_per_second
         if rate and most:

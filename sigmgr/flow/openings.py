@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from sigmgr.flow.better import Better
-from sigmgr.flow.derive import Answer, Derive, raised
+from sigmgr.flow.derive import Derive, raised
 from sigmgr.flow.gather import Gather, answered
 from sigmgr.flow.limits import Lane, WaitLimits
 from sigmgr.flow.restored import Restored, lost_second
@@ -29,7 +29,7 @@ from sigmgr.model.app import App
 from sigmgr.model.decision import Verdict
 from sigmgr.model.holder import Holder, Kind
 from sigmgr.model.sig import Current, Record
-from sigmgr.ports import Registry, SigCache, Store
+from sigmgr.ports import Answer, Registry, SigCache, Store
 from sigmgr.telemetry import get_logger
 
 log = get_logger("sigmgr.openings")
@@ -82,7 +82,6 @@ class Openings:
     async def opened(
         self, user: Holder, ticket_issued_at: int, now: int, *, rooms: bool, held: int
     ) -> list[Current]:
-        """The user's sig first, then every live room sig. See ``ports.States``."""
         self._refuse_revoked(user, ticket_issued_at)
         try:
             state = await answered((self._streams if rooms else self._polls).ask(user, now))

@@ -55,8 +55,7 @@ class Apps:
         if known is not None:
             return known
         if self._failure is not None:
-            # A new error, since one that is raised twice keeps the first traceback.
-            raise type(self._failure)(self._failure.text, retry_after=self._failure.retry_after)
+            raise self._failure.anew()
         raise errors.AppUnknown(f"app {sdkappid} is not known here")
 
     def known(self, sdkappid: int) -> App | None:
@@ -79,6 +78,6 @@ class Apps:
         try:
             await self._lane.within(self._patience, self.refresh())
         except errors.SigmgrError as error:
-            self._failure = error.with_traceback(None)
+            self._failure = error.anew()
         finally:
             self._flight = None

@@ -83,7 +83,6 @@ class Relay:
         return total
 
     async def measure(self, now: int) -> None:
-        """Set the gauges of the outbox."""
         pending, oldest = await self._outbox.depth(now)
         OUTBOX_PENDING.set(pending)
         OUTBOX_OLDEST.set(oldest)
@@ -151,13 +150,11 @@ class Publisher:
         return True
 
     async def flush(self) -> None:
-        """Publish all that waits."""
         while self._waiting:
             waiting, self._waiting, self._room = self._waiting, [], self._most
             await self.at_once(joined(waiting), self._now)
 
     async def run(self) -> None:
-        """Until cancelled: flush whenever something waits."""
         while True:
             await self._wake.wait()
             self._wake.clear()

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
-from sigmgr.flow.derive import Answer, Derive
+from sigmgr.flow.derive import Derive
 from sigmgr.flow.gather import Gather, answered
 from sigmgr.flow.limits import Lane, WaitLimits
 from sigmgr.flow.reissuer import Choice, Reissue, Reissuer
@@ -23,7 +23,7 @@ from sigmgr.model import decision, errors
 from sigmgr.model.held import Claim, judge
 from sigmgr.model.holder import Holder
 from sigmgr.model.sig import Current, Reason, Record, past_of
-from sigmgr.ports import Registry, Transaction
+from sigmgr.ports import Answer, Registry, Transaction
 from sigmgr.telemetry import RESTORED, get_logger
 
 log = get_logger("sigmgr.restored")
@@ -65,8 +65,6 @@ class _Lost(NamedTuple):
 
 
 class Restored:
-    """Makes sigs that are newer than what clients hold."""
-
     def __init__(
         self,
         *,

@@ -77,16 +77,14 @@ class Revocations:
         return self.age <= self.grace
 
     def until(self, sdkappid: int, userid: str) -> int:
-        """The second up to which this user's sigs are known to be revoked."""
         return self._known.until(sdkappid, userid)
 
     def judge(self, holder: Holder, issued_at: int) -> Judgement:
-        """Judge a sig of this holder."""
         return self._known.judge(holder.sdkappid, holder.userid, issued_at)
 
     def serves(self, current: Current, now: int) -> bool:
         """A cached sig may be served without a look into SQL."""
-        if not self.stands(current.holder, current.issued_at):
+        if self._looked_at == _NEVER or not self.stands(current.holder, current.issued_at):
             return False
         return self.fresh or 0 <= now - current.issued_at < self.grace
 

@@ -46,8 +46,6 @@ class Revoked(NamedTuple):
 
 
 class Revoke:
-    """Revokes users."""
-
     def __init__(
         self,
         *,

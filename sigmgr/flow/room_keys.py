@@ -34,8 +34,6 @@ class _Asked(NamedTuple):
 
 
 class RoomKeys:
-    """Answers room-key requests."""
-
     def __init__(
         self,
         *,

@@ -17,8 +17,6 @@ from sigmgr.ports import Looks, Signer, Verified
 
 
 class Verify:
-    """Answers whether sigs are valid."""
-
     def __init__(self, *, signer: Signer, looks: Looks, revocations: Revocations) -> None:
         self._signer = signer
         self._looks = looks

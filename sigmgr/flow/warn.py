@@ -21,8 +21,6 @@ log = get_logger("sigmgr.warn")
 
 
 class Warn:
-    """Fires the rungs of each app's ladder."""
-
     def __init__(
         self, *, registry: Registry, store: Store, publisher: Publisher, limit: int = 1000
     ) -> None:

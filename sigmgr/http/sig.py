@@ -204,5 +204,5 @@ def _item(
 def _failed(userid: str, error: errors.SigmgrError) -> bytes:
     """An id that is far too long, or looks like a credential, is not repeated: it is known by
     its place."""
-    named = "..." if credential(userid) or len(userid) > MOST_SHOWN else userid
+    named = "..." if len(userid) > MOST_SHOWN or credential(userid) else userid
     return _encode({"userid": named, "error": brief(error)})

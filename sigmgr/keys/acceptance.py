@@ -1,12 +1,12 @@
-"""Whether a sig that was just made may leave: the answer to rule 8 of the service.
+"""Checks a sig that was just made (rule 8 of the service).
 
-A sig is accepted if its key's own verifying half accepts it and every field that it
-carries is the fact it was made from. Nothing is taken from the signer's word: the string
-is read back as the cloud will read it, or proves by itself to be right (``usersig.holds``).
-For v1 this also keeps a faulty signature inside, which could give the private key away
+A sig is accepted if its key's own verifying half accepts it and every field is the fact it was made
+from. The string is read back as the cloud will read it; one that ``usersig.sign_checked`` proves
+right needs no more.
+For v1 this also keeps a faulty signature from leaving, which could reveal the private key
 (signatures are deterministic).
 
-What it does not do: judge the facts. Facts that the model refuses never get this far.
+What this module does not do: judge the facts; the model has refused wrong ones.
 """
 
 from __future__ import annotations
@@ -19,8 +19,6 @@ from sigmgr.model.usersig import SigningKey
 
 def acceptable(facts: SigFacts, text: str, key: SigningKey) -> None:
     """Raises :class:`errors.SigningFailed` where ``text`` is not the sig of these facts."""
-    if usersig.holds(text, facts, key):
-        return
     holder = facts.holder
     in_room = holder.kind == Kind.ROOM
     try:

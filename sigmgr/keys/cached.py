@@ -1,28 +1,27 @@
-"""Cached sigs sealed, so that who reads Redis has no sig: fulfils ``ports.Values``.
+"""Seals cached sigs, so that a reader of Redis has no sig; fulfils ``ports.Values``.
 
-Layout of a sealed value: the first five bytes of the value it seals (version and issued_at,
-which the scripts in Redis compare) and the flags ``SEALED`` in the clear; a random nonce of
-12 bytes; the rest of the value under AES-256-GCM, with its tag of 16 bytes.
+Layout of a sealed value: in the clear the first five bytes of the value (version and issued_at,
+which the scripts in Redis compare) and the flags ``SEALED``; a random nonce of 12 bytes; the rest
+of the value under AES-256-GCM, with its tag of 16 bytes.
 
 Rules:
-1. The clear head and the name of the Redis key are covered by the tag. The name holds shard,
-   holder and the installation's prefix: a value moved to another place does not open.
-2. There is a key for each shard and month of ``issued_at`` (30 days, counted from 1970), so a
-   reader knows the key from the head, whatever its clock.
-3. With the seal on, a value without one is no value: otherwise who can write to Redis could
-   have any string handed out. It is derived again, as if Redis had been wiped.
-4. With the seal off, sealed values are read all the same: both settings may run side by side.
-5. What does not open is no value and no error: damaged, moved, or of another master key.
-6. A tombstone holds no secret and has no seal.
+1. The tag covers the clear head and the name of the Redis key, which contains shard, holder and the
+   installation's prefix: a value copied to another key does not open.
+2. There is a key for each shard and month of ``issued_at`` (30 days, counted from 1970), which a
+   reader finds from the head, whatever its clock.
+3. With the seal on, an unsealed value counts as none: otherwise a writer of Redis could have any
+   string served. It is derived again.
+4. With the seal off, sealed values are still read, so that both settings may run side by side.
+5. What does not open (damaged, copied, of another master key) counts as no value, without an error.
+6. A tombstone holds no secret and is not sealed.
 
-How far the nonces are from their limit: random ones may seal 2^32 = 4.3e9 values under a key
-(NIST SP 800-38D: two alike with a chance below 2^-32). Of 10^9 users in 64 shards each shard
-has 1.6e7. A sig lives 90 days and is renewed after 60, so half of them get one in a month;
-sealed ten times each, as it is told and whenever it is derived again, that makes 8e7. A room
-key is made anew every 4 hours: 10^8 people in rooms day and night make 2.8e8. A mass
-reissue adds 1.6e7. With fewer shards than 8 such an installation would come near.
+Random nonces allow 2^32 = 4.3e9 values under a key (NIST SP 800-38D: a collision has a chance below
+2^-32). With 10^9 users in 64 shards each shard has 1.6e7. Sigs of 90 days are renewed after 60, so
+half of them get one in a month; each sealed ten times, that makes 8e7. Room keys every 4 hours for
+10^8 users make 2.8e8. A mass reissue adds 1.6e7. With fewer shards than 8 such an installation
+would come near the limit.
 
-What this does not do: talk to Redis, or judge whether a sig may still be served.
+What this module does not do: talk to Redis, or judge whether a sig may still be served.
 """
 
 from __future__ import annotations
@@ -48,13 +47,13 @@ _FLAGS: Final = bytes([values.SEALED])
 _NONCE_AT: Final = _FLAGS_AT + 1
 _NONCE_BYTES: Final = 12
 _SEALED_AT: Final = _NONCE_AT + _NONCE_BYTES
-#: 2.5 kB each; 64 shards and sigs of 90 days are 320. One that is not here takes 4 us.
+#: 2.5 kB each; 64 shards and sigs of 90 days need 320. Deriving one takes 4 us.
 _KEYS_KEPT: Final = 2048
 
 
 class CachedValues:
-    """``derive`` is a master key's: 32 bytes for a purpose. ``layout`` says where values lie.
-    ``seal`` False writes values that anybody can read."""
+    """``derive`` is a master key's: 32 bytes for a purpose. ``layout`` names the Redis keys.
+    ``seal`` False writes values in the clear."""
 
     def __init__(
         self, derive: Callable[[str], bytes], layout: Layout, *, seal: bool = True
@@ -71,7 +70,7 @@ class CachedValues:
         self._unsealed = UNREAD.labels("unsealed")
 
     def encode(self, current: Current, shard: int | None = None) -> bytes:
-        """Raises KeyError for a format or reason that there is none of."""
+        """Raises KeyError for an unknown format or reason."""
         value = values.encode(current)
         if not self._seal:
             return value
@@ -102,7 +101,7 @@ class CachedValues:
                 value[_NONCE_AT:_SEALED_AT], value[_SEALED_AT:], value[:_NONCE_AT] + key
             )
         except (InvalidTag, ValueError):
-            # ValueError: cut within the nonce.
+            # ValueError: it ends within the nonce.
             return None
         return values.decode(holder, value[:_FLAGS_AT] + rest)
 

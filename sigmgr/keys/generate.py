@@ -1,7 +1,4 @@
-"""New signing keys, from the system's random source.
-
-The material is what gets sealed; its form is the format's to know.
-"""
+"""New signing keys, from the system's random source, in the form that is sealed."""
 
 from __future__ import annotations
 
@@ -11,6 +8,5 @@ from sigmgr.model.usersig import FORMATS
 
 
 def generate(format: str, curve: str | None = None) -> bytes:  # noqa: A002
-    """Material of a new key. Raises :class:`errors.BadKey` for a format that is none, or a
-    curve that it has not."""
+    """Material of a new key. Raises :class:`errors.BadKey` for an unknown format or curve."""
     return FORMATS.named(format).keys.generate(secrets.token_bytes, curve)

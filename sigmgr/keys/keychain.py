@@ -1,13 +1,13 @@
 """The keys of all apps, unsealed and parsed: one value, replaced as a whole.
 
 Rules:
-1. A key is unsealed and parsed once and carried over while its sealed bytes stay the same;
-   only its facts (above all its state) are taken anew.
-2. A key that does not open stays in, with the error that names it: its own sigs fail with
-   that error, and other keys are not held up by it.
-3. A key whose material was removed from the database is known by its state only.
+1. A key is unsealed and parsed once and carried over while its sealed bytes stay the same; only its
+   facts (such as its state) are read again.
+2. A key that does not open stays in, with its error: its own sigs fail with that error, other keys
+   are not affected.
+3. Of a key whose material was removed from the database only the state is known.
 
-What it does not do: load, wait, or sign.
+What this module does not do: load, wait, or sign.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from sigmgr.model.usersig import FORMATS, SigningKey
 
 
 class LoadedKey(NamedTuple):
-    """A key of the ring. ``key`` is None where ``problem`` says why, or its material is gone."""
+    """A key of the ring. ``key`` is None where ``problem`` has the reason, or its material is
+    gone."""
 
     info: KeyInfo
     sealed: bytes
@@ -32,8 +33,6 @@ class LoadedKey(NamedTuple):
 
 
 class Keychain:
-    """What is known of every key at one moment."""
-
     def __init__(self, loaded: Iterable[LoadedKey] = ()) -> None:
         self._by_id = {one.info.key_id: one for one in loaded}
         self._by_app: dict[int, list[LoadedKey]] = {}
@@ -43,11 +42,11 @@ class Keychain:
 
     @classmethod
     def opened(cls, sealed: Iterable[SealedKey], master: MasterKey, before: Keychain) -> Keychain:
-        """The next value; parses only what ``before`` has not."""
+        """The next value; parses only what ``before`` does not have."""
         return cls(before.carried_over(one) or _open(one, master) for one in sealed)
 
     def carried_over(self, sealed: SealedKey) -> LoadedKey | None:
-        """The same key with new facts, where it was opened before."""
+        """The same key with new facts, where it is open already."""
         info = sealed.info
         old = self.find(info.sdkappid, info.key_id)
         if old is None or old.problem or old.sealed != sealed.sealed:
@@ -55,21 +54,18 @@ class Keychain:
         return old._replace(info=info) if old.info.format == info.format else None
 
     def find(self, sdkappid: int, key_id: int) -> LoadedKey | None:
-        """The key, if that app has it."""
         one = self._by_id.get(key_id)
         return one if one is not None and one.info.sdkappid == sdkappid else None
 
     def of_app(self, sdkappid: int) -> list[LoadedKey]:
-        """The app's keys, oldest first."""
         return self._by_app.get(sdkappid, [])
 
     def active(self, sdkappid: int) -> LoadedKey | None:
-        """The app's active key; the newest, should the store ever hold two."""
+        """The app's active key; the newest, if the store ever had two."""
         active = [one for one in self.of_app(sdkappid) if one.info.state is KeyState.ACTIVE]
         return active[-1] if active else None
 
     def problems(self) -> list[errors.SigmgrError]:
-        """One error for each key that does not open."""
         return [one.problem for one in self._by_id.values() if one.problem]
 
 

@@ -1,18 +1,17 @@
-"""The key ring: every app's keys, kept loaded, and batches signed off the event loop.
+"""The key ring: every app's keys in memory, and batches signed off the event loop.
 
 Rules:
-1. Every sig is read back and verified before it is handed out; one that is not what it
-   should be is :class:`errors.SigningFailed` for that item and touches no other.
-2. The ring derives with a key in any state. Whether a key may sign something *new* is a
-   question for the transaction that commits it; the ring is up to a refresh behind.
-3. One load at a time, whoever asks. A key or app that is not known causes one, at most once
-   a second, and waits for it no longer than a second; a ring that has grown old answers from
-   what it has and loads meanwhile, since its callers may hold the very connections that a
-   load needs.
-4. A key that does not open is told by :meth:`KeyRing.refresh` on every call and by each item
-   that needs it. It is never passed over in silence, and never stops other apps.
+1. Every sig is read back and verified before it is returned; a wrong one is
+   :class:`errors.SigningFailed` for that item only.
+2. The ring signs with a key in any state. Whether a key may sign something *new* is decided in the
+   transaction that commits it; the ring may be a refresh behind.
+3. One load at a time. An unknown key or app causes one, at most once a second, and waits for it at
+   most a second. An old ring answers from what it has and loads in the background, since its
+   callers may hold the database connections that a load needs.
+4. A key that does not open is an error of every :meth:`KeyRing.refresh` and of each item that needs
+   it. It never stops other apps.
 
-What it does not do: choose keys by policy, change states, or know holders.
+What this module does not do: choose keys by policy, change states, or know holders.
 """
 
 from __future__ import annotations
@@ -32,16 +31,16 @@ from sigmgr.model.sig import Format, KeyRef, KeyState, SigFacts
 from sigmgr.model.usersig import SigningKey
 from sigmgr.telemetry import get_logger
 
-#: Microseconds of CPU, as keys give their ``cost``. A batch of at most this much takes less
-#: than the way to a thread and back.
+#: Microseconds of CPU, as in a key's ``cost``. A batch of at most this much is signed on the event
+#: loop, since switching to a thread takes longer.
 INLINE = 200
-#: One trip to a thread, so that batches take turns.
+#: The work of one call of a thread, so that batches take turns.
 TRIP = 5000
-#: A sig that costs less is nearly all Python, which runs in one thread at a time anyway.
+#: A cheaper sig is nearly all Python, which runs in one thread at a time anyway.
 LIGHT = 50
-#: At most one unasked load in this time, seconds.
+#: Seconds between two loads that are not requested.
 LAZY_PAUSE = 1.0
-#: How long after its start a load that hangs keeps callers waiting, seconds.
+#: Seconds after its start for which callers wait for a load.
 LAZY_WAIT = 1.0
 
 Load = Callable[[], Awaitable[Sequence[SealedKey]]]
@@ -51,14 +50,11 @@ log = get_logger(__name__)
 
 
 class Verified(NamedTuple):
-    """A valid sig, and the key that made it."""
-
     decoded: usersig.Decoded
     key_id: int
     key_state: KeyState
 
     def fields(self) -> dict[str, Any]:
-        """For people and JSON; never the signature."""
         return {
             **self.decoded.fields(),
             "key_id": self.key_id,
@@ -83,9 +79,8 @@ class KeyRing:
         self._monotonic = monotonic
         self._refresh_after = refresh_after
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="sign")
-        # The few microseconds that a light sig spends outside of Python let go of the
-        # interpreter: two threads handed it to and fro at each, and took a third more CPU than
-        # the signing.
+        # A light sig releases the interpreter lock for a few microseconds only; two threads would
+        # pass it back and forth, which costs a third more CPU than the signing.
         self._light_thread = ThreadPoolExecutor(1, thread_name_prefix="sign-light")
         self._threads = threads
         self._chain = Keychain()
@@ -95,10 +90,10 @@ class KeyRing:
         self._closed = False
 
     async def refresh(self) -> None:
-        """Load all keys now. Raises what the load raises, WrongMasterKey for a key that does
-        not open with this master key, SetupError for one that is damaged."""
+        """Load all keys now. Raises the load's error, WrongMasterKey for a key that does not open
+        with this master key, SetupError for a damaged one."""
         if self._flight is not None:
-            # It may have read before the change that the caller wants to see.
+            # The running load may have read before the change that the caller wants to see.
             await asyncio.wait({self._flight})
         flight = self._take_off()
         await asyncio.wait({flight})
@@ -107,10 +102,11 @@ class KeyRing:
         flight.result()
         problems = self._chain.problems()
         if problems:
-            raise _again(problems[0])
+            raise problems[0].anew()
 
     async def active_key(self, sdkappid: int) -> KeyRef:
-        """The key that signs now. Raises NoSigningKey, or why the active key does not open."""
+        """The key that signs now. Raises NoSigningKey, or the reason why the active key does not
+        open."""
         self._keep_fresh()
         found = self._chain.active(sdkappid)
         if found is None:
@@ -119,7 +115,7 @@ class KeyRing:
         if found is None:
             raise errors.NoSigningKey(f"app {sdkappid} has no active key")
         if found.problem is not None:
-            raise _again(found.problem)
+            raise found.problem.anew()
         return KeyRef(found.info.key_id, Format(found.info.format))
 
     async def key_state(self, sdkappid: int, key_id: int) -> KeyState | None:
@@ -146,8 +142,8 @@ class KeyRing:
     async def verify(
         self, sdkappid: int, sig: str, *, now: int, userid: str | None = None
     ) -> Verified:
-        """The sig's fields and its key. Raises BadSig, or NoSigningKey where the app has no
-        key to verify with. A revoked key vouches for nothing."""
+        """The sig's fields and its key. Raises BadSig, or NoSigningKey where the app has no key to
+        verify with. A revoked key verifies nothing."""
         self._keep_fresh()
         if not self._chain.of_app(sdkappid):
             await self._look_again()
@@ -163,7 +159,7 @@ class KeyRing:
             except errors.BadSig as error:
                 if error.reason not in {SigReason.WRONG_KEY, SigReason.WRONG_FORMAT}:
                     raise
-                # That another key is of the wrong format says less than that none fits.
+                # That no key fits is a better reason than that one has the wrong format.
                 if refused is None or error.reason is SigReason.WRONG_KEY:
                     refused = error
                 continue
@@ -171,7 +167,7 @@ class KeyRing:
         raise refused or errors.NoSigningKey(f"app {sdkappid} has no key to verify with")
 
     async def aclose(self) -> None:
-        """Finish what is being signed; whatever is asked later gets Stopping."""
+        """Finish what is being signed; later calls get Stopping."""
         self._closed = True
         if self._flight is not None:
             self._flight.cancel()
@@ -198,7 +194,6 @@ class KeyRing:
     # Loading
 
     def _take_off(self) -> asyncio.Task[None]:
-        """The load that is under way, or a new one."""
         if self._closed:
             raise errors.Stopping
         if self._flight is None:
@@ -226,15 +221,15 @@ class KeyRing:
             )
 
     def _keep_fresh(self) -> None:
-        """Start a load beside the caller where the last one is long ago."""
+        """Start a load in the background where the last one is long ago."""
         now = self._monotonic()
         due = max(self._loaded_at + self._refresh_after, self._tried_at + LAZY_PAUSE)
         if now >= due and not self._closed:
             self._take_off()
 
     async def _look_again(self) -> None:
-        """Wait for one load, unless there was one a moment ago, or one has kept us waiting for
-        long enough. Whether it went well shows in what is known afterwards."""
+        """Wait for one load, unless there was one a moment ago, or one has taken too long. The
+        caller finds its result in what is loaded afterwards."""
         if self._flight is None and self._monotonic() < self._tried_at + LAZY_PAUSE:
             return
         if not self._closed:
@@ -245,14 +240,14 @@ class KeyRing:
 
 
 def _key_for(facts: SigFacts, chain: Keychain) -> SigningKey | SigmgrError:
-    """The key, or why these facts cannot be signed here. All are worth another try: a key
-    that another process has just added is known within seconds."""
+    """The key, or why these facts cannot be signed here. All errors may be retried: a key just
+    added by another process is loaded within seconds."""
     sdkappid = facts.holder.sdkappid
     found: LoadedKey | None = chain.find(sdkappid, facts.key_id)
     if found is None:
         return errors.SigningFailed(f"key {facts.key_id} of app {sdkappid} is not known here")
     if found.problem is not None:
-        return _again(found.problem)
+        return found.problem.anew()
     if found.key is None:
         return errors.SigningFailed(f"key {facts.key_id} of app {sdkappid} has no material left")
     if found.key.format != facts.format:
@@ -260,20 +255,16 @@ def _key_for(facts: SigFacts, chain: Keychain) -> SigningKey | SigmgrError:
     return found.key
 
 
-def _again(problem: SigmgrError) -> SigmgrError:
-    """The same error anew: one that is raised twice drags the first traceback along."""
-    return type(problem)(problem.text)
-
-
 def _sign_chunk(jobs: Sequence[Job]) -> list[str | SigmgrError]:
     return [_sign_one(facts, key) for facts, key in jobs]
 
 
 def _sign_one(facts: SigFacts, key: SigningKey) -> str | SigmgrError:
-    """A traceback would keep the key and the sig alive in its frames, so it is dropped."""
+    """Drops tracebacks, which would keep the key and the sig alive in their frames."""
     try:
-        text = usersig.sign(facts, key)
-        acceptable(facts, text, key)
+        text, proven = usersig.sign_checked(facts, key)
+        if not proven:
+            acceptable(facts, text, key)
     except SigmgrError as error:
         return error.with_traceback(None)
     except Exception as error:  # noqa: BLE001 - one item's fault must stay that item's

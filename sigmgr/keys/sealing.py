@@ -1,19 +1,19 @@
 """The master key: seals signing keys for the database and derives the service's own keys.
 
 Rules:
-1. The master key is exactly 32 bytes and never used for two things: sealing, the check
-   value and every derived key each have their own HKDF-SHA256 purpose.
-2. A sealed key opens only under the context it was sealed with. The context names the app
-   and the key id, so that a row copied to another app or id does not open.
-3. Whatever does not open is :class:`errors.WrongMasterKey`: a wrong master key, a moved
-   row and a damaged one cannot be told apart, and none of them may sign.
-4. The check value lies in the database, so that a wrong master key is told at start, even
-   where there is no key yet. It says nothing about the master key.
+1. The master key is exactly 32 bytes and has one use each: sealing, the check value and every
+   derived key have their own HKDF-SHA256 purpose.
+2. A sealed key opens only under the context it was sealed with, which names the app and the key id:
+   a row copied to another app or id does not open.
+3. Whatever does not open is :class:`errors.WrongMasterKey`: a wrong master key, a copied row and a
+   damaged one cannot be distinguished, and none of them may sign.
+4. The check value in the database reveals a wrong master key at start, even where there is no key
+   yet. It reveals nothing about the master key.
 
-What it does not do: read settings, store anything, or know what a key is for.
+What this module does not do: read settings, store anything, or know what a key is for.
 
-Layout of a sealed value: version (1 byte, 1), nonce (12 bytes, random), AES-256-GCM
-ciphertext with its 16-byte tag. The version is covered by the tag.
+Layout of a sealed value: version (1 byte, 1), nonce (12 bytes, random), AES-256-GCM ciphertext with
+its 16-byte tag. The version is covered by the tag.
 """
 
 from __future__ import annotations
@@ -41,7 +41,6 @@ _HOW_TO_MAKE_ONE = "make one with: head -c 32 /dev/urandom | base64"
 
 
 def key_context(sdkappid: int, key_id: int) -> bytes:
-    """The context under which an app's signing key is sealed."""
     return f"sigmgr/key/{sdkappid}/{key_id}".encode("ascii")
 
 
@@ -61,10 +60,8 @@ class MasterKey:
 
     @classmethod
     def from_base64(cls, text: str) -> MasterKey:
-        """From base64, standard or URL-safe, with white space around it ignored.
-
-        Raises :class:`errors.BadSettings`, which tells how to make one.
-        """
+        """From base64, standard or URL-safe, surrounding white space ignored. Raises
+        :class:`errors.BadSettings`, with how to make one."""
         standard = text.strip().replace("-", "+").replace("_", "/")
         bare = standard.rstrip("=")
         if not _BASE64.fullmatch(standard) or len(bare) % 4 == 1 or _HEX.fullmatch(bare):
@@ -83,7 +80,6 @@ class MasterKey:
         return _VERSION + nonce + self._aead.encrypt(nonce, plaintext, _VERSION + context)
 
     def open(self, sealed: bytes, context: bytes) -> bytes:
-        """The reverse of :meth:`seal`. Raises :class:`errors.WrongMasterKey`."""
         body = 1 + _NONCE_BYTES
         if sealed[:1] != _VERSION or len(sealed) < body + _TAG_BYTES:
             raise errors.WrongMasterKey("the sealed value is not one that this version made")
@@ -93,16 +89,15 @@ class MasterKey:
             raise errors.WrongMasterKey from None
 
     def derive(self, purpose: str) -> bytes:
-        """Thirty-two bytes that only this master key and this purpose give, for example
-        ``tickets`` (signs stream tickets) or ``tokens`` (digests of bearer tokens)."""
+        """32 bytes for this master key and purpose, such as ``tickets`` (signs stream tickets) or
+        ``tokens`` (digests of bearer tokens)."""
         return self._hkdf(b"sigmgr/derive/" + purpose.encode("utf-8"))
 
     def check_value(self) -> str:
-        """Public: kept beside the sealed keys to recognise the master key again."""
+        """A public value to recognise the master key again."""
         return self._hkdf(b"sigmgr/check")[:16].hex()
 
     def matches(self, check_value: str) -> bool:
-        """Whether this is the master key that gave ``check_value``."""
         return hmac.compare_digest(self.check_value().encode(), check_value.encode())
 
     def _hkdf(self, info: bytes) -> bytes:
@@ -110,7 +105,7 @@ class MasterKey:
 
 
 def _no_key(text: str) -> str:
-    """What a text is that is no base64. How to make a new key is not said where there is one."""
+    """What a text is that is no base64. How to make a new key is omitted where there is one."""
     if _HEX.fullmatch(text.strip()):
         return "the master key is in hex, and base64 is taken; turn it: xxd -r -p FILE | base64"
     if thing := likeness(text.encode("utf-8", "surrogateescape")):

@@ -30,7 +30,6 @@ class Buckets:
         return len(self._levels)
 
     def level(self, key: Hashable, now: float) -> float:
-        """What could be taken now."""
         known = self._levels.get(key)
         if known is None:
             return self.burst
@@ -49,5 +48,4 @@ class Buckets:
         return taken
 
     def wait(self, key: Hashable, now: float) -> float:
-        """Seconds until one can be taken."""
         return max(0.0, 1.0 - self.level(key, now)) / self.rate

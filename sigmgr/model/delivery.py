@@ -169,8 +169,6 @@ class ClientSig:
 
 
 class Write(NamedTuple):
-    """Write this sig to the client."""
-
     sig: ClientSig
     current: Current
 
@@ -181,8 +179,6 @@ class Write(NamedTuple):
 
 
 class Warn(NamedTuple):
-    """Pass this warning on to the client."""
-
     event: Event
 
 
@@ -201,20 +197,14 @@ class Renew(NamedTuple):
 
 
 class MarkSeen(NamedTuple):
-    """Mark the user as seen: it has a stream open."""
-
     user: Holder
 
 
 class Wake(NamedTuple):
-    """Wake the stream in this steady second at the latest."""
-
     at: int
 
 
 class Lapsed(NamedTuple):
-    """A sig has expired in a connected client."""
-
     holder: Holder
 
 
@@ -298,7 +288,6 @@ class Delivery:
         return writes
 
     def live(self, moment: Moment) -> list[Effect]:
-        """The first messages are sent."""
         if self.phase is not Phase.OPENING:
             return []
         self.phase = OPEN
@@ -437,7 +426,6 @@ class Delivery:
         ]
 
     def set_deadlines(self, moment: Moment) -> None:
-        """Set the deadlines that follow from writes."""
         for sig in (self.own, *self.rooms):
             if not sig.untimed:
                 continue
@@ -451,7 +439,6 @@ class Delivery:
                 self._climb(moment)
 
     def wake(self, moment: Moment) -> list[Effect]:
-        """Do what is due."""
         if self.phase is not OPEN:
             return []
         own, steady = self.own, moment.steady

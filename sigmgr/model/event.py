@@ -15,8 +15,6 @@ from sigmgr.model.sig import Reason
 
 
 class EventType(StrEnum):
-    """The CloudEvents types that this version emits."""
-
     ISSUED = "sig.issued"
     RENEWED = "sig.renewed"
     RENEWAL_FAILED = "sig.renewal_failed"

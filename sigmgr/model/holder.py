@@ -34,8 +34,6 @@ _ROOM_NAME = re.compile(ROOM_NAME_PATTERN.removesuffix("$") + r"\Z")
 
 
 class Kind(StrEnum):
-    """What a sig is for."""
-
     USER = "user"
     ADMIN = "admin"
     ROOM = "room"

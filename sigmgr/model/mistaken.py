@@ -25,7 +25,6 @@ _FOR_BACKENDS = (
 
 
 def no_ticket(text: str) -> errors.TicketInvalid:
-    """The error for a text that is no ticket."""
     kind = credential(text)
     if not kind or kind == "a ticket":
         return errors.TicketInvalid()
@@ -35,7 +34,6 @@ def no_ticket(text: str) -> errors.TicketInvalid:
 
 
 def no_token(text: str) -> errors.TokenUnknown:
-    """The error for a text that is no known token."""
     kind = credential(text)
     if not kind or kind == "an API token":
         return errors.TokenUnknown()

@@ -113,11 +113,9 @@ class Policy:
             raise errors.BadSettings("limits are numbers of things, not negative; 0 is none")
 
     def ttl_of(self, kind: str) -> int:
-        """The lifetime of a new sig of this kind."""
         return self.room_ttl if kind == "room" else self.ttl
 
     def durations(self, ttl: int) -> Durations:
-        """The durations for a sig that lives ``ttl`` seconds."""
         known = self._known.get(ttl)
         if known is None:
             if len(self._known) >= _KNOWN:

@@ -131,7 +131,6 @@ def problem(error: errors.SigmgrError, path: str) -> tuple[int, list[Header], by
 
 
 def document(error: errors.SigmgrError, path: str) -> dict[str, Any]:
-    """The RFC 9457 problem document."""
     fields: dict[str, Any] = {
         "type": f"urn:sigmgr:problem:{error.code}",
         "title": (type(error).__doc__ or "").strip().splitlines()[0],
@@ -147,7 +146,6 @@ def document(error: errors.SigmgrError, path: str) -> dict[str, Any]:
 
 
 def brief(error: errors.SigmgrError) -> dict[str, Any]:
-    """The problem of one item in a batch."""
     fields: dict[str, Any] = {"code": error.code, "detail": error.text, "advice": error.advice}
     if error.retry_after is not None:
         fields["retry_after"] = error.retry_after
@@ -163,5 +161,5 @@ def _segment(text: str) -> str:
     """The segment where it may be a user id or part of a route. 32 hex digits are a common user id;
     no user id begins like a token."""
     plain = unquote(text, "latin-1")
-    named = credential(plain)
-    return text if len(plain) <= MAX_USERID_BYTES and named in _MAY_BE_IDS else "..."
+    may_be_id = len(plain) <= MAX_USERID_BYTES and credential(plain) in _MAY_BE_IDS
+    return text if may_be_id else "..."

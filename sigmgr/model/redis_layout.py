@@ -89,7 +89,6 @@ class ChannelMessage(NamedTuple):
 
 
 def encode_events(events: Sequence[Event]) -> bytes:
-    """An entry of a shard's stream."""
     return _encoder.encode(events)
 
 

@@ -125,7 +125,6 @@ class Reference(NamedTuple):
         return self.rules.shared and stood and abs(offset - self.wall) <= self.rules.tolerance
 
     def _judged(self) -> Reference:
-        """Rule 4."""
         if self.trusted is None:
             return self._replace(follows=True)
         reach = self.rules.tolerance if self.rules.shared else JUMP

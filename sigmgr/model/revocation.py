@@ -61,8 +61,6 @@ class Judgement(StrEnum):
 
 
 class Known:
-    """The revocations that a process has learned."""
-
     def __init__(self, *, most: int = 1_000_000) -> None:
         self._most = most
         self._users: OrderedDict[tuple[int, str], tuple[int, int]] = OrderedDict()
@@ -93,7 +91,6 @@ class Known:
         return wide if user is None else max(user[0], wide)
 
     def judge(self, sdkappid: int, userid: str, issued_at: int) -> Judgement:
-        """Judge a sig of this user."""
         if issued_at <= self.until(sdkappid, userid):
             return Judgement.DEAD
         if issued_at <= self.floor and (sdkappid, userid) not in self._users:

@@ -3,9 +3,12 @@
 Rules:
 1. A value that looks like a credential is named, not repeated: people paste tokens in place of user
    ids, and errors end up in logs and tickets.
-2. Of a value of more than 64 characters only the length is shown.
+2. Of a value of more than 64 characters only the length is shown, or what it looks like by its
+   first ``MOST_READ``.
 3. A repeated value is quoted, with everything unprintable escaped, so that it cannot control a
    terminal or break a log line.
+4. The work grows as the length at most, whatever the text: it is done for requests without any
+   right. So no form scans a stretch of the text again for each place where it could begin.
 
 Credentials are recognised by form alone. A form that other values also have (32 hex digits may be a
 user id) counts as a credential. Text without a form of its own, such as base64 without padding, is
@@ -15,11 +18,14 @@ recognised because it contains no words: names of files consist of words and num
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterator
 from typing import Final
 
 #: Longer values are described, not repeated.
 MOST_SHOWN: Final = 64
+#: A credential that begins later in a text is not named.
+MOST_READ: Final = 1024
 _MOST_NUMBER = 10**20
 
 #: 32 bytes in base64, as a master key is.
@@ -30,12 +36,18 @@ _UNNAMED: Final = "a key or another secret"
 _KINDS = (
     (re.compile(r"smt_[\w-]{16,}"), "an API token"),
     (re.compile(r"\bt1\.[\w-]{24,}"), "a ticket"),
-    (re.compile(r"\beyJ[\w-]{8,}\.[\w-]{8,}(\.[\w-]*)?"), "a JSON web token"),
+    (
+        re.compile(r"(?<![\w-])(?>[\w-]*?\beyJ)[\w-]{8,}+\.[\w-]{8,}(\.[\w-]*)?"),
+        "a JSON web token",
+    ),
     (re.compile(r"\be[AJN][0-9A-Za-z*_/+=-]{46,}"), "a sig"),
     (re.compile(r"-----BEGIN.*?(-----END[^-]*-----|\Z)", re.DOTALL), "a PEM"),
     (re.compile(rf"\b(?:{_DER}|LS0tLS1CRUdJTi)[0-9A-Za-z+/_=-]{{40,}}"), "a key"),
     (re.compile(r"\bAKID[0-9A-Za-z]{12,}"), "a cloud account's SecretId"),
-    (re.compile(r"\b[a-z][\w+.-]*://[^\s/@]*:[^\s@]+@\S*", re.IGNORECASE), "a URL with a password"),
+    (
+        re.compile(r"[a-z][\w+.-]{0,30}://[^\s/@:]{0,200}:[^\s@]{1,1000}@\S*", re.IGNORECASE),
+        "a URL with a password",
+    ),
     (
         re.compile(r"\bbearer\s+((?=\S*[0-9])\S{8,}|\S{20,})", re.IGNORECASE),
         "an Authorization header",
@@ -49,7 +61,7 @@ _DIGIT = re.compile("[0-9]")
 #: Parts of names: words, acronyms, numbers, and short parts of any kind.
 _WORD = re.compile(
     r"(?<![0-9A-Za-z])[0-9A-Za-z]{1,4}(?![0-9A-Za-z])"
-    r"|[A-Z]{2,}(?=[A-Z][a-z]{2}|[^A-Za-z]|\Z)|[0-9]{4,}|(?P<lower>[A-Z]?[a-z]{2,})"
+    r"|(?<![A-Z])[A-Z]{2,}(?=[A-Z][a-z]{2}|[^A-Za-z]|\Z)|[0-9]{4,}|(?P<lower>[A-Z]?[a-z]{2,})"
 )
 _VOWEL = re.compile("[aeiouyAEIOUY]")
 #: No name has so many characters outside of words within so many of all.
@@ -57,7 +69,8 @@ _WORDLESS, _WITHIN = 9, 32
 
 
 def credential(text: str) -> str | None:
-    """The kind of credential in the text, such as ``an API token``; else None."""
+    """The kind of credential in the beginning of the text, such as ``an API token``; else None."""
+    text = text[:MOST_READ]
     for form, name in _KINDS:
         if form.search(text):
             return name
@@ -81,9 +94,11 @@ def masked(text: str) -> str:
     for form, _ in _KINDS:
         text = form.sub("***", text)
     text = _LONG.sub("***", text)
-    for start, end in reversed(list(_secrets(text))):
-        text = f"{text[:start]}***{text[end:]}"
-    return text
+    parts, after = [], 0
+    for start, end in _secrets(text):
+        parts += [text[after:start], "***"]
+        after = end
+    return "".join([*parts, text[after:]])
 
 
 def _secrets(text: str) -> Iterator[tuple[int, int]]:
@@ -106,9 +121,9 @@ def _wordless(run: str) -> Iterator[tuple[int, int]]:
     at = [index for index, is_alone in enumerate(alone) if is_alone]
     ends = zip(at, at[_WORDLESS - 1 :], strict=False)
     dense = [(start, end + 1) for start, end in ends if end - start < _WITHIN]
-    for start, end in _joined(run, dense):
-        rest = [run[index] for index in at if start <= index < end]
-        if any(map(str.isupper, rest)) and any(map(str.islower, rest)) and _DIGIT.search(run):
+    for start, end in _joined(run, dense) if _DIGIT.search(run) else ():
+        rest = [run[index] for index in at[bisect_left(at, start) : bisect_left(at, end)]]
+        if any(map(str.isupper, rest)) and any(map(str.islower, rest)):
             yield start, end
 
 
@@ -116,10 +131,12 @@ def _joined(run: str, spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
     """Widen each to whole parts of a path, and merge those that meet."""
     joined: list[tuple[int, int]] = []
     for first, last in sorted(spans):
-        start, end = run.rfind("/", 0, first + 1) + 1, run.find("/", last)
-        end = len(run) if end < 0 else end
-        if joined and start <= joined[-1][1]:
-            start, end = joined[-1][0], max(end, joined[-1][1])
+        before, done = joined[-1] if joined else (0, 0)
+        if last <= done:
+            continue
+        start, end = run.rfind("/", done, first + 1) + 1, run.find("/", last)
+        if joined and start <= done:
+            start = before
             joined.pop()
-        joined.append((start, end))
+        joined.append((start, len(run) if end < 0 else end))
     return joined

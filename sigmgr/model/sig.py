@@ -21,8 +21,6 @@ Format = NewType("Format", str)
 
 
 class Reason(StrEnum):
-    """The closed list of why a sig was made."""
-
     MISSING = "Missing"
     NEARING_EXPIRY = "NearingExpiry"
     EMERGENCY = "Emergency"
@@ -46,8 +44,6 @@ class KeyState(StrEnum):
 
 
 class KeyRef(NamedTuple):
-    """A key, without its material."""
-
     key_id: int
     format: Format
 
@@ -171,7 +167,6 @@ _decode = msgspec.json.Decoder(list[Past]).decode
 
 
 def past_of(record: Record) -> list[Past]:
-    """The record's earlier sigs, newest first."""
     return _decode(record.past)
 
 

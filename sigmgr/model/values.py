@@ -128,7 +128,8 @@ def _pack_sig(sig: str) -> bytes | None:
     except ValueError:
         return None
     # Strict, so only the bits that fill up the last character can differ.
-    return raw if raw and _unpack_sig(raw[-(len(raw) % 3 or 3) :]) == sig[-4:] else None
+    whole = not len(raw) % 3 or _unpack_sig(raw[-(len(raw) % 3) :]) == sig[-4:]
+    return raw if raw and whole else None
 
 
 def _unpack_sig(raw: bytes) -> str:

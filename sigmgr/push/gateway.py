@@ -6,10 +6,10 @@ happens comes in as a plain call: events and losses from the shard channels, rev
 the looks into SQL, acks, answers of lookups, and each second. It finds its streams in the table
 and is handed, with a :class:`~sigmgr.model.delivery.Moment`, to their
 :class:`~sigmgr.model.delivery.Delivery`, which holds all rules and answers with effects.
-Messages go to the :class:`~sigmgr.push.writer.Writer`, which writes them together, each straight
-to its transport. Questions go to :class:`~sigmgr.push.lookup.Wanted`; one task asks them in
-batches (``settle``) and hands the answers in. Each second (``tick``, the other task) those whose
-deadline the timer wheel has reached are woken, and those that were written to get theirs.
+Messages go to the :class:`~sigmgr.push.writer.Writer`, which writes them together. Questions go
+to :class:`~sigmgr.push.lookup.Wanted` and are asked in batches. Each second (``tick``) the streams
+whose deadline the timer wheel has reached are woken, and those that were written to get theirs.
+Each of these is a task of its own, so that none waits for what another one asks.
 
 Rules:
 1. Events may be repeated, reordered or lost; rules 3, 4 and 7 of delivery see to it.
@@ -21,7 +21,7 @@ What this module does not do: decide what is sent, speak a protocol.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from itertools import chain, repeat
 
 from sigmgr.model import delivery as rules
@@ -42,15 +42,14 @@ from sigmgr.push.table import Counters, Stream, StreamTable
 from sigmgr.push.transport import Transport
 from sigmgr.push.writer import Writer
 
-#: A wave comes as many messages of a channel with few events each. What follows from them is
-#: written at so many, or when nothing more is there to be read. More at once were no quicker.
+#: A wave comes as many messages with few events each. What follows is written at so many, or when
+#: nothing more is there to be read.
 WRITTEN_AT_ONCE = 100
 #: Lookups under way at a time: the answer of one travels while that of the other is worked on.
 LANES = 2
 #: Over how many seconds the streams of a whole app are closed.
 CLOSED_WITHIN = 5
 _NEWER = frozenset({EventType.ISSUED.value, EventType.RENEWED.value})
-_DEFAULTS = Policy()
 # Plain strings: in a wave these are compared once for each stream.
 _USER, _ADMIN = Kind.USER.value, Kind.ADMIN.value
 
@@ -59,7 +58,8 @@ class Gateway:
     """Fulfils :class:`sigmgr.ports.EventListener`. Use ``start`` and ``aclose``, or drive it with
     ``tick`` and ``settle``, as tests do.
 
-    ``values`` reads the sigs that come with events; ``stands``: whether a sig of that second may
+    ``policy_of``: of an app, the default for one that is not there any more; ``values`` reads the
+    sigs that come with events; ``stands``: whether a sig of that second may
     be pushed, for all that this process knows of revocations.
     """
 
@@ -81,8 +81,7 @@ class Gateway:
         self._writer = Writer(self.table, self._messages, self.counters)
         self._admission = Admission(self.table, self._writer, self.counters, draw, limits)
         self._states = states
-        self._lookups = Lookups(states, limits.lookup_timeout)
-        self._wanted = Wanted(limits.batch)
+        self._lookups, self._wanted = Lookups(states, limits.lookup_timeout), Wanted(limits.batch)
         self._clock = clock
         self._draw = draw
         self._policy_of = policy_of
@@ -91,6 +90,7 @@ class Gateway:
         self._limits = limits
         self._surge = 0
         self._missed: set[int] = set()
+        self._unwritten = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
     # -- streams come and go -------------------------------------------------------------
@@ -154,7 +154,7 @@ class Gateway:
         if len(self._writer) >= WRITTEN_AT_ONCE:
             self._write_out()
         elif self._writer:
-            self._wanted.bell.set()
+            self._unwritten.set()
 
     def resync(self, shard: int) -> None:
         """Look for everybody of this shard. Done at the next tick, in one pass for all shards:
@@ -216,7 +216,7 @@ class Gateway:
         """Write the sig that came with its event, if it is the one and not due again itself."""
         _, holder, issued_at, *_ = event
         # In a wave that is spread, the turn of most comes later, when there may be a newer one.
-        if self._surge >= self._limits.wide and self._policy(holder.sdkappid).splay:
+        if self._surge >= self._limits.wide and self._policy_of(holder.sdkappid).splay:
             return False
         if not self._stands(holder, issued_at):
             return False
@@ -242,7 +242,8 @@ class Gateway:
 
     def _look_for_missed(self, now: int) -> None:
         missed, self._missed = self._missed, set()
-        streams = [s for s in self.table.all() if self._shard(s.user) in missed]
+        shards = self._limits.shards
+        streams = [s for s in self.table.all() if shard_of(*s.user[:2], shards) in missed]
         seconds = min(rules.LOOK_MAX, len(streams) // self._limits.wide)
         for stream in streams:
             moment = self._moment(stream.user.sdkappid, now)
@@ -256,29 +257,12 @@ class Gateway:
             self._writer.finish(stream)
         elif stream.delivery.phase is rules.OPEN:
             moment = self._moment(stream.user.sdkappid, now)
-            if stream.beat_at <= steady:
-                # Who was not awake for long beats at a second of its own again.
-                late = steady - stream.beat_at > self._limits.heartbeat
-                spread = (
-                    int(moment.draw * self._limits.heartbeat) + 1
-                    if late
-                    else self._limits.heartbeat
-                )
-                stream.beat_at = steady + spread
+            if stream.beats(steady, self._limits.heartbeat, moment.draw):
                 self._writer.beat(stream)
             self._carry_out(stream, *stream.delivery.wake(moment), None)
 
     def _moment(self, sdkappid: int, now: int) -> rules.Moment:
-        return rules.Moment(now, self.table.wheel.now, self._draw(), self._policy(sdkappid))
-
-    def _policy(self, sdkappid: int) -> Policy:
-        try:
-            return self._policy_of(sdkappid)
-        except errors.SigmgrError:  # an app that was removed under its open streams
-            return _DEFAULTS
-
-    def _shard(self, user: Holder) -> int:
-        return shard_of(user.sdkappid, user.userid, self._limits.shards)
+        return rules.Moment(now, self.table.wheel.now, self._draw(), self._policy_of(sdkappid))
 
     # -- lookups ---------------------------------------------------------------------------
 
@@ -288,6 +272,9 @@ class Gateway:
         while self._wanted:
             lanes = (self._look() for _ in range(LANES))
             await asyncio.gather(*lanes, self._renew(), self._mark_seen())
+
+    async def _write_all(self) -> None:
+        self._write_out()
 
     async def _look(self) -> None:
         while batch := self._wanted.looks():
@@ -370,19 +357,24 @@ class Gateway:
     # -- its life ------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Start the two tasks of the gateway: the clock and the lookups."""
+        """Start the tasks of the gateway."""
         if not self._tasks:
-            self._tasks = [
-                asyncio.create_task(self._tick_on(), name="gateway-clock"),
-                asyncio.create_task(self._look_on(), name="gateway-lookups"),
+            wanted = self._wanted
+            lanes = [
+                (self._unwritten, self._write_all),
+                *[(wanted.looked, self._look)] * LANES,
+                (wanted.renewed, self._renew),
+                (wanted.marked, self._mark_seen),
             ]
+            running = [self._tick_on(), *(self._run(*lane) for lane in lanes)]
+            self._tasks = [asyncio.create_task(one, name="gateway") for one in running]
 
     async def drain(self, seconds: float) -> None:
         """Send every client elsewhere within this time."""
         await self._admission.drain(seconds)
 
     async def aclose(self) -> None:
-        """Stop the tasks. Streams that are still open stay silent; drain first."""
+        """Stop the tasks; drain first."""
         self._admission.draining = True
         tasks, self._tasks = self._tasks, []
         for task in tasks:
@@ -397,12 +389,11 @@ class Gateway:
             except Exception as error:  # noqa: BLE001 - the clock of all streams must go on
                 log_unexpected("tick", error, "a tick of the gateway failed")
 
-    async def _look_on(self) -> None:
-        bell = self._wanted.bell
+    async def _run(self, waits: asyncio.Event, work: Callable[[], Awaitable[None]]) -> None:
         while True:
-            await bell.wait()
-            bell.clear()
+            await waits.wait()
+            waits.clear()
             try:
-                await self.settle()
-            except Exception as error:  # noqa: BLE001 - the lookups of all streams must go on
+                await work()
+            except Exception as error:  # noqa: BLE001 - the work for all streams must go on
                 log_unexpected("lookup", error, "a round of lookups failed")

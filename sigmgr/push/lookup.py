@@ -7,7 +7,8 @@ Rules:
 2. Who is near expiry is asked for first, whatever waits (rule 6 of the design).
 3. One holder that cannot be looked up, say of an app that was removed, does not hold up the
    others of its batch: such a batch is halved until the bad one is alone.
-4. Nothing is retried here. What finds no answer is reported, and its streams ask again.
+4. Nothing is retried here. What finds no answer is reported, and its streams ask again; it is
+   never taken for the answer that there is no sig.
 5. A lookup that hangs is given up after ``timeout`` seconds.
 
 What this module does not do: know of streams, write to clients.
@@ -34,10 +35,11 @@ T = TypeVar("T")
 
 
 class Wanted:
-    """Questions that wait, each once. ``bell`` rings when there are any."""
+    """Questions that wait, each once. An event for each kind is set when there are any: ``looked``,
+    ``renewed``, ``marked``."""
 
     def __init__(self, batch: int) -> None:
-        self.bell = asyncio.Event()
+        self.looked, self.renewed, self.marked = (asyncio.Event() for _ in range(3))
         self._batch = batch
         self._urgent: dict[Holder, None] = {}
         self._looks: dict[Holder, None] = {}
@@ -49,17 +51,19 @@ class Wanted:
 
     def add(self, question: Ask | Renew | MarkSeen) -> None:
         match question:
-            case Ask(holder, urgent=True):
-                self._looks.pop(holder, None)
-                self._urgent[holder] = None
-            case Ask(holder):
-                if holder not in self._urgent:
+            case Ask(holder, urgent):
+                if urgent:
+                    self._looks.pop(holder, None)
+                    self._urgent[holder] = None
+                elif holder not in self._urgent:
                     self._looks[holder] = None
+                self.looked.set()
             case Renew(user, issued_at):
                 self._renewals[user] = issued_at
+                self.renewed.set()
             case MarkSeen(user):
                 self._seen[user] = None
-        self.bell.set()
+                self.marked.set()
 
     def looks(self) -> list[Holder]:
         """A batch of holders to look up, urgent ones first."""
@@ -113,7 +117,13 @@ class Lookups:
             middle = len(batch) // 2
             one, other = [await self.latest(half, now) for half in (batch[:middle], batch[middle:])]
             return Answers([*one.found, *other.found], [*one.failed, *other.failed])
-        return Answers(list(zip(batch, currents, strict=True)))
+        pairs = list(zip(batch, currents, strict=True))
+        found = [(one, got) for one, got in pairs if not isinstance(got, errors.SigmgrError)]
+        failed = {one: got for one, got in pairs if isinstance(got, errors.SigmgrError)}
+        if failed:
+            names = sorted({type(got).__name__ for got in failed.values()})
+            log.warning("lookup failed", action="lookup", error=" ".join(names), count=len(failed))
+        return Answers(found, list(failed))
 
     async def renewed(self, user: Holder, issued_at: int, now: int) -> Answers:
         """The user's state after a renewal, as if its stream had just opened."""

@@ -52,6 +52,15 @@ class Stream:
     def user(self) -> Holder:
         return self.delivery.own.holder
 
+    def beats(self, steady: int, every: int, draw: float) -> bool:
+        """Whether a heartbeat is due; sets the next one. Who was not awake for long beats at a
+        second of its own again."""
+        if self.beat_at > steady:
+            return False
+        late = steady - self.beat_at > every
+        self.beat_at = steady + (1 + int(draw * every) if late else every)
+        return True
+
 
 class StreamTable:
     """The streams by user, in the order in which they came, and the wheel that wakes them."""

@@ -1,4 +1,4 @@
-"""The real parts under virtual months, and an ear at what they tell."""
+"""The real parts of a simulation, and a tap on its announcer."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Backends:
 
 
 class Tap:
-    """The announcer, and a list of what it announced: what gateways would hear."""
+    """The announcer, with a list of what it announced, which gateways would receive."""
 
     def __init__(self, announcer: Announcer) -> None:
         self._announcer = announcer

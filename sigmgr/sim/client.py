@@ -39,8 +39,6 @@ _REFUSAL_STATUS = (401, 403)
 
 @dataclass(slots=True)
 class World:
-    """What all clients of a fleet share."""
-
     cloud: Cloud
     clock: Clock
     http: httpx2.AsyncClient
@@ -86,7 +84,7 @@ class SimClient:
         self._reading: asyncio.Task[float] | None = None
 
     async def run(self, delay: float = 0.0) -> None:
-        """Live until cancelled, starting after ``delay`` seconds."""
+        """Run until cancelled, starting after ``delay`` seconds."""
         await self._world.sleep(delay)
         while True:
             if self._needs_ticket or self.state.stranded:
@@ -182,7 +180,7 @@ class SimClient:
         return self._backoff()
 
     def _receive(self, event: SseEvent) -> float | None:
-        """Act on one message; a number means: leave this stream and wait so long."""
+        """Handle one message; a number means: leave this stream and wait so long."""
         try:
             message = json.loads(event.data)
             if event.event in ("sig.current", "sig.renewed"):
@@ -223,7 +221,7 @@ class SimClient:
     # -- acks ------------------------------------------------------------------------------
 
     async def _ack(self) -> None:
-        """Say which sig is held until the service confirms it; always the newest."""
+        """Ack the newest sig until the service confirms it."""
         tries = 0
         while self._acked < self.state.issued_at:
             issued_at, covered = self.state.issued_at, self.unacked
@@ -242,7 +240,6 @@ class SimClient:
                 return
 
     async def _post_ack(self, issued_at: int) -> int | None:
-        """The status, or None where there was no answer."""
         url = self._stream_url.split("?")[0] + "/ack"
         headers = {"Authorization": f"Bearer {self._ticket}"}
         try:
@@ -262,7 +259,7 @@ class SimClient:
         code = _code(status, body)
         if status in _REFUSAL_STATUS and code.startswith("ticket-"):
             self._needs_ticket = True
-        # The service knows better what it has issued: come without a word, hear everything.
+        # The service knows better what it has issued: reconnect without a claim.
         self._claims &= code != "never-issued"
         pause = self._failed(code)
         after = headers.get("retry-after", "")
@@ -273,7 +270,7 @@ class SimClient:
         return self._backoff()
 
     def _backoff(self) -> float:
-        """Full jitter: anything between nothing and the doubled limit."""
+        """Full jitter: between zero and the doubled limit."""
         limit = min(_BACKOFF_CAP, self._retry * 2.0 ** min(self._failures, 10))
         self._failures += 1
         return self._world.rng.uniform(0, limit)

@@ -1,15 +1,15 @@
-"""What one client holds: its sig, its session at the cloud, and when it signs in anew.
+"""One client's state: its sig, its session at the cloud, and when it signs in again.
 
 Rules:
-1. A sig is taken only if it is newer than the one held and the independent verifier finds
-   it good. An older one is counted (``went_back``) and never taken.
-2. The cloud ends a session at the second *its* sig expires, so holding a newer sig is not
-   enough: the client signs in with it beforehand. ``keep``: at a drawn moment between now
-   and a tenth of life before the session's end. ``relogin``: at once.
-3. A kicked client signs in with the newer sig if it holds one that lives; else it has to go
-   to its backend.
+1. A sig is taken only if it is newer than the held one and the independent verifier accepts it. An
+   older one is counted (``went_back``) and never taken.
+2. The cloud ends a session in the second *its* sig expires, so the client signs in with a newer one
+   beforehand. ``keep``: at a drawn moment between now and a tenth of life before the session's end.
+   ``relogin``: at once.
+3. A kicked client signs in with its newer sig if that is alive; otherwise it has to ask its
+   backend.
 
-No network here, and no clock: ``now`` comes with every call.
+What this module does not do: use a network or a clock; ``now`` comes with every call.
 """
 
 from __future__ import annotations
@@ -26,16 +26,12 @@ from sigmgr.sim.verifier import Rejected, check, check_room_key
 
 
 class HeldSig(NamedTuple):
-    """The sig a client holds, as its service described it."""
-
     issued_at: int
     expires_at: int
     usersig: str
 
 
 class Offer(Enum):
-    """What became of a sig that was offered."""
-
     TAKEN = "taken"
     SAME = "same"
     OLDER = "older"
@@ -43,8 +39,6 @@ class Offer(Enum):
 
 
 class ClientState:
-    """One client's sig and session."""
-
     def __init__(
         self,
         sdkappid: int,
@@ -77,7 +71,7 @@ class ClientState:
     # -- taking sigs -----------------------------------------------------------------------
 
     def offer(self, message: Mapping[str, Any], now: int) -> Offer:
-        """A sig from the stream or the backend, by rule 1. Raises KeyError on a bad message."""
+        """A sig from the stream or the backend (rule 1). Raises KeyError on a bad message."""
         issued_at, expires_at = int(message["issued_at"]), int(message["expires_at"])
         if issued_at < self.issued_at:
             self._stats.went_back += 1
@@ -96,7 +90,7 @@ class ClientState:
         return Offer.TAKEN
 
     def _sound(self, candidate: HeldSig, now: int) -> bool:
-        """The string verifies, and says what the message says of it."""
+        """The string verifies, and its times are those of the message."""
         try:
             opened = check(
                 candidate.usersig,
@@ -111,7 +105,7 @@ class ClientState:
         return (opened.issued_at, opened.expires_at) == candidate[:2]
 
     def offer_room_key(self, private_map_key: str, now: int) -> None:
-        """A renewed privateMapKey: hand it to the room if the client is in it."""
+        """A renewed privateMapKey: pass it to the room if the client is in it."""
         try:
             opened, grant = check_room_key(
                 private_map_key,
@@ -142,7 +136,7 @@ class ClientState:
             self._stats.errors[str(int(error.code))] += 1
 
     def revoked(self, at: int) -> bool:
-        """All sigs made in or before ``at`` are dead; True if the one held is."""
+        """All sigs made in or before ``at`` are revoked; True if the held one is."""
         if self.issued_at > at:
             return False
         if self.session is not None:
@@ -163,12 +157,11 @@ class ClientState:
         self.relogin_at = drawn if self.relogin_at is None else min(drawn, self.relogin_at)
 
     def tick(self, now: int) -> None:
-        """Sign in if it is time."""
         if self.relogin_at is not None and now >= self.relogin_at:
             self.login(now)
 
     def login(self, now: int) -> None:
-        """Sign in with the sig held; where that is refused the client is stranded."""
+        """Sign in with the held sig; if that is refused the client is stranded."""
         self.relogin_at = None
         if self.held is None:
             return

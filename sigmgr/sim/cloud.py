@@ -1,18 +1,16 @@
-"""The emulated cloud: who is signed in, with which sig, and who is thrown out when.
+"""The emulated cloud: who is signed in, with which sig, and who is kicked when.
 
 Rules:
 1. An app is known by public keys (v1) and secrets (v2) only; there may be several of each.
-2. A session is bound to the sig it signed in with. At the second that sig expires the
-   session is kicked, whatever newer sig lies around unused. This is on purpose harsher than
-   the reference verifier, which takes a sig through its last second: the number held at
-   zero should not be zero by a favour.
-3. Native: a login while online replaces the session's sig. Web: it answers
-   ``repeat_login`` and keeps the old sig, so a web client has to log out first.
+2. A session is bound to the sig it signed in with. In the second that sig expires the session is
+   kicked, even if the client holds a newer one. This is stricter than the reference verifier, which
+   accepts a sig through its last second.
+3. Native: a login while online replaces the session's sig. Web: it answers ``repeat_login`` and
+   keeps the old sig, so a web client has to log out first.
 4. ``kick`` (the REST call) invalidates every sig made in or before that second.
-5. Nothing here sleeps or reads a clock: ``now`` comes with every call, :func:`run` drives
-   ``tick`` in real time.
+5. ``now`` comes with every call; :func:`run` drives ``tick`` in real time.
 
-It keeps one session per user, and has no networks that fail, quotas or rate limits.
+What this module does not do: several sessions of a user, network failures, quotas, rate limits.
 """
 
 from __future__ import annotations
@@ -49,8 +47,6 @@ class KickReason(StrEnum):
 
 
 class Kick(NamedTuple):
-    """A client was thrown out."""
-
     sdkappid: int
     userid: str
     reason: KickReason
@@ -77,7 +73,7 @@ class Session:
 
 
 class Cloud:
-    """All apps, sessions and rooms. ``kicked`` counts kicks by expiry: the promise's number."""
+    """All apps, sessions and rooms. ``kicked`` counts kicks by expiry, which should be none."""
 
     def __init__(self) -> None:
         self._apps: dict[int, AppKeys] = {}
@@ -95,7 +91,7 @@ class Cloud:
     def set_app(
         self, sdkappid: int, *, public_pems: Sequence[str] = (), secrets: Sequence[str] = ()
     ) -> None:
-        """Make the app known, or replace its keys. Sessions that are online stay."""
+        """Register the app, or replace its keys. Sessions stay."""
         self._apps[sdkappid] = AppKeys.load(public_pems, secrets)
 
     def keys_of(self, sdkappid: int) -> AppKeys:
@@ -124,7 +120,7 @@ class Cloud:
         flavour: str = NATIVE,
         on_kicked: OnKicked | None = None,
     ) -> Session:
-        """Sign in, or sign in anew with a newer sig. Raises :class:`LoginError`."""
+        """Sign in, or again with a newer sig. Raises :class:`LoginError`."""
         before = self._sessions.get((sdkappid, userid))
         if before is not None and flavour == WEB:
             # The web SDK answers OK without looking at the sig it is given.
@@ -181,13 +177,13 @@ class Cloud:
         return kicks
 
     def next_expiry(self) -> int | None:
-        """The second at which the next session dies if its client does nothing."""
+        """The second in which the next session ends if its client does nothing."""
         while self._by_expiry and not self._by_expiry[0][2].online:
             heapq.heappop(self._by_expiry)
         return self._by_expiry[0][0] if self._by_expiry else None
 
     def kick(self, sdkappid: int, userid: str, now: int) -> Kick | None:
-        """The REST call: all sigs made until now are dead; answers who was thrown out."""
+        """The REST call: all sigs made until now are invalid; answers who was kicked."""
         self._dead[sdkappid, userid] = now
         session = self._sessions.get((sdkappid, userid))
         if session is None or session.issued_at > now:
@@ -227,12 +223,10 @@ class Cloud:
     def switch_role(
         self, sdkappid: int, userid: str, role: str, now: int, private_map_key: str | None = None
     ) -> Seat:
-        """See :meth:`Rooms.switch_role`."""
         return self.rooms.switch_role(sdkappid, userid, role, now, private_map_key)
 
 
 async def run(cloud: Cloud, clock: Clock, every: float = 0.2) -> None:
-    """Tick in real time until cancelled."""
     while True:
         cloud.tick(clock())
         await asyncio.sleep(every)

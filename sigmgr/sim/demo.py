@@ -1,12 +1,11 @@
-"""The demo's main loop: cloud and clients in real time against a service that runs already.
+"""The demo's main loop: cloud and clients in real time against a running service.
 
 Rules:
-1. Clients sign in where they must, then the cloud kicks who is due: five times a second.
-2. One status line a second, even where the machine was busy for longer: no second is
-   printed twice, and none is made up for.
+1. Five times a second clients sign in where they must, then the cloud kicks expired sessions.
+2. One status line a second; after a busy time, missed lines are left out.
 3. It ends after ``seconds`` or when ``stop`` is set; acks under way get two more seconds.
 
-It starts no service and knows no keys: ``cloud`` must know the apps' public keys and secrets.
+What this module does not do: start a service, or know keys; ``cloud`` must know the apps.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""What a newcomer sees in the first minute of the demo: pure functions that make text.
+"""The demo's output: pure functions that make text.
 
-``header`` explains in five lines, ``status_line`` comes once a second, ``summary`` ends with
-a verdict, ``verdict`` is the exit status. ``Printer`` puts lines on a terminal, in colour
-where it is one. All lines fit in 80 columns. It counts nothing itself.
+``header`` explains in five lines, ``status_line`` comes once a second, ``summary`` ends with a
+verdict, ``verdict`` is the exit status. ``Printer`` prints lines, in colour on a terminal. All
+lines fit in 80 columns.
 
-The verdict is 0 only if there were renewals, no client was kicked, every renewal was acked,
-nobody was offered an older sig and every sig verified. Renewals that arrived within the last
-two seconds and are not acked yet count as in flight, not as lost; the summary names them.
+The verdict is 0 only if there were renewals, no client was kicked, every renewal was acked, no
+client was offered an older sig and every sig verified. Unacked renewals of the last two seconds
+count as in flight; the summary names them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ _ERRORS_SHOWN = 5
 
 
 def header(url: str, clients: int, apps: int, ttl: int) -> list[str]:
-    """Five lines on what is going to happen."""
     return [
         f"sigmgr demo: {clients} emulated clients of {apps} apps, served by {url}",
         f"Each holds a sig that lives {ttl} s. At 60-73 % of that life sigmgr makes the next",
@@ -35,7 +34,7 @@ def header(url: str, clients: int, apps: int, ttl: int) -> list[str]:
 
 
 def status_line(elapsed: int, now: int, stats: Stats) -> str:
-    """One second of the demo; ``next`` is when the next session dies if nothing is done."""
+    """One second of the demo; ``next`` is when the next session would end."""
     minutes, seconds = divmod(elapsed, 60)
     left = "-" if stats.next_expiry is None else f"{stats.next_expiry - now}s"
     return (
@@ -59,12 +58,10 @@ def faults(stats: Stats) -> list[str]:
 
 
 def verdict(stats: Stats) -> int:
-    """The exit status: 0 only if :func:`faults` finds nothing."""
     return 1 if faults(stats) else 0
 
 
 def summary(elapsed: int, stats: Stats) -> list[str]:
-    """The figures of the whole run and the verdict."""
     again, late = stats.reconnects, stats.short_remaining
     in_flight = f"({stats.in_flight} in flight in the last {IN_FLIGHT_SECONDS} s)"
     lines = [
@@ -98,7 +95,6 @@ class Printer:
 
 
 def coloured(line: str) -> Text:
-    """The line with what matters in colour."""
     text = Text(line)
     text.highlight_regex(r"kicked 0\b", "green")
     text.highlight_regex(r"kicked [1-9]\d*", "bold red")

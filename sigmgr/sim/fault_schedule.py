@@ -15,7 +15,7 @@ from sigmgr.sim.people import DAY
 CALM_DAYS = 3
 #: Long outages that every app must survive: 27 % of the shortest life are 8 days.
 _LONGEST = (("signer", 6 * DAY), ("cache", 3 * DAY), ("store", DAY // 2))
-#: Without these nobody can be given a new sig.
+#: Ports without which no sig can be made.
 _NEEDED = frozenset({"signer", "store"})
 
 
@@ -56,7 +56,7 @@ class FaultSchedule:
             self._faults.outages |= {"outbox", "janitor"}
 
     def hopeless(self, since: int) -> bool:
-        """In no step from ``since`` until before this one could a new sig be made."""
+        """No new sig could be made in any step from ``since`` until before this one."""
         return self._well_at < since
 
     def _drawn(self) -> list[Outage]:

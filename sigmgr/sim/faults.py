@@ -1,7 +1,7 @@
 """Seeded faults around every port: errors before, lost answers after, crashes anywhere.
 
-The same seed gives the same faults, as long as the calls come in the same order; that is
-what makes a failed run replayable. Nothing here knows what the calls mean.
+The same seed gives the same faults if the calls come in the same order, so a failed run can be
+replayed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from sigmgr.ports import Signer, Verified
 
 
 class Crash(BaseException):
-    """The worker died here. Not an Exception: nothing may catch and outlive it."""
+    """The worker died here. Not an Exception, so that nothing catches it."""
 
 
 @dataclass(slots=True)

@@ -1,11 +1,10 @@
-"""Many emulated clients in one process, and what they counted together.
+"""Many emulated clients in one process, and their common counts.
 
 Rules:
-1. Clients start spread over ``ramp`` seconds, each on its own draw.
-2. ``tick`` lets every client sign in that has to; it comes before the cloud's tick of the
-   same moment.
-3. ``stop`` closes the streams, gives acks under way ``grace`` seconds, and then says how
-   many renewals of the last two seconds are unacked (``in_flight``).
+1. Clients start spread over ``ramp`` seconds, each by its own draw.
+2. ``tick`` lets clients sign in; it comes before the cloud's tick of the same moment.
+3. ``stop`` closes the streams, gives acks under way ``grace`` seconds, and then counts the unacked
+   renewals of the last two seconds (``in_flight``).
 """
 
 from __future__ import annotations
@@ -77,14 +76,13 @@ class ClientFleet:
         await self.world.http.aclose()
 
     def start(self) -> None:
-        """Let all clients live."""
         self._running = [
             asyncio.create_task(client.run(self._rng.uniform(0, self._ramp)))
             for client in self.clients
         ]
 
     def tick(self, now: int) -> None:
-        """Rule 2. Raises what a client's task has died of, which is a bug."""
+        """Rule 2. Raises the exception of a client's task, which is a bug."""
         for task in self._running:
             if task.done() and not task.cancelled():
                 task.result()
@@ -92,7 +90,6 @@ class ClientFleet:
             client.tick(now)
 
     def snapshot(self) -> Stats:
-        """The counters with the present state of things filled in."""
         stats = self.stats
         stats.online = sum(1 for client in self.clients if client.state.session is not None)
         stats.next_expiry = self._cloud.next_expiry()
@@ -120,8 +117,8 @@ class ClientFleet:
 
 def _short_calls() -> httpx2.AsyncClient:
     """One small pool for backend calls and acks; streams do not go through it."""
-    # A proxy named in the environment is none of the emulated clients' business. Waiting for
-    # a free connection is queueing in this process, and no failure of the service.
+    # Proxies of the environment are ignored. Waiting for a free connection is a queue in this
+    # process, and no failure of the service.
     return httpx2.AsyncClient(
         trust_env=False,
         timeout=httpx2.Timeout(10.0, pool=None),

@@ -107,7 +107,6 @@ async def _in_time(seconds: float) -> AsyncIterator[None]:
 async def get(
     url: str, headers: Mapping[str, str], *, connect: float = 10.0, idle: float = 60.0
 ) -> AsyncIterator[Answer]:
-    """GET ``url``. Raises HttpStreamError."""
     parts = urlsplit(url)
     secure = parts.scheme == "https"
     port = parts.port or (443 if secure else 80)

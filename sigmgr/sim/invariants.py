@@ -36,7 +36,7 @@ class Violation(NamedTuple):
 
 
 class InvariantChecker:
-    """Wraps a store; ``rows`` is what it has seen committed, ``violations`` what was wrong."""
+    """Wraps a store; ``rows`` are the committed rows, ``violations`` the broken rules."""
 
     def __init__(self, store: Store, clock: Callable[[], int]) -> None:
         self._store = store
@@ -65,11 +65,10 @@ class InvariantChecker:
         self._committed(seen)
 
     async def _is_there(self, seen: _Notes) -> bool:
-        """What was saved is what the rows say."""
         saved = [record for record, _ in seen.changes]
         rows = await self._store.find([record.holder for record in saved])
         return bool(saved) and all(
-            # A new room key leaves what its row knows of revocations.
+            # A new room key does not change what its row knows of revocations.
             row is not None and row._replace(revoked_at=record.revoked_at) == record
             for row, record in zip(rows, saved, strict=True)
         )
@@ -119,7 +118,7 @@ class _Notes:
 
 
 class _RecordedTransaction:
-    """Notes what is saved and appended; passes everything on."""
+    """Records what is saved and appended; passes everything on."""
 
     def __init__(self, tx: Transaction, notes: _Notes) -> None:
         self._tx = tx

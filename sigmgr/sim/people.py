@@ -1,8 +1,8 @@
-"""Emulated users for virtual months: what they hold, when they come and go.
+"""Emulated users of a simulation: which sig they hold, when they come and go.
 
-A user who is *connected* has a stream open and is signed in at the cloud; it takes what it
-is told, confirms it, and signs in with a newer sig before its session's sig dies. A
-*visitor* asks for a sig at each visit and keeps no stream. Some users *leave* for good.
+A *connected* user has a stream open and is signed in at the cloud; it takes the sigs it is sent,
+acks them, and signs in with a newer sig before its session's sig expires. A *visitor* asks for a
+sig at each visit and keeps no stream. Some users *leave* for good.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ DAY = 86400
 
 @dataclass(slots=True)
 class Person:
-    """One user. Times are virtual Unix seconds; ``away_until`` 0 while connected,
-    ``online_since`` of the last time it signed in having been offline."""
+    """One user. Times are virtual Unix seconds; ``away_until``: 0 while connected;
+    ``online_since``: when it last signed in after being offline."""
 
     user: Holder
     habit: str
@@ -38,7 +38,7 @@ class Person:
         return self.habit == "connected" and self.away_until == 0 and self.held is not None
 
     def take(self, current: Current, now: int, rng: random.Random) -> bool:
-        """A sig was told. True where it is newer; an older one is dropped, as clients do."""
+        """Take a pushed sig. True where it is newer; an older one is dropped, as clients do."""
         if self.held is not None and current.issued_at <= self.held.issued_at:
             return False
         self.held = current
@@ -49,7 +49,7 @@ class Person:
         return True
 
     def leave(self, cloud: Cloud, until: int) -> None:
-        """Go offline by choice; a sig that dies meanwhile throws nobody out."""
+        """Go offline by choice; an expiry meanwhile kicks nobody."""
         if self.session is not None:
             cloud.logout(self.session)
             self.session = None
@@ -58,15 +58,13 @@ class Person:
 
 @dataclass(slots=True)
 class Crowd:
-    """All persons of one run, drawn from one seed."""
-
     people: dict[Holder, Person] = field(default_factory=dict)
     refused: dict[int, int] = field(default_factory=dict)
 
     @classmethod
     def drawn(cls, apps: list[int], size: int, rng: random.Random) -> Crowd:
-        """``size`` persons spread over the apps: 60 % connected, 25 % visitors, 15 % who
-        come once and leave for good."""
+        """``size`` persons spread over the apps: 60 % connected, 25 % visitors, 15 % who come
+        once."""
         crowd = cls()
         for i in range(size):
             user = Holder(apps[i % len(apps)], f"user-{i:05d}")
@@ -76,7 +74,6 @@ class Crowd:
         return crowd
 
     def sign_in(self, cloud: Cloud, person: Person, now: int) -> None:
-        """Sign in, or in anew, with the sig that the person holds."""
         assert person.held is not None
         person.sign_in_at = 0
         user = person.user

@@ -2,11 +2,11 @@
 
 Rules:
 1. Every user needs a privateMapKey to enter; it is bound to one room.
-2. A room comes into being when its first user enters, which takes the create bit.
-3. The key is checked on entry and again when an audience member becomes an anchor; one that
-   has expired by then removes the user from the room.
-4. ``update_private_map_key`` hands in a newer key ahead of that second check.
-5. A room dies with its last member. An established seat is not cut when a sig expires.
+2. A room is created when its first user enters, which needs the create bit.
+3. The key is checked on entry and again when an audience member becomes an anchor; if it has
+   expired by then the user is removed from the room.
+4. ``update_private_map_key`` passes a newer key ahead of that second check.
+5. A room ends with its last member. An established seat is not ended when a sig expires.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class RoomCode(IntEnum):
 
 
 class RoomError(Exception):
-    """The room service says no. ``removed``: the user was thrown out of the room."""
+    """The room service refuses. ``removed``: the user was removed from the room."""
 
     def __init__(self, code: int, text: str, *, removed: bool = False) -> None:
         self.code = code
@@ -51,15 +51,13 @@ class RoomRef(NamedTuple):
 
 @dataclass(slots=True)
 class Seat:
-    """One user in one room."""
-
     room: RoomRef
     role: str
     private_map_key: str
 
 
 class Rooms:
-    """Who sits where. ``keys_of`` answers an app's keys or raises Rejected."""
+    """All seats. ``keys_of`` answers an app's keys or raises Rejected."""
 
     def __init__(self, keys_of: Callable[[int], AppKeys]) -> None:
         self._keys_of = keys_of
@@ -88,7 +86,7 @@ class Rooms:
     def update_private_map_key(
         self, sdkappid: int, userid: str, private_map_key: str, now: int
     ) -> None:
-        """Hand in a newer key for the room the user is in. Raises :class:`RoomError`."""
+        """Pass a newer key for the user's present room. Raises :class:`RoomError`."""
         seat = self._seated(sdkappid, userid)
         self._grant(seat.room, userid, private_map_key, now)
         seat.private_map_key = private_map_key
@@ -113,7 +111,6 @@ class Rooms:
         return seat
 
     def leave(self, sdkappid: int, userid: str) -> None:
-        """Leave the room, if in one."""
         seat = self._seats.pop((sdkappid, userid), None)
         if seat is None:
             return

@@ -1,11 +1,11 @@
-"""An incremental parser of server-sent events, as the HTML standard has it.
+"""An incremental parser of server-sent events, by the HTML standard.
 
-Rules: lines end in CR, LF or CRLF, also where a CRLF is split over two chunks; a byte order
-mark at the very start is dropped; lines that start with a colon are comments; several data
-lines are joined by LF; an id with a NUL is ignored; retry takes digits only; an event
-without data is not dispatched, one that the stream breaks off is lost.
+Rules: lines end in CR, LF or CRLF, also where a CRLF is split over two chunks; a byte order mark at
+the very start is dropped; lines that start with a colon are comments; several data lines are joined
+by LF; an id with a NUL is ignored; retry takes digits only; an event without data is not
+dispatched, and an incomplete one at the end is lost.
 
-Any way of cutting the stream into chunks gives the same events. It opens no connection.
+Any chunking of the stream gives the same events.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class SseEvent(NamedTuple):
 
 
 class SseParser:
-    """Feed it bytes. ``last_id`` and ``retry_ms`` hold what the stream said last."""
+    """Feed it bytes. ``last_id`` and ``retry_ms`` are the last values of the stream."""
 
     def __init__(self) -> None:
         self.last_id = ""
@@ -36,12 +36,11 @@ class SseParser:
         self._data: list[str] = []
 
     def feed(self, chunk: bytes) -> list[SseEvent]:
-        """The events that this chunk completes."""
         if not chunk:
             return []
         if self._after_cr and chunk[:1] == b"\n":
             chunk = chunk[1:]
-        # Only a chunk that had bytes left may clear the mark: a lone LF was the CRLF's end.
+        # Only a chunk with bytes left may clear the flag: a lone LF was the end of a CRLF.
         self._after_cr = chunk[-1:] == b"\r"
         self._buffer += chunk
         if self._at_start and not self._past_bom():
@@ -58,7 +57,7 @@ class SseParser:
         return True
 
     def _take_lines(self) -> list[SseEvent]:
-        # bytes.splitlines breaks at LF, CR and CRLF only, which is just what the format says.
+        # bytes.splitlines breaks at LF, CR and CRLF only, as the format requires.
         lines = bytes(self._buffer).splitlines(keepends=True)
         rest = lines.pop() if lines and not lines[-1].endswith((b"\n", b"\r")) else b""
         self._buffer = bytearray(rest)

@@ -1,4 +1,4 @@
-"""What the emulated clients counted. Plain numbers; how to read them is said with each."""
+"""The counts of the emulated clients."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 
 @dataclass(slots=True)
 class Stats:
-    """Counters of one fleet since its start."""
-
     clients: int = 0
     #: Clients signed in at the cloud now.
     online: int = 0
@@ -23,19 +21,19 @@ class Stats:
     acked: int = 0
     #: Renewals not yet acked that arrived in the last two seconds of the run.
     in_flight: int = 0
-    #: Clients thrown out because their session's sig expired. The number held at zero.
+    #: Clients kicked because their session's sig expired. Should be 0.
     kicked: int = 0
-    #: Streams opened again after one was lost or told to go elsewhere.
+    #: Streams opened again after one was lost or ended by ``bye``.
     reconnects: int = 0
-    #: Times a client was offered a sig older than the one it holds. It never takes it.
+    #: Times a client was offered a sig older than its own. It never takes it.
     went_back: int = 0
     #: Sigs that the independent verifier refused.
     bad_sigs: int = 0
-    #: Sigs handed out with less than ``min_remaining`` seconds to live.
+    #: Sigs received with less than ``min_remaining`` seconds to live.
     short_remaining: int = 0
-    #: Room keys received and handed to the room.
+    #: Room keys received and passed to the room.
     room_keys: int = 0
-    #: The second in which the next session dies if its client does nothing.
+    #: The second in which the next session ends if its client does nothing.
     next_expiry: int | None = None
     #: When the oldest sig that a client holds was issued.
     oldest_held: int | None = None

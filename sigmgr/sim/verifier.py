@@ -1,20 +1,20 @@
-"""An independent reader and checker of v1 and v2 sigs and privateMapKeys.
+"""An independent verifier of v1 and v2 sigs and privateMapKeys.
 
-It exists so that no error of the signer can hide: it is written from the format notes, has
-its own alphabet, decompression, signed text and userbuf layout, and shares no code with
-``sigmgr.model``. It answers with the codes of Tencent's cloud.
+So that no error of the signer stays hidden, it is written from the format notes, has its own
+alphabet, decompression, signed text and userbuf layout, and shares no code with ``sigmgr.model``.
+It answers with the codes of Tencent's cloud.
 
 Rules:
-1. A reader is tolerant: any member order, any whitespace, any zlib level, a missing
+1. Reading is tolerant: any member order, any whitespace, any zlib level, a missing
    ``TLS.appid_at_3rd``, a missing ``TLS.version``, line breaks inside ``TLS.sig``.
-2. Order of the checks, as in the reference verifiers. v1: signature, user, app, expiry.
-   v2: user, app, expiry, MAC.
-3. Expired means time + expire < now: a sig is good through the exact second of its expiry.
-   A time in the future is accepted.
+2. Order of the checks, as in the reference verifiers. v1: signature, user, app, expiry. v2: user,
+   app, expiry, MAC.
+3. Expired means time + expire < now: a sig is valid through the second of its expiry. A time in the
+   future is accepted.
 4. A plain check takes no sig with a userbuf, and the other way round.
 5. Any one of an app's keys of the sig's format is enough.
 
-It does not sign, knows no revocations (that is the cloud's) and reads no clock.
+What this module does not do: sign, know revocations (the cloud does), read a clock.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ SDK_SIG_EXPIRED = 6206
 
 
 class Rejected(Exception):
-    """A sig is not accepted; ``code`` is the cloud's, the text holds no part of the sig."""
+    """A sig is refused; ``code`` is the cloud's, the text contains no part of the sig."""
 
     def __init__(self, code: Code, text: str) -> None:
         self.code = code
@@ -67,7 +67,7 @@ class Rejected(Exception):
 
 
 class Opened(NamedTuple):
-    """What a sig says, not yet checked. ``signed`` is the text under its signature."""
+    """The fields of a sig, unverified. ``signed`` is the text under its signature."""
 
     format: str
     userid: str
@@ -99,7 +99,7 @@ class Grant(NamedTuple):
 
 
 class AppKeys(NamedTuple):
-    """All that the cloud knows of an app's keys: public keys for v1, secrets for v2."""
+    """The cloud's keys of an app: public keys for v1, secrets for v2."""
 
     public: tuple[ec.EllipticCurvePublicKey, ...] = ()
     secrets: tuple[bytes, ...] = ()
@@ -183,7 +183,7 @@ def _open_v1(members: Mapping[str, Any]) -> Opened:
 
 
 def _open_v2(members: Mapping[str, Any]) -> Opened:
-    # The Go signer leaves out an expire of 0; its own verifier then reads 0.
+    # The Go signer omits an expire of 0; its own verifier then reads 0.
     ttl = _number(members.get("TLS.expire", 0))
     sdkappid, issued_at = _number(members["TLS.sdkappid"]), _number(members["TLS.time"])
     userid = _text(members["TLS.identifier"])
@@ -256,10 +256,8 @@ def open_userbuf(userbuf: bytes) -> Grant:
 def check(
     sig: str, *, sdkappid: int, userid: str, keys: AppKeys, now: int, userbuf: bool = False
 ) -> Opened:
-    """The sig is good for this user of this app at ``now``, or :class:`Rejected` says why.
-
-    ``userbuf``: a sig with a userbuf (a privateMapKey) is expected instead of a plain one.
-    """
+    """The sig, if it is valid for this user of this app at ``now``. Raises :class:`Rejected`.
+    ``userbuf``: a sig with a userbuf (a privateMapKey) is expected."""
     opened = open_sig(sig)
     if (opened.userbuf is not None) != userbuf:
         raise Rejected(Code.CHECK_FAILED, "a privateMapKey is no UserSig, nor the reverse")
@@ -305,10 +303,9 @@ def _fits_v2(opened: Opened, secret: bytes) -> bool:
 def check_room_key(
     sig: str, *, sdkappid: int, userid: str, keys: AppKeys, now: int
 ) -> tuple[Opened, Grant]:
-    """The privateMapKey is sound and names this user and app inside, too.
+    """The privateMapKey, if it is valid and its grant names this user and app, too.
 
-    Both of its expiries are looked at: the sig's own and the grant's. Which room and what
-    it allows is for the caller to compare.
+    The expiries of sig and grant are both checked. The caller compares room and privileges.
     """
     opened = check(sig, sdkappid=sdkappid, userid=userid, keys=keys, now=now, userbuf=True)
     grant = open_userbuf(opened.userbuf or b"")

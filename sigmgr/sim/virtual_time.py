@@ -1,20 +1,18 @@
-"""Virtual months: the real flows, store and cache under a clock that jumps, with faults.
+"""The simulation in virtual time: real flows, store and cache with faults and clock skew.
 
-A run drives a crowd of emulated users through hundreds of days in a minute or two. Faults
-are seeded and hit every port: errors before and after a call, lost answers, crashes of a
-worker (all that it held in memory is gone), Redis wiped, outages of days, and a service
-clock that runs minutes wrong. The invariants checks the rules at each commit; this module
-checks those that concern people:
+A run drives emulated users through hundreds of days in a minute or two. Faults are seeded and hit
+every port: errors before and after a call, lost answers, crashes of a worker (its memory is lost),
+Redis wiped, outages of days, and a service clock that is minutes wrong. The invariant checker
+checks the rules at each commit; this module checks those that concern users:
 
-1. no connected user's session dies of an expired sig while the service can be reached (who
-   came in an outage with a sig that died in it could not be helped, and is counted apart);
-5. nobody is handed a sig with less than ``min_remaining`` while nothing failed in the call;
-11. at the end, when the faults have stopped, everything due was renewed and told; and
-   before that nobody who was connected came into the emergency without a renewal, where a
-   gateway would have to see to it;
-16. what a user is told is never older than what it confirmed.
+1. no connected user's session ends by an expired sig while the service can be reached (a user that
+   came in an outage with a sig that expired in it is counted apart);
+5. nobody gets a sig with less than ``min_remaining`` while nothing failed in the call;
+11. at the end, without faults, everything due is renewed and announced; before that no connected
+    user comes into the emergency without a renewal;
+16. a user never gets a sig older than one it has acked.
 
-It does not test sockets, several processes or real servers; scenarios do that.
+What this module does not do: test sockets, several processes or real servers; scenarios do.
 """
 
 from __future__ import annotations
@@ -32,6 +30,7 @@ from sigmgr.flow.revocations import Revocations
 from sigmgr.model import errors
 from sigmgr.model.event import EventType
 from sigmgr.model.holder import Holder
+from sigmgr.model.sig import Current
 from sigmgr.sim.backends import Backends, Tap
 from sigmgr.sim.cloud import Cloud
 from sigmgr.sim.fault_schedule import FaultSchedule
@@ -42,17 +41,16 @@ from sigmgr.testing import Faulty, ManualClock
 
 HOUR = 3600
 STEP = 4 * HOUR
-#: So often a step's rescue is tried: a gateway tries far more often in four hours.
+#: Tries of a rescue in a step of four hours; a gateway tries far more often.
 RESCUES = 3
 
 
 @dataclass(slots=True)
 class Report:
-    """What a run did and found. ``ok`` is the verdict.
+    """The results of a run. ``ok`` is the verdict.
 
-    ``kicked`` counts who was thrown out against the promise. ``past_help`` counts those of
-    whom nobody could have said otherwise: from the moment they signed in until their sig
-    expired, the signer or the store was out.
+    ``kicked``: users kicked against the promise. ``past_help``: users kicked after the signer or
+    the store was out from the moment they signed in until their sig expired.
     """
 
     seed: int
@@ -76,7 +74,7 @@ class Report:
 
 
 class Simulation:
-    """One run. ``seed`` decides everything; ``start`` is its first virtual second."""
+    """One run. ``seed`` determines everything; ``start`` is its first virtual second."""
 
     def __init__(
         self,
@@ -116,7 +114,7 @@ class Simulation:
     # -- the run -------------------------------------------------------------------------
 
     async def run(self) -> Report:
-        """All days; the report also carries every violation found."""
+        """Run all days; the report contains every violation found."""
         asyncio.get_running_loop().set_exception_handler(_crashed_aside)
         for person in self._crowd.people.values():
             self._plan_visit(person, self._true + int(self._rng.random() * 20 * DAY))
@@ -136,8 +134,8 @@ class Simulation:
         return self._sum_up()
 
     async def _see(self) -> None:
-        """What gateways do by themselves, here once a day: say whose streams are open, and
-        look for the next sig of everybody whose renewal time has passed."""
+        """What gateways do by themselves, here once a day: mark users of open streams as seen, and
+        look for sigs whose renewal time has passed."""
         here = [p.user for p in self._crowd.people.values() if p.connected]
         now = self._clock()
         await self._try(lambda: self._flows.deliver.mark_seen(here, now))
@@ -150,7 +148,7 @@ class Simulation:
             await self._deliver(late)
 
     def _start_worker(self) -> Flows:
-        """A worker process: flows with nothing in memory."""
+        """A new worker process: flows with empty memory."""
         b, plan = self._backends, self._faults.plan
         looks = Faulty(b.looks, plan, "looks")
         signer = FlakySigner(b.signer, self._faults)
@@ -176,7 +174,6 @@ class Simulation:
         )
 
     async def _jobs(self, step: int) -> None:
-        """What the scheduler would have run in this step."""
         flows, now = self._flows, self._clock()
         if self._rng.random() < 0.004:
             await self._backends.wipe()
@@ -193,12 +190,12 @@ class Simulation:
         await self._try(self._flows.publisher.flush)
 
     async def _try(self, call: Callable[[], Awaitable[Any]]) -> Any:
-        """Call; None where it failed. A crash starts the worker anew, be it in the call or in
-        a task beside it, such as the writer of acks."""
+        """Call; None where it failed. A crash, also in a background task such as the writer of
+        acks, starts the worker again."""
         try:
             return await call()
         except errors.NeverIssued as error:
-            self._invariants.report(16, f"who said what it holds was told that {error.text}")
+            self._invariants.report(16, f"a claim of a held sig was refused: {error.text}")
             return None
         except (errors.SigmgrError, Crash):
             return None
@@ -210,7 +207,7 @@ class Simulation:
     # -- people --------------------------------------------------------------------------
 
     async def _people(self) -> None:
-        """Streams hear what was told; whose hour has come acts."""
+        """Deliver to streams what was announced; run the appointments that are due."""
         announced, self._tap.announced = self._tap.announced, []
         wanted = {
             event.holder
@@ -227,12 +224,11 @@ class Simulation:
             await self._act(self._crowd.people[user])
         await self._gateway()
         if self._rng.random() < 0.9:
-            # Else a sweep comes first, and these are told twice.
+            # Otherwise a sweep comes first, and these are announced twice.
             await self._try(self._flows.publisher.flush)
 
     async def _gateway(self) -> None:
-        """What the timers of streams cause in this step. Acks of one moment are written
-        together, as they are by day."""
+        """The stream timers of this step. Acks of one moment are written together, as usual."""
         looking, self._looking = self._looking, []
         if looking:
             await self._deliver([person.user for person in looking])
@@ -246,14 +242,14 @@ class Simulation:
         await asyncio.gather(*map(self._ack, [*opened, *again]))
 
     def _in_emergency(self, person: Person) -> bool:
-        """A gateway sees to the renewal of such a user by itself."""
+        """A gateway has the sig of such a user renewed."""
         held = person.held
         if held is None or person.away_until or not person.connected:
             return False
         return held.expires_at - self._true < self._emergency[person.user.sdkappid]
 
     def _blame(self, person: Person) -> None:
-        """Who was there when the renewal fell due is a tick's business."""
+        """A user connected when the renewal fell due should have been renewed by a tick."""
         assert person.held is not None
         issued_at = person.held.issued_at
         if person.online_since > person.held.renew_at:
@@ -267,17 +263,17 @@ class Simulation:
         return not self._in_emergency(person)
 
     async def _deliver(self, users: list[Holder]) -> None:
-        """What a gateway does for streams it holds: look for the latest and send it."""
+        """As a gateway for its streams: look up the latest sigs and send them."""
         now = self._clock()
         found = await self._try(lambda: self._flows.deliver.latest(users, now))
         takers: list[Person] = []
         for user, current in zip(users, found or [], strict=False):
             person = self._crowd.people[user]
-            if current is None or not person.take(current, self._true, self._rng):
+            if not isinstance(current, Current) or not person.take(current, self._true, self._rng):
                 continue
             self.report.delivered += 1
             if current.issued_at < person.acked:
-                self._invariants.report(16, f"{user} was told {current.issued_at} after an ack")
+                self._invariants.report(16, f"{user} was sent {current.issued_at} after an ack")
             takers.append(person)
         await asyncio.gather(*map(self._ack, takers))
 
@@ -289,14 +285,14 @@ class Simulation:
         self.report.acked += 1
 
     async def _act(self, person: Person) -> None:
-        """One appointment of a person: come, look for news, sign in anew, or leave."""
+        """One appointment of a person: come, look for a newer sig, sign in again, or leave."""
         if person.habit == "connected" and person.connected:
             await self._stay(person)
         else:
             await self._come(person)
 
     async def _stay(self, person: Person) -> None:
-        """A gateway looks by itself when a sig is past its renewal time; users come and go."""
+        """Look up a sig that is past its renewal time; sometimes leave."""
         assert person.held is not None
         if self._rng.random() < 0.04:
             person.leave(self._cloud, self._true + int(self._rng.random() * 40 * DAY))
@@ -322,7 +318,7 @@ class Simulation:
         self._crowd.sign_in(self._cloud, person, self._true)
         person.away_until = 0
         if person.habit == "connected" and not await self._open(person):
-            # No stream yet; a client tries again until it has one.
+            # No stream yet; a client retries until it has one.
             person.away_until = 1
             self._plan_visit(person, self._true + STEP)
         elif person.habit == "connected":
@@ -334,7 +330,7 @@ class Simulation:
                 self._plan_visit(person, person.away_until)
 
     async def _open(self, person: Person) -> bool:
-        """The stream's first message: the full state, past the cache. False where it failed."""
+        """The stream's first message: the full state. False where it failed."""
         now = self._clock()
         held = 0 if person.held is None else person.held.issued_at
         state = await self._try(
@@ -348,10 +344,10 @@ class Simulation:
     def _plan_visit(self, person: Person, at: int) -> None:
         heapq.heappush(self._agenda, (at, person.user))
 
-    # -- what must hold --------------------------------------------------------------------
+    # -- checks --------------------------------------------------------------------------
 
     def _watch(self) -> None:
-        """Sign in anew where the hour has come, and then let the cloud throw out."""
+        """Sign in again where it is time, then let the cloud kick."""
         for person in self._crowd.people.values():
             if person.sign_in_at and person.sign_in_at <= self._true and person.connected:
                 self._crowd.sign_in(self._cloud, person, self._true)
@@ -365,7 +361,7 @@ class Simulation:
             self._plan_visit(person, self._true)
 
     async def _check_backlog(self) -> None:
-        """After calm days nothing is owed: no row is due, no event waits."""
+        """After the days without faults no row is due and no event waits."""
         now = self._clock()
         for _ in range(200):
             if not await self._flows.relay.sweep(now, grace=0):
@@ -393,6 +389,6 @@ class Simulation:
 
 
 def _crashed_aside(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Nobody awaits the task of a worker that died; what else is lost there is an error."""
+    """Ignores the task of a worker that crashed; other exceptions are errors."""
     if not isinstance(context.get("exception"), Crash):
         loop.default_exception_handler(context)

@@ -1,13 +1,13 @@
 """Apps, keys, tokens and a few named values: what operators manage.
 
 Rules:
-1. One key signs for an app. Who changes the keys of an app holds the app's row meanwhile,
-   so two operators wait for each other.
-2. How a key's state may change is ``model.app``'s to say. Becoming active makes the former
-   active key old in the same transaction. Changing a state waits for the
-   transactions that share-lock the key (rule 13 of the design).
-3. Key material arrives and leaves sealed. It is bound to the id of its key, so the id is
-   taken first and the sealing done inside the transaction.
+1. One key signs for an app. A change of an app's keys locks the app's row, so that two operators
+   wait for each other.
+2. ``model.app`` has the rules for a key's states. Activating a key makes the former active one old
+   in the same transaction. A change of state waits for the transactions that share-lock the key
+   (rule 13 of the design).
+3. Key material arrives and leaves sealed. It is bound to the id of its key, so the id is taken
+   first and the sealing done inside the transaction.
 
 What this module does not do: seal, sign, hash tokens, or write the events of a key change.
 """
@@ -15,9 +15,10 @@ What this module does not do: seal, sign, hash tokens, or write the events of a 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
-from sqlalchemy import delete, exists, func, insert, select, update
+from sqlalchemy import Column, delete, exists, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sigmgr.model import errors
@@ -55,6 +56,9 @@ _APP = select(
 )
 
 log = get_logger("sigmgr.catalog")
+
+#: Rows that are deleted at once where an app is removed.
+_BATCH = 1000
 
 
 class Catalog:
@@ -102,25 +106,24 @@ class Catalog:
         return app
 
     async def set_feed(self, sdkappid: int, *, on: bool) -> App:
-        """Keep numbered events of the app for durable readers, from now on, or no more. A feed
-        that is on stays as it is. Raises AppUnknown, StoreUnavailable."""
+        """Keep numbered events of the app for durable readers, from now on, or no longer. Raises
+        AppUnknown, StoreUnavailable."""
         await self.get_app(sdkappid)
         await feed_switch.switch(self._engine, sdkappid, on=on)
         return await self.get_app(sdkappid)
 
     async def get_app(self, sdkappid: int) -> App:
-        """Raises AppUnknown."""
         return await self._engine.reading(lambda connection: _app(connection, sdkappid))
 
     async def list_apps(self) -> list[App]:
-        """Every app whose policy can be read; one that cannot must not stop the others."""
+        """Every app whose policy can be read; a damaged one does not stop the others."""
         rows = await self._engine.rows(_APP.order_by(apps.c.sdkappid))
         readable = []
         for row in rows:
             try:
                 readable.append(_as_app(row))
             except errors.BadSettings as error:
-                log.error(  # noqa: TRY400  the text says all, a traceback would not help
+                log.error(  # noqa: TRY400  the text is enough, a traceback would not help
                     "an app is left out: its policy is not valid",
                     action="bad-policy",
                     app=row[0],
@@ -130,19 +133,37 @@ class Catalog:
 
     async def remove_app(self, sdkappid: int, *, force: bool = False) -> None:
         """With its keys, tokens, waiting and numbered events and, by ``force`` only, its holders.
+        These go first, in small batches; where that was interrupted, the next call goes on.
 
         Raises AppUnknown, or ConflictError while there are holders.
         """
+        await self.get_app(sdkappid)
+        if force:
+            await self._forget(holders.c.userid, sdkappid)
+        else:
+            await self._engine.reading(partial(_check_unused, sdkappid))
+        await feed_switch.switch(self._engine, sdkappid, on=False)
+        await self._forget(events.c.number, sdkappid)
         async with self._engine.write() as connection:
             await _app(connection, sdkappid, lock=True)
-            used = select(exists().where(holders.c.sdkappid == sdkappid))
-            if not force and (await connection.scalar(used)):
-                raise errors.ConflictError(
-                    f"app {sdkappid} still has holders; removing it forgets them all"
-                )
-            await feed_switch.switch_within(connection, self._engine.dialect, sdkappid, on=False)
+            if not force:
+                await _check_unused(sdkappid, connection)
             for table in (holders, outbox, events, feeds, tokens, keys, apps):
                 await connection.execute(delete(table).where(table.c.sdkappid == sdkappid))
+
+    async def _forget(self, column: Column[Any], sdkappid: int) -> None:
+        """Delete the app's rows of the column's table in its order, but those that others hold."""
+        table, dialect = column.table, self._engine.dialect
+        rest = select(dialect.location(table)).where(table.c.sdkappid == sdkappid)
+        rest = rest.order_by(column).limit(_BATCH).with_for_update(skip_locked=True)
+        found = rest
+        while True:
+            gone = delete(table).where(dialect.located(table, found)).returning(column)
+            async with self._engine.write() as connection:
+                values = (await connection.scalars(gone)).all()
+            if not values:
+                return
+            found = rest.where(column >= max(values))
 
     # Keys
 
@@ -157,8 +178,8 @@ class Catalog:
         seal: Callable[[int], bytes],
         now: int,
     ) -> KeyInfo:
-        """Add a key, prepared or active. ``seal`` gets the new id and returns the sealed
-        material. Raises AppUnknown, KeyExists, KeyStateConflict."""
+        """Add a key, prepared or active. ``seal`` gets the new id and returns the sealed material.
+        Raises AppUnknown, KeyExists, KeyStateConflict."""
         if state not in {KeyState.PREPARED, KeyState.ACTIVE}:
             raise errors.KeyStateConflict(f"a new key is prepared or active, not {state.value}")
         row = {"sdkappid": sdkappid, "format": format, "curve": curve, "state": "prepared"}
@@ -192,10 +213,8 @@ class Catalog:
         return [SealedKey(_as_key(row[:-1]), bytes(row[-1])) for row in rows]
 
     async def set_key_state(self, sdkappid: int, key_id: int, state: KeyState, now: int) -> KeyInfo:
-        """One step of a key's life; again into the same state changes nothing.
-
-        Raises KeyUnknown, KeyStateConflict, AppUnknown.
-        """
+        """One step of a key's states; the same state again changes nothing. Raises KeyUnknown,
+        KeyStateConflict, AppUnknown."""
         async with self._engine.write() as connection:
             await _app(connection, sdkappid, lock=True)
             key = await _key(connection, sdkappid, key_id)
@@ -211,8 +230,8 @@ class Catalog:
             return await _key(connection, sdkappid, key_id)
 
     async def key_reach(self, sdkappid: int, key_id: int, now: int) -> tuple[int, int]:
-        """How many sigs of this key live, and when the last of them expires (0 for none).
-        Reads all of the app's holders; for operators."""
+        """How many sigs of this key live, and when the last of them expires (0 for none). Reads all
+        of the app's holders; for operators."""
         h = holders.c
         living = select(func.count(), func.coalesce(func.max(h.expires_at), 0)).where(
             h.sdkappid == sdkappid,
@@ -236,12 +255,12 @@ class Catalog:
         return Token(int(token_id or 0), name, role, sdkappid, now)
 
     async def list_tokens(self) -> list[Token]:
-        """Revoked ones too, oldest first."""
+        """All, also revoked ones, oldest first."""
         rows = await self._engine.rows(select(*_TOKEN).order_by(tokens.c.id))
         return [Token(*row) for row in rows]
 
     async def revoke_token(self, token_id: int, now: int) -> Token:
-        """Again changes nothing. Raises TokenNotFound."""
+        """A second revocation changes nothing. Raises TokenNotFound."""
         mine = tokens.c.id == token_id
         async with self._engine.write() as connection:
             live = update(tokens).where(mine, tokens.c.revoked_at == 0)
@@ -252,7 +271,7 @@ class Catalog:
         return Token(*row)
 
     async def token_by_digest(self, digest: bytes) -> Token | None:
-        """A revoked one too: ``revoked_at`` tells."""
+        """The token, also a revoked one (``revoked_at``)."""
         rows = await self._engine.rows(select(*_TOKEN).where(tokens.c.digest == digest))
         return Token(*rows[0]) if rows else None
 
@@ -263,8 +282,8 @@ class Catalog:
         return bytes(rows[0][0]) if rows else None
 
     async def put_meta(self, name: str, value: bytes, *, replace: bool = False) -> bytes:
-        """Keep the value unless there is one; answers the one that is kept. So of two
-        processes that start at once, both go on with the same."""
+        """Keep the value unless there is one; answers the one that is kept, so that two processes
+        that start at once get the same."""
         new = self._engine.dialect.insert(meta).values(name=name, value=value)
         if replace:
             new = new.on_conflict_do_update(index_elements=["name"], set_={"value": value})
@@ -277,7 +296,7 @@ class Catalog:
 
 
 async def _queue_for_all(engine: Engine, connection: AsyncConnection, sdkappid: int) -> None:
-    """In turn with those who sign: a row lock alone is overtaken for ever by new signers."""
+    """Queue with signers: they would overtake a mere row lock for ever."""
     mine = select(keys.c.id).where(keys.c.sdkappid == sdkappid).order_by(keys.c.id)
     ids = list((await connection.scalars(mine)).all())
     await queue_for_keys(connection, engine.dialect, ids, shared=False)
@@ -291,6 +310,13 @@ async def _app(connection: AsyncConnection, sdkappid: int, *, lock: bool = False
     return _as_app(row)
 
 
+async def _check_unused(sdkappid: int, connection: AsyncConnection) -> None:
+    if await connection.scalar(select(exists().where(holders.c.sdkappid == sdkappid))):
+        raise errors.ConflictError(
+            f"app {sdkappid} still has holders; removing it forgets them all"
+        )
+
+
 async def _key(connection: AsyncConnection, sdkappid: int, key_id: int) -> KeyInfo:
     wanted = select(*_INFO).where(keys.c.sdkappid == sdkappid, keys.c.id == key_id)
     row = (await connection.execute(wanted)).first()
@@ -300,7 +326,7 @@ async def _key(connection: AsyncConnection, sdkappid: int, key_id: int) -> KeyIn
 
 
 async def _activate(connection: AsyncConnection, sdkappid: int, key_id: int, now: int) -> None:
-    """First the former, then the next: the index allows one active key at any moment."""
+    """The former key first: the index allows one active key at any moment."""
     former = update(keys).where(keys.c.sdkappid == sdkappid, keys.c.state == "active")
     await connection.execute(former.values(state="old", changed_at=now))
     following = update(keys).where(keys.c.id == key_id)

@@ -1,14 +1,14 @@
-"""Why a connection to the database cannot be made, so that it can be mended.
+"""Explains why a connection to the database cannot be opened, so that it can be repaired.
 
-Nothing listens, the host is not known, the password is wrong: the drivers have one class for
-all of these, and a text. It is read here, once, where the connection is opened, since only
-there host and database are known.
+The drivers have one class and a text for all causes, such as a closed port, an unknown host or a
+wrong password. The text is read where the connection is opened, since only there host and database
+are known.
 
 Rules:
-1. The text is for everybody and names no host. Where it was tried and what to do is for
-   operators: see :class:`errors.StoreUnavailable`.
-2. No password comes into any of it, nor does the database's URL.
-3. What is not recognised (a server may speak any language) is quoted for operators.
+1. The text is for everybody and names no host. Where it was tried and what to do is for operators:
+   see :class:`errors.StoreUnavailable`.
+2. Nothing contains a password or the database's URL.
+3. An unknown error (a server may use any language) is quoted for operators.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ ESCAPES = "In a password write @ as %40, : as %3A, / as %2F, ? as %3F and % as %
 
 
 class Why(NamedTuple):
-    """``setup``: no waiting helps, and no other process can do better."""
+    """``setup``: waiting does not help, and other processes have the same problem."""
 
     text: str
     where: str
@@ -40,14 +40,14 @@ class Why(NamedTuple):
     setup: bool = False
 
     def error(self) -> errors.SigmgrError:
-        """A new one, since an error that is raised twice drags the first traceback along."""
+        """A new error, since one that is raised twice keeps the first traceback."""
         if self.setup:
             return errors.BadSettings(f"{self.text} ({self.where})", advice=self.remedy)
         return errors.StoreUnavailable(self.text, where=self.where, remedy=self.remedy)
 
 
 class NotConnected(psycopg.OperationalError):
-    """PostgreSQL could not be reached, or did not let us in."""
+    """PostgreSQL could not be reached, or refused the connection."""
 
     def __init__(self, why: Why, sqlstate: str | None = None) -> None:
         self.why, self.sqlstate = why, sqlstate
@@ -55,14 +55,12 @@ class NotConnected(psycopg.OperationalError):
 
 
 class NotOpened(sqlite3.OperationalError):
-    """The SQLite file could not be opened."""
-
     def __init__(self, why: Why) -> None:
         self.why = why
         super().__init__(why.text)
 
 
-#: What the driver or the server says, what that means, and what to do about it.
+#: Texts of the driver or the server, what they mean, and what to do.
 _POSTGRES = tuple(
     (re.compile(message, re.IGNORECASE), text, remedy)
     for message, text, remedy in (
@@ -141,8 +139,8 @@ _POSTGRES = tuple(
 
 
 def check_password(url: URL, text: str) -> None:
-    """Raises BadSettings where a password has a bare @ in it, for what follows the @ is taken
-    for a host or a database then, and would be shown as one."""
+    """Raises BadSettings where a password contains a bare @: what follows it would be taken, and
+    shown, as a host or database."""
     behind = [url.host, url.database, text.partition("?")[2].partition("=")[0]]
     if url.password is not None and any("@" in (part or "") for part in behind):
         raise errors.BadSettings(
@@ -152,7 +150,7 @@ def check_password(url: URL, text: str) -> None:
 
 
 def not_connected(error: psycopg.Error, options: Mapping[str, Any]) -> NotConnected:
-    """What to raise in the place of an error that opening a connection raised."""
+    """The error to raise instead of one that opening a connection raised."""
     return NotConnected(_why(error, options), error.sqlstate)
 
 
@@ -178,7 +176,7 @@ def _where(options: Mapping[str, Any]) -> str:
     return ", ".join([f"at {at}", *named])
 
 
-#: What the driver puts around the words of the server or the system: the place, and a question.
+#: What the driver adds to the message of the server or system: where, and a question.
 _CONTEXT = re.compile(
     r"^(connection failed: )?connection to server .*? failed: "
     r"|\s*(Is the server running|This probably means) .*$"
@@ -187,13 +185,12 @@ _NAMED = (("dbname", "database"), ("user", "user"))
 
 
 def _quoted(message: str, options: Mapping[str, Any]) -> str:
-    """The driver's own words; it repeats no password, and if it did, not here."""
+    """The driver's message. It contains no password; if it did, it would be masked."""
     password = str(options.get("password") or "")
     return masked(message.replace(password, "***") if password else message)
 
 
 def not_opened(error: sqlite3.Error, path: str) -> NotOpened:
-    """The same for a SQLite file."""
     file = Path(path)
     remedy = f"Correct {_URL}, or make the file one that this user may write to."
     if not file.parent.is_dir():

@@ -1,14 +1,14 @@
-"""An open database: reads and writes that keep nobody waiting beyond his limit.
+"""An open database: reads and writes with limits on their time.
 
 Rules:
-1. A write is one transaction; a read is one statement and needs none.
-2. Nobody waits longer than the limit he was given, whatever the database does, and nobody
-   queues behind one that does not answer: see :attr:`Engine.answers`.
-3. A connection that died costs nobody anything: a read, and a transaction of which nothing
-   can have been committed, go over a fresh one. A restart is waited for within the limit.
+1. A write is one transaction; a read is one statement without one.
+2. Nobody waits longer than the given limit, whatever the database does, and nobody queues for a
+   database that does not answer: see :attr:`Engine.answers`.
+3. A dead connection costs no error: a read, and a transaction that cannot have committed, run again
+   over a new one. A restart is waited for within the limit.
 
-What this module does not do: statements, open a database (``engine``), what differs between
-the two kinds (``postgres``, ``sqlite``), and the waits themselves (``pool``, ``looker``).
+What this module does not do: statements, opening (``engine``), what differs between the two kinds
+(``postgres``, ``sqlite``), and the waits themselves (``pool``, ``looker``).
 """
 
 from __future__ import annotations
@@ -32,11 +32,10 @@ T = TypeVar("T")
 
 
 class Patience(NamedTuple):
-    """How long the database may keep somebody waiting, in seconds.
+    """How long a caller waits for the database, in seconds.
 
-    ``read``: a read, with all that comes before it. ``write``: the beginning of a write
-    transaction, and each answer within it; as a whole it has four times that. ``lock``: a row
-    that another transaction holds.
+    ``read``: a whole read. ``write``: the beginning of a write transaction, and each answer within
+    it; four times that for all of it. ``lock``: a row that another transaction holds.
     """
 
     read: float
@@ -45,16 +44,16 @@ class Patience(NamedTuple):
 
     @classmethod
     def of_requests(cls, seconds: float) -> Patience:
-        """Who waited for a lock in vain has time left to be answered in another way."""
+        """A caller that waits for a lock in vain has time left for another answer."""
         return cls(seconds, seconds, 0.7 * seconds)
 
 
 class Kind(NamedTuple):
-    """What an :class:`Engine` needs to know of its kind of database.
+    """What an :class:`Engine` needs of its kind of database.
 
-    ``open_pool(size)``: a pool of so many connections. ``begin(statement, lock)``: what begins
-    a write transaction. ``writers``: how many of them at once. ``be_patient(connection,
-    seconds)``: so long may each answer take. ``close``: what is to be closed after the pools.
+    ``open_pool(size)``: a pool of so many connections. ``begin(statement, lock)``: the text that
+    begins a write transaction. ``writers``: how many at once. ``be_patient(connection, seconds)``:
+    the limit of each answer. ``close``: closes the rest after the pools.
     """
 
     dialect: Dialect
@@ -66,8 +65,8 @@ class Kind(NamedTuple):
 
 
 class Engine:
-    """An open database. Close it with :meth:`close`. ``patience`` is of those who give no
-    limits of their own; see :meth:`with_patience`."""
+    """An open database; end it with :meth:`close`. ``patience``: the limits of callers that give
+    none; see :meth:`with_patience`."""
 
     def __init__(self, kind: Kind, *, size: int, patience: Patience) -> None:
         self.dialect = kind.dialect
@@ -89,7 +88,6 @@ class Engine:
         self._relay_turn = asyncio.Lock()
 
     def with_patience(self, patience: Patience) -> Engine:
-        """The same database, its connections and all, for who may be kept waiting otherwise."""
         other = copy.copy(self)
         other.patience = patience
         return other
@@ -97,7 +95,7 @@ class Engine:
     # -- reading and writing -----------------------------------------------------------------
 
     async def reading(self, work: Work[T], *, limit: float | None = None) -> T:
-        """``work(connection)``, which reads, each statement one state of the data. Once more
+        """Run ``work(connection)``, which reads, each statement at one state of the data; once more
         where the connection was lost. ``limit``: seconds for all of it."""
         self._refuse_if_silent()
         async with self._pool.using(Use(limit or self.patience.read)) as use:
@@ -113,8 +111,6 @@ class Engine:
     async def rows(
         self, statement: Any, values: Any = None, *, limit: float | None = None
     ) -> Sequence[Any]:
-        """All rows of one statement that reads."""
-
         async def fetch(connection: AsyncConnection) -> Sequence[Any]:
             return (await connection.execute(statement, values)).all()
 
@@ -122,7 +118,7 @@ class Engine:
 
     @contextlib.asynccontextmanager
     async def read(self, *, limit: float | None = None) -> AsyncIterator[AsyncConnection]:
-        """As :meth:`reading` for who cannot say it as a function. Raises ConnectionLost."""
+        """As :meth:`reading`, for callers that cannot pass a function. Raises ConnectionLost."""
         self._refuse_if_silent()
         async with (
             self._pool.using(Use(limit or self.patience.read)) as use,
@@ -133,7 +129,7 @@ class Engine:
     async def writing(
         self, work: Work[T], *, limit: float | None = None, lock: float | None = None
     ) -> T:
-        """``work(connection)`` as one write transaction; once more where the connection was
+        """Run ``work(connection)`` as one write transaction; once more where the connection was
         lost and nothing can have been committed."""
         with contextlib.suppress(errors.ConnectionLost):
             async with self.write(limit=limit, lock=lock) as connection:
@@ -147,10 +143,10 @@ class Engine:
     ) -> AsyncIterator[AsyncConnection]:
         """One write transaction: committed at the end, rolled back by an exception.
 
-        ``limit``: seconds for its beginning and for each answer, with four times that for all
-        of it; ``lock``: for what another transaction holds. Raises ConnectionLost where
-        nothing can have been committed, so that all of it may be tried once more; where the
-        connection was lost in the commit itself, CommitUnknown.
+        ``limit``: seconds for its beginning and for each answer, with four times that for all of
+        it; ``lock``: for what another transaction holds. Raises ConnectionLost where nothing can
+        have been committed, so that it may be tried again; CommitUnknown where the connection was
+        lost in the commit.
         """
         self._refuse_if_silent()
         limit, lock = limit or self.patience.write, lock or self.patience.lock
@@ -168,17 +164,15 @@ class Engine:
     # -- whether it answers ------------------------------------------------------------------
 
     async def looking(self, work: Work[T], *, limit: float = 1.0) -> T:
-        """``work(connection)``, a trivial read over a connection of its own, within so many
-        seconds: what comes back tells whether the database :attr:`answers`.
-
-        Raises StoreUnavailable.
-        """
+        """Run ``work(connection)``, a trivial read over a connection of its own, within ``limit``.
+        Its success or failure decides whether the database :attr:`answers`. Raises
+        StoreUnavailable."""
         return await self._looker.look(work, limit)
 
     @property
     def answers(self) -> bool:
-        """False from the moment a look came back with nothing until the database is back: so
-        long reads and writes are refused at once. Always true where nobody looks."""
+        """False after a look without an answer, until the database is back; meanwhile long reads
+        and writes are refused at once. Always true without looks."""
         return not self._silence
 
     def _refuse_if_silent(self) -> None:
@@ -194,18 +188,17 @@ class Engine:
 
     @property
     def has_clock(self) -> bool:
-        """The database has a clock of its own, and not this machine's."""
+        """The database's clock is not this machine's."""
         return self.dialect is not SQLITE
 
     def clock_jumped(self) -> None:
-        """This machine's clock was set. A pool notes by it when connections were lost: set
-        back, every connection made since would look older than that, and be made anew each
-        time it is taken."""
+        """This machine's clock was set. The pool compares the times of connections with that of the
+        last loss; after a step back every new connection would look lost at each use."""
         for pool in (self._pool, self._own):
             pool.engine.sync_engine.pool._invalidate_time = 0.0
 
     async def close(self) -> None:
-        """Close every connection. Nothing of the driver works on when this returns."""
+        """Close every connection, and wait for the driver's threads and tasks."""
         await self._looker.aclose()
         for pool in (self._pool, self._own):
             await pool.engine.dispose()

@@ -1,15 +1,15 @@
 """All that differs between SQLite and PostgreSQL in how statements are written.
 
 Rules:
-1. A batch of rows travels as parameters of one statement and is a table named ``batch``
-   inside it, with its position in ``n``. PostgreSQL gets one array per column, written as
-   array literals here (the driver's own array code takes four times as long); SQLite gets
-   one JSON document. Never a VALUES list: its text grows with the batch.
-2. Rows that a statement finds, locks and deletes are addressed by where they lie (``ctid``,
-   ``rowid``), so that no planner can turn the meeting into a scan. Not so for a SELECT that
-   locks: it runs the finding part again for every row that others changed meanwhile.
-3. ``FOR UPDATE`` and ``SKIP LOCKED`` are left out by SQLAlchemy on SQLite, where a write
-   transaction is alone anyway.
+1. A batch of rows travels as parameters of one statement and is a table named ``batch`` inside it,
+   with its position in ``n``. PostgreSQL gets one array literal per column, written here (the
+   driver's own takes four times as long); SQLite gets one JSON document. Never a VALUES list: its
+   text grows with the batch.
+2. Rows that a statement finds, locks and deletes are addressed by their location (``ctid``,
+   ``rowid``), so that no planner turns the join into a scan. Not in a SELECT that locks: it would
+   run the finding part again for every row that others changed meanwhile.
+3. SQLAlchemy omits ``FOR UPDATE`` and ``SKIP LOCKED`` on SQLite, whose write transactions are
+   exclusive.
 
 What this module does not do: transactions, pragmas and timeouts (``engine``).
 """
@@ -43,13 +43,11 @@ Rows = Sequence[Sequence[Any]]
 
 
 class Dialect(ABC):
-    """One database's way of writing what the statements need."""
-
     name: str
     #: An expression: a random text of 32 hex digits.
     random_text: str
-    #: An expression over a row of a table: another text after this database was restored, as
-    #: far as the database can tell.
+    #: An expression over a row of a table: another text after this database was restored, as far as
+    #: the database can tell.
     history: str
 
     @abstractmethod
@@ -67,11 +65,11 @@ class Dialect(ABC):
 
     @abstractmethod
     def located(self, table: Table, found: Select[Any]) -> ColumnElement[bool]:
-        """Rows of ``table`` that lie where ``found`` says; it selects :meth:`location`."""
+        """Rows of ``table`` at the locations that ``found`` selects, see :meth:`location`."""
 
     @abstractmethod
     def location(self, table: Table) -> ColumnElement[Any]:
-        """Where a row of ``table`` lies."""
+        """The location of a row of ``table``."""
 
     @abstractmethod
     def insert(self, table: Table) -> Any:
@@ -83,7 +81,7 @@ def _numbers(values: Iterable[int | None]) -> str:
 
 
 def _texts(values: Collection[str]) -> str:
-    # Escaped in one piece: NUL, which no text of PostgreSQL may hold, keeps them apart.
+    # Escaped in one piece: NUL, which no text of PostgreSQL may hold, separates them.
     joined = "\0".join(values)
     if joined.count("\0") != max(len(values) - 1, 0):
         raise ValueError("a text for the database holds a NUL")
@@ -112,8 +110,8 @@ class _Array(UserDefinedType[Any]):
 class Postgres(Dialect):
     name = "postgresql"
     random_text = "replace(gen_random_uuid()::text, '-', '')"
-    # The cluster, its timeline (it forks where a backup is recovered up to a moment, and where
-    # a standby takes over), and the table, which a dump makes anew.
+    # The cluster, its timeline (which changes at a recovery to a point in time and at a failover),
+    # and the table, which a dump creates again.
     history = (
         "concat_ws(' ', (SELECT system_identifier FROM pg_control_system()),"
         " left(pg_walfile_name(pg_current_wal_lsn()), 8), tableoid)"
@@ -132,15 +130,15 @@ class Postgres(Dialect):
         return {f"column_{i}": values for i, values in enumerate(zip(*rows, strict=True))}
 
     def among(self, column: ColumnElement[int]) -> ColumnElement[bool]:
-        # A join with an unnested array may be turned into a walk over all of the index.
+        # A join with an unnested array may become a walk over the whole index.
         return column == func.any(bindparam("column_0", type_=_Array(int)))
 
     def location(self, table: Table) -> ColumnElement[Any]:
         return literal_column(f"{table.name}.ctid")
 
     def located(self, table: Table, found: Select[Any]) -> ColumnElement[bool]:
-        # An array computed once is walked as a list of addresses; IN (SELECT ...) may be
-        # turned into a join that reads the table.
+        # An array computed once is a list of addresses; IN (SELECT ...) may become a join that
+        # reads the whole table.
         addresses: ScalarSelect[Any] = found.scalar_subquery()
         return self.location(table).bool_op("=")(func.any(func.array(addresses)))
 

@@ -1,11 +1,11 @@
 """Opens a database of either kind.
 
 Rules:
-1. We say BEGIN ourselves. On PostgreSQL the limits on time are set in the very message that
-   begins, for this transaction only: that holds behind PgBouncer in transaction mode, where
-   settings of a session would leak to others or be refused. SQLite's driver would begin too
-   late and lose updates, so a write there begins IMMEDIATE.
-2. A process has so many connections to PostgreSQL as it was told, and one for its looks.
+1. We send BEGIN ourselves. On PostgreSQL the time limits are in the message that begins, for this
+   transaction only: that works behind PgBouncer in transaction mode, where settings of a session
+   would leak or be refused. SQLite's driver would begin too late and lose updates, so a write there
+   begins IMMEDIATE.
+2. A process has the configured number of connections to PostgreSQL, and one for its looks.
 
 What this module does not do: use them (``database``).
 """
@@ -24,8 +24,8 @@ from sigmgr.store.database import Engine, Kind, Patience
 from sigmgr.store.dialect import POSTGRES, SQLITE
 from sigmgr.store.translation import translated
 
-#: A server that lives ends a statement in time and keeps the connection; only of one that
-#: does not is the answer given up, that much later.
+#: A living server ends a statement in time and keeps the connection; the answer is given up only
+#: this much later.
 _LATER: Final = 1.1
 
 __all__ = ["Engine", "Patience", "database_time", "open_engine", "run_sync", "translated"]
@@ -42,15 +42,13 @@ def open_engine(
     inline: bool = False,
     create: bool = True,
 ) -> Engine:
-    """Open a database by its URL; nothing is connected yet.
+    """Open a database by its URL; nothing is connected yet. Raises BadSettings.
 
-    ``sqlite+aiosqlite:///FILE``, ``sqlite+aiosqlite:///:memory:`` (a private file that is
-    gone when closed: several connections must see the same data) or
-    ``postgresql+psycopg://USER@HOST/NAME``. The timeouts bound a statement, the wait for a
-    lock, and how long a transaction may stand still before the server ends it. ``inline``
-    works a SQLite file on the loop itself and waits for nothing: see ``store.inline``.
-    ``create``: a SQLite file that is not there is made, for its owner alone.
-    Raises BadSettings.
+    ``sqlite+aiosqlite:///FILE``, ``sqlite+aiosqlite:///:memory:`` (a private file, deleted when
+    closed: several connections must see the same data) or ``postgresql+psycopg://USER@HOST/NAME``.
+    The timeouts bound a statement, the wait for a lock, and how long a transaction may be idle
+    before the server ends it. ``inline`` runs SQLite on the event loop: see ``store.inline``.
+    ``create``: a missing SQLite file is made, for its owner alone.
     """
     parsed = _parsed(url)
     lock = lock_timeout_ms / 1000
@@ -64,19 +62,19 @@ def open_engine(
 
 
 def _postgres(url: URL, size: int, connect_timeout: float, idle: float) -> Kind:
-    lines: list[postgres.Line] = []
+    pools: list[postgres.PoolState] = []
 
     def open_pool(size: int) -> AsyncEngine:
-        lines.append(postgres.Line())
-        return postgres.open_postgres(url, lines[-1], size, connect_timeout=connect_timeout)
+        pools.append(postgres.PoolState())
+        return postgres.open_postgres(url, pools[-1], size, connect_timeout=connect_timeout)
 
     def be_patient(connection: AsyncConnection, seconds: float | None) -> None:
         assert connection.sync_connection is not None
         postgres.driver_of(connection.sync_connection.connection).patience = seconds
 
     async def close() -> None:
-        for line in lines:
-            await line.ended()
+        for pool in pools:
+            await pool.ended()
 
     return Kind(
         dialect=POSTGRES,
@@ -89,22 +87,22 @@ def _postgres(url: URL, size: int, connect_timeout: float, idle: float) -> Kind:
 
 
 def _sqlite(url: URL, lock: float, *, inline: bool, create: bool) -> Kind:
-    home, threads = sqlite.Home(url), sqlite.Threads()
+    file, threads = sqlite.DatabaseFile(url), sqlite.Threads()
 
     async def close() -> None:
         # A thread is busy no longer than it waits for the file's lock.
         await threads.ended(lock + 1)
-        home.close()
+        file.close()
 
     return Kind(
         dialect=SQLITE,
         open_pool=partial(
             sqlite.open_sqlite,
-            home.url,
+            file.url,
             threads,
             lock_timeout=lock,
             inline=inline,
-            create=create or home.is_private,
+            create=create or file.is_private,
         ),
         begin=lambda limit, lock: "BEGIN IMMEDIATE",
         writers=1,
@@ -145,6 +143,5 @@ async def database_time(engine: Engine) -> float:
 
 
 async def run_sync(engine: Engine, work: Any, *arguments: Any) -> Any:
-    """Call ``work(connection, ...)`` in one write transaction, for migrations."""
     async with engine.write() as connection:
         return await connection.run_sync(work, *arguments)

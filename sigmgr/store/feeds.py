@@ -1,15 +1,15 @@
-"""Feeds: numbered events that durable readers read: fulfils ``ports.EventReader``.
+"""Feeds: numbered events for durable readers; fulfils ``ports.EventReader``.
 
 Rules:
-1. Numbers are given by the outbox, without gaps, and never twice within a feed. A feed that is
-   switched on again counts on from its last number, under another id.
-2. Who throws the switch holds the outbox against inserts for a moment. What committed before is
-   in no feed, what commits afterwards is in it, and nothing is in between.
-3. Events are removed from the oldest on, in small batches. A gap before the first that is found
-   says that those a cursor still needed are gone.
-4. A row that is damaged is logged and passed over: its numbers are then missing.
+1. The outbox gives numbers without gaps, and never twice within a feed. A feed that is switched on
+   again continues after its last number, under another id.
+2. Switching locks the outbox against inserts for a moment. What committed before is in no feed,
+   what commits afterwards is in it.
+3. Events are removed from the oldest on, in small batches. A gap before the first one found means
+   that events after a cursor are gone.
+4. A damaged row is logged and skipped: its numbers are missing.
 
-What this module does not do: give numbers (``outbox``), or know who reads.
+What this module does not do: give numbers (``outbox``), or know the readers.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ log = get_logger("sigmgr.feeds")
 
 #: How long events are kept, in seconds.
 KEPT_FOR: Final = 7 * 86_400
-#: No row has more events. Bounds the walk over the index; the outbox packs far fewer.
+#: More events than any row has. Bounds the walk over the index; the outbox packs far fewer.
 _LARGEST_ROW: Final = 256
-#: Writers wait so long, in seconds, for one try to hold the outbox, and work between two tries.
+#: Seconds for one try to lock the outbox; writers wait meanwhile, and work between two tries.
 _HOLD: Final = 0.3
 _TRIES: Final = 20
 
@@ -46,7 +46,7 @@ f = feeds.c
 
 
 class _Feed(NamedTuple):
-    """``number``: the last that was given. ``start``: the last of an earlier feed."""
+    """``number``: the last one given. ``start``: the last one of an earlier feed."""
 
     feed: str
     number: int
@@ -70,7 +70,6 @@ def _oldest() -> Any:
 
 @cache
 def _after() -> Any:
-    """The rows of the numbers after ``after`` and up to ``until``."""
     after, until = bindparam("after", type_=BigInteger), bindparam("until", type_=BigInteger)
     rows = select(e.number, e.size, e.events).where(
         e.sdkappid == bindparam("sdkappid"),
@@ -98,14 +97,12 @@ def _forget(dialect: Dialect) -> Any:
     return events.delete().where(dialect.located(events, found))
 
 
-# The switch
+# Switching
 
 
 async def switch(engine: Engine, sdkappid: int, *, on: bool) -> None:
-    """Switch the feed of an app that is known. Again into the same state changes nothing.
-
-    Raises StoreUnavailable where writers of the outbox gave it no moment.
-    """
+    """Switch the feed of a known app. The same state again changes nothing. Raises StoreUnavailable
+    where writers kept the outbox locked."""
     for left in reversed(range(_TRIES)):
         try:
             async with engine.write(lock=_HOLD) as connection:
@@ -120,7 +117,7 @@ async def switch(engine: Engine, sdkappid: int, *, on: bool) -> None:
 async def switch_within(
     connection: AsyncConnection, dialect: Dialect, sdkappid: int, *, on: bool
 ) -> None:
-    """The same within a transaction, which is to be short: writers wait for its end."""
+    """The same within a transaction, which must be short: writers wait for its end."""
     if on:
         row = dialect.insert(feeds).values(sdkappid=sdkappid)
         await connection.execute(row.on_conflict_do_nothing())
@@ -148,13 +145,10 @@ async def switch_within(
 
 
 class SqlEventReader:
-    """See :class:`sigmgr.ports.EventReader`."""
-
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
     async def read(self, sdkappid: int, after: Cursor | None, limit: int) -> Page:
-        """See the port."""
         return await self._engine.reading(partial(_page, sdkappid, after, limit))
 
 
@@ -185,7 +179,6 @@ async def _begin(connection: AsyncConnection, sdkappid: int, feed: _Feed) -> Cur
 
 
 def _events(sdkappid: int, rows: Sequence[Any], after: int, until: int) -> list[Numbered]:
-    """Those after ``after`` and up to ``until``."""
     found: list[Numbered] = []
     for number, size, document in rows:
         try:
@@ -209,7 +202,8 @@ def _events(sdkappid: int, rows: Sequence[Any], after: int, until: int) -> list[
 
 
 async def forget(engine: Engine, now: int, limit: int) -> int:
-    """Delete up to ``limit`` rows of each app that are past; answers how many of the fullest."""
+    """Delete up to ``limit`` rows of each app that are past; answers how many of the fullest
+    app."""
     statement = _forget(engine.dialect)
 
     async def forget_some(values: dict[str, int], connection: AsyncConnection) -> int:

@@ -1,14 +1,14 @@
-"""The file of a SQLite database: who may read it, and who makes it.
+"""The file of a SQLite database: its permissions and its creation.
 
 Rules:
-1. It is for its owner alone (mode 0600) from its first byte. SQLite gives the files beside it
-   (``-wal``, ``-shm``, ``-journal``) the mode that it finds on the database.
-2. A file that others could read, made by an earlier version or copied, is narrowed, and that
-   is said once. Where it cannot be narrowed, since it is somebody else's, that is said.
-3. Only who was told to makes a database; everybody else says that there is none. An empty
-   file under a mistyped name would look like a database that lost everything.
-4. An open database file is never opened here a second time: closing it would drop the locks
-   that this process holds on it.
+1. It is readable by its owner only (mode 0600) from its first byte. SQLite gives the files beside
+   it (``-wal``, ``-shm``, ``-journal``) the mode of the database.
+2. A file that others can read, made by an earlier version or copied, is restricted, which is logged
+   once. Where that is not possible, because of another owner, that is logged.
+3. A database is made only on request; otherwise a missing file is an error. An empty file under a
+   mistyped name would look like a database that lost everything.
+4. An open database file is never opened here a second time: closing it would release the locks that
+   this process holds on it.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ log = get_logger("sigmgr.database")
 
 
 def prepare(database: str, *, uri: bool, create: bool) -> None:
-    """Before a connection is opened. Raises NotMigrated where there is no such file and none
-    is to be made. A directory that does not exist is left to the database to tell."""
+    """Before a connection is opened. Raises NotMigrated where there is no such file and none is to
+    be made. A missing directory is left to the database's own error."""
     path = _path(database, uri=uri)
     if not path or os.path.lexists(path):
         return
     if create:
-        with suppress(OSError):  # the database says it better
+        with suppress(OSError):  # the database reports it better
             os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _OWNER_ONLY))
     elif Path(path).parent.is_dir():
         raise errors.NotMigrated(
@@ -47,21 +47,21 @@ def prepare(database: str, *, uri: bool, create: bool) -> None:
 
 
 def narrow(path: str) -> None:
-    """Once it is open, and thereby known to be a database: for its owner alone, with the files
-    beside it."""
+    """Once the file is open, and so known to be a database: restrict it and the files beside it to
+    the owner."""
     for end in _BESIDE:
         _narrow(path + end)
 
 
 def _path(database: str, *, uri: bool) -> str:
-    """What the driver is given as a path; empty where a URI says itself how the file is opened
-    (``mode=ro``, ``mode=memory``)."""
+    """The driver's path; empty where a URI says how the file is opened (``mode=ro``,
+    ``mode=memory``)."""
     if uri:
         parts = urlsplit(database)
         if "mode=" in parts.query:
             return ""
         database = unquote(parts.path)
-    # What a link leads to; the file may not be there yet.
+    # The target of a link; the file may not exist yet.
     return os.path.realpath(database)
 
 

@@ -1,16 +1,15 @@
-"""The statements over ``holders``, one function each, named for what it means.
+"""The statements over ``holders``, one function each.
 
-Every function returns a statement without values; the values are its bind parameters, named
-in its docstring. They are built once per dialect and kept, so that SQLAlchemy compiles each
-one once.
+Every function returns a statement without values; its bind parameters are named in its docstring.
+It is built once per dialect and kept, so that SQLAlchemy compiles it once.
 
-How due rows are found at bounded cost, whatever the backlog: ``limit`` rows are wanted, and
-no statement looks at more than a *lookahead* of index entries.
+Due rows are found at bounded cost, whatever the backlog: ``limit`` rows are wanted, and no
+statement reads more than a *lookahead* of index entries.
 
 - A backlog within the lookahead is read whole and sorted by expiry (:func:`backlog`): exact.
-- A larger one is taken in expiry order from the expiry index, which is sorted already, up to
-  a horizon one lookahead away (:func:`urgent`); what is missing then comes from the longest
-  overdue (:func:`overdue`). What is in emergency expires first, so it is ahead.
+- A larger one is read in expiry order from the expiry index, up to a horizon one lookahead away
+  (:func:`urgent`); what is missing then comes from the longest overdue (:func:`overdue`). What is
+  in emergency expires first, so it comes first.
 
 What this module does not do: run them, or decide what is due.
 """
@@ -49,13 +48,13 @@ KEY = tuple(holders.primary_key.columns)
 KEY_COLUMNS = tuple((column.name, int if column is h.sdkappid else str) for column in KEY)
 ALL_COLUMNS = tuple((c.name, str if isinstance(c.type, Text) else int) for c in h)
 MUTABLE = tuple(name for name, _ in ALL_COLUMNS if name not in Holder._fields)
-#: With a new sig these stay, and these follow from the rest of what it brings along.
+#: With a new sig these columns stay; further ones follow from the rest of the record.
 _STAY = {"acked", "acked_at", "revoked_at"}
 _FOLLOW = {"expires_at", "due_at", "failures", "last_error", "warned"}
 SIG_COLUMNS = tuple(
     column for column in ALL_COLUMNS if column[0] not in {*Holder._fields, *_STAY, *_FOLLOW}
 )
-#: What of a record goes into a batch of :func:`renewed`.
+#: The fields of a record that go into a batch of :func:`renewed`.
 sig_cells = itemgetter(*(Record._fields.index(name) for name, _ in (*KEY_COLUMNS, *SIG_COLUMNS)))
 
 #: A horizon beyond every row.
@@ -88,9 +87,8 @@ def _same_holder(batch: Any) -> ColumnElement[bool]:
 def named(dialect: Dialect, *, lock: bool = False, skip: bool = False) -> Select[Any]:
     """The rows of a batch of holders.
 
-    Locked in the order of the batch, which the caller has sorted: two callers with common
-    holders meet them in the same order and cannot deadlock. ``skip``: without those that are
-    locked already.
+    Locked in the order of the batch, which the caller has sorted, so that two callers with common
+    holders cannot deadlock. ``skip``: without rows that are locked already.
     """
     batch = dialect.batch(*KEY_COLUMNS)
     found = select(*h).join_from(batch, holders, _same_holder(batch))
@@ -101,7 +99,6 @@ def named(dialect: Dialect, *, lock: bool = False, skip: bool = False) -> Select
 
 @cache
 def of_user() -> Select[Any]:
-    """All rows of ``userid`` in ``sdkappid``, in holder order."""
     return select(*h).where(_app, h.userid == bindparam("userid")).order_by(*KEY)
 
 
@@ -115,9 +112,8 @@ def of_users(dialect: Dialect) -> Select[Any]:
 
 @cache
 def live_rooms() -> Select[Any]:
-    """How many room keys of ``userid`` in ``sdkappid`` are live ``now``, and the earliest
-    expiry of them; the user is revoked up to ``revoked_at``. Rows of one user lie side by side
-    in the primary key."""
+    """How many room keys of ``userid`` in ``sdkappid`` are live ``now``, and their earliest expiry;
+    the user is revoked up to ``revoked_at``. Rows of one user are adjacent in the primary key."""
     wanted: tuple[Any, ...] = (func.count(), func.min(h.expires_at))
     return select(*wanted).where(
         _app,
@@ -148,11 +144,8 @@ def page(*, first: bool) -> Select[Any]:
 
 @cache
 def apps_tracked() -> Select[Any]:
-    """The apps with rows to be renewed at some time, one index probe for each.
-
-    With each its expiry among the longest overdue and among what expires first; both are
-    NULL where nothing is due ``now``.
-    """
+    """The apps with rows that have a due time, one index probe for each; with each its expiry among
+    the longest overdue and among what expires first, both NULL where nothing is due ``now``."""
     tracked = h.due_at.is_not(None)
     lowest = select(func.min(h.sdkappid).label("sdkappid")).where(tracked)
     found = lowest.cte("found", recursive=True)
@@ -191,9 +184,8 @@ def due_beyond() -> Select[Any]:
 
 @cache
 def expiry_horizon(*, resumed: bool = False) -> Select[Any]:
-    """(expires_at, due_at) of the tracked row ``lookahead`` places on in expiry order.
-
-    ``resumed``: between the places ``from_expiry``, ``from_due`` and ``to_expiry``, ``to_due``.
+    """(expires_at, due_at) of the tracked row ``lookahead`` positions on in expiry order.
+    ``resumed``: between the positions ``from_expiry``, ``from_due`` and ``to_expiry``, ``to_due``.
     """
     probe = select(h.expires_at, h.due_at).where(_app, h.due_at.is_not(None))
     if resumed:
@@ -213,18 +205,16 @@ def _earliest_locked(rows: Select[Any]) -> Select[Any]:
 
 @cache
 def urgent() -> Select[Any]:
-    """Due rows from the place ``from_expiry``, ``from_due`` up to the horizon ``to_expiry``,
+    """Due rows from the position ``from_expiry``, ``from_due`` up to the horizon ``to_expiry``,
     ``to_due``, earliest expiry first, locked."""
     return _earliest_locked(_between())
 
 
 @cache
 def emergencies() -> Select[Any]:
-    """As :func:`urgent`, only what is in the emergency of :func:`sigmgr.model.policy.emergency_of`
-    with the ``share`` of life given; ``longest`` is that of the longest life.
-
-    ``left < int(x)`` for whole ``left`` is ``left + 1 <= x``.
-    """
+    """As :func:`urgent`, only rows in the emergency of :func:`sigmgr.model.policy.emergency_of`
+    with the given ``share`` of life; ``longest`` is that of the longest life. ``left < int(x)`` for
+    whole ``left`` is ``left + 1 <= x``."""
     left = _remaining + literal_column("1")
     share = h.ttl * bindparam("share", type_=Double)
     least: ColumnElement[int] = literal_column(str(EMERGENCY_LEAST))
@@ -237,11 +227,8 @@ def emergencies() -> Select[Any]:
 
 @cache
 def backlog() -> Select[Any]:
-    """Due rows, earliest expiry first, locked; for a backlog known to be small.
-
-    They are sorted. The index that has them sorted holds all rows that are not due too, so
-    its order is kept from the planner.
-    """
+    """Due rows, earliest expiry first, locked; for a small backlog. They are sorted here: the index
+    in that order also holds all rows that are not due, so the planner must not use it."""
     expiry = h.expires_at + literal_column("0")
     rows = select(*h).where(_app, _due).order_by(expiry, h.userid, h.kind, h.scope)
     return rows.limit(_limit()).with_for_update(skip_locked=True)
@@ -257,8 +244,8 @@ def overdue() -> Select[Any]:
 def _rungs_crossed(rungs: int) -> ColumnElement[Any]:
     """The count of :func:`sigmgr.model.timing.rungs_crossed`, for a ladder of so many rungs.
 
-    A rung belongs to a full life; scaled it is ``rung * life // FULL_LIFE``, and it is left
-    out where that is 0. ``left <= floor(x)`` for whole ``left`` is ``left <= x``.
+    A rung is given for a full life; scaled it is ``rung * life // FULL_LIFE``, and left out where
+    that is 0. ``left <= floor(x)`` for whole ``left`` is ``left <= x``.
     """
     full: ColumnElement[int] = literal_column(str(FULL_LIFE))
     life = case((h.ttl < full, h.ttl), else_=full)
@@ -271,8 +258,8 @@ def _rungs_crossed(rungs: int) -> ColumnElement[Any]:
 
 @cache
 def unwarned(rungs: int) -> Select[Any]:
-    """Live tracked rows between two places of the expiry order that have crossed more rungs
-    than ``warned`` counts, locked. The ladder is ``rung_0``, ``rung_1``, ..."""
+    """Live tracked rows between two positions of the expiry order that have crossed more rungs than
+    ``warned`` counts, locked. The ladder is ``rung_0``, ``rung_1``, ..."""
     rows = select(*h).where(
         _app,
         h.due_at.is_not(None),
@@ -289,7 +276,7 @@ def unwarned(rungs: int) -> Select[Any]:
 
 @cache
 def make_missing(dialect: Dialect) -> Any:
-    """Rows with nothing but their key, for a batch of holders; those there stay."""
+    """Insert rows with nothing but their key, for a batch of holders; existing ones stay."""
     batch = dialect.batch(*KEY_COLUMNS)
     rows = select(*(batch.c[column.name] for column in KEY)).where(TRUE).order_by(batch.c.n)
     insert = dialect.insert(holders).from_select([column.name for column in KEY], rows)
@@ -297,21 +284,21 @@ def make_missing(dialect: Dialect) -> Any:
 
 
 def _fenced(batch: Any) -> Update:
-    """Over the rows of a batch's holders that still have the issued_at beside each."""
+    """Updates the rows of a batch's holders that still have the given issued_at."""
     return holders.update().where(_same_holder(batch), h.issued_at == batch.c.replaces)
 
 
 @cache
 def save(dialect: Dialect) -> Update:
-    """A batch of whole records, and after each the issued_at that its row must still have."""
+    """Update a batch of whole records, each with the issued_at that its row must still have."""
     batch = dialect.batch(*ALL_COLUMNS, ("replaces", int))
     return _fenced(batch).values({name: batch.c[name] for name in MUTABLE})
 
 
 @cache
 def renewed(dialect: Dialect) -> Update:
-    """A batch of new sigs (:data:`sig_cells`), and after each the issued_at that its row must
-    still have. What clients acked and what was revoked stays."""
+    """Update a batch of new sigs (:data:`sig_cells`), each with the issued_at that its row must
+    still have. Acks and revocations stay."""
     batch = dialect.batch(*KEY_COLUMNS, *SIG_COLUMNS, ("replaces", int))
     new = batch.c
     none: ColumnElement[int] = literal_column("0")
@@ -324,9 +311,9 @@ def renewed(dialect: Dialect) -> Update:
 
 @cache
 def confirm(dialect: Dialect) -> Update:
-    """A batch of acks (sdkappid, userid, ticket, claim), written ``now`` where the claim is the
-    current sig's second, is news, and no revocation reaches the ticket. Answers who that was,
-    and the sig's facts."""
+    """Write a batch of acks (sdkappid, userid, ticket, claim) ``now``, where the claim is the
+    current sig's second and new, and no revocation reaches the ticket. Answers whose were written,
+    and the sigs' facts."""
     batch = dialect.batch(("sdkappid", int), ("userid", str), ("ticket", int), ("claim", int))
     new = batch.c
     return (
@@ -347,8 +334,8 @@ def confirm(dialect: Dialect) -> Update:
 
 @cache
 def seen_earlier(dialect: Dialect) -> Select[Any]:
-    """Every row of a batch of users (sdkappid, userid, at) that was last seen before ``at``,
-    locked in holder order."""
+    """Every row of a batch of users (sdkappid, userid, at) that was last seen before ``at``, locked
+    in holder order."""
     batch = dialect.batch(("sdkappid", int), ("userid", str), ("at", int))
     mine = and_(h.sdkappid == batch.c.sdkappid, h.userid == batch.c.userid)
     rows = select(*KEY, batch.c.at).join_from(batch, holders, mine)
@@ -357,8 +344,8 @@ def seen_earlier(dialect: Dialect) -> Select[Any]:
 
 @cache
 def mark_seen(dialect: Dialect) -> Update:
-    """A batch of holders, and after each the time at which it was seen. Who is seen is not
-    dormant: a living sig is renewed again from its renewal time on."""
+    """A batch of holders, each with the time when it was seen. It wakes dormant ones: a living sig
+    is renewed again from its renewal time on."""
     batch = dialect.batch(*KEY_COLUMNS, ("at", int))
     asleep = and_(h.due_at.is_(None), h.issued_at > h.revoked_at, h.expires_at > batch.c.at)
     return (
@@ -370,7 +357,7 @@ def mark_seen(dialect: Dialect) -> Update:
 
 @cache
 def forget_past(dialect: Dialect) -> Any:
-    """Delete ``limit`` resting rows whose time to be forgotten has come ``now``."""
+    """Delete ``limit`` rows that are not due and whose time to be forgotten is past ``now``."""
     forget_at: ColumnElement[int] = literal_column(f"({FORGET_AT})", BigInteger)
     now = bindparam("now", type_=BigInteger)
     past = (
@@ -380,7 +367,7 @@ def forget_past(dialect: Dialect) -> Any:
             forget_at <= now,
             # A revocation is remembered for a day, even one of a sig long expired.
             h.revoked_at + literal_column("86400") <= now,
-            # No retention allows this; if one ever did, what is alive would still stay.
+            # No retention allows it; if one did, a living row would still stay.
             or_(h.expires_at <= now, h.issued_at == 0),
         )
         .order_by(forget_at)

@@ -1,11 +1,11 @@
-"""A SQLite connection that works where it is called, without a thread of its own.
+"""A SQLite connection that runs on the caller's thread.
 
-For a process that has nobody else to serve while a statement runs: virtual months. There
-the way to a thread and back costs more than any statement, and leaves the order of things
-to chance. It must never wait for a lock, for who holds that lock could not go on: the engine
-opens it with no busy timeout, so that a lock in the way is an error at once. Writers of one
-process queue at the engine and readers of a WAL wait for nobody, so there is none. It does
-not wait for the disk either: what it writes outlives the process, but no power cut.
+For a simulation, which has nothing else to do while a statement runs. There, switching to a thread
+and back costs more than a statement and makes the order of calls random. It must not wait for a
+lock, since the holder could not go on: the engine opens it with no busy timeout, so that a lock is
+an error at once. There is none, because writers of one process queue at the engine and readers of a
+WAL do not wait. It does not wait for the disk either: writes survive the process, but no power
+failure.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import aiosqlite
 
 
 class InlineConnection(aiosqlite.Connection):
-    """What SQLAlchemy knows of ``aiosqlite``, with every call done when it returns."""
+    """The part of ``aiosqlite`` that SQLAlchemy uses; every call is done when it returns."""
 
     async def _execute(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         if self._connection is None:
@@ -34,7 +34,7 @@ class InlineConnection(aiosqlite.Connection):
         return self._connect().__await__()
 
     def stop(self) -> None:
-        """Close it, half way or not. There is no thread to stop."""
+        """Close it. There is no thread to stop."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None

@@ -1,7 +1,7 @@
-"""Turns that PostgreSQL's row locks do not give: first come, first served.
+"""A fair queue for changes of keys, by advisory locks of PostgreSQL.
 
-Share locks on a row overtake an update that waits, so with workers signing all the time a
-key could never be tainted. Advisory locks queue. SQLite's writers take turns anyway.
+New share locks on a row overtake a waiting update, so a key that signs all the time could never be
+tainted. Advisory locks are first come, first served. SQLite's writers take turns anyway.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sigmgr.store.dialect import Dialect
 
-#: The class of our advisory locks, so that other users of the database keep theirs.
+#: The class of our advisory locks, apart from other users of the database.
 _KEYS = 0x5167
 
 _SHARED = text("SELECT pg_advisory_xact_lock_shared(:class, :id)")
@@ -23,7 +23,7 @@ _ALONE = text("SELECT pg_advisory_xact_lock(:class, :id)")
 async def queue_for_keys(
     connection: AsyncConnection, dialect: Dialect, key_ids: Sequence[int], *, shared: bool
 ) -> None:
-    """Wait for the turn with these keys, in the order given; held until the transaction ends."""
+    """Wait for these keys, in the order given; held until the transaction ends."""
     if dialect.name != "postgresql":
         return
     for key_id in key_ids:

@@ -1,13 +1,13 @@
-"""Whether the database answers: looked at over a connection of its own.
+"""Whether the database answers, tested over a connection of its own.
 
 Rules:
-1. Only a look that came back with nothing says that it does not: one trivial read, of no lock
-   and hardly a row, within a second. A database that is slow with other things is not refused,
-   and a pool that is full, or a server that has no connection to spare, is no silent database.
-2. While it does not, nobody is to queue behind it, but for one probe that waits all the time.
-   So it is known to be back in the moment in which it is.
+1. The database counts as silent only after a look without an answer: one trivial read, without
+   locks, within a second. A slow statement, a full pool, or a server without free connections is
+   not silence.
+2. While it is silent nobody queues for it, except one probe that waits all the time and so notices
+   at once when it is back.
 
-What this module does not do: know what is looked for, or refuse anybody.
+What this module does not do: know what is read, or refuse anybody.
 """
 
 from __future__ import annotations
@@ -28,16 +28,15 @@ T = TypeVar("T")
 
 Work = Callable[[AsyncConnection], Awaitable[T]]
 
-#: A loop that is so many seconds late stood still itself.
+#: If the event loop is so many seconds late, this process itself was stopped.
 _STOOD_STILL: Final = 0.25
-#: Seconds between two probes of a server that refuses, and for which one of a server that
-#: hangs waits.
+#: Seconds between two probes of a server that refuses, and the wait of one for a server that hangs.
 _PROBE_EVERY: Final = 0.1
 _PROBE: Final = 30.0
 
 
 class Looker:
-    """``own``: a pool of one connection; ``others``: the pool of everybody else."""
+    """``own``: a pool of one connection; ``others``: the pool of all other callers."""
 
     def __init__(self, own: Pool, others: Pool, silence: Silence) -> None:
         self._own = own
@@ -46,7 +45,7 @@ class Looker:
         self._probe: asyncio.Task[None] | None = None
 
     async def look(self, work: Work[T], limit: float) -> T:
-        """``work(connection)`` within so many seconds. Raises StoreUnavailable."""
+        """Run ``work(connection)`` within ``limit`` seconds. Raises StoreUnavailable."""
         loop = asyncio.get_running_loop()
         due = loop.time() + limit
         try:
@@ -55,7 +54,7 @@ class Looker:
             except errors.StoreUnavailable:
                 if loop.time() - due < _STOOD_STILL:
                     raise
-                # It was this process that stood still, not the database.
+                # This process was stopped, not the database.
                 answer = await self._look(work, limit)
         except errors.PoolFull:
             raise
@@ -83,7 +82,7 @@ class Looker:
             except exc.DBAPIError as error:
                 if not isinstance(ours(error), errors.StoreUnavailable):
                     raise
-            # One more connection cannot be had; that says nothing of those that are there.
+            # No further connection is available; the existing ones may still work.
             async with self._others.connection(use) as connection:
                 return await work(connection)
 

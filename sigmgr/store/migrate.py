@@ -1,13 +1,13 @@
-"""Brings the schema up to date: alembic, driven from here, without an ini file.
+"""Upgrades the schema with alembic, without an ini file.
 
 Rules:
-1. One migration is one transaction, and a lock is taken in each: two processes that start
-   at once do every step once. The lock lives in the transaction, because a lock of the
-   session would be lost or leaked behind PgBouncer.
-2. A migration waits a few seconds for others' locks and no longer: behind a waiting ALTER
-   every query of the table queues up.
+1. One migration is one transaction that takes a lock, so that two processes that start at once do
+   every step once. The lock belongs to the transaction, because a lock of the session would be lost
+   or leaked behind PgBouncer.
+2. A statement may take ten minutes, whatever the limits of requests. For others' locks it waits a
+   few seconds and no longer: behind a waiting ALTER all queries of the table queue up.
 
-What this module does not do: say what the schema is (``tables``, ``alembic/versions``).
+What this module does not do: define the schema (``tables``, ``alembic/versions``).
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from sqlalchemy import Connection, inspect, text
 import sigmgr
 from alembic import command
 from sigmgr.model import errors
-from sigmgr.store.engine import Engine
+from sigmgr.store.engine import Engine, Patience
 
 #: Any number that no other program uses in this database.
 _LOCK = 0x5167_6D67_7200
-_WAIT_FOR_LOCK_MS = 60_000
+#: Seconds: for a statement, and for another migration to end.
+_PATIENCE = Patience(read=600.0, write=600.0, lock=60.0)
 _LOCK_TIMEOUT_MS = 5_000
-_STATEMENT_TIMEOUT_MS = 600_000
 
 
 class SchemaUnknown(errors.NotMigrated):
@@ -47,7 +47,7 @@ class BadRevision(errors.InputError):
 
 
 def heads() -> list[str]:
-    """The revisions that this version wants; one."""
+    """The newest revision of this version."""
     return list(_scripts().get_heads())
 
 
@@ -57,7 +57,7 @@ def revisions() -> list[str]:
 
 
 async def current(engine: Engine) -> str:
-    """The revision that the database is at; empty where it has none."""
+    """The revision of the database; empty where it has none."""
     return await engine.reading(lambda connection: connection.run_sync(_current))
 
 
@@ -73,31 +73,26 @@ async def check(engine: Engine) -> None:
 
 
 async def upgrade(engine: Engine, revision: str = "head") -> list[str]:
-    """Up to a revision; answers those that were applied, none where nothing was to do.
-
-    Raises SchemaUnknown.
-    """
+    """Up to a revision; answers those that were applied. Raises SchemaUnknown."""
     return await _walk(engine, _step_up, revision)
 
 
 async def downgrade(engine: Engine, revision: str) -> list[str]:
-    """Down to a revision or ``base``; answers those that were taken back.
-
-    Raises BadRevision, with nothing taken back, where the way down from here does not lead
-    through that revision, and SchemaUnknown.
-    """
+    """Down to a revision or ``base``; answers those that were undone. Raises SchemaUnknown, and
+    BadRevision, with nothing undone, where that revision is not below the present one."""
     return await _walk(engine, _step_down, revision)
 
 
 async def way_down(engine: Engine, revision: str) -> list[str]:
-    """What :func:`downgrade` would take back, newest first. Raises the same."""
+    """What :func:`downgrade` would undo, newest first. Raises the same."""
     return _way_down(await current(engine), revision)
 
 
 async def _walk(engine: Engine, step: Any, revision: str) -> list[str]:
     done: list[str] = []
+    patient = engine.with_patience(_PATIENCE)
     while True:
-        async with engine.write() as connection:
+        async with patient.write() as connection:
             moved = await connection.run_sync(step, revision)
         if not moved:
             return done
@@ -137,7 +132,7 @@ def _way_down(found: str, revision: str) -> list[str]:
 
 
 def _line(found: str) -> list[str]:
-    """A revision and those before it, newest first; none for none. Raises SchemaUnknown."""
+    """A revision and those before it, newest first; empty for none. Raises SchemaUnknown."""
     if not found:
         return []
     if found not in revisions():
@@ -149,14 +144,11 @@ def _line(found: str) -> list[str]:
 
 def _alone(connection: Connection) -> None:
     """Wait for other migrations, then limit the wait for everything else. SQLite's write
-    transaction is alone already."""
+    transactions are exclusive already."""
     if connection.dialect.name != "postgresql":
         return
-    connection.execute(text(f"SET LOCAL lock_timeout = {_WAIT_FOR_LOCK_MS}"))
-    connection.execute(text(f"SET LOCAL statement_timeout = {_WAIT_FOR_LOCK_MS}"))
     connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
     connection.execute(text(f"SET LOCAL lock_timeout = {_LOCK_TIMEOUT_MS}"))
-    connection.execute(text(f"SET LOCAL statement_timeout = {_STATEMENT_TIMEOUT_MS}"))
 
 
 def _current(connection: Connection) -> str:
@@ -166,7 +158,7 @@ def _current(connection: Connection) -> str:
 
 
 def _location() -> Path:
-    """Beside the package in the source tree, inside it where it was installed."""
+    """Beside the package in the source tree, inside it where it is installed."""
     package = Path(sigmgr.__file__).parent
     installed = package / "_alembic"
     return installed if installed.is_dir() else package.parent / "alembic"

@@ -1,24 +1,22 @@
-"""Events that wait to be announced, or for their numbers: fulfils ``ports.Outbox``.
+"""Events that wait to be announced, or for their numbers; fulfils ``ports.Outbox``.
 
 Rules:
-1. An event is written in the transaction of what it tells. Events of one transaction, one
-   app and one second share rows, a few each.
-2. The row says whether its events wait for numbers: the insert itself reads whether the app's
-   feed is on. Who switches that holds the table against inserts (``feeds``), so a commit is
-   wholly before the switch or sees it.
-3. A row goes when its events are announced and wait for no number, whichever comes last. The
-   order of ids is not the order of commits, so no reader keeps a cursor over them.
-4. Numbers are given by one relay at a time, under a lock of the app's row in ``feeds``, in the
-   order of ids and passing over no row that is there. So they have no gaps, a row that commits
-   late gets later ones, and events of one holder, each appended under the lock of its row, keep
-   their order.
-5. A relay that sweeps holds rows under locks while Redis answers or does not, and takes only
-   rows that wait for no number: a dead Redis keeps nobody from numbering. SQLite has no row
-   locks, and a write transaction held while Redis is slow would stop every request: there the
-   relays of one process take turns, and two processes on one file may announce an event twice.
-6. A row of a newer version, whose events have more fields, is read without those. One that
-   is damaged is logged and deleted with the others of its batch: it must not hold them up
-   for ever. It has its numbers all the same.
+1. An event is written in the transaction of its cause. Events of one transaction, one app and one
+   second share rows, a few each.
+2. The insert itself reads whether the app's feed is on, and so whether the row waits for numbers.
+   Switching a feed locks the table against inserts (``feeds``), so a commit is either wholly before
+   the switch or sees it.
+3. A row is deleted when its events are announced and wait for no number. The order of ids is not
+   the order of commits, so no reader keeps a cursor over them.
+4. One relay at a time gives numbers, under a lock of the app's row in ``feeds``, in the order of
+   ids and without skipping an existing row. So numbers have no gaps, a row that commits late gets
+   later ones, and events of one holder, each appended under the lock of its row, keep their order.
+5. A sweeping relay holds row locks while it waits for Redis, and takes only rows that wait for no
+   number, so a dead Redis does not stop numbering. SQLite has no row locks, and a write transaction
+   during a slow Redis call would stop every request: there the relays of one process take turns,
+   and two processes on one file may announce an event twice.
+6. A row of a newer version, whose events have more fields, is read without those. A damaged one is
+   logged and deleted with its batch, which it must not block; it still gets its numbers.
 
 What this module does not do: announce, or read numbered events (``feeds``).
 """
@@ -54,8 +52,8 @@ from sigmgr.telemetry import get_logger
 
 log = get_logger("sigmgr.outbox")
 
-#: Events of a row. So many usual ones are less than the 2 KB up to which PostgreSQL leaves a
-#: row as it is; of more it would compress or move out a part.
+#: Events of a row. So many are usually less than the 2 KB above which PostgreSQL would compress a
+#: row or move it out.
 ROW_EVENTS = 16
 
 #: Rows that get their numbers in one transaction.
@@ -72,7 +70,6 @@ _loose_decoder = msgspec.json.Decoder(list[list[Any]])
 
 @cache
 def _add(dialect: Dialect) -> Any:
-    """A batch of rows; answers their ids."""
     batch = dialect.batch(*_COLUMNS)
     names = [name for name, _ in _COLUMNS]
     waits = exists().where(f.sdkappid == batch.c.sdkappid, f.feed != "")
@@ -99,8 +96,8 @@ def _take(dialect: Dialect) -> Any:
 
 @cache
 def _forget(dialect: Dialect) -> Any:
-    """Delete those of a batch of ids that wait for no number. One that a sweep holds is left to
-    it: nobody waits for Redis here."""
+    """Delete those of a batch of ids that wait for no number. Rows locked by a sweep are left to
+    it, so that nobody waits for Redis."""
     done = select(dialect.location(outbox)).where(dialect.among(o.id), ~o.waits)
     done = done.with_for_update(skip_locked=True)
     return outbox.delete().where(dialect.located(outbox, done))
@@ -108,7 +105,7 @@ def _forget(dialect: Dialect) -> Any:
 
 @cache
 def _lock_waiting(dialect: Dialect) -> Any:
-    """Those of a batch of ids that wait for numbers, locked in the order of who gives them."""
+    """Those of a batch of ids that wait for numbers, locked in the order of numbering."""
     rows = select(o.id).where(dialect.among(o.id), o.waits)
     return rows.order_by(o.id).with_for_update()
 
@@ -129,7 +126,7 @@ def _unnumbered() -> Any:
 
 @cache
 def _counter(dialect: Dialect) -> Any:
-    """An app's counter, locked; nothing where the feed is off or another relay is at it."""
+    """An app's counter, locked; nothing where the feed is off or another relay has it."""
     here = literal_column(dialect.history, Text).label("here")
     row = select(f.feed, f.number, f.history, here)
     row = row.where(f.sdkappid == bindparam("sdkappid"), f.feed != "")
@@ -138,14 +135,14 @@ def _counter(dialect: Dialect) -> Any:
 
 @cache
 def _waiting() -> Any:
-    """The first rows that wait, locked; a row that is being marked is waited for."""
+    """The first waiting rows, locked; waits for a row that is being marked."""
     rows = select(o.id, o.size).where(o.sdkappid == bindparam("sdkappid"), o.waits)
     return rows.order_by(o.id).limit(bindparam("limit", type_=BigInteger)).with_for_update()
 
 
 @cache
 def _keep(dialect: Dialect) -> Any:
-    """Copy a batch of rows, their numbers counted on from ``number``."""
+    """Copy a batch of rows, numbered on from ``number``."""
     last = func.sum(o.size).over(order_by=o.id)
     number = bindparam("number", type_=BigInteger) + cast(last, BigInteger)
     at = bindparam("at", type_=BigInteger)
@@ -155,7 +152,7 @@ def _keep(dialect: Dialect) -> Any:
 
 @cache
 def _leave(dialect: Dialect) -> tuple[Any, Any]:
-    """What becomes of a batch of rows that have their numbers."""
+    """Update or delete a batch of rows that have their numbers."""
     mine = dialect.among(o.id)
     return outbox.delete().where(mine, o.announced), update(outbox).where(mine).values(waits=False)
 
@@ -167,7 +164,7 @@ def _count(**values: Any) -> Any:
 async def append(
     connection: AsyncConnection, dialect: Dialect, events: Sequence[Event]
 ) -> list[int]:
-    """Write events within a transaction; answers the ids of their rows, which rise."""
+    """Write events within a transaction; answers the ids of their rows, in rising order."""
     if not events:
         return []
     ids = await connection.scalars(_add(dialect), dialect.parameters(_packed(events)))
@@ -175,7 +172,6 @@ async def append(
 
 
 def _packed(events: Iterable[Event]) -> Rows:
-    """Rows for these events, the order kept within an app and second."""
     groups: dict[tuple[int, int], list[Event]] = {}
     for event in events:
         groups.setdefault((event.at, event.holder.sdkappid), []).append(event)
@@ -187,7 +183,6 @@ def _packed(events: Iterable[Event]) -> Rows:
 
 
 def _unpacked(rows: Iterable[Any]) -> tuple[list[Event], list[Any]]:
-    """The events of these rows, and the rows that could not be read."""
     events: list[Event] = []
     unread: list[Any] = []
     for row in rows:
@@ -219,8 +214,6 @@ def _report(unread: Iterable[Any]) -> None:
 
 
 class SqlOutbox:
-    """See :class:`sigmgr.ports.Outbox`."""
-
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         # The last number of each feed that this process knows of.
@@ -228,7 +221,6 @@ class SqlOutbox:
 
     @contextlib.asynccontextmanager
     async def take(self, limit: int, before: int) -> AsyncIterator[list[Event]]:
-        """See the port."""
         values = {"limit": limit, "before": before}
         if self._engine.dialect is SQLITE:
             async with self._engine.relay_turn:
@@ -244,8 +236,7 @@ class SqlOutbox:
         _report(unread)
 
     async def mark_announced(self, ids: Sequence[int]) -> None:
-        """See the port. One statement where nothing waits for numbers. A row may be left where
-        a sweep holds it; that deletes it."""
+        """One statement where nothing waits for numbers. A row locked by a sweep is left to it."""
         if not ids:
             return
         await self._engine.writing(partial(self._mark_announced, ids))
@@ -265,17 +256,14 @@ class SqlOutbox:
             await connection.execute(_forget(dialect), values)
 
     async def depth(self, now: int) -> tuple[int, int]:
-        """See the port."""
         question = select(cast(func.sum(o.size), BigInteger), func.min(o.at))
         [(count, oldest)] = await self._engine.rows(question)
         return (count, max(0, now - oldest)) if count else (0, 0)
 
     async def unnumbered(self) -> list[int]:
-        """See the port."""
         return [sdkappid for (sdkappid,) in await self._engine.rows(_unnumbered())]
 
     async def number(self, sdkappid: int, now: int, limit: int = BATCH) -> int:
-        """See the port."""
         count, known = await self._engine.writing(partial(self._number, sdkappid, now, limit))
         if known is not None:
             self._known[sdkappid] = known
@@ -303,12 +291,12 @@ class SqlOutbox:
         return count, (feed, number + count)
 
     def _is_ahead(self, sdkappid: int, feed: str, number: int) -> bool:
-        """This process knows of numbers that the database has not given yet."""
+        """This process knows of numbers that the database has not given: it was restored."""
         known_feed, known = self._known.get(sdkappid, ("", 0))
         return feed == known_feed and number < known
 
     async def _begin_anew(self, connection: AsyncConnection, sdkappid: int, here: str) -> str:
-        """The numbers to come were given before, to other events: another id for the feed."""
+        """A new id for the feed, since its next numbers were given to other events before."""
         new = _count(feed=literal_column(self._engine.dialect.random_text), history=here)
         feed = await connection.scalar(new.returning(f.feed), {"app": sdkappid})
         log.warning(

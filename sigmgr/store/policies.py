@@ -1,6 +1,5 @@
-"""A policy as JSON: the fields that differ from the defaults, and nothing else.
-
-So a better default in a later version reaches every app that did not choose otherwise.
+"""A policy as JSON: only the fields that differ from the defaults, so that a better default in a
+later version reaches every app without a choice of its own.
 """
 
 from __future__ import annotations
@@ -19,7 +18,6 @@ _NAMES = frozenset(field.name for field in dataclasses.fields(Policy))
 
 
 def policy_overrides(policy: Policy) -> dict[str, Any]:
-    """The fields that differ from the defaults, as JSON knows them."""
     chosen, default = dataclasses.asdict(policy), dataclasses.asdict(Policy())
     return {
         name: list(value) if isinstance(value, tuple) else value
@@ -46,7 +44,6 @@ def dump(policy: Policy) -> str:
 
 
 def load(text: str) -> Policy:
-    """Raises BadSettings."""
     try:
         overrides = json.loads(text)
     except ValueError as error:

@@ -1,14 +1,14 @@
 """Connections in use, each use limited in time.
 
 Rules:
-1. Nobody waits longer than the limit he was given, whatever the database does. What kept him
-   waiting is told by name: a pool of ours that is full is no dead database.
-2. Who had a connection before and cannot have one now tries again within his limit: it may be
-   a restart.
-3. In one process the writers of a SQLite file queue here, in order. The file's own lock is
-   polled and knows no order; it remains for other processes.
+1. Nobody waits longer than the given limit. The error names the cause: our own full pool is no dead
+   database.
+2. A caller that had a connection before and gets none now tries again within its limit, since it
+   may be a restart.
+3. In one process the writers of a SQLite file queue here, in order. The file's own lock is polled
+   without an order; it remains for other processes.
 
-What this module does not do: open pools, or try again what was lost in use (``database``).
+What this module does not do: open pools, or repeat what was lost in use (``database``).
 """
 
 from __future__ import annotations
@@ -27,27 +27,27 @@ from sigmgr.store.translation import ours, translated
 
 #: Seconds between two tries to connect.
 _PAUSE: Final = 0.05
-#: Seconds for which a look that found the database silent is believed.
+#: Seconds for which a look without an answer counts.
 _BELIEVED: Final = 5.0
 
 
 class Use:
-    """One use of the database. ``limit``: seconds for a read. Of a transaction, whose ``begin``
-    is what opens it: seconds until it has begun, and then for each of its answers, with four
-    times that for all of it."""
+    """One use of the database. ``limit``: seconds for a read. For a transaction, which ``begin``
+    opens: seconds until it has begun, and then for each answer, with four times that for all of it.
+    """
 
     def __init__(self, limit: float, begin: str = "") -> None:
         self.limit = limit
         self.begin = begin
         self.connected = False
-        #: Why it could not connect so far.
+        #: The last reason why no connection was possible.
         self.refused: exc.DBAPIError | None = None
         self._until = asyncio.get_running_loop().time() + limit
         self.timer = asyncio.timeout_at(self._until)
 
     @property
     def seconds(self) -> float:
-        """What it may take as a whole, as far as it has come."""
+        """The seconds that it may take as a whole, at its present stage."""
         return 4 * self.limit if self.begin and self.connected else self.limit
 
     def has_begun(self) -> None:
@@ -57,8 +57,8 @@ class Use:
 
 
 class Silence:
-    """Whether the database is silent, as the last look found. Looks may cease: what the last
-    one found is believed for some seconds and no longer."""
+    """Whether the last look got no answer. That counts for some seconds only, since looks may
+    stop."""
 
     def __init__(self) -> None:
         self._noticed_at: float | None = None
@@ -76,9 +76,9 @@ class Silence:
 
 
 class Pool:
-    """Up to ``size`` connections, of which ``writers`` may be in transactions: those who wait
-    for locks leave some to readers. ``alone``: writers wait for each other, not for
-    connections. ``be_patient(connection, seconds)``: so long may each answer take."""
+    """Up to ``size`` connections, of which ``writers`` may be in transactions, so that waiting for
+    locks leaves some to readers. ``alone``: writers wait for each other, not for connections.
+    ``be_patient(connection, seconds)``: the limit of each answer."""
 
     def __init__(
         self,
@@ -101,7 +101,7 @@ class Pool:
 
     @contextlib.asynccontextmanager
     async def using(self, use: Use) -> AsyncIterator[Use]:
-        """Limited in time, and with errors that are ours."""
+        """Limited in time; errors are translated."""
         with translated():
             try:
                 async with use.timer:
@@ -113,8 +113,8 @@ class Pool:
 
     @contextlib.asynccontextmanager
     async def connection(self, use: Use, *, insist: bool = True) -> AsyncIterator[AsyncConnection]:
-        """A connection, its transaction begun where that is its use. Where the caller does not
-        ``insist``, one try must do."""
+        """A connection, with its transaction begun where the use has one. Without ``insist`` there
+        is one try only."""
         async with contextlib.AsyncExitStack() as stack:
             if use.begin:
                 await stack.enter_async_context(self._turns)
@@ -167,7 +167,7 @@ class Pool:
 
 
 async def undo(connection: AsyncConnection, use: Use) -> None:
-    """Roll back; where the time is over without another word."""
+    """Roll back; after the time is over, close without it."""
     if connection.invalidated:
         return
     with contextlib.suppress(exc.SQLAlchemyError):
@@ -178,7 +178,7 @@ async def undo(connection: AsyncConnection, use: Use) -> None:
 
 
 async def commit(connection: AsyncConnection) -> None:
-    """Raises CommitUnknown where the connection was lost once the COMMIT was sent, and
+    """Raises CommitUnknown where the connection was lost after COMMIT was sent, and
     StoreUnavailable where the server did not answer it; both may have committed."""
     try:
         await connection.commit()

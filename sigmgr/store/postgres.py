@@ -1,18 +1,17 @@
-"""Connections to PostgreSQL that keep nobody waiting, and that are known to be dead when they are.
+"""Connections to PostgreSQL that can be abandoned at once, and are known to be dead when they are.
 
 Rules:
-1. Who stops waiting has gone at once: the connection is given up, and the server is asked in
-   the background to end what it was doing. The driver would first wait for the server's word
-   on that, ten seconds and more where the server hangs.
-2. A rollback waits for a moment only: to close the connection rolls back as well.
-3. A connection is looked at before it is used, without a word to the server: an idle one with
-   something to read has died, or was told something that ends it. Nothing is committed over
-   such a one either: that COMMIT was never sent.
-4. When one is lost, none that was opened before is used again: what took it away, a restart
-   or a fail-over, took the others. They are counted; the pool of SQLAlchemy would compare
-   times of the wall clock, and after a leap back replace every connection at every use.
+1. A caller that stops waiting returns at once: the connection is given up, and the server is asked
+   in the background to cancel the statement. The driver would first wait for the server's reply,
+   ten seconds and more where the server hangs.
+2. A rollback has a moment only; closing the connection rolls back as well.
+3. A connection is checked before use, without asking the server: an idle one with something to read
+   is dead or about to end. Before a commit it is checked, too; that COMMIT was never sent.
+4. When one is lost, none that was opened before is used again: a restart or failover took the
+   others, too. Losses are counted; SQLAlchemy's pool would compare wall clock times and, after a
+   step back, replace every connection at every use.
 
-What this module does not do: decide how long somebody waits, or try again (``engine``).
+What this module does not do: decide how long a caller waits, or retry (``engine``).
 """
 
 from __future__ import annotations
@@ -32,13 +31,13 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from sigmgr.store import connect_errors
 
-#: Seconds that a server has for a rollback, and to take the request to end a statement.
+#: Seconds for a rollback, and for the request to cancel a statement.
 _MOMENT: Final = 1.0
-#: Statements that are being ended in the background at once; beyond them connections are
-#: closed without a word, and the server ends when it comes to answer.
-_MOST_FAREWELLS: Final = 16
-#: The server ends the connection with these: shut down, crashed, shutting down or not yet up;
-#: idle for too long, within a transaction or not. What was not committed never will be.
+#: Statements being cancelled in the background at once; beyond them connections are just closed,
+#: and the server notices when it answers.
+_MOST_CANCELLATIONS: Final = 16
+#: The server ends the connection with these: shut down, crashed, shutting down or not yet up; idle
+#: for too long, within a transaction or not. Uncommitted work is lost.
 _ENDED: Final = frozenset({"57P01", "57P02", "57P03", "57P05", "25P03", "25P04"})
 
 
@@ -50,75 +49,73 @@ class NotSent(psycopg.OperationalError):
     """The connection was lost before the COMMIT was sent."""
 
 
-class Line:
-    """What the connections of one pool share."""
+class PoolState:
+    """The state that the connections of one pool share."""
 
     def __init__(self) -> None:
         #: How often a connection was lost.
         self.lost = 0
-        self._farewells: set[asyncio.Task[None]] = set()
+        self._cancellations: set[asyncio.Task[None]] = set()
 
-    def bid_farewell(self, connection: PgConnection) -> bool:
-        """Have the server end this connection's statement, in the background, and close it.
-        False where too many are at it already."""
-        if len(self._farewells) >= _MOST_FAREWELLS:
+    def cancel_in_background(self, connection: PgConnection) -> bool:
+        """Have the server cancel this connection's statement, in the background, and close it.
+        False where too many are being cancelled already."""
+        if len(self._cancellations) >= _MOST_CANCELLATIONS:
             return False
-        task = asyncio.get_running_loop().create_task(connection.farewell())
-        self._farewells.add(task)
-        task.add_done_callback(self._farewells.discard)
+        task = asyncio.get_running_loop().create_task(connection.cancel_and_close())
+        self._cancellations.add(task)
+        task.add_done_callback(self._cancellations.discard)
         return True
 
     async def ended(self) -> None:
-        """Returns when all farewells are over; they do not take long."""
-        if self._farewells:
-            await asyncio.wait(list(self._farewells))
+        """Returns when all background cancellations are over; they do not take long."""
+        if self._cancellations:
+            await asyncio.wait(list(self._cancellations))
 
 
 class PgConnection(psycopg.AsyncConnection[Any]):
-    """See the rules above."""
-
-    #: Seconds that one answer of the server may take; None: as long as it takes.
+    #: The limit of one answer of the server in seconds; None: no limit.
     patience: float | None = None
-    _line: Line
+    _pool_state: PoolState
     _opened_at_loss: int = 0
     _unused = True
-    _leaving = False
+    _cancelling = False
 
     @classmethod
-    def opener(cls, line: Line) -> Callable[..., Any]:
-        """What opens connections of this line."""
+    def opener(cls, state: PoolState) -> Callable[..., Any]:
+        """A function that opens connections of this pool."""
 
         async def open_one(*arguments: Any, **options: Any) -> PgConnection:
-            lost = line.lost
+            lost = state.lost
             try:
                 connection = await cls.connect(*arguments, **options)
             except psycopg.Error as error:
                 raise connect_errors.not_connected(error, options) from error
-            connection._line, connection._opened_at_loss = line, lost
+            connection._pool_state, connection._opened_at_loss = state, lost
             return connection
 
         return open_one
 
     @property
     def broken(self) -> bool:
-        return self._leaving or super().broken
+        return self._cancelling or super().broken
 
     def is_sound(self) -> bool:
-        """It may be used. Asks the operating system only."""
+        """Whether it may be used. Asks the operating system only."""
         if self._unused:
-            # What a new one has to read is the end of its own opening; and where connections
-            # are lost all the time, the pool would give up on one that is never new enough.
+            # A new one may still have the end of its opening to read; and where connections are
+            # lost all the time, none would ever be new enough for the pool.
             self._unused = False
             return True
         return (
-            not self._leaving
-            and self._opened_at_loss == self._line.lost
+            not self._cancelling
+            and self._opened_at_loss == self._pool_state.lost
             and self.pgconn.transaction_status == pq.TransactionStatus.IDLE
             and not self._has_news()
         )
 
     def _has_news(self) -> bool:
-        """Something came although nothing was asked: the end, most likely."""
+        """Something came although nothing was asked; probably the end."""
         ready = select.poll()
         ready.register(self.pgconn.socket, select.POLLIN)
         return bool(ready.poll(0))
@@ -129,7 +126,7 @@ class PgConnection(psycopg.AsyncConnection[Any]):
         interval: float = 0.1,
         timeout: float | None = None,  # noqa: ASYNC109  the driver's signature
     ) -> Any:
-        """As the driver waits, but who is interrupted goes at once (rule 1)."""
+        """As the driver waits, but an interrupted caller returns at once (rule 1)."""
         try:
             return await waiting.wait_async(
                 gen, self.pgconn.socket, interval=interval, timeout=timeout or self.patience
@@ -145,12 +142,12 @@ class PgConnection(psycopg.AsyncConnection[Any]):
         active = self.pgconn.transaction_status == pq.TransactionStatus.ACTIVE
         # An old libpq would wait for the server in a thread, without any limit.
         if active and psycopg.capabilities.has_cancel_safe():
-            self._leaving = self._line.bid_farewell(self)
-        if not self._leaving:
+            self._cancelling = self._pool_state.cancel_in_background(self)
+        if not self._cancelling:
             self.pgconn.finish()
 
-    async def farewell(self) -> None:
-        """Ask the server to end the statement; then close."""
+    async def cancel_and_close(self) -> None:
+        """Ask the server to cancel the statement; then close."""
         try:
             await self.cancel_safe(timeout=_MOMENT)
         except (psycopg.Error, OSError):
@@ -159,8 +156,8 @@ class PgConnection(psycopg.AsyncConnection[Any]):
             self.pgconn.finish()
 
     async def close(self) -> None:
-        """While the farewell is under way, that closes."""
-        if not self._leaving:
+        """Close it; where a cancellation runs, that closes it."""
+        if not self._cancelling:
             await super().close()
 
     async def commit(self) -> None:
@@ -181,23 +178,24 @@ class PgConnection(psycopg.AsyncConnection[Any]):
             self.patience = before
 
 
-def open_postgres(url: URL, line: Line, pool_size: int, *, connect_timeout: float) -> AsyncEngine:
-    """A pool of so many connections, none of them opened yet."""
+def open_postgres(
+    url: URL, state: PoolState, pool_size: int, *, connect_timeout: float
+) -> AsyncEngine:
     engine = create_async_engine(
         url.set(drivername="postgresql+psycopg"),
         pool_size=pool_size,
         max_overflow=0,
-        # Who waits has a limit of its own.
+        # Callers have limits of their own.
         pool_timeout=None,
         pool_recycle=1800,
         pool_use_lifo=True,
-        # Whoever began a transaction ends it; is_sound() sees to it.
+        # The caller ends its transaction; is_sound() checks that.
         pool_reset_on_return=None,
         hide_parameters=True,
         # hstore would be looked up on every first connection.
         use_native_hstore=False,
         connect_args={
-            "async_creator_fn": PgConnection.opener(line),
+            "async_creator_fn": PgConnection.opener(state),
             "autocommit": True,
             "prepare_threshold": None,
             "connect_timeout": max(2, int(connect_timeout)),
@@ -209,22 +207,22 @@ def open_postgres(url: URL, line: Line, pool_size: int, *, connect_timeout: floa
     )
     event.listen(engine.sync_engine, "begin", begin)
     event.listen(engine.sync_engine, "checkout", _look_at)
-    event.listen(engine.sync_engine, "handle_error", _judge(line))
+    event.listen(engine.sync_engine, "handle_error", _judge(state))
     return engine
 
 
 def begin(connection: Connection) -> None:
-    """Send the message of :func:`begin_message` that the connection's options carry."""
+    """Send the message of :func:`begin_message` from the connection's options."""
     message = connection.get_execution_options().get("sigmgr_begin")
     if message:
-        # Several commands in one message go only without parameters.
+        # Several commands in one message are possible only without parameters.
         connection.exec_driver_sql(message, execution_options={"no_parameters": True})
 
 
 @lru_cache
 def begin_message(statement: float, lock: float, idle: float) -> str:
-    """What opens a write transaction, its limits in seconds and its planner settings, in one
-    message."""
+    """The message that opens a write transaction, with its limits in seconds and its planner
+    settings."""
     return (
         "BEGIN;"
         f"SET LOCAL statement_timeout={_ms(statement)};"
@@ -232,9 +230,8 @@ def begin_message(statement: float, lock: float, idle: float) -> str:
         f"SET LOCAL idle_in_transaction_session_timeout={_ms(idle)};"
         # Compiling costs more than any statement here takes.
         "SET LOCAL jit=off;"
-        # Every write finds its rows by an index, most in the index's order and a few of them.
-        # Figures from before a backlog came or went must not talk the planner into reading a
-        # whole table, or a whole index to sort it.
+        # Every write finds its rows by an index, mostly a few and in the index's order. With old
+        # statistics the planner would read a whole table, or sort a whole index.
         "SET LOCAL enable_seqscan=off;"
         "SET LOCAL enable_bitmapscan=off"
     )
@@ -246,19 +243,18 @@ def _ms(seconds: float) -> int:
 
 
 def driver_of(pooled: Any) -> PgConnection:
-    """The driver's connection in a connection or a pool's entry of SQLAlchemy."""
     driver = pooled.driver_connection
     assert isinstance(driver, PgConnection)
     return driver
 
 
 def _look_at(_: Any, entry: Any, __: Any) -> None:
-    """Before each use. The pool replaces it where this raises."""
+    """Before each use; the pool replaces the connection where this raises."""
     if not driver_of(entry).is_sound():
         raise exc.DisconnectionError
 
 
-def _judge(line: Line) -> Callable[[ExceptionContext], None]:
+def _judge(state: PoolState) -> Callable[[ExceptionContext], None]:
     def judge(context: ExceptionContext) -> None:
         error = context.original_exception
         if getattr(error, "sqlstate", None) in _ENDED and context.connection is not None:
@@ -266,7 +262,7 @@ def _judge(line: Line) -> Callable[[ExceptionContext], None]:
             context.is_disconnect = True
         context.invalidate_pool_on_disconnect = False
         if context.is_disconnect and is_loss(error):
-            line.lost += 1
+            state.lost += 1
 
     return judge
 

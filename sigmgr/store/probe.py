@@ -1,8 +1,8 @@
-"""Whether the database reads and writes, tried with a row of no meaning.
+"""Tests whether the database reads and writes, with a row without meaning.
 
-To answer is not enough: a replica, a full disk or a missing right lets every read through and
-no write. The row is put and taken away in one transaction, so nobody waits for anybody's and
-none is left; it has to be committed, since some failures come only then.
+A replica, a full disk or a missing right lets every read through and no write. The row is inserted
+and deleted in one transaction, so that none is left; it is committed, since some failures come only
+then.
 
 What this module does not do: schedule itself.
 """
@@ -19,18 +19,16 @@ from sigmgr.model import errors
 from sigmgr.store.engine import Engine
 from sigmgr.store.tables import meta
 
-#: What a process does where it does not write.
+#: What a process does while the database takes no writes.
 WITHOUT: Final = "nothing new is issued, sigs at hand are served"
 #: Seconds for the read, and for each step of the write.
 _LIMIT: Final = 2.0
 
 
 async def probe(engine: Engine) -> str:
-    """What is wrong, in a few words; empty where nothing is.
-
-    ``does not answer``, ``read-only``, ``full``, ``refuses writes (CODE)``, ``does not write``
-    (in time, though it reads), or which part of the set-up is missing.
-    """
+    """What is wrong, in a few words; empty where nothing is: ``does not answer``, ``read-only``,
+    ``full``, ``refuses writes (CODE)``, ``does not write`` (in time, though it reads), or the
+    missing part of the set-up."""
     name = f"probe/{uuid.uuid4().hex}"
 
     async def write(connection: AsyncConnection) -> None:

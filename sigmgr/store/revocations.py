@@ -1,14 +1,13 @@
-"""Revocations as rows, and the look: fulfils ``ports.Looks``.
+"""Revocations as rows, and the look; fulfils ``ports.Looks``.
 
 Rules:
-1. One row for each user, app, or all that were ever revoked and whose sigs may live: a later
-   revocation raises it. ``at`` is the database's own second of the last write, so that a
-   reader asks "what is new since", by one clock.
-2. A row may become visible later than its ``at`` says, by as long as its transaction took. So
-   readers look back (``LOOK_BACK``), and who revokes makes sure that it took no longer
-   (``flow/revoke``).
-3. The look is one statement of the one connection that is kept for it: the database's second,
-   marks that change with the state of any key or API token, and what was revoked.
+1. One row for each user, app, or all that were revoked and whose sigs may live; a later revocation
+   raises it. ``at`` is the database's own second of the last write, so that readers ask what is new
+   by one clock.
+2. A row may become visible later than its ``at``, by as long as its transaction took. So readers
+   look back (``LOOK_BACK``), and ``flow/revoke`` makes sure that it took no longer.
+3. The look is one statement over its own connection: the database's second, numbers that change
+   with the state of any key or API token, and new revocations.
 
 What this module does not do: decide when to look.
 """
@@ -35,7 +34,7 @@ _SECOND: Final = {
     "postgresql": "extract(epoch FROM clock_timestamp())",
     "sqlite": "((julianday('now') - 2440587.5) * 86400.0)",
 }
-#: Weights, so that the sum changes whatever state turns into whatever other.
+#: Weights, so that the sum changes with every change of a state.
 _KEYS: Final = (
     "SELECT coalesce(sum(id * CASE state WHEN 'prepared' THEN 1 WHEN 'active' THEN 11"
     " WHEN 'old' THEN 101 WHEN 'tainted' THEN 1009 ELSE 10007 END), 0) + count(*) FROM keys"
@@ -66,7 +65,7 @@ def _look(dialect: Dialect) -> Any:
 
 @cache
 def _write(dialect: Dialect) -> Any:
-    """A batch of revocations; one that is there is raised, never lowered."""
+    """Write a batch of revocations; an existing one is raised, never lowered."""
     batch = dialect.batch(*_COLUMNS)
     names = [name for name, _ in _COLUMNS]
     second = literal_column(f"CAST({_SECOND[dialect.name]} AS BIGINT)", BigInteger)
@@ -83,7 +82,6 @@ def _write(dialect: Dialect) -> Any:
 
 @cache
 def _page(*, first: bool) -> Any:
-    """``limit`` living rows after a user, in order."""
     rows = select(r.sdkappid, r.userid, r.until, r.forget_at)
     rows = rows.where(r.forget_at > bindparam("now", type_=BigInteger))
     if not first:
@@ -116,13 +114,10 @@ async def write(connection: Any, dialect: Dialect, rows: Sequence[Revocation]) -
 
 
 class SqlLooks:
-    """See :class:`sigmgr.ports.Looks`."""
-
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
     async def look(self, since: int) -> LookResult:
-        """See the port."""
         statement = _look(self._engine.dialect)
 
         async def ask(connection: AsyncConnection) -> Sequence[Any]:
@@ -134,26 +129,22 @@ class SqlLooks:
         return LookResult(float(second), int(keys), int(tokens), found)
 
     async def revocations(self, after: Revocation | None, limit: int, now: int) -> list[Revocation]:
-        """See the port."""
         position = {} if after is None else {"sdkappid": after.sdkappid, "userid": after.userid}
         values = {"limit": limit, "now": now, **position}
         rows = await self._engine.rows(_page(first=after is None), values)
         return [Revocation(*row) for row in rows]
 
     async def revoked_until(self, sdkappid: int, userid: str) -> int:
-        """See the port."""
         values = {"sdkappid": sdkappid, "userid": userid}
         [(until,)] = await self._engine.rows(_UNTIL, values)
         return int(until or 0)
 
     async def since_written(self, revocation: Revocation) -> float:
-        """See the port."""
         values = {"sdkappid": revocation.sdkappid, "userid": revocation.userid}
         [(lag,)] = await self._engine.rows(_lag(self._engine.dialect), values)
         return float(lag)
 
     async def forget_revocations(self, now: int, limit: int) -> int:
-        """See the port."""
         statement = _forget(self._engine.dialect)
 
         async def forget(connection: AsyncConnection) -> int:

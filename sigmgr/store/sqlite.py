@@ -1,9 +1,9 @@
 """Opens a SQLite file.
 
 Rules:
-1. We say BEGIN ourselves: the driver would begin too late and lose updates, so a write begins
+1. We send BEGIN ourselves: the driver would begin too late and lose updates, so a write begins
    IMMEDIATE.
-2. Every connection is set up alike: a WAL, a limit on the wait for the file's lock.
+2. Every connection has the same settings: a WAL, a limit on the wait for the file's lock.
 
 What this module does not do: queue the writers of a process (``engine``).
 """
@@ -27,16 +27,15 @@ from sigmgr.store import connect_errors, files
 from sigmgr.store import inline as inline_driver
 from sigmgr.store.postgres import begin
 
-#: How long a setting waits before it is tried again.
+#: Pause before a setting is tried again.
 _LOCKED_MS: Final = 20
 
 
 class Threads:
-    """The driver's threads, one a SQLite connection, so that the last can be waited for.
+    """The driver's threads, one for each SQLite connection, so that all can be waited for.
 
-    The driver stops a connection that does not open, or that is given up half way, without
-    waiting for its thread; that would report to a loop which is closed by then, and die with
-    a traceback.
+    The driver does not wait for the thread of a connection that fails to open or is given up; the
+    thread would report to a closed loop, and end with a traceback.
     """
 
     def __init__(self) -> None:
@@ -49,18 +48,18 @@ class Threads:
         return connection
 
     async def ended(self, patience: float) -> None:
-        """Wait for all of them, no longer than so many seconds."""
+        """Wait for all of them, at most ``patience`` seconds."""
         loop = asyncio.get_running_loop()
         until = loop.time() + patience
         for thread in list(self._known):
             if thread.is_alive():
-                # Not on the loop, which goes on for whoever shares it.
+                # In a thread: the loop goes on for others.
                 await asyncio.to_thread(thread.join, max(0.0, until - loop.time()))
 
 
-class Home:
-    """The file of a URL that names none: private, and gone when closed. Several connections
-    must see the same data."""
+class DatabaseFile:
+    """The file of a URL that names none: private, and deleted when closed. Several connections must
+    see the same data."""
 
     def __init__(self, url: URL) -> None:
         self.url = url
@@ -73,7 +72,7 @@ class Home:
 
     @property
     def is_private(self) -> bool:
-        """Nobody made the file before, and nobody finds it later."""
+        """It is a file of this process only."""
         return self._directory is not None
 
     def close(self) -> None:
@@ -84,14 +83,14 @@ class Home:
 def open_sqlite(
     url: URL, threads: Threads, pool_size: int, *, lock_timeout: float, inline: bool, create: bool
 ) -> AsyncEngine:
-    """A pool of so many connections, none of them opened yet. ``inline``: see
-    ``store.inline``; it waits for nothing. ``create``: make the file where there is none."""
+    """A pool of so many connections, none of them opened yet. ``inline``: see ``store.inline``;
+    without waits. ``create``: make the file where there is none."""
     patience_ms = 0 if inline else int(lock_timeout * 1000)
     engine = create_async_engine(
         url.set(drivername="sqlite+aiosqlite"),
         pool_size=pool_size,
         max_overflow=0,
-        # Who waits has a limit of its own.
+        # Callers have limits of their own.
         pool_timeout=None,
         hide_parameters=True,
         connect_args={
@@ -133,7 +132,7 @@ def _configuring(settings: Sequence[str], patience_ms: int) -> Callable[[Any, An
             if path := _path(connection):
                 files.narrow(path)
         except BaseException:
-            # Nobody else knows of it yet.
+            # It is in use nowhere yet.
             connection.close()
             raise
 
@@ -141,7 +140,6 @@ def _configuring(settings: Sequence[str], patience_ms: int) -> Callable[[Any, An
 
 
 def _path(connection: Any) -> str:
-    """The file of an open connection; empty where it has none."""
     cursor = connection.cursor()
     try:
         cursor.execute("PRAGMA database_list")
@@ -151,7 +149,8 @@ def _path(connection: Any) -> str:
 
 
 def _set(connection: Any, setting: str, patience_ms: int) -> None:
-    """SQLite does not wait where two turn a new file into a WAL at once: one is refused."""
+    """SQLite does not wait when two connections turn a new file into a WAL at once, but refuses
+    one."""
     waited = 0
     while True:
         cursor = connection.cursor()

@@ -1,11 +1,11 @@
-"""Facts in SQL: fulfils ``ports.Store`` and ``ports.Janitor``.
+"""Facts in SQL; fulfils ``ports.Store`` and ``ports.Janitor``.
 
 Rules:
-1. Writes go through :meth:`SqlStore.transaction`, but for two that carry no event: the mark
-   of who was seen, and forgetting what is past.
-2. Batches of any size are cut, so that no statement holds locks for long.
-3. What is lost with a connection is done once more over another, but for a transaction of
-   the caller's: he is told that nothing was committed (ConnectionLost).
+1. Writes go through :meth:`SqlStore.transaction`, except two without events: marking users as seen,
+   and deleting what is past.
+2. Batches are cut, so that no statement holds locks for long.
+3. What is lost with a connection is repeated over another, except a caller's transaction, which
+   raises ConnectionLost: nothing was committed.
 
 What this module does not do: migrate, or manage apps and keys (``migrate``, ``catalog``).
 """
@@ -29,13 +29,13 @@ from sigmgr.store.transaction import Memory, RevokedUntil, SqlTransaction
 
 T = TypeVar("T")
 
-#: Rows that one statement of a cut batch carries.
+#: Rows of one statement of a cut batch.
 CUT = 1000
 
 
 class SqlStore:
-    """See :class:`sigmgr.ports.Store`. ``revoked_until`` answers what this process knows of a
-    user's revocations: rows are read as they count, with those that no row of theirs tells."""
+    """``revoked_until`` is this process's knowledge of a user's revocations; it is applied to the
+    rows that are read, since a revocation of all users is not written into them."""
 
     def __init__(self, engine: Engine, revoked_until: RevokedUntil | None = None) -> None:
         self._engine = engine
@@ -44,17 +44,15 @@ class SqlStore:
 
     @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncIterator[SqlTransaction]:
-        """See the port."""
         try:
             async with self._engine.write() as connection:
                 yield SqlTransaction(connection, self._dialect, self._memory)
         except BaseException:
-            # What was claimed is free again, before the place where the next claim would go on.
+            # Claimed rows are free again, before the position where the next claim would go on.
             self._memory.horizons.clear()
             raise
 
     async def find(self, holders: Sequence[Holder]) -> list[Record | None]:
-        """See the port."""
         rows: dict[Holder, Record] = {}
         for wanted in _cut(sorted(set(holders))):
             found = await self._engine.rows(
@@ -64,13 +62,11 @@ class SqlStore:
         return [rows.get(holder) for holder in holders]
 
     async def of_user(self, sdkappid: int, userid: str) -> list[Record]:
-        """See the port."""
         values = {"sdkappid": sdkappid, "userid": userid}
         rows = await self._engine.rows(statements.of_user(), values)
         return list(map(self._memory.record, rows))
 
     async def of_users(self, users: Sequence[Holder]) -> list[list[Record]]:
-        """See the port."""
         rows: dict[tuple[int, str], list[Record]] = {(u.sdkappid, u.userid): [] for u in users}
         for wanted in _cut(sorted(rows)):
             found = await self._engine.rows(
@@ -81,20 +77,18 @@ class SqlStore:
         return [sorted(rows[u.sdkappid, u.userid]) for u in users]
 
     async def count(self, sdkappid: int, most: int) -> int:
-        """See the port."""
         [(found,)] = await self._engine.rows(
             statements.count(), {"sdkappid": sdkappid, "limit": most}
         )
         return int(found)
 
     async def page(self, after: Holder | None, limit: int) -> list[Record]:
-        """See the port."""
         values = {"limit": limit, **(after._asdict() if after is not None else {})}
         rows = await self._engine.rows(statements.page(first=after is None), values)
         return list(map(self._memory.record, rows))
 
     async def apps_with_due(self, now: int) -> list[int]:
-        """See the port. Nearest by a look at the first few of each app, not by all."""
+        """The nearest by the first few rows of each app, not by all."""
         rows = await self._engine.rows(statements.apps_tracked(), {"now": now})
         nearest = [
             (min(expiry for expiry in (overdue, ahead) if expiry is not None), sdkappid)
@@ -104,7 +98,6 @@ class SqlStore:
         return [sdkappid for _, sdkappid in sorted(nearest)]
 
     async def mark_seen(self, seen: Sequence[tuple[Holder, int]]) -> None:
-        """See the port."""
         latest: dict[tuple[int, str], int] = {}
         for holder, at in seen:
             user = (holder.sdkappid, holder.userid)
@@ -117,7 +110,6 @@ class SqlStore:
     async def _mark_seen(
         self, seen: Sequence[tuple[int, str, int]], connection: AsyncConnection
     ) -> None:
-        """(sdkappid, userid, at) of users in order."""
         found = await connection.execute(
             statements.seen_earlier(self._dialect), self._dialect.parameters(seen)
         )
@@ -129,13 +121,10 @@ class SqlStore:
 
 
 class SqlJanitor:
-    """See :class:`sigmgr.ports.Janitor`."""
-
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
     async def forget_past(self, now: int, limit: int) -> int:
-        """See the port."""
         statement = statements.forget_past(self._engine.dialect)
 
         async def forget(connection: AsyncConnection) -> int:
@@ -145,7 +134,6 @@ class SqlJanitor:
         return await self._engine.writing(forget)
 
     async def forget_events(self, now: int, limit: int) -> int:
-        """See the port."""
         return await feeds.forget(self._engine, now, limit)
 
 

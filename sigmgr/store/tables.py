@@ -1,18 +1,18 @@
-"""What is kept: the tables, their indexes, and why each index exists.
+"""The tables, their indexes, and why each index exists.
 
 - ``holders``: one row per holder, the columns of :class:`sigmgr.model.sig.Record` in order.
-- ``revocations``: who was revoked, up to which second, while it matters.
-- ``outbox``: events that wait to be announced, or for their numbers, some of one commit a
-  row; a queue that is empty most of the time.
-- ``feeds``: the apps with durable readers, each with the counter of its events. ``events``:
-  what those readers read, for a week.
+- ``revocations``: who is revoked, up to which second, while it matters.
+- ``outbox``: events that wait to be announced, or for their numbers, some of one commit a row;
+  usually empty.
+- ``feeds``: the apps with durable readers, each with the counter of its events. ``events``: the
+  numbered events, for a week.
 - ``apps``, ``keys``, ``tokens``: what operators manage. ``meta``: a few named values.
 
-Texts compare by byte on both databases (collation C on PostgreSQL, SQLite's default), so
-that the database, ``sorted()`` and cursors agree on the order of holders.
+Texts compare by byte on both databases (collation C on PostgreSQL, SQLite's default), so that the
+database, ``sorted()`` and cursors agree on the order of holders.
 
-What this module does not do: build statements, and migrate (``alembic/versions``; a test
-compares the two).
+What this module does not do: build statements, and migrate (``alembic/versions``; a test compares
+the two).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from sqlalchemy import (
 
 metadata = MetaData()
 
-#: Text that sorts by byte. SQLite does so by default and knows no collation named C.
+#: Text that sorts by byte, which is SQLite's default; it has no collation named C.
 ByteText = Text().with_variant(Text(collation="C"), "postgresql")
 #: SQLite counts up without reuse only for a column declared INTEGER.
 Serial = BigInteger().with_variant(Integer, "sqlite")
@@ -49,9 +49,9 @@ def _number(name: str) -> Column[int]:
     return Column(name, BigInteger, nullable=False, server_default=text("0"))
 
 
-#: When a row that rests (due_at is NULL) may be forgotten: users 180 d after expiry and
-#: rooms 1 d, for a life of 90 d and 6 h, in proportion for shorter lives; a row that exists
-#: for a revocation only, 1 d after that.
+#: When a row without a due time may be deleted: users 180 d after expiry and rooms 1 d, for a life
+#: of 90 d and 6 h, in proportion for shorter lives; a row that exists for a revocation only, 1 d
+#: after that.
 FORGET_AT = (
     "CASE WHEN issued_at = 0 THEN revoked_at + 86400"
     " WHEN kind = 'room' AND ttl >= 21600 THEN expires_at + 86400"
@@ -85,10 +85,10 @@ holders = Table(
     _number("revoked_at"),
     _number("warned"),
     Column("past", ByteText, nullable=False, server_default=text("'[]'")),
-    # The order of holders is the order of cursors and of row locks.
+    # The order of cursors and of row locks.
     PrimaryKeyConstraint("sdkappid", "userid", "kind", "scope", name="pk_holders"),
-    # Room for the next version of a row on its page: a mark of ``seen_at`` then touches no
-    # index. Vacuum comes before a twentieth of the rows are dead: claims walk over those.
+    # Space for the next version of a row on its page, so that a write of ``seen_at`` changes no
+    # index. Vacuum runs before a twentieth of the rows are dead: claims walk over those.
     postgresql_with={
         "fillfactor": "70",
         "autovacuum_vacuum_scale_factor": "0.05",
@@ -98,8 +98,8 @@ holders = Table(
 
 _tracked = holders.c.due_at.is_not(None)
 
-# What is due, the longest overdue first: one probe says whether an app has work at all,
-# and the backlog of a quiet app is read through it.
+# What is due, the longest overdue first: one probe shows whether an app has work, and a small
+# backlog is read through it.
 Index(
     "ix_holders_due",
     holders.c.sdkappid,
@@ -107,8 +107,8 @@ Index(
     postgresql_where=_tracked,
     sqlite_where=_tracked,
 )
-# What expires next: a large backlog is taken in this order, without sorting it; due_at
-# lets rows that are not due be passed over inside the index. Warnings walk it too.
+# What expires next: a large backlog is read in this order, without sorting; due_at lets rows that
+# are not due be skipped inside the index. Warnings use it, too.
 Index(
     "ix_holders_expiry",
     holders.c.sdkappid,
@@ -117,8 +117,8 @@ Index(
     postgresql_where=_tracked,
     sqlite_where=_tracked,
 )
-# What may be forgotten, for the janitor. By expires_at alone it would walk over months of
-# dormant users to find yesterday's rooms.
+# What may be deleted, for the janitor. By expires_at alone it would walk over dormant users of
+# several months to find yesterday's rooms.
 Index(
     "ix_holders_past",
     text(f"({FORGET_AT})"),
@@ -133,11 +133,11 @@ revocations = Table(
     # 0 is every app, an empty userid every user.
     Column("sdkappid", BigInteger, nullable=False),
     Column("userid", ByteText, nullable=False),
-    # Sigs issued in or before this second are dead.
+    # Sigs issued in or before this second are revoked.
     Column("until", BigInteger, nullable=False),
-    # When the last of them has expired, and the row may go.
+    # When the last of them has expired, and the row may be deleted.
     Column("forget_at", BigInteger, nullable=False),
-    # The database's own second of the last write: readers ask what is new since.
+    # The database's own second of the last write, by which readers ask for new rows.
     Column("at", BigInteger, nullable=False),
     PrimaryKeyConstraint("sdkappid", "userid", name="pk_revocations"),
 )
@@ -154,13 +154,13 @@ outbox = Table(
     # How many events, and the JSON list of them.
     Column("size", BigInteger, nullable=False),
     Column("events", ByteText, nullable=False),
-    # These events wait for their numbers. Gateways were told of them.
+    # These events are announced and wait for their numbers.
     Column("waits", Boolean, nullable=False, server_default=text("false")),
     Column("announced", Boolean, nullable=False, server_default=text("false")),
-    # An id is never used again: a late mark must not meet a newer event.
+    # Ids are never used again: a late mark must not meet a newer event.
     sqlite_autoincrement=True,
-    # A queue turns over many times its size: vacuum by count, not by share, and unhurried
-    # by cost limits, else every poll walks over what was deleted.
+    # A queue turns over many times its size: vacuum by count, not by share, and without cost
+    # limits; otherwise every poll walks over deleted rows.
     postgresql_with={
         "autovacuum_vacuum_scale_factor": "0",
         "autovacuum_vacuum_threshold": "500",
@@ -170,8 +170,7 @@ outbox = Table(
     },
 )
 
-# What waits for its numbers, in the order in which it gets them. Rows of apps without durable
-# readers are not in it.
+# What waits for numbers, in their order. Only rows of apps with durable readers.
 Index(
     "ix_outbox_waits",
     outbox.c.sdkappid,
@@ -203,12 +202,12 @@ feeds = Table(
     ),
     # Random, in every cursor; empty while the feed is off.
     _text("feed"),
-    # The last number that was given; and the last that an earlier feed of the app gave.
+    # The last number given; and the last one of an earlier feed of the app.
     _number("number"),
     _number("start"),
-    # Which database gave the numbers: see ``outbox``.
+    # The database that gave the numbers: see ``outbox``.
     _text("history"),
-    # The counter changes all the time and in place; every commit reads the row.
+    # The counter changes all the time, in place; every commit reads the row.
     postgresql_with={"fillfactor": "20", "autovacuum_vacuum_threshold": "200"},
 )
 
@@ -216,7 +215,7 @@ events = Table(
     "events",
     metadata,
     Column("sdkappid", BigInteger, nullable=False),
-    # That of the row's last event; the others have those before it.
+    # The number of the row's last event; the others have those before it.
     Column("number", BigInteger, nullable=False),
     Column("size", BigInteger, nullable=False),
     # The second in which the numbers were given.
@@ -242,7 +241,7 @@ keys = Table(
     sqlite_autoincrement=True,
 )
 
-# One key signs for an app; the database holds that, whatever two operators do at once.
+# One key signs for an app; the database guarantees it for concurrent operators.
 Index(
     "uq_keys_active",
     keys.c.sdkappid,

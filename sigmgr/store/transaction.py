@@ -1,10 +1,10 @@
-"""One write transaction over holders, keys and the outbox: fulfils ``ports.Transaction``.
+"""One write transaction over holders, keys and the outbox; fulfils ``ports.Transaction``.
 
 Rules:
-1. A holder has one flight: :meth:`lock` and the claims hold row locks until the end, and
-   :meth:`save` writes only over the ``issued_at`` that was read.
-2. Locks of rows are taken in the order of holders, so that batches cannot deadlock.
-3. A claim never looks at more than a fixed multiple of what it returns.
+1. :meth:`lock` and the claims hold row locks until the end, and :meth:`save` writes only over the
+   ``issued_at`` that was read.
+2. Rows are locked in the order of holders, so that batches cannot deadlock.
+3. A claim never reads more than a fixed multiple of what it returns.
 
 What this module does not do: begin and commit (``engine``), or judge a record.
 """
@@ -34,31 +34,32 @@ from sigmgr.store.tables import keys
 
 #: How far a claim looks, in multiples of its limit: so many workers find distinct rows.
 LOOKAHEAD = 8
-#: The same for a paused app, where what is due but not in emergency lies in between.
+#: The same for a paused app, where rows that are due but not in emergency lie in between.
 EMERGENCY_LOOKAHEAD = 64
-#: A claim takes an eighth of the way to the horizon; after so many it is looked up anew.
+#: A claim takes an eighth of the way to the horizon; after so many it is looked up again.
 HORIZON_CLAIMS = 6
 #: Index entries that one statement of :meth:`claim_warnings` looks at, and statements a call.
 WARNING_WINDOW = 8_000
 WARNING_WINDOWS = 4
-#: For who would rather not wait at all.
+#: For callers that would rather not wait.
 _SHORT_LOCKS = "SET LOCAL lock_timeout=500"
 _SHORTEST_LOCKS = "SET LOCAL lock_timeout=100"
 
 Position = tuple[int, int]
-#: Of an app and a userid: up to which second its sigs are known to be dead.
+#: Of an app and a userid: the second up to which its sigs are known to be revoked.
 RevokedUntil = Callable[[int, str], int]
 START: Position = (-1, -1)
 
 
 class Horizon(NamedTuple):
-    """Two places in the expiry order between which the next claims look, and how many more.
+    """Two positions in the expiry order between which the next claims look, and for how many
+    claims.
 
-    ``start`` is where the last claim of this process came to: what lies before is held or was
-    renewed just now, and to walk over it again took a third of the time of a mass renewal's
-    statements. What is free there all the same, for another process rolled back, waits for a
-    few claims, and no longer than the tick: ``now`` is that of the claim that looked, and
-    what has fallen due since may expire before all of this.
+    ``start`` is where the last claim of this process ended: rows before it are locked or just
+    renewed, and walking over them again took a third of the statements' time in a mass renewal.
+    Rows there that became free by a rollback elsewhere wait for a few claims, at most until the
+    tick ends: ``now`` is that of the claim that looked, and what has fallen due since may expire
+    before all of this.
     """
 
     start: Position
@@ -68,11 +69,10 @@ class Horizon(NamedTuple):
 
 
 class Memory:
-    """What outlives a transaction: how rows are read, and hints, any value of which is
-    correct, only less quick.
+    """What outlives a transaction: how rows are read, and hints, any value of which is correct.
 
-    ``horizons``: the horizons of apps with a large backlog. ``warned_to``: the place where
-    the next look for warnings goes on, for apps where one call did not come to the end.
+    ``horizons``: of apps with a large backlog. ``warned_to``: the position where the next look for
+    warnings goes on, where one call did not reach the end.
     """
 
     def __init__(self, revoked_until: RevokedUntil | None = None) -> None:
@@ -81,7 +81,7 @@ class Memory:
         self.warned_to: dict[int, Position] = {}
 
     def record(self, row: Iterable[Any]) -> Record:
-        """A row as it counts: a revocation of all users is written into no row of theirs."""
+        """A row with the revocations that apply to it, also those of all users."""
         record = Record._make(row)
         until = self.revoked_until(record.sdkappid, record.userid)
         return record._replace(revoked_at=until) if until > record.revoked_at else record
@@ -92,23 +92,21 @@ def _never(sdkappid: int, userid: str) -> int:
 
 
 class SqlTransaction:
-    """See :class:`sigmgr.ports.Transaction`."""
-
     def __init__(self, connection: AsyncConnection, dialect: Dialect, memory: Memory) -> None:
         self._connection = connection
         self._dialect = dialect
         self._memory = memory
 
     async def lock(self, holders: Sequence[Holder]) -> list[Record]:
-        """See the port. One statement where all rows exist."""
+        """One statement where all rows exist."""
         rows = await self._all_locked(sorted(set(holders)))
         return [rows[holder] for holder in holders]
 
     async def try_lock(
         self, holders: Sequence[Holder], *, make: bool = True
     ) -> list[Record | None]:
-        """See the port. A row that another transaction is about to make is waited for, for a
-        moment: only its end tells whether there is one."""
+        """Waits a moment for a row that another transaction is making, since only its end shows
+        whether the row exists."""
         wanted = sorted(set(holders))
         rows = await (self._all_locked if make else self._locked)(wanted, skip=True)
         return [rows.get(holder) for holder in holders]
@@ -130,11 +128,9 @@ class SqlTransaction:
     async def _locked_if_all_there(
         self, wanted: Sequence[Holder], *, skip: bool
     ) -> dict[Holder, Record]:
-        """The rows that exist; locked if none is missing, else not (on SQLite we are alone).
-
-        Who held some and then made others could wait for one who made those and waits for
-        the first. New rows come before locks, so that this cannot be.
-        """
+        """The rows that exist; locked if none is missing, else not (on SQLite transactions are
+        exclusive). Missing rows are made before any lock: a transaction that held locks and then
+        made rows could deadlock with one that does the reverse."""
         if self._dialect is SQLITE or len(wanted) < 2:
             return await self._locked(wanted, skip=skip)
         async with self._connection.begin_nested() as before:
@@ -154,7 +150,6 @@ class SqlTransaction:
         return {record.holder: record for record in map(self._memory.record, found.all())}
 
     async def live_rooms(self, owner: Record, now: int) -> tuple[int, int]:
-        """See the port."""
         values = {"sdkappid": owner.sdkappid, "userid": owner.userid, "now": now}
         found = await self._connection.execute(
             statements.live_rooms(), values | {"revoked_at": owner.revoked_at}
@@ -165,7 +160,7 @@ class SqlTransaction:
     async def claim_due(
         self, sdkappid: int, now: int, limit: int, *, emergency: float | None = None
     ) -> list[Record]:
-        """See the port; :mod:`sigmgr.store.holders` tells how the cost is bounded."""
+        """:mod:`sigmgr.store.holders` describes how the cost is bounded."""
         values = {"sdkappid": sdkappid, "now": now, "lookahead": LOOKAHEAD * limit}
         if emergency is not None:
             values["lookahead"] = EMERGENCY_LOOKAHEAD * limit
@@ -184,7 +179,8 @@ class SqlTransaction:
             return claimed
         self._memory.horizons.pop(sdkappid, None)
         if len(claimed) < limit and known.start != START:
-            # Not of the same place: its rows are ours already, and our own locks skip nothing.
+            # Up to the position before it: its own rows are locked by us, and own locks skip
+            # nothing.
             before = Horizon(START, (known.start[0], known.start[1] - 1), 0, now)
             claimed = await self._urgent(values, before, limit - len(claimed)) + claimed
         if len(claimed) < limit:
@@ -220,9 +216,9 @@ class SqlTransaction:
     async def claim_warnings(
         self, sdkappid: int, now: int, limit: int, ladder: Sequence[int]
     ) -> list[Record]:
-        """See the port. Looks through what expires within the longest rung, at most
-        ``WARNING_WINDOWS`` windows of it a call; the next call goes on from there, so that
-        a mass of rows already warned of hides nothing and costs no more each time."""
+        """Looks through what expires within the longest rung, at most ``WARNING_WINDOWS`` windows
+        of it a call; the next call goes on from there, so that rows already warned of hide nothing
+        and do not cost more each time."""
         values = {"sdkappid": sdkappid, "now": now, "lookahead": WARNING_WINDOW}
         values |= {f"rung_{i}": rung for i, rung in enumerate(ladder)}
         end: Position = (now + max(ladder, default=0), statements.ENDLESS[1])
@@ -245,7 +241,6 @@ class SqlTransaction:
         return claimed
 
     async def save(self, changes: Sequence[tuple[Record, int]], *, new_sigs: bool = False) -> None:
-        """See the port."""
         if not changes:
             return
         rows: list[tuple[Any, ...]]
@@ -263,8 +258,7 @@ class SqlTransaction:
             )
 
     async def confirm(self, acks: Sequence[Ack], now: int) -> list[Confirmed]:
-        """See the port. One statement: no row is locked before it is written, which would take
-        twice as long."""
+        """One statement: locking the rows before the write would take twice as long."""
         known = self._memory.revoked_until
         rows = [
             (user.sdkappid, user.userid, ticket, claim)
@@ -284,15 +278,13 @@ class SqlTransaction:
         ]
 
     async def revoke(self, revocations: Sequence[Revocation]) -> None:
-        """See the port."""
         await write_revocations(self._connection, self._dialect, revocations)
 
     async def append(self, events: Sequence[Event]) -> list[int]:
-        """See the port."""
         return await append(self._connection, self._dialect, events)
 
     async def signing_states(self, key_ids: Sequence[int]) -> dict[int, KeyState]:
-        """See the port. A key's row is share-locked: who changes its state waits for us."""
+        """A key's row is share-locked: a change of its state waits for us."""
         wanted = sorted(set(key_ids))
         await queue_for_keys(self._connection, self._dialect, wanted, shared=True)
         rows = await self._connection.execute(

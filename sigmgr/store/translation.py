@@ -1,4 +1,4 @@
-"""Errors of the database as errors of ours. Nothing of the driver leaves the store."""
+"""Translates errors of the database into ours. No error of the driver leaves the store."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from sigmgr.store import connect_errors, postgres
 #: PostgreSQL: undefined table, undefined column, schema that does not exist.
 _NOT_MIGRATED_STATES = frozenset({"42P01", "42703", "3F000"})
 _NOT_MIGRATED_TEXTS = ("no such table", "no such column", "has no column named")
-#: PostgreSQL: a read-only transaction, a full disk. SQLite: by the beginning of their names.
+#: PostgreSQL: a read-only transaction, a full disk. SQLite: the beginning of the code's name.
 _WHY: Final = {
     "25006": "read-only",
     "53100": "full",
     "SQLITE_READONLY": "read-only",
     "SQLITE_FULL": "full",
 }
-#: PostgreSQL: not allowed to, out of memory or of numbers, failures of the operating system,
-#: damaged data; SQLite the same.
+#: PostgreSQL: missing rights, out of memory or numbers, errors of the operating system, damaged
+#: data; SQLite the same.
 _REFUSALS: Final = frozenset(
     {
         "42501",
@@ -47,10 +47,9 @@ _REFUSALS: Final = frozenset(
 def translated() -> Iterator[None]:
     """Turn errors of the database into ours, the original kept as ``__cause__``.
 
-    A lost connection: ConnectionLost. A deadlock, a lock waited for in vain: StoreUnavailable.
-    One that reads but does not write: StoreRefuses. A missing table or column: NotMigrated. A
-    broken constraint: ConflictError. An error in a statement itself is a bug and passes as it
-    is.
+    A lost connection: ConnectionLost. A deadlock, a lock waited for in vain: StoreUnavailable. A
+    database that reads but does not write: StoreRefuses. A missing table or column: NotMigrated. A
+    violated constraint: ConflictError. An error in a statement is a bug and passes as it is.
     """
     try:
         yield
@@ -69,7 +68,6 @@ def is_lost(error: exc.DBAPIError) -> bool:
 
 
 def ours(error: exc.SQLAlchemyError) -> errors.SigmgrError | None:
-    """None for an error in a statement."""
     if not isinstance(error, exc.DBAPIError):
         return None
     if isinstance(error.orig, connect_errors.NotConnected | connect_errors.NotOpened):
@@ -86,14 +84,13 @@ def ours(error: exc.SQLAlchemyError) -> errors.SigmgrError | None:
 
 
 def _code_of(error: exc.DBAPIError) -> str:
-    """The database's own word: an SQLSTATE, or the name of SQLite's code; empty for none."""
+    """The database's code: an SQLSTATE, or the name of SQLite's code; empty for none."""
     origin = error.orig
     return getattr(origin, "sqlstate", None) or getattr(origin, "sqlite_errorname", None) or ""
 
 
 def _refusal(code: str) -> errors.StoreRefuses | None:
-    """For what is said by a database that answers and does not write."""
-    # SQLite says more after the second underscore: SQLITE_READONLY_DBMOVED.
+    # SQLite adds details after the second underscore: SQLITE_READONLY_DBMOVED.
     name = "_".join(code.split("_")[:2])
     if name not in _WHY and name not in _REFUSALS:
         return None

@@ -1,8 +1,8 @@
 """The composition root: settings in, running parts out. Only here the clock is read.
 
-Three sizes of the same thing, each a context manager that closes what it opened:
-``open_base`` (database, keys, apps) for commands that manage, ``open_parts`` (and the flows)
-for commands that issue, and ``open_service`` (and gateway, jobs, HTTP) for ``serve``.
+Three context managers: ``open_base`` (database, keys, apps) for commands that manage,
+``open_parts`` (and the flows) for commands that issue, and ``open_service`` (and gateway, jobs,
+HTTP) for ``serve``.
 
 Names are loaded when they are used: ``sigmgr sig sign`` needs the clock and nothing else.
 """

@@ -1,4 +1,4 @@
-"""Database, keys and apps: what commands need that manage."""
+"""Database, keys and apps, for commands that manage."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
+from sigmgr.flow.look import Look
 from sigmgr.flow.registry import Apps
 from sigmgr.flow.revocations import Revocations
 from sigmgr.http import auth
@@ -34,8 +35,8 @@ CHECK = "master-key-check"
 
 
 def open_database(settings: Settings, *, create: bool = False) -> Engine:
-    """The database alone, whatever its schema; the caller closes it. ``create``: make the
-    SQLite file where there is none."""
+    """The database alone, whatever its schema; the caller closes it. ``create``: make a missing
+    SQLite file."""
     return open_engine(
         settings.database.url.get_secret_value(),
         pool_size=settings.database.pool_size,
@@ -46,8 +47,8 @@ def open_database(settings: Settings, *, create: bool = False) -> Engine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Base:
-    """Database, keys and apps. ``store`` and ``looks`` are for who asks, ``jobs_store`` for
-    jobs, which may be kept waiting longer."""
+    """Database, keys and apps. ``store`` and ``looks`` are for requests, ``jobs_store`` for jobs,
+    whose limits are longer."""
 
     settings: Settings
     clock: ReferenceClock
@@ -73,8 +74,8 @@ class Base:
         activate: bool,
         sure: bool = False,
     ) -> KeyInfo:
-        """Seal a signing key, as it was pasted, into the database. Raises BadKey, OddKey
-        unless who adds it is ``sure``, KeyExists, AppUnknown."""
+        """Seal a pasted signing key into the database. Raises BadKey, OddKey unless the caller is
+        ``sure``, KeyExists, AppUnknown."""
         found = pasted.read(content, format_)
         if found.odd and not sure:
             raise errors.OddKey(found.odd)
@@ -91,13 +92,12 @@ class Base:
         )
 
     def doubt(self, sealed: SealedKey) -> Doubt | None:
-        """What is to be thought of a key. Raises WrongMasterKey, BadKey."""
         info = sealed.info
         material = self.master.open(sealed.sealed, key_context(info.sdkappid, info.key_id))
         return pasted.doubt(info.format, material)
 
     async def add_token(self, role: str, *, sdkappid: int, name: str) -> tuple[str, Token]:
-        """A new token's text, which is kept nowhere, and its facts. Raises AppUnknown."""
+        """A new token's text, which is not stored, and its facts. Raises AppUnknown."""
         if sdkappid:
             await self.catalog.get_app(check_sdkappid(sdkappid))
         await _recognise(self.master, self.catalog, first=True)
@@ -108,13 +108,23 @@ class Base:
         return text, token
 
     async def token_of(self, digest: bytes) -> Token | None:
-        """A token that still holds."""
         token = await self.catalog.token_by_digest(digest)
         return None if token is None or token.revoked_at else token
+
+    async def load_revocations(self) -> None:
+        """Learn what is revoked, in a process without a look. Raises StoreUnavailable."""
+        look = Look(
+            looks=self.looks,
+            revocations=self.revocations,
+            signer=self.ring,
+            monotonic=monotonic_seconds(),
+        )
+        await look.load(self.clock())
 
     async def holders_of(self, sdkappid: int, userid: str) -> tuple[list[Record], int]:
         """A user's records, and now. Raises AppUnknown, HolderUnknown."""
         await self.catalog.get_app(sdkappid)
+        await self.load_revocations()
         records = await self.store.of_user(sdkappid, userid)
         if not records:
             raise errors.HolderUnknown
@@ -123,10 +133,8 @@ class Base:
 
 @asynccontextmanager
 async def open_base(settings: Settings, *, serving: bool = False) -> AsyncIterator[Base]:
-    """``serving``: who asks is a request, and not a command whose user rather waits.
-
-    Raises NotMigrated, MasterKeyMissing, WrongMasterKey, StoreUnavailable.
-    """
+    """``serving``: for requests, with shorter limits than for commands. Raises NotMigrated,
+    MasterKeyMissing, WrongMasterKey, StoreUnavailable."""
     master = open_master(settings)
     async with AsyncExitStack() as stack:
         engine = open_database(settings)
@@ -161,7 +169,7 @@ async def open_base(settings: Settings, *, serving: bool = False) -> AsyncIterat
 
 
 def _prompt(engine: Engine, settings: Settings) -> Engine:
-    """As requests use it. A file does not hang: who waits there waits for his turn."""
+    """With the limits of requests. SQLite has none: a file does not hang, and callers queue."""
     if engine.dialect is SQLITE:
         return engine
     return engine.with_patience(Patience.of_requests(settings.database.request_timeout))

@@ -6,18 +6,17 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-#: Unix seconds, UTC, as this machine says.
+#: Unix seconds, UTC, of this machine's clock.
 wall_seconds: Callable[[], float] = time.time
 
 
 def wall_clock() -> int:
-    """The same, whole."""
     return int(wall_seconds())
 
 
 def monotonic_seconds() -> Callable[[], float]:
-    """What answers monotonic seconds that go on while the machine sleeps, where there are such:
-    a laptop that wakes has no clock that jumped. Python's own stand still on Linux."""
+    """A function of monotonic seconds that go on while the machine sleeps, where the system has
+    them, so that a laptop that wakes has no clock jump. Python's own stop on Linux."""
     try:
         since_boot = partial(time.clock_gettime, time.CLOCK_BOOTTIME)
         since_boot()

@@ -1,4 +1,4 @@
-"""How the clocks are, said by a process that serves."""
+"""Reports the state of the clocks in a serving process."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from sigmgr.model import errors
 from sigmgr.scheduler import Job
 from sigmgr.wiring.parts import Parts
 
-#: The part of a process that this is, for ``Health``.
+#: The name of this part for ``Health``.
 PART: Final = "clock"
 _REPORT_EVERY: Final = 1.0
 
 
 def clock_job(parts: Parts, health: Health, near: NearCache[bytes] | None) -> Job:
-    """Say how the clocks are, and what Redis's says where two differ."""
+    """Reports the clocks, and compares with Redis's where two differ."""
     clock, redis = parts.base.clock, parts.redis
     assert redis is not None
     health.expect(PART, silent_after=10 * _REPORT_EVERY)
@@ -40,7 +40,7 @@ async def _time_of(redis: RedisParts) -> float | None:
 
 
 def _forgetting(near: NearCache[bytes]) -> Callable[[], None]:
-    """Its seconds mean something else now: nothing of before counts, nor when SQL was seen."""
+    """After a jump of the date the entries' seconds are wrong, so all are dropped."""
 
     def forget() -> None:
         near.resync(0)

@@ -1,7 +1,7 @@
-"""How many connections this process may hold: what its descriptor limit leaves for them.
+"""The number of connections of this process, from its limit of file descriptors.
 
-Each is an open file. Without a limit of their own, connections would take the files that the
-database, Redis and the log need, and nobody could connect any more; the system says nothing.
+Without a limit of their own, connections would take the descriptors that the database, Redis and
+the log need, and nobody could connect any more.
 """
 
 from __future__ import annotations
@@ -15,28 +15,28 @@ from sigmgr.telemetry import get_logger
 
 log = get_logger("sigmgr.serve")
 
-#: Listening, the event loop, the log, files that are read for a moment.
+#: For listening, the event loop, the log, and files that are read for a moment.
 _OWN = 40
-#: A SQLite connection has the file, its log and its index open.
+#: A SQLite connection opens the file, its log and its index.
 _FILES_OF_SQLITE = 3
-#: A process may have no limit; so many connections would need its memory several times over.
+#: For a process without a limit; more connections would not fit into its memory.
 _BOUNDLESS = 1_000_000
 
 
 class Capacity(NamedTuple):
-    """What connections may take, and how many of them may be streams or polls: a tenth is left
-    for acks, for those who come, and for ``/livez``."""
+    """The limits of connections, and how many of them may be streams or polls: a tenth is left for
+    acks, new requests, and ``/livez``."""
 
     limits: ConnectionLimits
     streams: int
 
 
 def capacity_for(settings: Settings) -> Capacity:
-    """What the settings ask for, and never more than descriptors allow; says how many."""
+    """What the settings ask for, within the descriptor limit; logged."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     files = _BOUNDLESS if soft == resource.RLIM_INFINITY else min(soft, _BOUNDLESS)
     others = _kept_for_others(settings)
-    # Where next to nothing is left, the pools are larger than they ever get.
+    # At a very low limit the pools are assumed never to be full.
     most = max(files // 4, files - others)
     connections = min(most, settings.http.max_connections or most)
     streams = min(settings.gateway.max_streams, max(1, connections * 9 // 10))
@@ -53,7 +53,6 @@ def capacity_for(settings: Settings) -> Capacity:
 
 
 def _kept_for_others(settings: Settings) -> int:
-    """Descriptors that the pools may take at most, and some more."""
     database = settings.database.pool_size + 8
     if settings.database.url.get_secret_value().startswith("sqlite"):
         database *= _FILES_OF_SQLITE

@@ -1,12 +1,10 @@
-"""How the garbage collector works in a process that serves.
+"""Tunes the garbage collector of a serving process.
 
-Nearly all that a service makes is freed by counting references; the collector only looks for
-cycles. With Python's default of every 700 objects it looked through the records of each
-batch a dozen times and through all that lives every few batches: a fifth of the CPU of a
-mass renewal, and in a gateway pauses that grow with its streams.
+Nearly all garbage is freed by reference counting; the collector only looks for cycles. With
+Python's default threshold it scans the records of each batch a dozen times, a fifth of the CPU of a
+mass renewal, and in a gateway its pauses grow with the streams.
 
-What this module does not do: belong into a library call. Only processes of sigmgr's own
-call it, once.
+What this module does not do: act on import. Only sigmgr's own processes call it, once.
 """
 
 from __future__ import annotations
@@ -14,11 +12,11 @@ from __future__ import annotations
 import gc
 from typing import Final
 
-#: Objects made and not yet freed, before the young are looked through: a few batches' worth.
+#: New objects before the young generation is scanned: a few batches' worth.
 _YOUNG: Final = 50_000
 
 
 def tune_gc() -> None:
-    """Call when all parts stand: what is there now stays, and is looked through no more."""
+    """Call it when all parts are built: the existing objects are never scanned again."""
     gc.freeze()
     gc.set_threshold(_YOUNG, 20, 20)

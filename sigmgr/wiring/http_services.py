@@ -1,4 +1,4 @@
-"""What the HTTP app of a process reaches."""
+"""Builds the services of the HTTP app."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ from sigmgr.wiring.parts import Parts
 
 
 def credentials_of(base: Base) -> Credentials:
-    """What opens the tokens and tickets of requests."""
     key, grace = base.master.derive("tokens"), base.settings.revocation.grace
     tokens = auth.Auth(base.token_of, key, monotonic_seconds(), grace=grace)
     tickets = Tickets(base.master.derive("tickets"))

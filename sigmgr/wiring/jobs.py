@@ -1,4 +1,4 @@
-"""What ticks in a serving process."""
+"""The periodic jobs of a serving process."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ _TURNS = 5
 
 
 def jobs_of(parts: Parts, roles: frozenset[str], stopping: Callable[[], bool]) -> list[Job]:
-    """What ticks in a process of these roles."""
     every, flows, base = parts.base.settings.scheduler, parts.flows, parts.base
 
     async def refresh(_: int) -> None:
@@ -21,7 +20,7 @@ def jobs_of(parts: Parts, roles: frozenset[str], stopping: Callable[[], bool]) -
         await base.ring.refresh()
 
     async def renew(now: int) -> None:
-        # A few turns: what became due meanwhile, emergencies first of all, waits for none.
+        # A few turns, so that work that has become due, emergencies first, need not wait.
         await flows.renew.tick(now, turns=_TURNS, stopping=stopping)
 
     async def relay(now: int) -> None:

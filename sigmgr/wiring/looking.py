@@ -1,4 +1,4 @@
-"""The look of a serving process: who is told what it saw."""
+"""Builds the look of a serving process, and connects it with what depends on it."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ from sigmgr.wiring.parts import Parts
 def look_of(
     parts: Parts, health: Health, near: NearCache[bytes] | None, tokens: Auth, *, vital: bool
 ) -> Look:
-    """The look, and who is told what it saw. ``vital``: this process serves somebody who must
-    not get what was revoked."""
+    """``vital``: this process serves callers who must not get what was revoked."""
     base, settings = parts.base, parts.base.settings
     grace = math.ceil(settings.revocation.grace)
 

@@ -1,12 +1,12 @@
-"""The master key: out of the environment, or out of a file that nobody else may read.
+"""The master key, from the environment or from a protected file.
 
 Rules:
-1. It comes from one place. Where a variable and a file are both set, nobody knows which of
-   them sealed the keys, so neither is taken.
-2. A file that others can read is refused. That is the group too, but for a file of root's,
-   since that is how secrets are mounted for a service (as libpq has it for TLS keys). On a
-   laptop, which is over SQLite, it is warned of.
-3. The key where its file is to be named is a likely mistake. It is not repeated.
+1. It comes from one source. If a variable and a file are both set, neither is used, since it is not
+   known which of them sealed the keys.
+2. A file that others can read is refused. This includes the group, except for files of root, as
+   secrets are mounted for a service (the rule of libpq for TLS keys). With SQLite, on a laptop, it
+   is a warning only.
+3. The key in place of its file name is a likely mistake. It is not repeated.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ log = get_logger("sigmgr.master_key")
 
 
 class Found(NamedTuple):
-    """``source`` names the place. ``concern`` says what should not stay so, or is empty."""
+    """``source`` names the variable or file. ``concern``: a warning, or empty."""
 
     key: MasterKey
     source: str
@@ -41,7 +41,7 @@ class Found(NamedTuple):
 
 
 def open_master(settings: Settings) -> MasterKey:
-    """Raises MasterKeyMissing, BadSettings. What should not stay so is logged."""
+    """Warnings are logged. Raises MasterKeyMissing, BadSettings."""
     found = find_master(settings)
     if found.concern:
         log.warning(found.concern, action="master-key-readable", advice=narrowing(settings))
@@ -49,7 +49,7 @@ def open_master(settings: Settings) -> MasterKey:
 
 
 def find_master(settings: Settings) -> Found:
-    """The same, and where it was. Raises as above."""
+    """The same, and its source. Raises as above."""
     given, path = settings.master_key.get_secret_value(), settings.master_key_file
     if given and path:
         raise errors.BadSettings(
@@ -65,7 +65,6 @@ def find_master(settings: Settings) -> Found:
 
 
 def narrowing(settings: Settings) -> str:
-    """What to do about a file that others can read."""
     return (
         f"chmod 600 {settings.master_key_file}, and let the user that sigmgr runs as own it. A"
         " file of root's may be read by its group, too (0640)."
@@ -73,7 +72,6 @@ def narrowing(settings: Settings) -> str:
 
 
 def _read(path: str, *, strict: bool) -> tuple[str, str]:
-    """The text, and what is wrong with who may read it."""
     try:
         with Path(path).open("rb") as file:
             concern = _readable(path, os.fstat(file.fileno()))
@@ -96,7 +94,7 @@ def _read(path: str, *, strict: bool) -> tuple[str, str]:
 
 
 def _readable(path: str, found: os.stat_result) -> str:
-    """A sentence where others than the owner can read the file. A pipe is nobody's else."""
+    """A sentence where others than the owner can read the file; not for a pipe."""
     wide = _OTHERS_THAN_THE_GROUP if found.st_uid == 0 else _OTHERS
     mode = stat.S_IMODE(found.st_mode)
     if not stat.S_ISREG(found.st_mode) or not mode & wide:

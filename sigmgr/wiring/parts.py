@@ -43,10 +43,13 @@ class Parts:
 
 @asynccontextmanager
 async def open_parts(settings: Settings, *, serving: bool = False) -> AsyncIterator[Parts]:
-    """Everything that issues. ``serving`` says that this process is the service itself; only
-    then a ``memory://`` Redis is the one that gateways listen to."""
+    """The parts that issue. ``serving``: this process is the service itself; only then gateways
+    listen to its ``memory://`` Redis, and it loads the revocations once their listeners are there.
+    """
     async with AsyncExitStack() as stack:
         base = await stack.enter_async_context(open_base(settings, serving=serving))
+        if not serving:
+            await base.load_revocations()
         policy_of = policies(base.apps)
         layout = Layout(settings.redis.shards)
         values = CachedValues(base.master.derive, layout, seal=settings.redis.seal)
@@ -94,7 +97,6 @@ async def _finish(flows: Flows, now: int) -> None:
 def over_redis(
     redis: RedisParts, layout: Layout, values: CachedValues, policy_of: Callable[[int], Policy]
 ) -> tuple[RedisSigCache, RedisAnnouncer]:
-    """The cache and the announcer of a process."""
     serve_until = serve_until_of(policy_of)
     return (
         RedisSigCache(redis, layout, values=values, serve_until=serve_until),
@@ -121,7 +123,7 @@ def _is_postgres(settings: Settings) -> bool:
 
 
 def policies(apps: Apps) -> Callable[[int], Policy]:
-    """An app's policy without waiting; the defaults for one that was removed meanwhile."""
+    """An app's policy without waiting; the defaults for an app that was removed."""
     default = Policy()
 
     def policy_of(sdkappid: int) -> Policy:

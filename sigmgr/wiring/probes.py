@@ -1,4 +1,4 @@
-"""The probes of a serving process: whether its database and its Redis read and write."""
+"""The probes of a serving process: whether database and Redis take reads and writes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sigmgr.wiring.parts import Parts
 
 
 class _Probe(NamedTuple):
-    """``ask`` answers what is wrong; ``without`` says what the process does meanwhile."""
+    """``ask`` answers what is wrong; ``without`` is what the process does meanwhile."""
 
     part: str
     ask: Callable[[], Awaitable[str]]
@@ -25,15 +25,15 @@ class _Probe(NamedTuple):
         return f"degraded: {wrong}: {self.without}" if wrong else OK
 
 
-#: Runs that may fail to come before a part counts as silent.
+#: Missed runs before a part counts as silent.
 _MISSED: Final = 3
-#: And seconds that a run itself may take.
+#: Seconds of the longest run, in addition.
 _LONGEST_RUN: Final = 15.0
 
 
 async def probe_jobs(parts: Parts, health: Health) -> list[Job]:
-    """One for each part. It has run once when this returns: what is wrong from the beginning
-    is told from the beginning."""
+    """One job for each part. Each has run once when this returns, so that the first report is
+    true."""
     every = parts.base.settings.scheduler.probe_every
     jobs = []
     for probe in _probes(parts):

@@ -1,11 +1,9 @@
-"""The second that a process acts by, and whether it may sign by it.
+"""The clock of a process: which second counts, and whether it may sign by it.
 
-A process asks its :class:`ReferenceClock` for every second that it acts by. Which that is
-where clocks disagree, and whether ordinary sigs may be signed by it, is decided by
-``model/reference``; here the clocks are read, and what changes is told.
+``model/reference`` decides both where clocks differ; here the clocks are read, and changes are
+reported.
 
-What this module does not do: ask the database but at the start; who has its word calls
-``observe``.
+What this module does not do: ask the database, except at the start; callers of ``observe`` do.
 """
 
 from __future__ import annotations
@@ -22,16 +20,16 @@ from sigmgr.wiring.clock import monotonic_seconds, wall_seconds
 
 log = get_logger("sigmgr.clock")
 
-#: Seconds between two looks at this machine's own clocks, while anybody asks for the time.
+#: Seconds between two readings of this machine's own clocks, while anybody asks for the time.
 GLANCE: Final = 0.25
-#: So close together two clocks were read at once.
+#: Two clocks read within so many seconds count as read at once.
 _MOMENT: Final = 0.1
-#: What a sentence adds where ordinary signing is held.
+#: Added to the reason where ordinary signing is held.
 _HELD: Final = "only sigs near their expiry are signed"
 
 
 class ReferenceClock:
-    """Fulfils ``ports.Clock``: whole Unix seconds, UTC. Cheap; asked with every request."""
+    """Fulfils ``ports.Clock``: whole Unix seconds, UTC. Cheap; called for every request."""
 
     def __init__(
         self,
@@ -48,7 +46,7 @@ class ReferenceClock:
         self._redis_note = ""
         self._reason = ""
         self._reason_for = self._state
-        #: Changes whenever the wall has jumped, or ordinary signing was held or let go.
+        #: Changes whenever the wall clock jumps, and when ordinary signing is held or resumed.
         self.turns = 0
         self._set_state(self._state)
 
@@ -60,18 +58,17 @@ class ReferenceClock:
         return int(wall if self._follows else self._line + monotonic)
 
     def glance(self) -> int:
-        """Look at the clocks now, whoever asks for the time or not; answers ``turns``."""
+        """Read the clocks now; answers ``turns``."""
         self._see(self._state.read(self._reading()))
         return self.turns
 
     def observe(self, database_at: float, took: float = 0.0) -> None:
-        """The database said this second, at some moment of the last ``took`` seconds."""
+        """A reading of the database's clock, taken within the last ``took`` seconds."""
         self._see(self._state.observe(database_at, self._reading(), took))
         CLOCK_APART.set(self._state.apart)
 
     def compare_with_redis(self, redis_at: float | None) -> None:
-        """What Redis's clock says now (None: nothing), for the sentence of :meth:`health`: it
-        decides nothing."""
+        """A reading of Redis's clock (None: none), for the sentence of :meth:`health` only."""
         state, self._redis_note = self._state, ""
         if redis_at is None or not state.rules.shared or not self.apart:
             return
@@ -82,7 +79,6 @@ class ReferenceClock:
             self._redis_note = "Redis agrees with the database: this machine's clock differs"
 
     def ordinary(self) -> bool:
-        """Sigs may be signed whose time has not run out yet."""
         self()
         return self._state.ordinary
 
@@ -92,14 +88,13 @@ class ReferenceClock:
         return 0.0 if self._state.ordinary else self._state.apart
 
     def health(self) -> str:
-        """How it is, as parts say it to ``Health``: ok, or why ordinary signing is held."""
         why = self._why()
         return (
             f"degraded: {'; '.join(filter(None, (why, self._redis_note, _HELD)))}" if why else "ok"
         )
 
     def _why(self) -> str:
-        """The sentence, the same one until the difference is another: seconds come and go."""
+        """The reason; the same one until the difference changes by more than a little."""
         now, then = self._state, self._reason_for
         same = (now.ordinary, now.doubt is None) == (then.ordinary, then.doubt is None)
         if not same or abs(now.apart - then.apart) > max(2.0, abs(then.apart) / 10):
@@ -107,17 +102,18 @@ class ReferenceClock:
         return self._reason
 
     def on_jump(self, listener: Callable[[], None]) -> None:
-        """Call this when this machine's clock has jumped: for who reads it past us."""
+        """Call this after a jump of this machine's clock: for parts that read that clock
+        directly."""
         self._on_jump.append(listener)
 
     def on_new_date(self, listener: Callable[[], None]) -> None:
-        """Call this when the date has jumped: for who keeps seconds that we answered."""
+        """Call this after a jump of the date: for parts that keep seconds of this clock."""
         self._on_new_date.append(listener)
 
     # -- small parts ---------------------------------------------------------------------
 
     def _reading(self) -> ClockReading:
-        """Both clocks at one moment: a process that is stopped in between saw no jump."""
+        """Both clocks at one moment; a process that was stopped in between reads again."""
         before = self._monotonic()
         while True:
             wall, after = self._wall(), self._monotonic()
@@ -151,7 +147,7 @@ class ReferenceClock:
 
 
 async def open_clock(settings: Settings, engine: Engine) -> ReferenceClock:
-    """A clock that has heard the database once, before anything is signed by it. Raises
+    """A clock that has observed the database once, before anything is signed. Raises
     StoreUnavailable."""
     rules = Rules(settings.clock.tolerance, settings.clock.accept, shared=engine.has_clock)
     clock = ReferenceClock(rules)

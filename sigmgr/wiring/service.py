@@ -30,7 +30,7 @@ from sigmgr.wiring.looking import look_of
 from sigmgr.wiring.parts import Parts, open_parts
 from sigmgr.wiring.probes import probe_jobs
 
-#: The server cuts a drain that takes half of the time to stop; some of that is for its end.
+#: The server cuts a drain at half of the time to stop; some of that is for its end.
 _DRAIN_SHARE = 0.4
 
 
@@ -52,10 +52,10 @@ class Service:
         if listener is None:
             return
         port = listener.getsockname()[1]
-        # Which port 0 became is known only now.
+        # Port 0 has its number only now.
         stream_url = http.stream_url or f"http://{bracketed(http.host)}:{port}/v1/stream"
         background = [asyncio.create_task(self.parts.flows.publisher.run(), name="publisher")]
-        # Nothing works before the port is ours: a second service says so and no more.
+        # Nothing starts before the port is ours, so that a second service only reports the error.
         self.channels.start()
         if self.gateway is not None:
             self.gateway.start()
@@ -106,7 +106,7 @@ async def open_service(settings: Settings, roles: frozenset[str]) -> AsyncIterat
         serves = bool(roles & {API, GATEWAY})
         look = look_of(parts, health, near, credentials.tokens, vital=serves)
         await look.load(parts.base.clock())
-        # Before the first new holder is asked for: a limit that was never counted limits nobody.
+        # Before the first new holder: a limit whose rows were never counted has no effect.
         await parts.flows.newcomers.measure(parts.base.clock())
         stack.push_async_callback(channels.aclose)
         services = http_services_of(

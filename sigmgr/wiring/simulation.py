@@ -36,13 +36,11 @@ async def open_simulation(
     holders: int,
     progress: Callable[[int, Report], None] = lambda day, report: None,
 ) -> AsyncIterator[Simulation]:
-    """A simulation over its own SQLite file and in-process Redis.
-
-    Three apps: v2 and v1 with the policy's defaults, and v2 with sigs of thirty days.
-    """
+    """A simulation over its own SQLite file and in-process Redis, with three apps: v2 and v1 with
+    the policy's defaults, and v2 with sigs of thirty days."""
     master = MasterKey(b"a run of virtual months has this")
     async with AsyncExitStack() as stack:
-        # In process nobody is late: a busy machine must not look like an outage.
+        # In process there is no network; a busy machine must not look like an outage.
         engine = open_engine("sqlite+aiosqlite:///:memory:", inline=True, lock_timeout_ms=_FOREVER)
         stack.push_async_callback(engine.close)
         await migrate.upgrade(engine)
@@ -73,7 +71,6 @@ async def open_simulation(
 
 
 async def _furnished(catalog: Catalog, master: MasterKey) -> Cloud:
-    """The apps with new keys, and a cloud that knows their verifying halves."""
     cloud = Cloud()
     for sdkappid, format_, ttl in _APPS:
         await catalog.add_app(sdkappid, policy=Policy(ttl=ttl), now=0)
@@ -105,7 +102,6 @@ def _sealing(master: MasterKey, sdkappid: int, material: bytes) -> Callable[[int
 
 
 def _introduce(cloud: Cloud, sdkappid: int, key: SigningKey, material: bytes) -> None:
-    """Tell the emulated cloud what the real one would know of the app."""
     if key.public_pem:
         cloud.set_app(sdkappid, public_pems=[key.public_pem.decode()])
     else:

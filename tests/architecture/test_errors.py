@@ -20,7 +20,7 @@ each_class = pytest.mark.parametrize("error", CLASSES, ids=lambda error: error._
 
 
 @each_class
-def test_an_error_says_what_is_wrong_and_what_to_do(error: type[SigmgrError]) -> None:
+def test_an_error_names_what_is_wrong_and_what_to_do(error: type[SigmgrError]) -> None:
     assert (vars(error).get("__doc__") or "").strip().endswith(".")
     assert error.advice.strip()
 
@@ -28,6 +28,16 @@ def test_an_error_says_what_is_wrong_and_what_to_do(error: type[SigmgrError]) ->
 @each_class
 def test_a_code_is_a_stable_word(error: type[SigmgrError]) -> None:
     assert re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", error.code)
+
+
+@each_class
+def test_an_error_is_made_anew_with_all_that_it_says(error: type[SigmgrError]) -> None:
+    one = error.__new__(error, "said")
+    SigmgrError.__init__(one, "said", retry_after=7, advice="Do this.")
+    other = one.anew()
+    assert other is not one
+    assert type(other) is error
+    assert (vars(other), other.args) == (vars(one), one.args)
 
 
 def test_a_code_has_one_owner() -> None:

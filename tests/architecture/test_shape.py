@@ -50,7 +50,7 @@ def test_import_contracts_hold() -> None:
 def test_a_file_fits_on_a_few_screens(path: Path) -> None:
     lines = len(path.read_text().splitlines())
     most = LONGER_FILES.get(name(path), MOST_LINES_OF_A_FILE)
-    assert lines < most, f"{name(path)} has {lines} lines: split it by story"
+    assert lines < most, f"{name(path)} has {lines} lines: split it by use case"
 
 
 @each_module
@@ -74,7 +74,7 @@ def code_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
 
 
 @each_module
-def test_a_module_says_what_it_is_for(path: Path) -> None:
+def test_a_module_describes_what_it_is_for(path: Path) -> None:
     if path.name == "__init__.py" and not path.read_text().strip():
         return
     assert ast.get_docstring(tree(path)), f"{name(path)} has no docstring"

@@ -21,9 +21,9 @@ def test_a_wheel_brings_the_command_the_migrations_and_the_drivers(tmp_path):
     [wheel] = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as packed:
         names = set(packed.namelist())
-        told = {name.rsplit("/", 1)[-1]: name for name in names if ".dist-info/" in name}
-        metadata = packed.read(told["METADATA"]).decode()
-        commands = packed.read(told["entry_points.txt"]).decode()
+        reported = {name.rsplit("/", 1)[-1]: name for name in names if ".dist-info/" in name}
+        metadata = packed.read(reported["METADATA"]).decode()
+        commands = packed.read(reported["entry_points.txt"]).decode()
     versions = {path.name for path in (ROOT / "alembic" / "versions").glob("*.py")}
     assert versions
     assert {f"sigmgr/_alembic/versions/{name}" for name in versions} <= names

@@ -7,7 +7,7 @@ import pytest
 from sigmgr.cli.clock_check import Clocks
 
 
-def told(database: float | None, redis: float | None) -> list[tuple[str, str]]:
+def reported(database: float | None, redis: float | None) -> list[tuple[str, str]]:
     clocks = Clocks(tolerance=5.0)
     clocks.database, clocks.redis = database, redis
     verdicts = list(clocks.verdicts())
@@ -16,15 +16,15 @@ def told(database: float | None, redis: float | None) -> list[tuple[str, str]]:
 
 
 def test_clocks_that_agree() -> None:
-    assert told(0.4, -1.9) == [
+    assert reported(0.4, -1.9) == [
         ("ok", "the database's clock agrees with this machine's"),
         ("ok", "Redis's clock agrees with this machine's"),
     ]
-    assert told(None, None) == []
+    assert reported(None, None) == []
 
 
 def test_a_difference_within_the_tolerance_is_worth_a_look() -> None:
-    assert told(-4.5, None) == [("warn", "the database's clock differs by -4.5 s")]
+    assert reported(-4.5, None) == [("warn", "the database's clock differs by -4.5 s")]
 
 
 @pytest.mark.parametrize(
@@ -37,10 +37,10 @@ def test_a_difference_within_the_tolerance_is_worth_a_look() -> None:
     ],
 )
 def test_beyond_it_the_one_that_differs_is_named(redis: float | None, which: str) -> None:
-    verdict, text = told(60.0, redis)[0]
+    verdict, text = reported(60.0, redis)[0]
     assert verdict == "fail"
     assert text == f"the database's clock differs by +60.0 s: only what is urgent is signed{which}"
 
 
 def test_only_redis_differs() -> None:
-    assert told(0.0, 90.0)[1] == ("fail", "Redis's clock differs by +90.0 s")
+    assert reported(0.0, 90.0)[1] == ("fail", "Redis's clock differs by +90.0 s")

@@ -38,7 +38,7 @@ def text_of(done) -> str:
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "phrase"),
     [
         ("", "No master key is set"),
         ("YWJj", "has 3 bytes instead of 32"),
@@ -51,7 +51,7 @@ def text_of(done) -> str:
 )
 @pytest.mark.parametrize("migrated", [False, True])
 def test_the_master_key_is_judged_whatever_the_database_is(
-    bare, monkeypatch, tmp_path, text, says, migrated
+    bare, monkeypatch, tmp_path, text, phrase, migrated
 ):
     if migrated:
         assert bare("db", "upgrade").status == 0
@@ -60,7 +60,7 @@ def test_the_master_key_is_judged_whatever_the_database_is(
     done = bare("doctor")
     assert done.status == 1
     check_narrow(done)
-    assert says in text_of(done)
+    assert phrase in text_of(done)
     assert (not text) or text not in done.out
     first, *rest = findings(bare)
     assert first[:2] == ("fail", "master key")
@@ -70,7 +70,7 @@ def test_the_master_key_is_judged_whatever_the_database_is(
     assert sorted(tmp_path.iterdir()) == there
 
 
-def test_a_good_master_key_is_said_to_be_there_before_there_is_a_database(bare, tmp_path):
+def test_a_good_master_key_is_reported_to_be_there_before_there_is_a_database(bare, tmp_path):
     assert of(bare, "master key") == ["ok 32 bytes, out of master_key (SIGMGR_MASTER_KEY)"]
     assert list(tmp_path.iterdir()) == []
     assert bare("db", "upgrade").status == 0
@@ -128,20 +128,20 @@ def test_who_may_read_the_file_of_the_master_key(ready, monkeypatch, key_file, n
         os.chown(key_file, 65534, 65534)
     key_file.chmod(mode)
     refused = wide_of_root if owner == "root's" else wide
-    said = f"others can read the master key file {key_file} (mode {mode:04o})"
+    answer = f"others can read the master key file {key_file} (mode {mode:04o})"
 
     # On a laptop: a warning, and it works.
     done = ready("app", "list")
     assert done.status == 0
-    assert (said in " ".join(done.err.split())) is refused
-    assert (f"warn {said}" in of(ready, "master key")) is refused
+    assert (answer in " ".join(done.err.split())) is refused
+    assert (f"warn {answer}" in of(ready, "master key")) is refused
 
     # Elsewhere it is refused before anything else is tried.
     monkeypatch.setenv("SIGMGR_DATABASE__URL", POSTGRES)
     done = ready("app", "list")
     if refused:
-        check_refusal(done, 3, "bad-settings", said, f"chmod 600 {key_file}")
-        assert of(ready, "master key") == [f"fail {said} (bad-settings)"]
+        check_refusal(done, 3, "bad-settings", answer, f"chmod 600 {key_file}")
+        assert of(ready, "master key") == [f"fail {answer} (bad-settings)"]
     else:
         check_refusal(done, 3, "store-unavailable", "nothing listens")
     assert stat.S_IMODE(key_file.stat().st_mode) == mode
@@ -202,13 +202,13 @@ ODD = {
 
 @pytest.mark.parametrize("name", WRONG)
 def test_a_key_that_is_another_thing_is_found(ready, name):
-    material, says = WRONG[name]
+    material, phrase = WRONG[name]
     assert ready("app", "add", APP).status == 0
     sealed_long_ago(material)
     done = ready("doctor")
     assert done.status == 1
     check_narrow(done)
-    assert f"fail apps app {APP}, key 1 (active): it is not a secret, but {says}" in text_of(done)
+    assert f"fail apps app {APP}, key 1 (active): it is not a secret, but {phrase}" in text_of(done)
     assert f"sigmgr key add {APP} --file FILE --activate --yes" in text_of(done)
     assert material.decode()[10:20] not in done.out
     # It goes on signing meanwhile: users are not made worse off by an update.
@@ -217,17 +217,17 @@ def test_a_key_that_is_another_thing_is_found(ready, name):
 
 @pytest.mark.parametrize("name", ODD)
 def test_an_odd_key_is_warned_of(ready, name):
-    material, says = ODD[name]
+    material, phrase = ODD[name]
     assert ready("app", "add", APP).status == 0
     sealed_long_ago(material)
     done = ready("doctor")
     assert done.status == 0
     check_narrow(done)
     assert f"warn apps app {APP}, key 1 (active): " in text_of(done)
-    assert says in text_of(done)
+    assert phrase in text_of(done)
 
 
-def test_each_app_and_each_key_that_may_sign_is_told_of(signing):
+def test_each_app_and_each_key_that_may_sign_is_reported(signing):
     other = APP + 1
     assert signing("app", "add", other).status == 0
     sealed_long_ago(b"prepared", KeyState.PREPARED, "1")
@@ -249,7 +249,7 @@ def test_a_prepared_key_is_offered_where_none_is_active(ready):
 # -- the place -----------------------------------------------------------------------------
 
 
-def test_where_no_database_answers_is_told_without_the_password(bare, monkeypatch):
+def test_where_no_database_answers_is_reported_without_the_password(bare, monkeypatch):
     port = free_port()
     url = f"postgresql+psycopg://sigmgr:hunter2@127.0.0.1:{port}/sigs"
     monkeypatch.setenv("SIGMGR_DATABASE__URL", url)
@@ -280,7 +280,7 @@ def check_hidden(done, secret: str, *words: str) -> None:
 
 def test_a_master_key_in_the_place_of_its_file_is_not_shown(ready, monkeypatch, tmp_path):
     key = os.environ["SIGMGR_MASTER_KEY"]
-    says = "master_key_file (SIGMGR_MASTER_KEY_FILE) takes the name of a file"
+    phrase = "master_key_file (SIGMGR_MASTER_KEY_FILE) takes the name of a file"
     monkeypatch.setenv("SIGMGR_MASTER_KEY_FILE", key)
     for words in (["doctor"], ["doctor", "--json"], ["token", "list"]):
         # Twice, and in the wrong place.
@@ -289,7 +289,7 @@ def test_a_master_key_in_the_place_of_its_file_is_not_shown(ready, monkeypatch, 
     for wrong in (key, SECRET, "smt_" + "Ab3dEf9" * 6, f"{tmp_path}/{SECRET}"):
         monkeypatch.setenv("SIGMGR_MASTER_KEY_FILE", wrong)
         for words in (["doctor"], ["doctor", "--json"], ["token", "list"]):
-            check_hidden(ready(*words), wrong.rpartition("tmp")[2][-60:], says)
+            check_hidden(ready(*words), wrong.rpartition("tmp")[2][-60:], phrase)
 
 
 @pytest.mark.parametrize(

@@ -66,13 +66,14 @@ def test_help_is_whole_and_fits_80_columns(shell, monkeypatch, words):
     assert not [line for line in lines if line.endswith("...")]
 
 
-def test_a_list_of_commands_says_the_first_sentence_of_each(shell, monkeypatch):
+def test_a_list_of_commands_shows_the_first_sentence_of_each(shell, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
-    said = " ".join(shell("--help").out.split())
+    answer = " ".join(shell("--help").out.split())
     assert (
-        "simulate Drive the real flows, store and cache through months with seeded faults." in said
+        "simulate Drive the real flows, store and cache through months with seeded faults."
+        in answer
     )
-    assert "revoke End all sigs of a user, or of all users, and close their streams." in said
+    assert "revoke End all sigs of a user, or of all users, and close their streams." in answer
 
 
 @pytest.mark.parametrize(
@@ -89,7 +90,7 @@ def test_a_first_sentence(text, first):
 
 
 @pytest.mark.parametrize(("words", "name"), REQUIRED, ids="-".join)
-def test_what_is_missing_is_told_with_its_purpose_and_an_example(
+def test_what_is_missing_is_reported_with_its_purpose_and_an_example(
     shell, monkeypatch, tmp_path, words, name
 ):
     """Every option and argument that any command needs."""
@@ -139,7 +140,7 @@ def test_help_loads_nothing_heavy(name):
     assert done.stdout.splitlines()[-1] in {"[]", "['asyncio']"}
 
 
-def test_the_version_is_told(shell):
+def test_the_version_is_reported(shell):
     done = shell("--version")
     assert (done.status, done.out.split()[0]) == (0, "sigmgr")
 
@@ -150,13 +151,13 @@ def test_a_bare_call_shows_help_and_is_wrong_usage(shell, arguments):
     assert (done.status, done.out, "Usage: sigmgr" in done.err) == (2, "", True)
 
 
-def test_a_mistyped_command_is_told_the_right_one(shell):
+def test_a_mistyped_command_gets_the_right_one(shell):
     done = shell("keygne")
     assert (done.status, "'keygen'" in done.err) == (2, True)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "answer"),
     [
         (["app", "add", "abc"], "Invalid value for 'SDKAPPID': it is no number"),
         (["keygen", "--format", "v9", "--out", "x"], "'v9' is not one of 'v1', 'v2'."),
@@ -166,11 +167,11 @@ def test_a_mistyped_command_is_told_the_right_one(shell):
         (["simulate", "--days", "1"], "it is to be greater than or equal to 5"),
     ],
 )
-def test_a_value_that_an_option_does_not_take(shell, arguments, said):
+def test_a_value_that_an_option_does_not_take(shell, arguments, answer):
     done = shell(*arguments)
     assert (done.status, done.out) == (2, "")
     text = " ".join(done.err.split())
-    assert said in text
+    assert answer in text
     assert "code: usage" in text
     assert "Value error" not in text
 
@@ -344,7 +345,7 @@ def test_a_policy_takes_numbers(ready):
 
 
 @pytest.mark.parametrize("digits", [11, 12, 13, 14, 19, 40, 5000])
-def test_a_duration_beyond_all_is_told_by_its_range(ready, tmp_path, digits):
+def test_a_duration_beyond_all_is_reported_by_its_range(ready, tmp_path, digits):
     number = "9" * digits
     (tmp_path / "key").write_text(SECRET)
     signing = ["sig", "sign", "--format", "v2", "--sdkappid", APP, "--userid", "a", "--key"]
@@ -360,7 +361,7 @@ def test_a_duration_beyond_all_is_told_by_its_range(ready, tmp_path, digits):
 
 @pytest.mark.parametrize("words", [["app", "add", 5], ["app", "set", APP], ["token", "create"]])
 @pytest.mark.parametrize(
-    ("name", "says"),
+    ("name", "phrase"),
     [
         ("smt_" + "Ab3dEf9" * 6, "what looks like an API token is no name"),
         (SECRET, "what looks like a key or another secret is no name"),
@@ -369,10 +370,10 @@ def test_a_duration_beyond_all_is_told_by_its_range(ready, tmp_path, digits):
         ("two\nlines", "is no name"),
     ],
 )
-def test_a_name_for_people_is_one(signing, words, name, says):
+def test_a_name_for_people_is_one(signing, words, name, phrase):
     role = ["--role", "ops"] if words[0] == "token" else []
     done = signing(*words, *role, "--name", name)
-    check_refusal(done, 2, "usage", "--name", says)
+    check_refusal(done, 2, "usage", "--name", phrase)
     assert name not in done.err
     assert [one["name"] for one in signing("app", "list", "--json").json] == [""]
     assert signing("token", "list", "--json").json == []

@@ -165,27 +165,27 @@ ODD = {
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_another_thing_is_refused_by_its_name_whatever_is_said(empty, name):
-    content, says = WRONG[name]
+def test_another_thing_is_refused_by_its_name_whatever_is_given(empty, name):
+    content, phrase = WRONG[name]
     for more in ([], ["--yes"], ["--activate", "--yes"], ["--format", "v2", "--yes"]):
         done = empty("key", "add", APP, "--file", "-", *more, stdin=content)
-        check_refusal(done, 2, "bad-key", f"standard input: {says}")
+        check_refusal(done, 2, "bad-key", f"standard input: {phrase}")
         assert content.decode("latin-1")[8:24] not in done.err
     assert states(empty) == []
     for command in (
         ["sign", "--format", "v2", "--sdkappid", APP, "--userid", "alice"],
         ["verify", "eJw"],
     ):
-        check_refusal(empty("sig", *command, "--key", "-", stdin=content), 2, "bad-key", says)
+        check_refusal(empty("sig", *command, "--key", "-", stdin=content), 2, "bad-key", phrase)
 
 
 @pytest.mark.parametrize("name", ODD)
 def test_what_is_odd_is_asked_about(empty, name):
-    secret, says = ODD[name]
+    secret, phrase = ODD[name]
     for more in ([], ["--activate"]):
         done = empty("key", "add", APP, "--file", "-", *more, stdin=secret)
         assert (done.status, done.out) == (1, "")
-        assert says in text_of(done)
+        assert phrase in text_of(done)
         assert "Nothing was changed. Add --yes to do it." in text_of(done)
         assert len(secret) < 8 or secret[:8] not in done.err
         check_narrow(done)
@@ -196,16 +196,16 @@ def test_what_is_odd_is_asked_about(empty, name):
 
 @pytest.mark.parametrize("name", ODD)
 def test_what_is_odd_is_warned_of_where_nothing_is_sealed(empty, name):
-    secret, says = ODD[name]
+    secret, phrase = ODD[name]
     signing = ["sign", "--format", "v2", "--sdkappid", APP, "--userid", "alice", "--at", 1800000000]
     made = empty("sig", *signing, "--key", "-", stdin=secret)
     assert made.status == 0
-    assert says in text_of(made)
+    assert phrase in text_of(made)
     assert made.err.startswith("warning: ")
     done = empty("sig", "verify", made.out.strip(), "--key", "-", "--at", 1800000000, stdin=secret)
     assert (done.status, done.json["valid"]) == (0, True)
     assert done.err.startswith("warning: standard input: ")
-    assert says in text_of(done)
+    assert phrase in text_of(done)
 
 
 @pytest.mark.parametrize(
@@ -292,7 +292,7 @@ def test_a_key_that_signs_already_stays(signing):
     assert states(signing) == ["active"]
 
 
-def test_what_cannot_come_is_said_before_it_is_asked_for(signing):
+def test_what_cannot_come_is_reported_before_it_is_asked_for(signing):
     assert signing("key", "add", APP, "--file", "-", stdin=OTHER).status == 0
     assert signing("key", "taint", APP, 2, "--yes").status == 0
     for words in (["activate", 2], ["revoke", 1]):
@@ -393,15 +393,15 @@ def sealed(material: bytes) -> None:
 @pytest.mark.parametrize("signs", [True, False])
 @pytest.mark.parametrize("name", ["headerless", "base64 of a PEM", "quoted", "assignment"])
 def test_a_key_that_certainly_is_none_is_never_activated(empty, name, signs):
-    content, says = WRONG[name]
+    content, phrase = WRONG[name]
     if signs:
         empty("key", "add", APP, "--file", "-", "--activate", stdin=SECRET)
     sealed(content)
     before, key_id = states(empty), 1 + signs
     for more in ([], ["--yes"]):
         done = empty("key", "activate", APP, key_id, *more)
-        said = says.removeprefix("this is ").partition(";")[0]
-        check_refusal(done, 2, "bad-key", f"key {key_id} of app {APP}: it is not a secret", said)
+        answer = phrase.removeprefix("this is ").partition(";")[0]
+        check_refusal(done, 2, "bad-key", f"key {key_id} of app {APP}: it is not a secret", answer)
         assert f"sigmgr key add {APP} --file FILE --activate" in text_of(done)
     assert states(empty) == before
 
@@ -409,14 +409,14 @@ def test_a_key_that_certainly_is_none_is_never_activated(empty, name, signs):
 @pytest.mark.parametrize("name", ODD)
 @pytest.mark.parametrize("signs", [True, False])
 def test_an_odd_key_is_asked_about_when_it_is_activated(empty, name, signs):
-    secret, says = ODD[name]
+    secret, phrase = ODD[name]
     if signs:
         empty("key", "add", APP, "--file", "-", "--activate", stdin=SECRET)
     sealed(secret.encode())
     key_id = 1 + signs
     done = empty("key", "activate", APP, key_id)
     assert (done.status, done.out) == (1, "")
-    assert says in text_of(done)
+    assert phrase in text_of(done)
     assert ("  now   key 1" in done.err) is signs
     assert "Nothing was changed. Add --yes to do it." in text_of(done)
     check_narrow(done)
@@ -424,7 +424,7 @@ def test_an_odd_key_is_asked_about_when_it_is_activated(empty, name, signs):
     assert empty("key", "activate", APP, key_id, "--yes", "--json").json["state"] == "active"
 
 
-def test_the_doctor_says_what_is_certain_and_offers_no_such_key(empty):
+def test_the_doctor_reports_what_is_certain_and_offers_no_such_key(empty):
     sealed(WRONG["quoted"][0])
     done = empty("doctor")
     assert f"app {APP}, key 1 (prepared): it is not a secret, but a text in quotation" in (

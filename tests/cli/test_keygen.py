@@ -91,7 +91,7 @@ def test_force_replaces_and_narrows(shell):
     "out", [".", "/", "/dev/null", "no/such/place", "file/below", "n" * 300, "link"]
 )
 @pytest.mark.parametrize("force", [[], ["--force"]])
-def test_a_place_that_takes_no_key_is_told(shell, out, force):
+def test_a_place_that_takes_no_key_is_reported(shell, out, force):
     Path("file").write_text("")
     Path("link").symlink_to("file")
     done = shell("keygen", "--format", "v2", "--out", out, *force)

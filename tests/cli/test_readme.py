@@ -53,13 +53,13 @@ def test_the_readme_shows_what_is_printed(bare, tmp_path):
     }
     for command, shown in steps():
         done, out = run(bare, command, tmp_path)
-        said = alike(out + "\n" + done.err)
+        answer = alike(out + "\n" + done.err)
         warned_first = alike(done.err + "\n" + out)
         beginning, dots, end = alike(shown).partition(" ...")
-        whole = beginning in {said, warned_first}
-        assert whole or (dots and said.startswith(beginning) and said.endswith(end)), command
+        whole = beginning in {answer, warned_first}
+        assert whole or (dots and answer.startswith(beginning) and answer.endswith(end)), command
 
 
 @pytest.mark.parametrize("word", ["pip install .", "SQLite, PostgreSQL and Redis"])
-def test_the_readme_says_how_to_install_without_make(word):
+def test_the_readme_describes_how_to_install_without_make(word):
     assert word in " ".join(README.split())

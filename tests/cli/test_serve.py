@@ -11,7 +11,7 @@ ELSEWHERE = "https://sigmgr.example.com/v1/stream"
 
 
 @pytest.mark.parametrize(
-    ("role", "host", "stream_url", "said"),
+    ("role", "host", "stream_url", "answer"),
     [
         ("all", "127.0.0.1", "", ""),
         ("all", "192.0.2.1", "", ""),
@@ -25,8 +25,8 @@ ELSEWHERE = "https://sigmgr.example.com/v1/stream"
         ("worker", "0.0.0.0", "", ""),
     ],
 )
-def test_an_address_of_streams_that_leads_nowhere(role, host, stream_url, said):
+def test_an_address_of_streams_that_leads_nowhere(role, host, stream_url, answer):
     settings = Settings(http=Http(host=host, stream_url=stream_url))
     found = stream_url_missing(settings, roles_of(role))
-    assert bool(found) is bool(said)
-    assert said in found
+    assert bool(found) is bool(answer)
+    assert answer in found

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from sigmgr.model.revocation import WIDE_MARGIN
 from sigmgr.store.catalog import Catalog
 from tests.cli.kit import APP, SECRET, check_narrow, check_refusal
 from tests.process.processes import new_master_key
@@ -64,7 +65,7 @@ def test_settings_that_cannot_work(ready, monkeypatch, tmp_path, name, value, co
     check_refusal(ready("app", "list"), 3, code)
 
 
-def test_settings_are_told_by_their_names(ready, monkeypatch, tmp_path):
+def test_settings_are_reported_by_their_names(ready, monkeypatch, tmp_path):
     monkeypatch.setenv("SIGMGR_MASTER_KEY", "")
     monkeypatch.setenv("SIGMGR_MASTER_KEY_FILE", str(tmp_path / "none"))
     check_refusal(ready("app", "list"), 3, "bad-settings", "none cannot be read: No such file")
@@ -146,7 +147,7 @@ def test_an_app_has_a_feed_or_none(ready):
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "said"),
+    ("words", "code", "answer"),
     [
         ([0], "bad-sdkappid", "outside"),
         ([2**32], "bad-sdkappid", "outside"),
@@ -172,8 +173,8 @@ def test_an_app_has_a_feed_or_none(ready):
         ([APP, "--policy", "ladder=1d,soon"], "usage", "no duration"),
     ],
 )
-def test_an_app_that_cannot_be_added(ready, words, code, said):
-    check_refusal(ready("app", "add", *words), 2, code, said)
+def test_an_app_that_cannot_be_added(ready, words, code, answer):
+    check_refusal(ready("app", "add", *words), 2, code, answer)
     assert ready("app", "list", "--json").json == []
 
 
@@ -240,7 +241,7 @@ def test_tokens(ready):
     assert ready("token", "create", "--role", "backend", "--app", -1).status == 2
 
 
-def test_no_tokens_yet_is_said(ready):
+def test_no_tokens_yet_is_reported(ready):
     done = ready("token", "list")
     assert (done.status, done.out) == (0, "")
     assert "sigmgr token create" in done.err
@@ -281,6 +282,15 @@ def test_a_sig_from_issue_to_revoke(signing, tmp_path):
     check_narrow(done)
     check_refusal(signing("issue", APP, "alice"), 3, "revoke-pause", "Try again in a few seconds")
     assert "revoked" in signing("show", APP, "alice").out
+
+
+@pytest.mark.parametrize("verb", ["issue", "reissue"])
+def test_no_command_hands_out_what_was_revoked_for_all_users(signing, verb):
+    first = signing("issue", APP, "alice", "--json").json
+    assert signing("revoke", APP, "--all-users", "--yes").status == 0
+    assert "state  revoked " in signing("show", APP, "alice").out
+    done = signing(verb, APP, "alice", "--json")
+    assert done.status == 3 or done.json["issued_at"] > first["issued_at"] + WIDE_MARGIN
 
 
 def test_a_reissue_is_newer(signing, monkeypatch):

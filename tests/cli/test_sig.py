@@ -104,7 +104,7 @@ def test_a_key_comes_from_standard_input(shell, files):
     assert done.out.strip() == sign(shell)
 
 
-def test_json_has_the_sig_and_what_it_says(shell, files):
+def test_json_has_the_sig_and_its_fields(shell, files):
     found = json.loads(sign(shell, "v2.txt", "--json", "--ttl", "6h"))
     assert found["usersig"] == sign(shell, "v2.txt", "--ttl", 21600)
     assert (found["ttl"], found["expires_at"]) == (21600, NOW + 21600)
@@ -176,7 +176,7 @@ def test_a_doubtful_secret_is_warned_of(shell, files, secret, words):
     ],
     ids=str,
 )
-def test_wrong_input_to_sign_is_told_with_status_2(shell, files, change, code):
+def test_wrong_input_to_sign_is_reported_with_status_2(shell, files, change, code):
     done = shell(
         "sig", "sign", "--format", "v2", "--sdkappid", APP, "--userid", "alice",
         "--key", "v2.txt", "--at", NOW, *change,
@@ -256,7 +256,7 @@ def test_any_of_several_keys_may_fit(shell, files):
         (["--key", "other.txt"], "wrong-key"),
     ],
 )
-def test_a_sig_that_is_not_valid_is_status_1_and_says_why(shell, files, more, reason):
+def test_a_sig_that_is_not_valid_is_status_1_and_reports_why(shell, files, more, reason):
     Path("other.txt").write_text("fedcba9876543210" * 4)
     done = shell("sig", "verify", sign(shell), "--at", NOW, *more)
     assert (done.status, done.err) == (1, "")
@@ -264,7 +264,7 @@ def test_a_sig_that_is_not_valid_is_status_1_and_says_why(shell, files, more, re
     assert done.json["userid"] == "alice"
 
 
-def test_a_sig_of_a_second_to_come_is_valid_and_told(shell, files):
+def test_a_sig_of_a_second_to_come_is_valid_and_reported(shell, files):
     text = sign(shell)
     done = shell("sig", "verify", text, "--key", "v2.txt", "--at", NOW - 3600)
     assert (done.status, done.json["valid"], done.json["issued_in_future"]) == (0, True, 3600)
@@ -288,16 +288,16 @@ DAMAGED = {
 
 
 @pytest.mark.parametrize("reason", DAMAGED)
-def test_a_damaged_sig_is_told_what_happened_to_it(shell, files, reason):
+def test_a_damaged_sig_learns_what_happened_to_it(shell, files, reason):
     text = DAMAGED[reason](sign(shell, "v2.txt", "--room", 1, "--privileges", 42))
     done = shell("sig", "verify", "-", "--key", "v2.txt", "--at", NOW, stdin=text)
     assert (done.status, done.json["valid"], done.json["reason"]) == (1, False, reason)
     assert done.json["advice"]
     shown = shell("sig", "decode", text)
     assert (shown.status, shown.out) == (2, "")
-    said = " ".join(shown.err.split())
-    assert done.json["detail"] in said
-    assert done.json["advice"] in said
+    answer = " ".join(shown.err.split())
+    assert done.json["detail"] in answer
+    assert done.json["advice"] in answer
 
 
 @pytest.mark.parametrize(
@@ -347,7 +347,7 @@ BAD_FILES = {
 
 @pytest.mark.parametrize("bad", BAD_FILES)
 @pytest.mark.parametrize("format_", ["v1", "v2"])
-def test_a_bad_key_file_is_told_by_name(shell, files, bad, format_):
+def test_a_bad_key_file_is_reported_by_name(shell, files, bad, format_):
     Path("bad.key").write_bytes(BAD_FILES[bad])
     signing = ["sign", "--format", format_, "--sdkappid", APP, "--userid", "alice"]
     for command in (signing, ["verify", sign(shell)]):
@@ -358,7 +358,7 @@ def test_a_bad_key_file_is_told_by_name(shell, files, bad, format_):
 
 
 @pytest.mark.parametrize("name", ["missing.pem", ".", "v2.txt/below", "", "n" * 300, "with\0nul"])
-def test_a_key_file_that_cannot_be_read_is_told(shell, files, name):
+def test_a_key_file_that_cannot_be_read_is_reported(shell, files, name):
     done = shell("sig", "verify", sign(shell), "--key", name)
     assert (done.status, "  code: usage\n" in done.err) == (2, True)
 
@@ -411,7 +411,7 @@ def test_a_public_key_signs_nothing(shell, files):
 # Reading
 
 
-def test_what_a_sig_says_is_shown_to_people(shell, files):
+def test_what_a_sig_contains_is_shown_to_people(shell, files):
     text = sign(shell, "v2.txt", "--room", 10000, "--privileges", 42)
     done = shell("sig", "decode", text, "--at", NOW + 86400)
     shown = dict(line.split(None, 1) for line in done.out.splitlines())
@@ -426,7 +426,7 @@ def test_what_a_sig_says_is_shown_to_people(shell, files):
     assert "expired 1 d ago" in expired.out
 
 
-def test_what_a_sig_says_is_json_for_programs(shell, files):
+def test_what_a_sig_contains_is_json_for_programs(shell, files):
     done = shell("sig", "decode", "-", "--json", "--at", NOW, stdin=sign(shell))
     assert done.json["verified"] is False
     assert (done.json["userid"], done.json["remaining"]) == ("alice", 90 * 86400)

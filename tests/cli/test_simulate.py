@@ -24,7 +24,7 @@ def test_a_short_run_piped_is_a_table_and_nothing_else(shell):
 
 
 @pytest.mark.parametrize(
-    ("changes", "said", "noted"),
+    ("changes", "answer", "noted"),
     [
         (
             {},
@@ -41,10 +41,10 @@ def test_a_short_run_piped_is_a_table_and_nothing_else(shell):
         ),
     ],
 )
-def test_the_summary_says_what_its_numbers_are(capsys, changes, said, noted):
+def test_the_summary_reports_what_its_numbers_are(capsys, changes, answer, noted):
     run = {"issued": 460, "delivered": 125, "acked": 371, "faults": 90, "crashes": 3, "wipes": 2}
     simulate._summary(Report(seed=5, days=60, holders=300, **{**run, **changes}), 10.4)
     shown = capsys.readouterr()
-    for words in said:
+    for words in answer:
         assert words in shown.out
     assert noted in shown.err

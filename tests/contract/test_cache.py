@@ -159,7 +159,7 @@ async def test_a_revocation_announced_late_spares_the_newer_sig(cache: Both) -> 
     assert await cache.get([ALICE]) == [newer]
 
 
-async def test_announcing_says_what_is_missing(cache: Both) -> None:
+async def test_announcing_reports_what_is_missing(cache: Both) -> None:
     sigs = [current(holder(f"user{i}"), NOW) for i in range(6)]
     await cache.put(sigs[:2], NOW)
     batch = [
@@ -204,11 +204,11 @@ async def test_a_message_brings_only_sigs_that_were_put(
     assert (await pubsub.get_message(timeout=5))["type"] == "subscribe"
     for at in (NOW, NOW - 1, NOW + 1):
         await cache.announce([renewed(ALICE, at, current(ALICE, at))], NOW)
-    said = [
+    answer = [
         redis_layout.decode_message((await pubsub.get_message(timeout=5))["data"]) for _ in range(3)
     ]
     await pubsub.aclose()
-    sigs = [one.sigs for one in said]
+    sigs = [one.sigs for one in answer]
     assert sigs[:2] == [[b""], [b""]]
     assert values.decode(ALICE, sigs[2][0]) == current(ALICE, NOW + 1)
 
@@ -243,7 +243,7 @@ async def test_the_stream_forgets_what_is_old(redis: RedisParts) -> None:
     assert await raw(redis, "XLEN", stream) < 250
 
 
-async def test_a_message_says_what_was_before_it(
+async def test_a_message_names_what_was_before_it(
     cache: Both, redis: RedisParts, values: CachedValues
 ) -> None:
     shard = LAYOUT.shard(ALICE)

@@ -199,7 +199,7 @@ async def test_a_full_server_refuses_writes_and_answers_reads(own_server: RedisS
         assert await cache.get([ALICE]) == [current(ALICE)]
 
 
-async def test_no_more_connections_than_said(own_server: RedisServer) -> None:
+async def test_no_more_connections_than_configured(own_server: RedisServer) -> None:
     async with opened(own_server.url, max_connections=5, client_name="fives") as redis:
         cache = cache_over(redis)
         await asyncio.gather(*(cache.get([ALICE]) for _ in range(200)))

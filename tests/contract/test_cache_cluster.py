@@ -55,8 +55,8 @@ def cluster() -> Iterator[list[RedisServer]]:
             node.command("CLUSTER", "MEET", "127.0.0.1", str(nodes[0].port))
         wait_for(
             lambda: all(
-                "cluster_state:ok" in (said := node.command("CLUSTER", "INFO"))
-                and "cluster_known_nodes:3" in said
+                "cluster_state:ok" in (answer := node.command("CLUSTER", "INFO"))
+                and "cluster_known_nodes:3" in answer
                 for node in nodes
             )
         )

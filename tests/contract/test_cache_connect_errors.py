@@ -38,7 +38,7 @@ async def refused(url: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("scheme", "rest", "says"),
+    ("scheme", "rest", "phrase"),
     [
         ("redis", "{free}/0", "nothing listens at Redis's port (at {free})"),
         ("redis+cluster", "{free}", "nothing listens at Redis's port (at {free})"),
@@ -47,10 +47,10 @@ async def refused(url: str) -> str:
         ("redis+sentinel", "{free}/main", "the sentinels know no master of that service"),
     ],
 )
-async def test_what_is_wrong_is_told_apart(server, scheme, rest, says):
+async def test_each_fault_has_a_text_of_its_own(server, scheme, rest, phrase):
     places = {"free": f"127.0.0.1:{free_port()}", "there": f"127.0.0.1:{server.port}"}
     url = f"{scheme}://:{PASSWORD}@{rest.format(**places)}"
-    assert says.format(**places) in await refused(url)
+    assert phrase.format(**places) in await refused(url)
 
 
 async def test_a_password_that_is_missing_a_number_and_a_cluster_that_is_none(server):

@@ -88,7 +88,7 @@ def test_a_slow_reader_cannot_put_the_old_one_back() -> None:
     assert near.get(ALICE, NOW) == "new"
 
 
-def test_floors_are_bounded_and_the_longest_unheard_goes_first() -> None:
+def test_floors_are_bounded_and_the_longest_unused_goes_first() -> None:
     near = up(floors=2)
     near.receive(0, [event(ALICE, NOW + 1), event(BOB, NOW + 1), event(ALICE, NOW)])
     near.receive(0, [event(holder("carol"), NOW + 1)])

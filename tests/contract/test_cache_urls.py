@@ -98,6 +98,6 @@ def test_a_newline_at_the_end_is_not_of_the_url() -> None:
         "sentinel://a/main/1/2",
     ],
 )
-def test_a_url_that_says_something_else_is_refused(rest: str) -> None:
+def test_a_url_of_another_form_is_refused(rest: str) -> None:
     with pytest.raises(errors.BadSettings):
         urls.parse(f"redis+{rest}")

@@ -131,10 +131,10 @@ def test_an_event_gives_itself_back(one: Event) -> None:
 def test_a_message_gives_itself_back(
     previous: redis_layout.StreamId, last: redis_layout.StreamId, some: list[tuple[Event, bytes]]
 ) -> None:
-    said, sigs = [one for one, _ in some], [sig for _, sig in some]
-    data = redis_layout.encode_message(previous, last, said, sigs)
+    answer, sigs = [one for one, _ in some], [sig for _, sig in some]
+    data = redis_layout.encode_message(previous, last, answer, sigs)
     assert redis_layout.decode_message(data) == redis_layout.ChannelMessage(
-        previous, last, said, sigs
+        previous, last, answer, sigs
     )
     more = len(redis_layout.encode_values(sigs))
     with pytest.raises(ValueError, match="as many"):

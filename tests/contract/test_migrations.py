@@ -79,20 +79,37 @@ async def test_two_that_start_at_once_do_every_step_once(url, engine):
     await other.close()
 
 
-async def test_a_failed_migration_leaves_nothing_behind(engine, tmp_path, monkeypatch):
+def add_revision(monkeypatch, tmp_path, *statements):
+    """A newest revision 9999, and the one before it."""
     folder = tmp_path / "alembic"
     shutil.copytree(migrate._location(), folder, ignore=shutil.ignore_patterns("__pycache__"))
-    first = next((folder / "versions").glob("0001_*.py"))
     [newest] = migrate.heads()
-    (folder / "versions" / "9999_broken.py").write_text(
-        "from alembic import op\nrevision = '9999'\n"
-        f"down_revision = {newest!r}\n"
-        "def upgrade():\n"
-        "    op.execute('CREATE TABLE half (id INTEGER)')\n"
-        "    op.execute('SELECT nonsense')\n"
+    (folder / "versions" / "9999_added.py").write_text(
+        f"from alembic import op\nrevision = '9999'\ndown_revision = {newest!r}\n"
+        "def upgrade():\n" + "".join(f"    op.execute({text!r})\n" for text in statements)
     )
-    assert first.exists()
     monkeypatch.setattr(migrate, "_location", lambda: folder)
+    return newest
+
+
+async def test_a_migration_has_its_own_patience(url, tmp_path, monkeypatch):
+    """Longer than that of requests: for a long statement, and for another one at work."""
+    some = [open_engine(url, lock_timeout_ms=100, statement_timeout_ms=200) for _ in range(2)]
+    await migrate.upgrade(some[0])
+    counted = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3000000)"
+    counted += " SELECT max(i) FROM n"
+    slow = counted if "sqlite" in url else "SELECT pg_sleep(1)"
+    add_revision(monkeypatch, tmp_path, slow)
+    at_once = some if "sqlite" not in url else some[:1]  # its file keeps others out for itself
+    done = await asyncio.gather(*map(migrate.upgrade, at_once))
+    assert sorted(chain(*done)) == ["9999"]
+    for engine in some:
+        await engine.close()
+
+
+async def test_a_failed_migration_leaves_nothing_behind(engine, tmp_path, monkeypatch):
+    broken = ("CREATE TABLE half (id INTEGER)", "SELECT nonsense")
+    newest = add_revision(monkeypatch, tmp_path, *broken)
     with pytest.raises(errors.NotMigrated):
         await migrate.upgrade(engine)
     assert await run(engine, tables) == set(metadata.tables), "those before it stay"
@@ -104,10 +121,10 @@ async def test_a_failed_migration_leaves_nothing_behind(engine, tmp_path, monkey
 
 def before_0002(number):
     """A row of an outbox that has a row for each event, and the event."""
-    said = event(holder(number, "room", f'name:"{number}" \\'), at=NOW + number, note="é")
-    return {"type": said.type, **said.holder._asdict(), "issued_at": said.issued_at,
-            "expires_at": said.expires_at, "reason": said.reason, "at": said.at,
-            "note": said.note}, said  # fmt: skip
+    answer = event(holder(number, "room", f'name:"{number}" \\'), at=NOW + number, note="é")
+    return {"type": answer.type, **answer.holder._asdict(), "issued_at": answer.issued_at,
+            "expires_at": answer.expires_at, "reason": answer.reason, "at": answer.at,
+            "note": answer.note}, answer  # fmt: skip
 
 
 async def fill(engine, rows):
@@ -123,7 +140,7 @@ async def ids(engine):
 
 async def test_events_that_wait_go_up_with_their_ids(engine):
     await migrate.upgrade(engine, "0001")
-    rows, told = zip(*map(before_0002, range(1, 21)), strict=True)
+    rows, reported = zip(*map(before_0002, range(1, 21)), strict=True)
     await fill(engine, rows)
     async with engine.write() as connection:
         await connection.exec_driver_sql("DELETE FROM outbox WHERE id < 4 OR id > 18")
@@ -132,17 +149,17 @@ async def test_events_that_wait_go_up_with_their_ids(engine):
     outbox = SqlOutbox(engine)
     assert await outbox.depth(NOW) == (15, 0)
     async with outbox.take(100, NOW + 100) as events:
-        assert tuple(events) == told[3:18]
+        assert tuple(events) == reported[3:18]
     async with SqlStore(engine).transaction() as tx:
         assert await tx.append([event(holder(1))]) == [21], "an id is never used again"
 
 
 async def test_events_that_wait_go_down_one_a_row_in_order(engine):
     await migrate.upgrade(engine)
-    rows, told = zip(*map(before_0002, range(1, 41)), strict=True)
-    told = [one._replace(at=NOW) for one in told]
+    rows, reported = zip(*map(before_0002, range(1, 41)), strict=True)
+    reported = [one._replace(at=NOW) for one in reported]
     async with SqlStore(engine).transaction() as tx:
-        given = await tx.append(told)
+        given = await tx.append(reported)
     async with engine.write() as connection:
         await connection.exec_driver_sql(
             f"UPDATE outbox SET events = '[[1]]' WHERE id = {given[1]}"
@@ -158,16 +175,16 @@ async def test_events_that_wait_go_down_one_a_row_in_order(engine):
     assert min(await ids(engine)) > max(given)
     await migrate.upgrade(engine)
     async with SqlOutbox(engine).take(100, NOW) as events:
-        assert events == [*told[:16], *told[32:]]
+        assert events == [*reported[:16], *reported[32:]]
 
 
 async def test_many_rows_go_down_and_those_of_a_later_version_too(engine):
     await migrate.upgrade(engine)
-    told = [event(holder(n), at=NOW + n) for n in range(1100)]
+    reported = [event(holder(n), at=NOW + n) for n in range(1100)]
     async with SqlStore(engine).transaction() as tx:
-        given = await tx.append(told)
+        given = await tx.append(reported)
     assert len(given) == 1100
-    later = msgspec.json.encode([[*told[7], "new", 5]]).decode()
+    later = msgspec.json.encode([[*reported[7], "new", 5]]).decode()
     async with engine.write() as connection:
         await connection.execute(
             sa.text("UPDATE outbox SET events = :later WHERE id = :id"),
@@ -176,7 +193,7 @@ async def test_many_rows_go_down_and_those_of_a_later_version_too(engine):
     await migrate.downgrade(engine, "0001")
     await migrate.upgrade(engine)
     async with SqlOutbox(engine).take(5000, NOW + 5000) as events:
-        assert events == told
+        assert events == reported
 
 
 @pytest.mark.parametrize("turns", [1, 2])
@@ -194,7 +211,7 @@ async def test_an_event_that_is_added_meanwhile_is_not_lost(url, engine):
     """PostgreSQL: the migration waits for it. SQLite's writers take turns."""
     await migrate.upgrade(engine, "0001")
     other = open_engine(url)
-    row, told = before_0002(1)
+    row, reported = before_0002(1)
     async with other.write() as connection:
         table = sa.table("outbox", *map(sa.column, row))
         await connection.execute(table.insert(), [row])
@@ -204,7 +221,7 @@ async def test_an_event_that_is_added_meanwhile_is_not_lost(url, engine):
     await going_up
     await other.close()
     async with SqlOutbox(engine).take(100, NOW + 1) as events:
-        assert events == [told]
+        assert events == [reported]
 
 
 # What the migrations make
@@ -281,7 +298,7 @@ def test_installed_migrations_lie_inside_the_package(tmp_path, monkeypatch):
     assert migrate._location() == tmp_path / "_alembic"
 
 
-def test_env_says_what_to_run():
+def test_env_reports_what_to_run():
     text = (migrate._location() / "env.py").read_text()
     assert "sigmgr db upgrade" in text
 

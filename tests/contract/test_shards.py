@@ -65,7 +65,7 @@ async def unpublished(redis: RedisParts, *events: Event) -> None:
         await raw(redis, "XADD", LAYOUT.stream_key(LAYOUT.shard(one.holder)), "*", "e", data)
 
 
-async def test_everything_told_is_heard_once_and_in_order(redis: RedisParts) -> None:
+async def test_everything_announced_is_received_once_and_in_order(redis: RedisParts) -> None:
     cache, recorder, other = cache_over(redis), Recorder(), Recorder()
     async with listening(redis, recorder, other) as channels:
         assert sorted(recorder.lost) == list(range(LAYOUT.shards))
@@ -146,7 +146,7 @@ async def test_a_wipe_is_missed(redis: RedisParts) -> None:
         assert recorder.lost == [SHARD]
 
 
-async def test_a_message_whose_stream_was_wiped_behind_it_is_told(redis: RedisParts) -> None:
+async def test_a_message_whose_stream_was_wiped_behind_it_is_reported(redis: RedisParts) -> None:
     cache, recorder = cache_over(redis), Recorder()
     await cache.announce([renewed(ALICE)], NOW)
     async with listening(redis, recorder) as channels:

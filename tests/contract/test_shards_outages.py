@@ -76,7 +76,7 @@ async def test_a_real_server_that_goes_and_comes(
             assert states == [True, False, True]
 
 
-async def test_what_was_told_while_it_was_cut_off_is_heard(
+async def test_what_was_announced_while_it_was_cut_off_is_received(
     own_server: RedisServer,  # noqa: F811
 ) -> None:
     async with opened(own_server.url) as redis:
@@ -106,7 +106,7 @@ steps = st.lists(
 @settings(max_examples=25)
 @given(steps=steps)
 @pytest.mark.parametrize("kind", ["memory", "real"])
-def test_every_event_is_heard_or_its_shard_is_missed(
+def test_every_event_is_received_or_its_shard_is_missed(
     kind: str, steps: list[str], request: pytest.FixtureRequest
 ) -> None:
     """At the end of any history: what is not heard was followed by ``missed``.
@@ -147,8 +147,8 @@ def test_every_event_is_heard_or_its_shard_is_missed(
                 await raw(redis, "CLIENT", "KILL", "TYPE", "pubsub")
         last = ledger.sent[-1]
         await until(lambda: last in ledger.events or ledger.covered == len(ledger.sent))
-        heard = set(ledger.events)
-        assert [one for one in ledger.sent[ledger.covered :] if one not in heard] == []
+        received = set(ledger.events)
+        assert [one for one in ledger.sent[ledger.covered :] if one not in received] == []
 
     async def scenario() -> None:
         async with opened(url) as redis:

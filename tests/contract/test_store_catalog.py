@@ -6,6 +6,8 @@ import asyncio
 from dataclasses import replace
 
 import pytest
+from sqlalchemy import Engine as SyncEngine
+from sqlalchemy.event import listens_for, remove
 
 from sigmgr.model import errors
 from sigmgr.model.app import App
@@ -93,6 +95,60 @@ async def test_an_app_with_holders_is_removed_by_force_only(db, catalog):
     assert (await db.outbox.depth(NOW))[0] == 1
     await catalog.add_app(APP, now=NOW)
     await catalog.remove_app(APP)
+
+
+@pytest.fixture
+async def crowd(db, catalog, monkeypatch):
+    """An app with more holders than a batch, and what each statement deletes of them."""
+    monkeypatch.setattr("sigmgr.store.catalog._BATCH", 10, raising=False)
+    await db.put([record(n) for n in range(35)] + [record(holder(1, app=APP + 1))])
+    counts = []
+
+    @listens_for(SyncEngine, "after_cursor_execute")
+    def count(connection, cursor, statement, *_):
+        if statement.startswith("DELETE FROM holders"):
+            counts.append(cursor.rowcount)
+
+    yield counts
+    remove(SyncEngine, "after_cursor_execute", count)
+
+
+async def test_holders_are_forgotten_in_small_batches(db, catalog, crowd):
+    await catalog.remove_app(APP, force=True)
+    assert max(crowd) <= 10
+    assert sum(crowd) == 35
+    assert [row.sdkappid for row in await db.store.page(None, 10)] == [APP + 1]
+
+
+async def test_a_removal_that_was_interrupted_goes_on(db, catalog, crowd, monkeypatch):
+    async def away(*_, **__):
+        raise errors.StoreUnavailable
+
+    with monkeypatch.context() as broken:
+        broken.setattr("sigmgr.store.feeds.switch", away)
+        with pytest.raises(errors.StoreUnavailable):
+            await catalog.remove_app(APP, force=True)
+    assert await catalog.get_app(APP)
+    assert sum(crowd) == 35
+    await catalog.remove_app(APP, force=True)
+    assert await catalog.list_apps() == []
+
+
+@only_postgres
+async def test_a_removal_that_waits_keeps_no_other_app_waiting(db, catalog):
+    """With a feed, and while another transaction holds one of the holders."""
+    await catalog.add_app(APP + 1, now=NOW)
+    await catalog.set_feed(APP, on=True)
+    await db.put([record(1), record(2)])
+    async with db.store.transaction() as tx:
+        await tx.lock([holder(1)])
+        removing = asyncio.create_task(catalog.remove_app(APP, force=True))
+        await asyncio.sleep(0.5)
+        assert not removing.done()
+        async with asyncio.timeout(1), db.store.transaction() as other:
+            await other.append([event(holder(1, app=APP + 1))])
+    await removing
+    assert [app.sdkappid for app in await catalog.list_apps()] == [APP + 1]
 
 
 def test_a_policy_keeps_what_was_chosen_only():

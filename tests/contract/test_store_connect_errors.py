@@ -65,9 +65,9 @@ async def refused(url: str, kind=errors.StoreUnavailable) -> errors.SigmgrError:
     finally:
         await engine.close()
     error = caught.value
-    said = [str(error), error.advice, getattr(error, "remedy", ""), repr(error)]
-    said += traceback.format_exception(error)
-    assert PASSWORD not in "".join(said)
+    output = [str(error), error.advice, getattr(error, "remedy", ""), repr(error)]
+    output += traceback.format_exception(error)
+    assert PASSWORD not in "".join(output)
     return error
 
 
@@ -85,7 +85,7 @@ REFUSALS = {
 
 
 @pytest.mark.parametrize("name", REFUSALS)
-async def test_a_server_that_refuses_is_told_apart(server, name):
+async def test_a_server_that_refuses_has_an_error_of_its_own(server, name):
     changes, text, remedy = REFUSALS[name]
     error = await refused(url(server, **changes))
     assert text in error.text
@@ -150,7 +150,7 @@ async def test_a_host_that_is_silent_and_one_that_speaks_something_else():
 
 
 @pytest.mark.parametrize(
-    ("said", "text"),
+    ("output", "text"),
     [
         ('connection to server at "h", port 1 failed: No route to host', "no way to the database"),
         ('connection to server at "h", port 1 failed: Network is unreachable', "no way to"),
@@ -162,17 +162,17 @@ async def test_a_host_that_is_silent_and_one_that_speaks_something_else():
         ("SSL error: certificate verify failed", "do not agree on TLS"),
     ],
 )
-def test_what_drivers_say(said, text):
+def test_what_drivers_say(output, text):
     options = {"host": "h", "port": 1, "dbname": "d", "user": "u", "password": PASSWORD}
-    why = connect_errors.not_connected(psycopg.OperationalError(said), options).why
+    why = connect_errors.not_connected(psycopg.OperationalError(output), options).why
     assert text in why.text
     assert why.where == "at h:1, database d, user u"
 
 
 def test_what_nobody_knows_is_quoted_for_operators_without_the_password():
-    said = f"FATAL:  Datenbank »d« existiert nicht, {PASSWORD}"
+    output = f"FATAL:  Datenbank »d« existiert nicht, {PASSWORD}"
     why = connect_errors.not_connected(
-        psycopg.OperationalError(said), {"host": "h", "dbname": "d", "password": PASSWORD}
+        psycopg.OperationalError(output), {"host": "h", "dbname": "d", "password": PASSWORD}
     ).why
     assert why.text == "no connection to the database can be made"
     assert why.where == (
@@ -196,37 +196,41 @@ def test_a_place_is_written_as_addresses_are(options, where):
 
 
 @pytest.mark.parametrize(
-    "said",
+    "output",
     [
         'connection to server at "2001:db8::1", port 5432 failed: Cannot assign requested address',
         'connection to server at "::1", port 1 failed: Address family not supported by protocol',
     ],
 )
-def test_a_host_that_this_machine_cannot_reach_has_no_paragraph_behind_it(said):
-    said += "\n\tIs the server running on that host and accepting TCP/IP connections?"
-    why = connect_errors.not_connected(psycopg.OperationalError(said), {"host": "2001:db8::1"}).why
+def test_a_host_that_this_machine_cannot_reach_has_no_paragraph_behind_it(output):
+    output += "\n\tIs the server running on that host and accepting TCP/IP connections?"
+    why = connect_errors.not_connected(
+        psycopg.OperationalError(output), {"host": "2001:db8::1"}
+    ).why
     assert why.text == "there is no way to the database's host"
     assert why.where == "at [2001:db8::1]:5432"
 
 
 def test_of_what_nobody_knows_the_driver_s_advice_is_left_out():
-    said = (
+    output = (
         'connection to server at "h" (10.0.0.1), port 5432 failed: Something new'
         "\n\tIs the server running on that host and accepting TCP/IP connections?"
     )
     for before in ("", "connection failed: "):
         why = connect_errors.not_connected(
-            psycopg.OperationalError(before + said), {"host": "h"}
+            psycopg.OperationalError(before + output), {"host": "h"}
         ).why
         assert why.where == "at h:5432; it says: Something new"
 
 
-def test_a_port_that_closes_connections_is_told_without_a_paragraph():
-    said = (
+def test_a_port_that_closes_connections_is_reported_without_a_paragraph():
+    output = (
         'connection failed: connection to server at "2001:db8::1", port 5432 failed: server closed'
         " the connection unexpectedly\n\tThis probably means the server terminated abnormally"
     )
-    why = connect_errors.not_connected(psycopg.OperationalError(said), {"host": "2001:db8::1"}).why
+    why = connect_errors.not_connected(
+        psycopg.OperationalError(output), {"host": "2001:db8::1"}
+    ).why
     assert why.text == "what answers at the database's port closes the connection"
     assert why.where == "at [2001:db8::1]:5432"
 
@@ -234,17 +238,17 @@ def test_a_port_that_closes_connections_is_told_without_a_paragraph():
 @pytest.mark.parametrize(
     "place", ["Secret99@db/d", "Secr@et99@db/d", "x/Secret99@db/d", "Secret99?more@db/d"]
 )
-def test_a_password_with_a_bare_at_sign_is_told_and_not_shown(place):
+def test_a_password_with_a_bare_at_sign_is_reported_and_not_shown(place):
     with pytest.raises(errors.BadSettings) as caught:
         open_engine(f"postgresql+psycopg://u:{PASSWORD}@{place}")
     assert "an @ too many" in caught.value.text
     assert "%40" in caught.value.advice
-    said = "".join(traceback.format_exception(caught.value)) + caught.value.advice
-    assert "et99" not in said
-    assert PASSWORD not in said
+    output = "".join(traceback.format_exception(caught.value)) + caught.value.advice
+    assert "et99" not in output
+    assert PASSWORD not in output
 
 
-def test_what_cannot_be_read_says_how_a_password_is_written():
+def test_what_cannot_be_read_reports_how_a_password_is_written():
     with pytest.raises(errors.BadSettings, match="cannot be read") as caught:
         open_engine(f"postgresql+psycopg://u:{PASSWORD}@se:cret@h/d")
     assert "%40" in caught.value.advice
@@ -264,7 +268,7 @@ async def test_a_directory_in_the_place_of_the_file(tmp_path):
     assert error.text == "the database file is a directory"
 
 
-async def test_a_file_that_is_not_there_is_made_by_whom_is_told_to(tmp_path):
+async def test_a_file_that_is_not_there_is_made_by_whom_may(tmp_path):
     engine = open_engine(f"sqlite+aiosqlite:///{tmp_path}/x.db", create=False)
     with pytest.raises(errors.NotMigrated, match=r"there is no database file .*/x.db"):
         await database_time(engine)
@@ -323,7 +327,7 @@ async def test_a_file_that_is_no_database_is_left_alone(tmp_path, wide_umask):
     assert modes(tmp_path) == {"text": "0666"}
 
 
-async def test_a_database_that_is_too_wide_is_narrowed_and_that_is_told_once(
+async def test_a_database_that_is_too_wide_is_narrowed_and_that_is_reported_once(
     tmp_path, wide_umask, capfd
 ):
     address = f"sqlite+aiosqlite:///{tmp_path}/x.db"
@@ -337,8 +341,8 @@ async def test_a_database_that_is_too_wide_is_narrowed_and_that_is_told_once(
         capfd.readouterr()
         await database_time(another)
         assert modes(tmp_path) == PRIVATE
-        said = capfd.readouterr()
-        assert (said.out + said.err).count("it is for its owner alone now") == 3
+        output = capfd.readouterr()
+        assert (output.out + output.err).count("it is for its owner alone now") == 3
         # The locks of this process hold all the same.
         locked = subprocess.run(
             [sys.executable, "-c", _WRITES, str(tmp_path / "x.db")],

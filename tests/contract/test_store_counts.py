@@ -25,7 +25,7 @@ async def test_rows_of_an_app_are_counted_up_to_the_limit(db):
     assert await db.store.count(APP + 1, 5) == 3
 
 
-async def test_live_rooms_are_those_that_open_a_door(db):
+async def test_live_rooms_are_those_that_can_be_entered(db):
     def room(number, **more):
         return record(holder(1, "room", f"id:{number}"), **more)
 

@@ -95,23 +95,23 @@ async def test_events_get_numbers_without_gaps_and_pages_show_each_once(db):
     ports: tuple[Outbox, EventReader] = (db.outbox, db.events)
     assert all(ports)
     feed = await on(db)
-    told = some(2 * ROW_EVENTS + 5)
-    for n in range(0, len(told), 9):
-        await add(db, *told[n : n + 9])
+    reported = some(2 * ROW_EVENTS + 5)
+    for n in range(0, len(reported), 9):
+        await add(db, *reported[n : n + 9])
     assert await db.events.read(APP, None, 5) == ([], Cursor(feed, 0), 0)
-    assert await number(db, limit=2) + await number(db) == len(told)
+    assert await number(db, limit=2) + await number(db) == len(reported)
     assert await number(db) == 0
     for limit in (1, 7, 1000):
         found, last = await all_read(db, limit=limit)
-        assert found == counted(told)
-        assert last == Cursor(feed, len(told))
+        assert found == counted(reported)
+        assert last == Cursor(feed, len(reported))
     assert await db.events.read(APP, Cursor(feed, 20), 3) == (
-        counted(told)[20:23], Cursor(feed, 23), len(told)
+        counted(reported)[20:23], Cursor(feed, 23), len(reported)
     )  # fmt: skip
     more = some(3, 500)
     await add(db, *more)
     await number(db)
-    assert (await all_read(db, after=last))[0] == counted(more, len(told) + 1)
+    assert (await all_read(db, after=last))[0] == counted(more, len(reported) + 1)
 
 
 async def test_each_app_counts_by_itself(db):
@@ -499,7 +499,7 @@ async def test_two_that_remove_do_not_wait_for_each_other(db):
 
 
 @pytest.mark.parametrize("text", ["[", "{}", '[["sig.issued"]]', "[]"])
-async def test_a_damaged_row_is_passed_over_and_said(db, text):
+async def test_a_damaged_row_is_passed_over_and_reported(db, text):
     await on(db)
     ids = [*await add(db, *some(2)), *await add(db, *some(3, 10)), *await add(db, *some(2, 20))]
     await change(db, outbox.update().where(outbox.c.id == ids[1]).values(events=text))

@@ -48,7 +48,7 @@ def test_a_bad_url_is_a_setting(url):
     assert "hunter2" not in caught.value.text
 
 
-async def test_whoever_waits_too_long_for_a_lock_is_told(request, tmp_path):
+async def test_whoever_waits_too_long_for_a_lock_gets_an_error(request, tmp_path):
     for kind in KINDS:
         url = url_of(request, kind, tmp_path)
         async with opened(url, lock_timeout_ms=200) as db:

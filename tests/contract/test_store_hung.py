@@ -178,7 +178,7 @@ async def test_a_statement_that_nobody_waits_for_is_ended(postgres_url):
                 await asyncio.sleep(0.02)
 
 
-async def test_looks_tell_whether_it_answers(db, own_server):
+async def test_looks_show_whether_it_answers(db, own_server):
     assert db.engine.answers
     assert await db.engine.looking(look) == 1
     with hung(own_server):

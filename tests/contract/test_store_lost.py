@@ -100,7 +100,7 @@ async def test_a_read_whose_connection_dies_is_read_again(postgres_url):
 
 
 @pytest.mark.parametrize("in_between", [True, False])
-async def test_a_transaction_that_lost_its_connection_says_that_nothing_was_committed(
+async def test_a_transaction_that_lost_its_connection_reports_that_nothing_was_committed(
     postgres_url, in_between
 ):
     """Lost while it asks, and lost while it does something else: then the COMMIT is not sent."""
@@ -118,7 +118,7 @@ async def test_a_transaction_that_lost_its_connection_says_that_nothing_was_comm
             await tx.save([(record(1, reason="Forced"), record(1).issued_at)])
 
 
-async def test_connections_that_are_lost_all_the_time_are_told_as_that(postgres_url):
+async def test_connections_that_are_lost_all_the_time_are_reported_as_that(postgres_url):
     """Whoever opens one meanwhile finds it no older than the latest loss."""
     async with opened(postgres_url, pool_size=8) as db, opened(postgres_url) as other:
         done = asyncio.Event()
@@ -186,7 +186,7 @@ async def test_a_connection_lost_in_the_commit_may_have_committed(postgres_url, 
         assert await other.catalog.get_meta("once") == b"x"
 
 
-async def test_a_connection_that_was_told_something_is_not_used(postgres_url):
+async def test_a_connection_that_received_something_is_not_used(postgres_url):
     """Were it a word that ends the connection, the next statement would find out."""
     async with opened(postgres_url, pool_size=1) as db:
         before = await pid_of(db)
@@ -265,7 +265,7 @@ async def test_a_restart_under_reads_and_writes_is_not_noticed(own_server, own_u
     assert not [one for one in caplog.records if one.levelno >= logging.ERROR]
 
 
-async def test_a_server_that_never_was_is_told_at_once():
+async def test_a_server_that_never_was_is_reported_at_once():
     engine = open_engine("postgresql+psycopg://127.0.0.1:1/none")
     began = asyncio.get_running_loop().time()
     with pytest.raises(errors.StoreUnavailable):

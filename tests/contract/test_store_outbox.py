@@ -52,14 +52,14 @@ async def rows(db):
 
 
 async def test_events_come_back_whole_and_in_order(db):
-    told = [
+    reported = [
         event(holder(n % 3, "room", f"id:{n}"), at=NOW + n, note=f'a "note", {n} é\\ {{}}')
         for n in range(20)
     ]
-    ids = await add(db, *told)
+    ids = await add(db, *reported)
     assert ids == sorted(set(ids))
-    assert await taken(db, limit=5) == told[:5]
-    assert await taken(db) == told[5:]
+    assert await taken(db, limit=5) == reported[:5]
+    assert await taken(db) == reported[5:]
     assert await taken(db) == []
     assert await add(db) == []
 
@@ -88,61 +88,61 @@ async def test_a_usual_row_is_kept_as_it_is(db):
 
 
 async def test_ids_rise_for_large_batches(db):
-    told = [event(holder(n), at=NOW + n // 100) for n in range(1500)]
-    ids = await add(db, *told)
+    reported = [event(holder(n), at=NOW + n // 100) for n in range(1500)]
+    ids = await add(db, *reported)
     assert ids == sorted(ids) == [row.id for row in await rows(db)]
-    assert await taken(db, limit=len(ids)) == told
+    assert await taken(db, limit=len(ids)) == reported
 
 
 async def test_a_failed_relay_gives_back_what_it_took(db):
-    told = [event(holder(1)), event(holder(2))]
-    await add(db, *told)
+    reported = [event(holder(1)), event(holder(2))]
+    await add(db, *reported)
     with pytest.raises(RuntimeError):
         async with db.outbox.take(10, NOW):
             raise RuntimeError
-    assert await taken(db) == told
+    assert await taken(db) == reported
 
 
 async def test_young_events_are_left_to_their_own_process(db):
-    told = [event(holder(1), at=NOW), event(holder(2), at=NOW + 1)]
-    await add(db, *told)
-    assert await taken(db, before=NOW) == told[:1]
+    reported = [event(holder(1), at=NOW), event(holder(2), at=NOW + 1)]
+    await add(db, *reported)
+    assert await taken(db, before=NOW) == reported[:1]
     assert await db.outbox.depth(NOW + 9) == (1, 8)
 
 
 async def test_what_was_announced_is_deleted_and_asks_for_nothing_else(db):
-    told = [event(holder(n), at=NOW + n) for n in range(5)]
-    ids = await add(db, *told)
+    reported = [event(holder(n), at=NOW + n) for n in range(5)]
+    ids = await add(db, *reported)
     await db.outbox.mark_announced([ids[1], ids[3], 10_000_000])
     await db.outbox.mark_announced([])
-    assert await taken(db) == [told[0], told[2], told[4]]
+    assert await taken(db) == [reported[0], reported[2], reported[4]]
     assert await add(db, event(holder(9))) > ids, "an id is never used again"
 
 
 async def test_relays_share_the_work(db):
     everything = [event(holder(n), at=NOW - n) for n in range(60)]
     await add(db, *everything)
-    told = []
+    reported = []
 
     async def relay() -> None:
         while True:
             async with db.outbox.take(7, NOW) as events:
-                told.extend(events)
+                reported.extend(events)
                 await asyncio.sleep(0.005)
                 if not events:
                     return
 
     await asyncio.gather(*(relay() for _ in range(3)))
-    assert sorted(told) == sorted(everything)
+    assert sorted(reported) == sorted(everything)
 
 
 @only_postgres  # SQLite's relays take turns
 async def test_a_relay_does_not_wait_for_another(db):
-    told = [event(holder(n), at=NOW - n) for n in range(4)]
-    await add(db, *told)
+    reported = [event(holder(n), at=NOW - n) for n in range(4)]
+    await add(db, *reported)
     async with db.outbox.take(2, NOW) as first:
-        assert first == told[:2]
-        assert await asyncio.wait_for(taken(db), 3) == told[2:]
+        assert first == reported[:2]
+        assert await asyncio.wait_for(taken(db), 3) == reported[2:]
 
 
 @only_postgres  # SQLite commits in the order of ids
@@ -157,10 +157,10 @@ async def test_an_event_that_commits_late_is_not_lost(db):
 
 
 async def test_a_mark_does_not_wait_for_a_sweep(db):
-    told = [event(holder(1), at=NOW - 1), event(holder(2))]
-    ids = await add(db, *told)
+    reported = [event(holder(1), at=NOW - 1), event(holder(2))]
+    ids = await add(db, *reported)
     async with db.outbox.take(1, NOW) as events:
-        assert events == told[:1]
+        assert events == reported[:1]
         await asyncio.wait_for(db.outbox.mark_announced(ids), 3)
     assert await taken(db) == []
 
@@ -179,8 +179,8 @@ DAMAGED = ["", "[", "{}", '[["sig.issued"]]', "[3]", NEWER.replace(',"n"', ",0")
 @pytest.mark.parametrize("text", DAMAGED)
 async def test_a_row_that_cannot_be_read_holds_up_no_other(db, text):
     """Said once, and gone with the others."""
-    told = [event(holder(n), at=NOW - n) for n in range(3)]
-    ids = await add(db, *told)
+    reported = [event(holder(n), at=NOW - n) for n in range(3)]
+    ids = await add(db, *reported)
     async with db.engine.write() as connection:
         middle = outbox.update().where(outbox.c.id == ids[1])
         await connection.execute(middle.values(events=text, size=7))
@@ -189,7 +189,7 @@ async def test_a_row_that_cannot_be_read_holds_up_no_other(db, text):
             async with db.outbox.take(10, NOW):
                 raise RuntimeError
         assert logs == [], "it is still there"
-        assert await taken(db) == [told[0], told[2]]
+        assert await taken(db) == [reported[0], reported[2]]
     [line] = logs
     assert (line["log_level"], line["action"]) == ("error", "outbox-unread")
     assert (line["row"], line["app"], line["count"]) == (ids[1], APP, 7)

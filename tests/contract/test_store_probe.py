@@ -59,7 +59,7 @@ async def test_a_database_that_writes_has_nothing_wrong_and_nothing_left(db: Dat
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_a_database_without_a_schema_says_so(request, tmp_path, kind: str) -> None:
+async def test_a_database_without_a_schema_reports_it(request, tmp_path, kind: str) -> None:
     engine = open_engine(url_of(request, kind, tmp_path))
     assert await probe(engine) == errors.NotMigrated().text.rstrip(".")
     await engine.close()
@@ -102,13 +102,13 @@ async def test_a_postgresql_that_was_set_read_only(postgres_url: str) -> None:
     async with opened(postgres_url) as db:
         await db.put([record(1)])
         with beside(re.sub(r"/\w+$", "/postgres", postgres_url)) as admin:
-            for switch, said in (("on", "read-only"), ("off", "")):
+            for switch, answer in (("on", "read-only"), ("off", "")):
                 admin.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = {switch}")
                 admin.execute(
                     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s",
                     [name],
                 )
-                assert await probe(db.engine) == said
+                assert await probe(db.engine) == answer
                 assert await db.get(holder(1)) == record(1), "reads go on"
         await db.put([record(2)])
 
@@ -135,7 +135,7 @@ async def test_a_lock_that_is_held_is_no_silence(postgres_url: str) -> None:
         assert await probe(db.engine) == ""
 
 
-async def test_ones_own_full_pool_is_told_as_that(postgres_url: str) -> None:
+async def test_ones_own_full_pool_is_reported_as_that(postgres_url: str) -> None:
     async with opened(postgres_url, pool_size=1) as db:
         async with db.store.transaction():
             assert await probe(db.engine) == "all connections of this process are in use"

@@ -32,7 +32,7 @@ async def revoke(db, *rows: Revocation) -> None:
         await tx.revoke(rows)
 
 
-async def test_the_look_tells_the_databases_second(db, looks) -> None:
+async def test_the_look_reports_the_databases_second(db, looks) -> None:
     look = await looks.look(0)
     assert abs(look.second - time.time()) < 60
     assert look.revocations == []

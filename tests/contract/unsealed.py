@@ -212,9 +212,9 @@ class UnsealedCache:
         args = (key, current.issued_at, seconds * 1000, encode(current))
         await self._redis.run(lambda client: client.eval(PUT, 1, *args))
 
-    async def announce(self, told: Announcement, seconds: int) -> bool:
+    async def announce(self, reported: Announcement, seconds: int) -> bool:
         """``told.current`` None: a revocation where the event is one, else a mere look."""
-        event, current = told
+        event, current = reported
         if current is not None:
             todo, value = PUT_IF_NEWER, encode(current)
         else:
@@ -231,5 +231,5 @@ class UnsealedCache:
             TASK.pack(todo, seconds),
             redis_layout.encode_values([value]),
         ]
-        said = await self._redis.run(lambda client: client.eval(ANNOUNCE, 2, *args))
-        return bool(said[0] != MISSING)
+        answer = await self._redis.run(lambda client: client.eval(ANNOUNCE, 2, *args))
+        return bool(answer[0] != MISSING)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
+from sigmgr.flow.limits import WaitLimits
 from sigmgr.model import errors
 from sigmgr.model.event import EventType
 from sigmgr.model.holder import Holder
@@ -32,15 +34,15 @@ async def ack(world: World, sig: Current, issued_at: int | None = None) -> None:
     await world.flows.deliver.ack(sig.holder, sig.issued_at, at, world.clock())
 
 
-async def test_an_ack_is_durable_when_it_is_answered_and_told_once(world: World) -> None:
+async def test_an_ack_is_durable_when_it_is_answered_and_reported_once(world: World) -> None:
     [sig] = await issued(world, ALICE)
     world.clock.advance(7)
     await ack(world, sig)
     row = await world.row()
     assert (row.acked, row.acked_at) == (sig.issued_at, world.clock())
     await ack(world, sig)
-    async with world.outbox.take(10, world.clock()) as told:
-        assert [(e.type, e.holder, e.issued_at) for e in told] == [
+    async with world.outbox.take(10, world.clock()) as reported:
+        assert [(e.type, e.holder, e.issued_at) for e in reported] == [
             (EventType.DELIVERED.value, ALICE, sig.issued_at)
         ]
     await world.settle()
@@ -90,17 +92,17 @@ async def test_who_acks_with_a_ticket_from_before_a_revocation_is_refused_in_any
     world.clock.advance(60)
     new = await world.flows.issue.reissue(sigs[0].holder, world.clock())
     await world.flows.revoke.user(APP, sigs[1].holder.userid, world.clock())
-    said = await asyncio.gather(
+    output = await asyncio.gather(
         world.flows.deliver.ack(new.holder, sigs[0].issued_at, new.issued_at, world.clock()),
         *(ack(world, sig) for sig in (new, *sigs[1:])),
         return_exceptions=True,
     )
-    assert [type(answer) for answer in said] == [
+    assert [type(answer) for answer in output] == [
         type(None), type(None), errors.TicketRevoked, type(None), type(None),
     ]  # fmt: skip
     await world.flows.revoke.everybody(APP, world.clock())
-    said = await asyncio.gather(*(ack(world, sig) for sig in sigs), return_exceptions=True)
-    assert {type(answer) for answer in said} == {errors.TicketRevoked}
+    output = await asyncio.gather(*(ack(world, sig) for sig in sigs), return_exceptions=True)
+    assert {type(answer) for answer in output} == {errors.TicketRevoked}
 
 
 async def test_an_older_ack_changes_nothing(world: World) -> None:
@@ -146,13 +148,13 @@ async def test_whatever_call_hangs_an_ack_is_refused_in_time_and_good_at_the_nex
             [sig] = await issued(world, ALICE)
             world.flows = world.process(SHORT)
             hangs = Hangs(world, at)
-            said = await timed(ack(world, sig))
+            output = await timed(ack(world, sig))
             if not hangs.name:
-                assert said is None
+                assert output is None
                 break
             hung.append(hangs.name)
-            assert isinstance(said, errors.StoreUnavailable)
-            assert said.retry_after == 1
+            assert isinstance(output, errors.StoreUnavailable)
+            assert output.retry_after == 1
             hangs.released.set()
             await comes_to_rest(world)
             await ack(world, sig)
@@ -166,8 +168,8 @@ async def test_acks_of_rows_that_others_hold_hold_up_no_other(world_held: World)
     sigs = await issued(world, *(Holder(APP, f"u{n}") for n in range(100)))
     rows.update(sig.holder for sig in sigs[::2])
     world.flows = world.process(SHORT)
-    said = await timed(asyncio.gather(*(ack(world, s) for s in sigs), return_exceptions=True))
-    assert [type(answer) for answer in said] == [errors.StoreUnavailable, type(None)] * 50
+    output = await timed(asyncio.gather(*(ack(world, s) for s in sigs), return_exceptions=True))
+    assert [type(answer) for answer in output] == [errors.StoreUnavailable, type(None)] * 50
     rows.clear()
     waiting = asyncio.gather(*(ack(world, sig) for sig in sigs))
     await timed(waiting)
@@ -184,6 +186,23 @@ async def test_an_ack_waits_for_a_row_that_is_held_for_a_moment(world_held: Worl
     assert not waiting.done()
     rows.clear()
     await timed(waiting)
+
+
+async def test_an_ack_waits_no_longer_than_the_limit_for_a_held_row_of_a_slow_store(
+    world_held: World,
+) -> None:
+    [sig] = await issued(world_held, ALICE)
+    world_held.held.add(ALICE)  # type: ignore[attr-defined]
+    world_held.flows = world_held.process(WaitLimits(0.5, 0.6))
+    world_held.plan.fail = lambda name, moment: (
+        asyncio.sleep(0.2) if (name, moment) == ("store.transaction", "before") else None
+    )
+    began = time.monotonic()
+    with pytest.raises(errors.StoreUnavailable):
+        await ack(world_held, sig)
+    assert time.monotonic() - began < 1.2
+    world_held.held.clear()  # type: ignore[attr-defined]
+    await comes_to_rest(world_held)
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from sigmgr.model import errors
 from sigmgr.model.holder import Holder
 from sigmgr.model.revocation import Revocation
 from sigmgr.model.sig import Current, KeyState
+from sigmgr.ports import Answer
 from tests.flow.world import ALICE, APP, DAY, World
 
 BOB = Holder(APP, "bob")
@@ -25,12 +26,12 @@ async def old(world: World) -> Current:
     return current
 
 
-async def latest(world: World, *users: Holder) -> list[Current | None]:
+async def latest(world: World, *users: Holder) -> list[Answer | None]:
     return await world.flows.deliver.latest(users or [ALICE], world.clock())
 
 
-async def is_newest(world: World, current: Current | None) -> bool:
-    return current is not None and current.issued_at == (await world.row()).issued_at
+async def is_newest(world: World, current: Answer | None) -> bool:
+    return isinstance(current, Current) and current.issued_at == (await world.row()).issued_at
 
 
 async def test_a_cached_sig_is_believed_until_its_renewal_time(world: World, old: Current) -> None:
@@ -95,10 +96,12 @@ async def test_while_the_store_is_away_what_is_valid_is_answered(
 
     world.clock.now = old.renew_at
     world.plan.fail = no_store
-    assert await latest(world, ALICE, BOB) == [old, None]
+    alice, bob = await latest(world, ALICE, BOB)
+    assert alice == old
+    assert isinstance(bob, errors.StoreUnavailable), "nobody knows that there is none"
     await world.catalog.set_key_state(APP, old.key_id, KeyState.TAINTED, world.clock())
     await world.ring.refresh()
-    assert await latest(world) == [None]
+    assert isinstance((await latest(world))[0], errors.StoreUnavailable)
 
 
 async def test_where_nothing_is_derived_the_cached_sig_of_the_same_facts_is_answered(
@@ -113,13 +116,29 @@ async def test_where_nothing_is_derived_the_cached_sig_of_the_same_facts_is_answ
 
     world.clock.now = old.renew_at
     world.ring.sign = fails  # type: ignore[method-assign, assignment]
-    assert await latest(world) == [None], "the store says that there is a newer one"
+    [answer] = await latest(world)
+    assert isinstance(answer, errors.SigningFailed), "the store says that there is a newer one"
     row = await world.row()
     async with world.store.transaction() as tx:
         await tx.lock([ALICE])
         same = {"issued_at": old.issued_at, "expires_at": old.expires_at}
         await tx.save([(row._replace(**same), row.issued_at)])  # type: ignore[arg-type]
     assert await latest(world) == [old]
+
+
+async def test_a_sig_of_a_revoked_key_is_none_though_its_string_fails(
+    world: World, old: Current
+) -> None:
+    world.clock.now = old.renew_at
+    await world.catalog.set_key_state(APP, old.key_id, KeyState.TAINTED, world.clock())
+    await world.catalog.set_key_state(APP, old.key_id, KeyState.REVOKED, world.clock())
+    await world.ring.refresh()
+
+    async def fails(batch: list[object]) -> list[object]:
+        return [errors.SigningFailed() for _ in batch]
+
+    world.ring.sign = fails  # type: ignore[method-assign, assignment]
+    assert await latest(world) == [None]
 
 
 @pytest.mark.parametrize("in_company", [False, True])
@@ -143,10 +162,10 @@ async def test_an_ack_that_is_refused_writes_nothing(world: World, in_company: b
     )
     if in_company:
         acks.append(world.flows.deliver.ack(BOB, good.issued_at, good.issued_at, world.clock()))
-        said = await asyncio.gather(*acks, return_exceptions=True)
+        answer = await asyncio.gather(*acks, return_exceptions=True)
     else:
-        said = [(await asyncio.gather(ack, return_exceptions=True))[0] for ack in acks]
-    assert [type(one) for one in said[:3]] == [
+        answer = [(await asyncio.gather(ack, return_exceptions=True))[0] for ack in acks]
+    assert [type(one) for one in answer[:3]] == [
         errors.TicketRevoked, errors.TicketRevoked, errors.NeverIssued,
     ]  # fmt: skip
     assert await world.row() == before

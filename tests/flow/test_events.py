@@ -158,7 +158,7 @@ STORY = ("issue", "number", "later", "reissue", "publish", "later", "reissue", "
          "revoke", "read", "number", "clean up")  # fmt: skip
 
 
-async def told(scene: Scene) -> list[tuple[str, str]]:
+async def reported(scene: Scene) -> list[tuple[str, str]]:
     """The story once; answers the calls of ports that it made."""
     does = steps(scene)
     scene.world.plan.calls.clear()
@@ -175,7 +175,7 @@ def killed_there(scene: Scene, name: str) -> bool:
 
 async def test_a_kill_at_every_call_shows_each_event_once(scene: Scene) -> None:
     world, at = scene.world, 0
-    calls = await told(scene)
+    calls = await reported(scene)
     assert len(calls) > 60
     while at < len(calls):
         if killed_there(scene, calls[at][0]):
@@ -186,7 +186,7 @@ async def test_a_kill_at_every_call_shows_each_event_once(scene: Scene) -> None:
 
             world.clock.advance(5)
             world.plan.fail = kill
-            calls = await told(scene)
+            calls = await reported(scene)
             await scene.finish()
             await scene.check(f"after a kill at call {at}")
         at += 1

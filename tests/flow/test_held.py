@@ -82,7 +82,7 @@ async def test_who_has_expired_gets_the_next(world: World) -> None:
     assert answer.reason == Reason.EXPIRED
 
 
-async def test_what_is_urgent_is_told_by_the_facts(world: World) -> None:
+async def test_what_is_urgent_is_decided_by_the_facts(world: World) -> None:
     """A dead key is the louder reason, and would hold a sig back that is about to end."""
     await issued(world, ALICE)
     key = (await world.row()).key_id
@@ -98,7 +98,7 @@ async def test_what_is_urgent_is_told_by_the_facts(world: World) -> None:
     assert answer.reason == Reason.KEY_TAINTED
 
 
-async def test_what_is_new_or_forced_waits_and_says_so(world: World) -> None:
+async def test_what_is_new_or_forced_waits_and_reports_it(world: World) -> None:
     [old] = await issued(world, ALICE)
     world.clock.advance(DAY)
     world.ordinary = False

@@ -21,8 +21,8 @@ async def test_the_first_get_issues_and_the_next_ones_answer_the_same(world: Wor
     world.clock.advance(5)
     again = await world.flows.issue.current(ALICE, world.clock())
     assert again.usersig == first.usersig
-    said = await world.ring.verify(APP, first.usersig, now=world.clock(), userid="alice")
-    assert said.fields()["expires_at"] == first.expires_at == first.issued_at + 90 * DAY
+    output = await world.ring.verify(APP, first.usersig, now=world.clock(), userid="alice")
+    assert output.fields()["expires_at"] == first.expires_at == first.issued_at + 90 * DAY
     await world.check()
 
 
@@ -137,7 +137,7 @@ async def test_reissue_is_fenced_by_the_second_and_by_replaces(world: World) -> 
         await world.flows.issue.reissue(ALICE, world.clock(), replaces=first.issued_at)
 
 
-async def test_who_replaces_a_sig_that_never_was_is_told_so(world: World) -> None:
+async def test_who_replaces_a_sig_that_never_was_gets_an_error(world: World) -> None:
     for create in (True, False):
         with pytest.raises(errors.ConflictError if create else errors.NotFoundError) as refused:
             await world.flows.issue.reissue(

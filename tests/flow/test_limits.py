@@ -39,7 +39,7 @@ async def test_an_answer_and_an_error_in_time_come_through() -> None:
     assert lane.left == 0
 
 
-async def test_who_waits_too_long_is_told_when_to_come_back_and_the_work_goes_on() -> None:
+async def test_who_waits_too_long_learns_when_to_come_back_and_the_work_goes_on() -> None:
     lane, until = Lane("test"), asyncio.Event()
     with pytest.raises(errors.StoreUnavailable) as refused:
         await lane.within(0.02, hangs(until))
@@ -106,12 +106,12 @@ async def test_what_becomes_of_late_work_is_looked_at() -> None:
         until.set()
         await turns(lambda: lane.left == 0)
         await asyncio.sleep(0)
-    said = [line["action"] for line in logs]
-    assert said.count("late") == 1
+    answer = [line["action"] for line in logs]
+    assert answer.count("late") == 1
     assert [line["error"] for line in logs if line["action"] == "late-failed"] == [
         "ZeroDivisionError"
     ]
-    assert said[-1] == "late-ended"
+    assert answer[-1] == "late-ended"
     assert "secret" not in str(logs)
 
 

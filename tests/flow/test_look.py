@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ class Here:
 
     def __init__(self, world: World) -> None:
         self.seconds = 500.0
-        self.told: list[Revocation] = []
+        self.reported: list[Revocation] = []
         self.learned: list[float] = []
         self.changes = 0
         self.health = Health(lambda: self.seconds)
@@ -55,7 +56,7 @@ class Here:
         )
 
     def revoked(self, revocation: Revocation) -> None:
-        self.told.append(revocation)
+        self.reported.append(revocation)
 
     def changed(self) -> None:
         self.changes += 1
@@ -79,7 +80,8 @@ def fails(name: str) -> Callable[[str, str], None]:
 
 
 async def test_nothing_cached_is_served_before_the_first_load(world: World, here: Here) -> None:
-    assert not here.revocations.serves(sig(NOW - 1000), NOW)
+    for issued_at in (NOW - 1000, NOW - 1):
+        assert not here.revocations.serves(sig(issued_at), NOW)
     await here.look.load(NOW)
     assert here.revocations.serves(sig(NOW - 1000), NOW)
 
@@ -104,13 +106,13 @@ async def test_a_load_that_fails_half_way_is_no_load(world: World, here: Here) -
     assert here.revocations.serves(sig(NOW - 1000), NOW)
 
 
-async def test_what_another_process_revokes_is_told_once(world: World, here: Here) -> None:
+async def test_what_another_process_revokes_is_reported_once(world: World, here: Here) -> None:
     await here.look.load(NOW)
     done = await world.flows.revoke.user(APP, "alice", NOW)
-    assert here.told == []
+    assert here.reported == []
     for _ in range(3):
         await here.look.once(NOW)
-    assert [(one.userid, one.until) for one in here.told] == [("alice", done.revoked_at)]
+    assert [(one.userid, one.until) for one in here.reported] == [("alice", done.revoked_at)]
     assert here.revocations.judge(ALICE, done.revoked_at) is Judgement.DEAD
     assert here.revocations.judge(ALICE, done.revoked_at + 1) is Judgement.FREE
 
@@ -157,7 +159,8 @@ async def test_a_get_goes_past_the_cache_once_the_grace_is_over(world: World) ->
     world.plan.fail = fails("store.find")
     with pytest.raises(errors.StoreUnavailable):
         await world.flows.issue.current(ALICE, NOW + 3600)
-    assert await world.flows.deliver.latest([ALICE], NOW + 3600) == [None]
+    [answer] = await world.flows.deliver.latest([ALICE], NOW + 3600)
+    assert isinstance(answer, errors.StoreUnavailable)
     world.revocations.grace = 3600.0
     assert (await world.flows.issue.current(ALICE, NOW + 3600)).usersig == first.usersig
 
@@ -183,7 +186,7 @@ async def test_a_revocation_that_took_long_is_written_again(world: World, here: 
     await world.flows.revoke.user(APP, "alice", NOW)
     assert not slow
     await here.look.once(NOW)
-    assert [one.userid for one in here.told] == ["alice"]
+    assert [one.userid for one in here.reported] == ["alice"]
 
 
 async def test_a_revocation_that_stays_slow_is_no_answer(world: World) -> None:
@@ -195,7 +198,7 @@ async def test_a_revocation_that_stays_slow_is_no_answer(world: World) -> None:
         await world.flows.revoke.user(APP, "alice", NOW)
 
 
-async def test_a_changed_key_state_is_loaded_and_told(world: World, here: Here) -> None:
+async def test_a_changed_key_state_is_loaded_and_reported(world: World, here: Here) -> None:
     await here.look.load(NOW)
     await here.look.once(NOW)
     assert here.changes == 0
@@ -227,6 +230,40 @@ async def test_a_key_that_does_not_load_is_tried_again(world: World, here: Here)
     assert (ring.calls, here.changes) == (2, 1)
 
 
+async def test_keys_that_do_not_come_hold_up_no_look(
+    world: World, here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sigmgr.flow.look.KEYS_LIMIT", 0.02, raising=False)
+    await here.look.load(NOW)
+    old = await world.ring.active_key(APP)
+    await world.add_key(APP)
+    come = asyncio.Event()
+
+    class Ring:
+        calls = 0
+
+        async def refresh(self) -> None:
+            self.calls += 1
+            await come.wait()
+
+    here.look._signer = ring = Ring()  # type: ignore[assignment]
+    here.seconds += GRACE + 1
+    for userid in ("bob", "carol"):
+        await world.flows.revoke.user(APP, userid, NOW)
+        async with asyncio.timeout(1):
+            with pytest.raises(errors.StoreUnavailable):
+                await here.look.once(NOW)
+    assert [one.userid for one in here.told] == ["bob", "carol"], "what the look found is known"
+    assert here.revocations.age > GRACE, "a key that is tainted by now may be believed no longer"
+    assert here.changes == 0
+    # Meanwhile a key changes once more: what is on its way may be older.
+    await world.catalog.set_key_state(APP, old.key_id, KeyState.TAINTED, NOW)
+    come.set()
+    await here.look.once(NOW)
+    assert (ring.calls, here.changes) == (2, 2)
+    assert here.revocations.age == 0
+
+
 async def test_a_listener_that_fails_stops_no_other(world: World, here: Here) -> None:
     class Broken:
         def revoked(self, revocation: Revocation) -> None:
@@ -236,10 +273,10 @@ async def test_a_listener_that_fails_stops_no_other(world: World, here: Here) ->
     revocations.add(Broken())
     revocations.add(here)
     assert revocations.learn([Revocation(APP, "bob", 5, NOW)]) == 1
-    assert [one.userid for one in here.told] == ["bob"]
+    assert [one.userid for one in here.reported] == ["bob"]
 
 
-async def test_the_databases_second_is_told(world: World, here: Here) -> None:
+async def test_the_databases_second_is_reported(world: World, here: Here) -> None:
     await here.look.load(NOW)
     await here.look.once(NOW)
     assert len(here.learned) == 2
@@ -284,7 +321,7 @@ async def test_a_tick_lets_the_revoked_rest(world: World) -> None:
     assert await world.store.apps_with_due(late) == []
 
 
-async def test_verify_says_revoked(world: World) -> None:
+async def test_verify_reports_revoked(world: World) -> None:
     made = await world.flows.issue.current(ALICE, NOW)
     assert (await world.flows.verify.sig(APP, made.usersig, now=NOW)).decoded.userid == "alice"
     await world.flows.revoke.user(APP, "alice", NOW)

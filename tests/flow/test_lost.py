@@ -78,7 +78,7 @@ async def test_a_lost_connection_is_not_noticed(story: str, tmp_path: Path) -> N
             await world.check()
 
 
-async def test_one_that_goes_on_being_lost_is_told(tmp_path: Path) -> None:
+async def test_one_that_goes_on_being_lost_is_reported(tmp_path: Path) -> None:
     async with open_world(tmp_path) as world:
         await _before(world, "reissue")
         lose(world, at=2, times=2)

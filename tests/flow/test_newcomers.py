@@ -39,7 +39,7 @@ async def room(world: World, number: int, user: str = "alice", **more: int) -> C
 # -- how fast ----------------------------------------------------------------------------
 
 
-async def test_so_many_a_second_and_the_others_are_told_when(world: World) -> None:
+async def test_so_many_a_second_and_the_others_learn_when(world: World) -> None:
     await limited(world, new_holders_per_second=3)
     assert (await asked(world, 0, 5)) == ["ok"] * 3 + ["too-many-new-holders"] * 2
     [refused] = await world.flows.issue.many(users(9, 10), world.clock())
@@ -81,8 +81,8 @@ async def test_other_apps_have_their_own(world: World) -> None:
 async def test_the_last_one_is_exact_in_one_process(world: World) -> None:
     await limited(world, max_holders=5)
     answers = await asyncio.gather(*(asked(world, n, n + 2) for n in range(0, 20, 2)))
-    said = [one for pair in answers for one in pair]
-    assert (said.count("ok"), said.count("max-holders")) == (5, 15)
+    answer = [one for pair in answers for one in pair]
+    assert (answer.count("ok"), answer.count("max-holders")) == (5, 15)
     assert await world.store.count(APP, 99) == 5
     there = [record.holder for record in await world.store.page(None, 99)]
     assert all(isinstance(a, Current) for a in await world.flows.issue.many(there, world.clock()))
@@ -124,6 +124,33 @@ async def test_counts_are_seldom_far_from_the_limit_and_frequent_near_it(world: 
     assert await pass_time(120) == 2
     await asked(world, 0, 19)
     assert await pass_time(20) == 4
+
+
+async def test_a_count_that_fails_forgets_nothing_and_stops_no_other(world: World) -> None:
+    other = APP + 1
+    await world.add_app(other)
+    await world.catalog.set_app(other, policy=Policy(max_holders=1))
+    await limited(world, max_holders=20)
+    assert set(await asked(world, 0, 20)) == {"ok"}
+    counted: list[int] = []
+    count = world.store.count
+
+    async def failing(sdkappid: int, most: int) -> int:
+        counted.append(sdkappid)
+        if sdkappid == APP:
+            raise errors.StoreUnavailable
+        return await count(sdkappid, most)
+
+    world.store.count = failing  # type: ignore[method-assign]
+    for _ in range(2):
+        with pytest.raises(errors.StoreUnavailable):
+            await world.flows.newcomers.measure(world.clock.advance(newcomers.CALM))
+        assert counted == [APP, other]
+        counted.clear()
+        assert await asked(world, 20, 21) == ["max-holders"]
+    # What failed rests, too.
+    await world.flows.newcomers.measure(world.clock.advance(1))
+    assert counted == []
 
 
 async def test_who_goes_makes_room(world: World) -> None:

@@ -57,7 +57,7 @@ async def test_a_ticket_from_before_a_revocation_opens_nothing(world: World, roo
 
 @pytest.mark.parametrize("pause", [0, 10])
 @pytest.mark.parametrize("moment", ["store.transaction", "store.transaction.commit"])
-async def test_a_revocation_in_between_closes_the_door_to_its_ticket(
+async def test_a_revocation_in_between_ends_its_ticket(
     world: World, moment: str, pause: int
 ) -> None:
     """The ticket is looked at again where a sig was made after the rows were read."""
@@ -90,8 +90,8 @@ async def test_a_rush_takes_a_few_reads_and_no_writes(world: World) -> None:
     await world.flows.seen.flush(world.clock())
     world.clock.advance(2 * DAY)
     world.plan.calls.clear()
-    told = await asyncio.gather(*(opened(world, sig) for sig in sigs))
-    assert told == [[sig] for sig in sigs]
+    reported = await asyncio.gather(*(opened(world, sig) for sig in sigs))
+    assert reported == [[sig] for sig in sigs]
     made = calls(world)
     assert made["store.of_users"] <= 1 + RUSH // 500 + 1
     assert made["store.find"] == made["store.mark"] == made["store.transaction"] == 0
@@ -107,15 +107,15 @@ async def test_a_rush_of_whom_all_are_due_takes_a_few_transactions(world: World)
     world.clock.advance(80 * DAY)
     world.flows = world.process(WaitLimits(60, 60))
     world.plan.calls.clear()
-    told = await asyncio.gather(*(opened(world, sig) for sig in sigs))
-    assert all(new.issued_at == world.clock() for [new] in told)
-    assert [new.holder for [new] in told] == users
+    reported = await asyncio.gather(*(opened(world, sig) for sig in sigs))
+    assert all(new.issued_at == world.clock() for [new] in reported)
+    assert [new.holder for [new] in reported] == users
     assert calls(world)["store.transaction"] <= 2 * (1 + RUSH // 500)
     await world.settle()
     await world.check()
 
 
-async def test_what_redis_holds_of_other_facts_is_not_told(world: World) -> None:
+async def test_what_redis_holds_of_other_facts_is_not_served(world: World) -> None:
     old = await world.flows.issue.current(ALICE, world.clock())
     await world.flows.publisher.flush()
     world.clock.advance(1)
@@ -128,15 +128,15 @@ async def test_what_redis_holds_of_other_facts_is_not_told(world: World) -> None
 async def test_one_who_cannot_be_served_holds_up_no_other_of_the_batch(world: World) -> None:
     sig = await world.flows.issue.current(ALICE, world.clock())
     stranger, late = Holder(OTHER, "bob"), Holder(APP, "carol")
-    told = await asyncio.gather(
+    reported = await asyncio.gather(
         opened(world, sig),
         world.flows.deliver.opened(stranger, world.clock(), world.clock()),
         world.flows.deliver.opened(late, world.clock(), world.clock()),
         return_exceptions=True,
     )
-    assert told[0] == [sig]
-    assert isinstance(told[1], errors.AppUnknown)
-    assert isinstance(told[2], list), "a ticket without a row: after a restore, say"
+    assert reported[0] == [sig]
+    assert isinstance(reported[1], errors.AppUnknown)
+    assert isinstance(reported[2], list), "a ticket without a row: after a restore, say"
 
 
 async def test_who_was_dormant_is_woken_and_a_room_is_kept_alive(world: World) -> None:
@@ -155,7 +155,7 @@ async def test_who_was_dormant_is_woken_and_a_room_is_kept_alive(world: World) -
     assert (await world.row(key.holder)).seen_at == world.clock()
 
 
-async def test_where_signing_fails_the_old_sig_is_told_while_it_is_valid(world: World) -> None:
+async def test_where_signing_fails_the_old_sig_is_sent_while_it_is_valid(world: World) -> None:
     sig = await world.flows.issue.current(ALICE, world.clock())
     await world.flows.publisher.flush()
     world.clock.advance(80 * DAY)
@@ -204,16 +204,16 @@ async def test_a_stream_opens_from_what_is_at_hand_whatever_call_hangs(
                 await world.redis.run(lambda client: client.flushall())
             world.flows = world.process(SHORT)
             hangs = Hangs(world, at)
-            told = await timed(opened(world, sig))
+            reported = await timed(opened(world, sig))
             if not hangs.name:
-                assert (told[0].issued_at > sig.issued_at) == due
+                assert (reported[0].issued_at > sig.issued_at) == due
                 break
             hung.append(hangs.name)
-            if isinstance(told, errors.StoreUnavailable):
-                assert told.retry_after == 1
+            if isinstance(reported, errors.StoreUnavailable):
+                assert reported.retry_after == 1
                 assert not cached or hangs.name == "store.find", hangs.name
             else:
-                assert told == [sig]
+                assert reported == [sig]
             hangs.released.set()
             await comes_to_rest(world)
     assert hung[0] == "store.of_users"
@@ -229,8 +229,8 @@ async def test_a_rush_while_it_hangs_is_answered_from_redis_by_few_calls(world: 
     released = asyncio.Event()
     world.plan.fail = lambda name, moment: released.wait() if name.startswith("store.") else None
     for _ in range(3):
-        told = await timed(asyncio.gather(*(opened(world, sig) for sig in sigs)))
-        assert told == [[sig] for sig in sigs]
+        reported = await timed(asyncio.gather(*(opened(world, sig) for sig in sigs)))
+        assert reported == [[sig] for sig in sigs]
     made = calls(world)
     assert made["store.of_users"] <= 3, "those hang, and no other is sent after them"
     assert made["cache.get"] <= 3 * 6
@@ -238,12 +238,12 @@ async def test_a_rush_while_it_hangs_is_answered_from_redis_by_few_calls(world: 
     await comes_to_rest(world)
 
 
-async def test_a_sig_that_was_replaced_after_a_taint_is_told_with_its_reason(world: World) -> None:
+async def test_a_sig_that_was_replaced_after_a_taint_is_sent_with_its_reason(world: World) -> None:
     sig = await world.flows.issue.current(ALICE, world.clock())
     [old] = await world.catalog.list_keys(APP)
     await world.add_key(APP)
     await world.catalog.set_key_state(APP, old.key_id, KeyState.TAINTED, world.clock())
     await world.ring.refresh()
     world.clock.advance(5)
-    [told] = await opened(world, sig)
-    assert told.reason == Reason.KEY_TAINTED
+    [reported] = await opened(world, sig)
+    assert reported.reason == Reason.KEY_TAINTED

@@ -45,16 +45,25 @@ async def test_an_unknown_app_is_looked_up_once_a_second_for_all_who_ask() -> No
     assert shelf.loads == 2
 
 
-@pytest.mark.parametrize("error", [errors.StoreUnavailable("away"), errors.NotMigrated("old")])
-async def test_where_the_look_fails_nobody_hears_that_there_is_no_such_app(
+@pytest.mark.parametrize(
+    "error",
+    [
+        errors.StoreUnavailable("away", where="at db:5432", remedy="Start it."),
+        errors.StoreRefuses("full"),
+        errors.NotMigrated("old"),
+    ],
+)
+async def test_where_the_look_fails_nobody_learns_that_there_is_no_such_app(
     error: errors.SigmgrError,
 ) -> None:
     shelf = Shelf(1)
     await shelf.apps.refresh()
     shelf.error, shelf.seconds = error, 5.0
     for _ in range(3):
-        with pytest.raises(type(error), match=error.text):
+        with pytest.raises(type(error), match=error.text) as raised:
             await shelf.apps.app(2)
+        assert raised.value is not error
+        assert vars(raised.value) == vars(error)
     assert shelf.loads == 2
     assert (await shelf.apps.app(1)).sdkappid == 1
     shelf.error, shelf.seconds = None, 6.0

@@ -106,7 +106,7 @@ async def test_it_ends_later_than_the_last_unless_that_was_revoked(
     assert new.expires_at == world.clock() + DAY
 
 
-async def test_what_is_said_of_one_reissue_counts(world: World, reissuer: Reissuer) -> None:
+async def test_what_happens_to_one_reissue_counts(world: World, reissuer: Reissuer) -> None:
     now, reissuer._draw = world.clock(), lambda: 0.0
     batch = await run(reissuer, now, ALICE, ttl=DAY, privileges=7, seen=True, first_generation=True)
     row = await world.row()

@@ -94,7 +94,7 @@ async def test_the_new_sig_is_later_even_if_the_lost_one_is_of_this_very_second(
     assert current.issued_at == gone.issued_at + 1
 
 
-async def test_all_devices_of_a_user_are_heard_and_one_sig_is_made(world: World) -> None:
+async def test_all_devices_of_a_user_are_considered_and_one_sig_is_made(world: World) -> None:
     """With the ticket of the lost sig, and with an older one that proves nothing."""
     kept, gone = await lost(world)
     for ticket in (gone, kept):

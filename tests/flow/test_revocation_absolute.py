@@ -119,14 +119,14 @@ class Process:
         await self.look.load(self.world.clock())
 
     async def get(self, user: Holder) -> int:
-        said: list[dict[str, Any]] = []
+        answer: list[dict[str, Any]] = []
 
         async def send(message: dict[str, Any]) -> None:
-            said.append(message)
+            answer.append(message)
 
         scope = {"path_params": {"sdkappid": str(user.sdkappid), "userid": user.userid}}
         await sig(self.services, scope, None, send)  # type: ignore[arg-type]
-        issued_at: int = json.loads(said[1]["body"])["issued_at"]
+        issued_at: int = json.loads(answer[1]["body"])["issued_at"]
         return issued_at
 
 
@@ -182,7 +182,7 @@ class Case:
         room = Holder(APP, self.user.userid, "room", ROOM.scope)
         found = await process.flows.deliver.latest([self.user, room], now)
         for one in found:
-            if one is not None:
+            if isinstance(one, Current):
                 self.check(who, one.issued_at, one.holder)
 
     async def opened(self, process: Process, who: int, now: int) -> None:
@@ -200,8 +200,8 @@ class Case:
         if row is not None and row.issued_at:
             [text] = await process.ring.sign([row.facts])
             assert isinstance(text, str)
-            said = await process.flows.verify.sig(APP, text, now=now)
-            self.check(who, said.decoded.issued_at)
+            answer = await process.flows.verify.sig(APP, text, now=now)
+            self.check(who, answer.decoded.issued_at)
 
     # -- what happens ---------------------------------------------------------------------
 

@@ -34,7 +34,7 @@ def written(world: World) -> int:
     return world.plan.calls.count(("store.transaction.revoke", "after"))
 
 
-async def test_every_sig_of_the_user_ends_and_each_is_told_once(world: World) -> None:
+async def test_every_sig_of_the_user_ends_and_each_is_reported_once(world: World) -> None:
     await world.flows.issue.current(ALICE, world.clock())
     room = await room_key(world, 5)
     await world.flows.publisher.flush()
@@ -94,7 +94,7 @@ async def test_a_room_key_that_is_made_meanwhile_ends_as_well(world: World) -> N
     assert (row.revoked_at, row.due_at) == (done.revoked_at, None)
 
 
-async def test_this_process_knows_before_anybody_is_told(world: World) -> None:
+async def test_this_process_knows_before_anybody_learns_it(world: World) -> None:
     await world.flows.issue.current(ALICE, world.clock())
     known: list[int] = []
 

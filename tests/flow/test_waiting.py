@@ -56,7 +56,7 @@ async def test_whoever_has_a_valid_sig_gets_it_whatever_call_hangs(
     assert len(hung) >= 6
 
 
-async def test_who_has_no_sig_yet_hears_503_in_time_and_has_one_afterwards(tmp_path: Path) -> None:
+async def test_who_has_no_sig_yet_gets_503_in_time_and_has_one_afterwards(tmp_path: Path) -> None:
     bob, hung = Holder(APP, "bob"), 0
     for at in range(99):
         home = tmp_path / str(at)
@@ -165,3 +165,20 @@ async def test_who_needs_a_row_that_others_hold_has_it_as_soon_as_they_let_go(
     assert not asked.done()
     rows.clear()
     assert isinstance(await timed(asked), Current)
+
+
+async def test_a_slow_store_and_a_held_row_together_keep_nobody_longer_than_the_limit(
+    held: tuple[World, set[Holder]],
+) -> None:
+    world, rows = held
+    rows.add(ALICE)
+    world.flows = world.process(WaitLimits(0.3, 0.6))
+    world.plan.fail = lambda name, moment: (
+        asyncio.sleep(0.25) if (name, moment) == ("store.transaction", "before") else None
+    )
+    began = time.monotonic()
+    answer = await timed(world.flows.issue.current(ALICE, world.clock()))
+    assert isinstance(answer, errors.StoreUnavailable)
+    assert time.monotonic() - began < 1.2
+    rows.clear()
+    await comes_to_rest(world)

@@ -145,10 +145,10 @@ class World:
         [row] = await self.store.find([user])
         ticket = row.issued_at if row else self.clock()
         try:
-            told = await self.flows.deliver.opened(user, ticket, self.clock(), rooms=False)
+            reported = await self.flows.deliver.opened(user, ticket, self.clock(), rooms=False)
         except errors.SigmgrError as error:
             return error
-        return told[0]
+        return reported[0]
 
     async def row(self, holder: Holder = ALICE) -> Record:
         [record] = await self.store.find([holder])

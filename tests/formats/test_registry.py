@@ -40,7 +40,7 @@ def test_a_name_and_a_code_are_given_once() -> None:
             FORMATS.register(one)
 
 
-def test_a_name_from_outside_is_checked_and_the_known_ones_are_told() -> None:
+def test_a_name_from_outside_is_checked_and_the_known_ones_are_reported() -> None:
     with pytest.raises(BadKey, match="'v9' is no format; there are v1 and v2 and toy"):
         FORMATS.named("v9")
     with pytest.raises(BadKey, match="looks like an API token"):
@@ -86,7 +86,7 @@ def test_a_key_is_read_by_the_format_that_it_looks_like() -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "wanted", "says"),
+    ("content", "wanted", "phrase"),
     [
         (generate("v1"), "v2", "this is a PEM, which belongs to format v1; v2 takes a secret"),
         (generate("v1"), "toy", "this is a PEM, which belongs to format v1; toy takes a toy key"),
@@ -96,14 +96,14 @@ def test_a_key_is_read_by_the_format_that_it_looks_like() -> None:
     ],
 )
 def test_a_key_of_another_format_is_refused_by_its_name(
-    content: bytes, wanted: str, says: str
+    content: bytes, wanted: str, phrase: str
 ) -> None:
-    with pytest.raises(BadKey, match=re.escape(says)):
+    with pytest.raises(BadKey, match=re.escape(phrase)):
         pasted.read(content, wanted)
 
 
 @pytest.mark.parametrize("code", [3, 4, MAX_CODE])
-def test_a_cached_value_says_the_format_by_its_code(code: int) -> None:
+def test_a_cached_value_reports_the_format_by_its_code(code: int) -> None:
     FORMATS.unregister("toy")
     one = toy.Toy()
     one.code = code

@@ -129,15 +129,15 @@ async def test_it_is_pushed_and_verified_over_http(tmp_path: Path) -> None:
 
 async def _told_until_renewed(url: str, first: dict[str, Any]) -> list[dict[str, Any]]:
     """The messages of a stream, to the first of a later sig."""
-    parser, told = SseParser(), list[dict[str, Any]]()
+    parser, reported = SseParser(), list[dict[str, Any]]()
     bearer = {"Authorization": f"Bearer {first['ticket']}"}
     async with asyncio.timeout(30), http_stream.get(url, bearer) as answer:
         assert answer.status == 200
         async for piece in answer.pieces():
-            told += [json.loads(event.data) for event in parser.feed(piece)]
-            if told and told[-1]["issued_at"] > first["issued_at"]:
+            reported += [json.loads(event.data) for event in parser.feed(piece)]
+            if reported and reported[-1]["issued_at"] > first["issued_at"]:
                 break
-    return told
+    return reported
 
 
 #: What a package does that brings a format: register it before the command line is read.

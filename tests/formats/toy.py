@@ -77,14 +77,14 @@ def read(text: str) -> Decoded | None:
     if found is None:
         raise BadSig(SigReason.CUT_OFF, "the toy sig is damaged", "Copy it whole.")
     signed = urlsafe_b64decode(found[1])
-    said = json.loads(signed)
-    room = said.get("room")
+    answer = json.loads(signed)
+    room = answer.get("room")
     return Decoded(
         format=NAME,
-        userid=said["user"],
-        sdkappid=said["app"],
-        issued_at=said["from"],
-        ttl=said["for"],
+        userid=answer["user"],
+        sdkappid=answer["app"],
+        issued_at=answer["from"],
+        ttl=answer["for"],
         userbuf=None if room is None else b64decode(room),
         userbuf_base64=room,
         signed_text=signed,
@@ -101,20 +101,20 @@ class Toy:
     reader = staticmethod(read)
     keys = ToyKeys()
 
-    def write(self, said: Claims, key: SigningKey) -> str:
+    def write(self, answer: Claims, key: SigningKey) -> str:
         members = {
-            "user": said.userid.decode(),
-            "app": said.sdkappid,
-            "from": said.issued_at,
-            "for": said.ttl,
+            "user": answer.userid.decode(),
+            "app": answer.sdkappid,
+            "from": answer.issued_at,
+            "for": answer.ttl,
         }
-        if said.userbuf is not None:
-            members["room"] = said.userbuf.decode()
+        if answer.userbuf is not None:
+            members["room"] = answer.userbuf.decode()
         signed = json.dumps(members).encode()
         return f"toy.{urlsafe_b64encode(signed).decode()}.{key.sign(signed).hex()}"
 
-    def holds(self, text: str, said: Claims, key: SigningKey) -> bool:
-        return text == self.write(said, key)
+    def holds(self, text: str, answer: Claims, key: SigningKey) -> bool:
+        return text == self.write(answer, key)
 
 
 @contextmanager

@@ -336,13 +336,13 @@ async def call(
         for part in (chunks if chunks is not None else [sent])
     ]
     queue[-1]["more_body"] = False
-    said: list[dict[str, Any]] = []
+    output: list[dict[str, Any]] = []
 
     async def receive():
         return queue.pop(0) if queue else {"type": "http.disconnect"}
 
     async def send(message):
-        said.append(message)
+        output.append(message)
 
     scope = {
         "type": "http",
@@ -359,21 +359,21 @@ async def call(
         "client": ("127.0.0.1", 1),
     }
     await app(scope, receive, send)
-    start = said[0]
+    start = output[0]
     named = {k.decode().lower(): v.decode() for k, v in start["headers"]}
-    return Answer(start["status"], named, b"".join(m.get("body", b"") for m in said[1:]))
+    return Answer(start["status"], named, b"".join(m.get("body", b"") for m in output[1:]))
 
 
 def problem(answer: Answer, status: int, code: str, *secrets: str) -> dict[str, Any]:
     """The answer is this problem, complete, and says none of the secrets."""
     assert answer.headers["content-type"] == "application/problem+json", answer
-    said = answer.json
-    assert (answer.status, said["status"], said["code"]) == (status, status, code), said
-    assert said["advice"]
-    assert said["detail"]
-    assert said["title"]
-    assert said["type"] == f"urn:sigmgr:problem:{code}"
-    assert "?" not in said["instance"]
+    output = answer.json
+    assert (answer.status, output["status"], output["code"]) == (status, status, code), output
+    assert output["advice"]
+    assert output["detail"]
+    assert output["title"]
+    assert output["type"] == f"urn:sigmgr:problem:{code}"
+    assert "?" not in output["instance"]
     assert answer.headers["cache-control"] == "no-store"
     if status == 401:
         assert answer.headers["www-authenticate"].startswith("Bearer")
@@ -381,4 +381,4 @@ def problem(answer: Answer, status: int, code: str, *secrets: str) -> dict[str, 
         assert int(answer.headers["retry-after"]) >= 1
     for secret in secrets:
         assert secret not in answer.body.decode()
-    return said
+    return output

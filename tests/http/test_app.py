@@ -43,7 +43,7 @@ api.config.generation.update(modes=[GenerationMode.POSITIVE, GenerationMode.NEGA
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=list(HealthCheck),
 )
-def test_the_app_does_what_its_document_says(case):
+def test_the_app_does_what_its_document_promises(case):
     """Any input gets a documented status, content type and shape, and never a 500."""
     _house.reset()
     # A schema cannot say "room_id or room_name", and every case brings its own token.
@@ -88,10 +88,10 @@ async def test_who_comes_without_a_path_is_told_where_to_look(role):
     app = App(House(roles=frozenset({role})).services)
     answer = await call(app, "GET", "/")
     assert answer.status == 200
-    told = answer.json
-    assert (told.pop("service"), told.pop("roles")) == ("sigmgr", [role])
-    assert {"/docs", "/readyz", "/livez"} <= set(told.values())
-    for place in told.values():
+    reported = answer.json
+    assert (reported.pop("service"), reported.pop("roles")) == ("sigmgr", [role])
+    assert {"/docs", "/readyz", "/livez"} <= set(reported.values())
+    for place in reported.values():
         assert (await call(app, "GET", place)).status == 200, place
     assert "/" not in (await call(app, "GET", "/openapi.json")).json["paths"]
 
@@ -150,9 +150,9 @@ async def test_readyz_names_each_part_and_what_is_wrong():
         },
     )
     health.report("revocations", "failed: not seen")
-    status, said = await readyz()
-    assert (status, said["status"]) == (503, "failed")
-    assert said["checks"]["revocations"] == "failed: not seen"
+    status, output = await readyz()
+    assert (status, output["status"]) == (503, "failed")
+    assert output["checks"]["revocations"] == "failed: not seen"
     health.report("revocations")
     assert (await readyz())[0] == 200
 
@@ -168,10 +168,10 @@ async def test_readyz_asks_nobody(house, app):
 
 
 async def test_openapi_is_complete(app):
-    said = (await call(app, "GET", "/openapi.json")).json
-    assert set(said["components"]["securitySchemes"]) == {"token", "ticket"}
-    assert "Problem" in said["components"]["schemas"]
-    for path, operations in said["paths"].items():
+    output = (await call(app, "GET", "/openapi.json")).json
+    assert set(output["components"]["securitySchemes"]) == {"token", "ticket"}
+    assert "Problem" in output["components"]["schemas"]
+    for path, operations in output["paths"].items():
         for operation in operations.values():
             assert operation["summary"]
             assert operation["description"], path
@@ -179,8 +179,8 @@ async def test_openapi_is_complete(app):
             if path.startswith("/v1"):
                 assert operation["security"]
                 assert "401" in operation["responses"]
-    references = set(re.findall(r"#/components/schemas/(\w+)", str(said)))
-    assert references <= set(said["components"]["schemas"])
+    references = set(re.findall(r"#/components/schemas/(\w+)", str(output)))
+    assert references <= set(output["components"]["schemas"])
 
 
 async def test_examples_show_fields_in_the_contracts_order(app):
@@ -196,8 +196,8 @@ async def test_docs_work_offline_and_show_every_route(app):
     assert "default-src 'none'" in answer.headers["content-security-policy"]
     assert "<script" not in page
     assert not re.search(r'(?:src|href)="(?:https?:)?//', page)
-    said = (await call(app, "GET", "/openapi.json")).json
-    for path, operations in said["paths"].items():
+    output = (await call(app, "GET", "/openapi.json")).json
+    for path, operations in output["paths"].items():
         assert path in page
         for operation in operations.values():
             assert escape(operation["summary"]) in page
@@ -231,32 +231,32 @@ async def test_errors_of_ours_are_logged_without_secrets(house, app, caplog):
 
 
 async def test_an_exception_in_mid_answer_ends_it_and_is_logged(house, app, caplog):
-    said = []
+    output = []
 
     async def send(message):
-        said.append(message["type"])
+        output.append(message["type"])
         if message["type"] == "http.response.body":
             raise ValueError("lost")
 
     scope = {"type": "http", "method": "GET", "path": "/livez", "headers": [], "query_string": b""}
     await app(scope, lambda: None, send)
-    assert said == ["http.response.start", "http.response.body"]
+    assert output == ["http.response.start", "http.response.body"]
     assert "GET /livez failed" in caplog.text
 
 
 async def test_a_server_without_raw_path_is_served(house, app):
-    said = []
+    output = []
 
     async def send(message):
-        said.append(message)
+        output.append(message)
 
     scope = {"type": "http", "method": "GET", "path": "/livez", "headers": [], "query_string": b""}
     await app(scope, lambda: None, send)
-    assert said[0]["status"] == 200
+    assert output[0]["status"] == 200
 
 
-async def test_what_a_ticket_says_is_what_its_sig_says(house, app):
-    said = (await call(app, "GET", SIG, token=house.backend)).json
-    assert said["issued_at"] == NOW
-    current = await call(app, "GET", "/v1/stream/current", token=said["ticket"])
-    assert current.json["usersig"] == said["usersig"]
+async def test_what_a_ticket_contains_is_what_its_sig_contains(house, app):
+    output = (await call(app, "GET", SIG, token=house.backend)).json
+    assert output["issued_at"] == NOW
+    current = await call(app, "GET", "/v1/stream/current", token=output["ticket"])
+    assert current.json["usersig"] == output["usersig"]

@@ -203,7 +203,7 @@ async def test_when_the_store_is_back_a_revoked_token_is_refused_within_a_second
             await tokens.auth.token(revoked)
 
 
-async def test_an_unknown_token_waits_for_its_limit_and_then_hears_503(monkeypatch):
+async def test_an_unknown_token_waits_for_its_limit_and_then_gets_503(monkeypatch):
     monkeypatch.setattr("sigmgr.http.auth._FIRST_WAIT", 0.05)
     tokens = Tokens()
     texts = [tokens.add() for _ in range(50)]

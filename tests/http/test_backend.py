@@ -77,8 +77,8 @@ async def test_reasons_that_a_caller_may_not_give(house, app, reason):
     ],
 )
 async def test_reissues_of_a_wrong_shape_name_the_field(house, app, body, field):
-    said = problem(await post(house, app, REISSUE, body), 400, "bad-request")
-    assert field in said["detail"]
+    output = problem(await post(house, app, REISSUE, body), 400, "bad-request")
+    assert field in output["detail"]
     assert not house.flows.calls
 
 
@@ -90,8 +90,8 @@ async def test_revoke(house, app, known):
     if known:
         await call(app, "GET", f"{USER}/sig", token=house.backend)
     answer = await post(house, app, REVOKE)
-    said = {"sdkappid": APP, "userid": "alice", "revoked_at": NOW, "known": known}
-    assert answer.json == said
+    output = {"sdkappid": APP, "userid": "alice", "revoked_at": NOW, "known": known}
+    assert answer.json == output
 
 
 # -- room keys ---------------------------------------------------------------------------
@@ -99,8 +99,8 @@ async def test_revoke(house, app, known):
 
 async def test_a_room_key_by_id_and_names(house, app):
     body = {"room_id": 10000, "privileges": ["enter", "receive_audio"], "ttl": 600}
-    said = (await post(house, app, ROOM_KEYS, body)).json
-    assert said == {
+    output = (await post(house, app, ROOM_KEYS, body)).json
+    assert output == {
         "sdkappid": APP,
         "userid": "alice",
         "room_id": 10000,
@@ -116,27 +116,27 @@ async def test_a_room_key_by_id_and_names(house, app):
 
 
 async def test_a_room_key_by_name_with_all_privileges(house, app):
-    said = (await post(house, app, ROOM_KEYS, {"room_name": "lobby 1"})).json
-    assert said["room_name"] == "lobby 1"
-    assert "room_id" not in said
-    assert said["privileges"] == 255
-    assert len(said["privilege_names"]) == 8
-    assert "note" not in said
+    output = (await post(house, app, ROOM_KEYS, {"room_name": "lobby 1"})).json
+    assert output["room_name"] == "lobby 1"
+    assert "room_id" not in output
+    assert output["privileges"] == 255
+    assert len(output["privilege_names"]) == 8
+    assert "note" not in output
 
 
 @pytest.mark.parametrize(("mask", "noted"), [(0xAB, True), (1, True), (42, False), (255, False)])
 async def test_a_mask_with_create_is_answered_with_a_note(house, app, mask, noted):
-    said = (await post(house, app, ROOM_KEYS, {"room_id": 1, "privileges": mask})).json
-    assert ("note" in said) is noted
+    output = (await post(house, app, ROOM_KEYS, {"room_id": 1, "privileges": mask})).json
+    assert ("note" in output) is noted
 
 
-async def test_a_key_that_lives_longer_than_was_asked_says_so(house, app):
+async def test_a_key_that_lives_longer_than_was_asked_reports_it(house, app):
     await post(house, app, ROOM_KEYS, {"room_id": 1, "ttl": 3600})
     for ttl, noted in ((3600, False), (60, True), (None, False)):
         body = {"room_id": 1} if ttl is None else {"room_id": 1, "ttl": ttl}
-        said = (await post(house, app, ROOM_KEYS, body)).json
-        assert said["expires_at"] - said["issued_at"] == 3600
-        assert ("note" in said) is noted
+        output = (await post(house, app, ROOM_KEYS, body)).json
+        assert output["expires_at"] - output["issued_at"] == 3600
+        assert ("note" in output) is noted
     body = {"room_id": 2, "privileges": 1}
     await post(house, app, ROOM_KEYS, body | {"ttl": 3600})
     note = (await post(house, app, ROOM_KEYS, body | {"ttl": 60})).json["note"]
@@ -187,7 +187,7 @@ async def test_room_keys_asked_wrongly(house, app, body, code):
 # -- facts -------------------------------------------------------------------------------
 
 
-async def test_facts_tell_everything_but_the_sig(house, app):
+async def test_facts_contain_everything_but_the_sig(house, app):
     record = house.flows.make(ALICE, NOW - 100, "KeyRotated")
     past = f'[[{NOW - 500},{LIFE},1,"Missing"]]'
     house.flows.records[ALICE] = record._replace(acked=NOW - 100, acked_at=NOW - 98, past=past)
@@ -235,10 +235,12 @@ async def test_facts_of_nobody(house, app):
 
 
 async def test_verify_answers_200_either_way(house, app):
-    said = (await post(house, app, VERIFY, {"usersig": f"{SECRET_SIG}-1", "userid": "alice"})).json
-    assert said["valid"] is True
-    assert said["reason"] is None
-    assert said["userid"] == "alice"
+    output = (
+        await post(house, app, VERIFY, {"usersig": f"{SECRET_SIG}-1", "userid": "alice"})
+    ).json
+    assert output["valid"] is True
+    assert output["reason"] is None
+    assert output["userid"] == "alice"
     answer = await post(house, app, VERIFY, {"usersig": f"{SECRET_SIG}-1", "userid": "bob"})
     assert (answer.status, answer.json["valid"]) == (200, False)
     assert answer.json["reason"] == "wrong-user"
@@ -253,12 +255,12 @@ async def test_a_user_id_to_verify_is_compared_and_not_judged(house, app, userid
     assert (answer.status, answer.json["reason"]) == (200, "wrong-user")
 
 
-async def test_a_sig_of_a_second_to_come_is_told(house, app):
+async def test_a_sig_of_a_second_to_come_is_reported(house, app):
     body = {"usersig": f"{SECRET_SIG}-1"}
     assert (await post(house, app, VERIFY, body)).json["issued_in_future"] == 0
     house.clock.advance(-30)
-    said = (await post(house, app, VERIFY, body)).json
-    assert (said["valid"], said["issued_in_future"]) == (True, 30)
+    output = (await post(house, app, VERIFY, body)).json
+    assert (output["valid"], output["issued_in_future"]) == (True, 30)
 
 
 @pytest.mark.parametrize(
@@ -309,17 +311,18 @@ async def test_who_may_not(house, app, method, path, body):
     problem(await ask(house.token("backend", APP), unknown_app), 403, "app-denied")
 
 
-async def test_a_ticket_or_sig_in_the_place_of_a_token_is_told(house, app):
+async def test_a_ticket_or_sig_in_the_place_of_a_token_is_reported(house, app):
     sig = usersig.sign(V2, HMAC)
     for text, kind in ((house.ticket(), "a ticket"), (sig, "a sig")):
         for method, path, body in EVERY:
-            said = problem(
+            output = problem(
                 await call(app, method, path, token=text, body=body), 401, "token-unknown", text
             )
             assert (
-                said["detail"] == f"what was sent looks like {kind}; this route takes an API token"
+                output["detail"]
+                == f"what was sent looks like {kind}; this route takes an API token"
             )
-            assert "sigmgr token create" in said["advice"]
+            assert "sigmgr token create" in output["advice"]
 
 
 @pytest.mark.parametrize(("method", "path", "body"), EVERY)
@@ -358,8 +361,8 @@ async def test_wrong_methods(house, app, method, path, body):
 async def test_bodies_that_are_too_large_or_no_json(house, app, method, path, body):
     large = b'{"x":"' + b"y" * (256 * 1024) + b'"}'
     problem(await call(app, method, path, token=house.backend, body=large), 413, "body-too-large")
-    told = {"content-length": str(len(large))}
-    answer = await call(app, method, path, token=house.backend, chunks=[b"{"], headers=told)
+    reported = {"content-length": str(len(large))}
+    answer = await call(app, method, path, token=house.backend, chunks=[b"{"], headers=reported)
     problem(answer, 413, "body-too-large")
     chunks = [b"y" * 65536] * 5
     answer = await call(app, method, path, token=house.backend, chunks=chunks)

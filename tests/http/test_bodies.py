@@ -13,7 +13,7 @@ NO_CREDENTIAL = ["/livez", "/docs", "/none", "/v1/none", REISSUE, "/v1/stream/ac
 
 async def sent(app, path, messages, token=None):
     """The statuses said, and how many messages were taken."""
-    said, queue = [], list(messages)
+    answer, queue = [], list(messages)
     headers = [(b"content-type", b"application/json")]
     if token:
         headers.append((b"authorization", f"Bearer {token}".encode()))
@@ -23,12 +23,12 @@ async def sent(app, path, messages, token=None):
 
     async def send(message):
         if message["type"] == "http.response.start":
-            said.append(message["status"])
+            answer.append(message["status"])
 
     scope = {"type": "http", "http_version": "1.1", "method": "POST", "path": path}
     scope |= {"raw_path": path.encode(), "query_string": b"", "root_path": "", "headers": headers}
     await app(scope, receive, send)
-    return said, len(messages) - len(queue)
+    return answer, len(messages) - len(queue)
 
 
 @pytest.mark.parametrize("begun", [b"", b'{"reason":"Forced"}', b"{"])

@@ -24,7 +24,7 @@ def house_for(*origins):
     return house, App(services)
 
 
-def said(answer):
+def output(answer):
     return {k: v for k, v in answer.headers.items() if k.startswith("access-control-")}
 
 
@@ -43,7 +43,7 @@ async def test_a_preflight_needs_no_credential(path):
     answer = await preflight(app, path)
     assert (answer.status, answer.body) == (204, b"")
     assert answer.headers["vary"] == "Origin"
-    assert said(answer) == {
+    assert output(answer) == {
         "access-control-allow-origin": PAGE,
         "access-control-allow-methods": "GET, POST",
         "access-control-allow-headers": "authorization, content-type, if-none-match, last-event-id",
@@ -58,10 +58,10 @@ async def test_a_preflight_needs_no_credential(path):
 async def test_an_origin_that_is_not_allowed_gets_no_header(path, origin):
     _, app = house_for(PAGE)
     answer = await preflight(app, path, origin)
-    assert said(answer) == {}
+    assert output(answer) == {}
     assert answer.headers["vary"] == "Origin"
     refused = await call(app, "GET", path, headers={"origin": origin})
-    assert said(refused) == {}
+    assert output(refused) == {}
     assert refused.headers["vary"] == "Origin"
 
 
@@ -71,7 +71,7 @@ async def test_a_page_can_read_why_it_is_refused(path):
     method = "POST" if path.endswith("ack") else "GET"
     answer = await call(app, method, path, token="t1.x", headers={"origin": PAGE})
     assert answer.status == 401
-    assert said(answer) == {
+    assert output(answer) == {
         "access-control-allow-origin": PAGE,
         "access-control-expose-headers": "etag, retry-after",
     }
@@ -108,7 +108,7 @@ async def test_the_stream_over_a_socket_is_allowed_to_its_page():
         assert len(house.polls.table.of(Holder(APP, "alice"))) == 1
 
 
-async def test_any_origin_is_told_so_and_never_with_credentials():
+async def test_any_origin_is_answered_with_a_star_and_never_with_credentials():
     _, app = house_for("*")
     for origin in (PAGE, "null"):
         answer = await preflight(app, PATHS[0], origin)
@@ -131,10 +131,10 @@ def test_all_ports_of_this_machine(origin, allowed):
     assert (len(cors.headers(scope)) == 3) is allowed
 
 
-async def test_nothing_is_said_where_no_origin_is_allowed(house, app):
+async def test_nothing_is_sent_where_no_origin_is_allowed(house, app):
     answer = await preflight(app, PATHS[1])
     problem(answer, 401, "ticket-invalid")
-    assert said(answer) == {}
+    assert output(answer) == {}
     assert "vary" not in answer.headers
 
 
@@ -143,7 +143,7 @@ async def test_only_the_clients_routes_are_open_to_pages(path):
     house, app = house_for("*")
     answer = await call(app, "GET", path, token=house.backend, headers={"origin": PAGE})
     assert answer.status == 200
-    assert said(answer) == {}
+    assert output(answer) == {}
 
 
 async def test_options_without_a_preflight_is_any_other_method():

@@ -35,7 +35,7 @@ async def worn_out(house):
             await house.credentials.token(here(), token(number))
 
 
-async def test_after_so_many_wrong_ones_the_rest_are_told_to_stop(house):
+async def test_after_so_many_wrong_ones_the_rest_have_to_stop(house):
     await worn_out(house)
     with pytest.raises(errors.TooManyWrong) as refused:
         await house.credentials.token(here(), token(99))
@@ -92,7 +92,7 @@ async def test_lookups_of_a_worn_out_address_go_one_after_the_other(house):
     assert most == 2  # one of theirs, and the one from elsewhere
 
 
-async def test_it_is_told_once_in_a_while(house):
+async def test_it_is_reported_once_in_a_while(house):
     with capture_logs() as lines:
         await worn_out(house)
         for number in range(50):
@@ -157,13 +157,13 @@ def house_with_stream(house):
 
 
 async def asked_with(app, path, headers):
-    said = []
+    output = []
 
     async def receive():
         return {"type": "http.disconnect"}
 
     async def send(message):
-        said.append(message)
+        output.append(message)
 
     scope = {
         "type": "http",
@@ -179,7 +179,7 @@ async def asked_with(app, path, headers):
         "client": ("127.0.0.1", 1),
     }
     await app(scope, receive, send)
-    return said
+    return output
 
 
 async def test_a_right_token_waits_for_no_wrong_ones_after_the_tokens_have_changed(house):

@@ -47,13 +47,13 @@ async def test_every_route_with_a_body_is_tried_here(app):
 @pytest.mark.parametrize("route", ROUTES)
 @pytest.mark.parametrize("body", [{"no_such_field": 1}, [], b"{", "text", 7])
 async def test_the_fields_that_are_possible_are_named(house, app, route, body):
-    said = problem(await post(house, app, ROUTES[route], body), 400, "bad-request")
+    output = problem(await post(house, app, ROUTES[route], body), 400, "bad-request")
     for name in (await documented(app))[route]:
-        assert name in said["detail"], said
-    assert "the body" in said["detail"]
-    assert "/docs" in said["advice"]
+        assert name in output["detail"], output
+    assert "the body" in output["detail"]
+    assert "/docs" in output["advice"]
     if isinstance(body, dict) and "batch" not in route:
-        assert "'no_such_field' is no field of the body" in said["detail"]
+        assert "'no_such_field' is no field of the body" in output["detail"]
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ async def test_the_fields_that_are_possible_are_named(house, app, route, body):
         (ACK, {"issued_at": 0}, "issued_at in the body should be greater than or equal to 1"),
     ],
 )
-async def test_what_is_wrong_is_told_with_its_place(house, app, path, body, detail):
+async def test_what_is_wrong_is_reported_with_its_place(house, app, path, body, detail):
     answer = await post(house, app, path, body)
     assert answer.status == 400
     assert detail in answer.json["detail"]
@@ -95,8 +95,8 @@ async def test_a_lifetime_has_the_range_of_the_model(house, app):
     assert (ttl["minimum"], ttl["maximum"]) == (MIN_TTL, MAX_TTL)
     for wrong in (MIN_TTL - 1, MAX_TTL + 1):
         answer = await post(house, app, f"{USER}/room-keys", {"room_id": 1, "ttl": wrong})
-        said = problem(answer, 400, "bad-ttl")
-        for text in (said["detail"], said["advice"]):
+        output = problem(answer, 400, "bad-ttl")
+        for text in (output["detail"], output["advice"]):
             assert f"{MIN_TTL} to {MAX_TTL}" in text
 
 
@@ -126,8 +126,8 @@ async def test_the_path_is_repeated_without_what_begins_as_a_token_does(house, a
 )
 async def test_a_wait_is_digits_and_nothing_else(house, app, wait):
     answer = await call(app, "GET", f"/v1/stream/current?wait={wait}", token=house.ticket())
-    said = problem(answer, 400, "bad-request")
-    assert said["detail"] == "wait in the query of the URL should be a whole number in digits"
+    output = problem(answer, 400, "bad-request")
+    assert output["detail"] == "wait in the query of the URL should be a whole number in digits"
 
 
 @pytest.mark.parametrize(

@@ -150,9 +150,9 @@ async def check(app, asked: Request, bearer: str, pieces: set[str]) -> None:
         app, asked.method, asked.path, token=bearer, body=asked.body, headers=headers
     )
     assert answer.status != 500, where
-    said = answer.body.decode()
-    if answer.status == 200 and "room_name" in said:
+    output = answer.body.decode()
+    if answer.status == 200 and "room_name" in output:
         # The answer to a room key names its room, and any of these is the name of one.
-        said = json.dumps({**answer.json, "room_name": ""})
-    told = said + json.dumps(answer.headers)
-    assert not any(piece in told for piece in pieces), (where, told)
+        output = json.dumps({**answer.json, "room_name": ""})
+    reported = output + json.dumps(answer.headers)
+    assert not any(piece in reported for piece in pieces), (where, reported)

@@ -57,12 +57,12 @@ def test_a_single_address_and_ipv6_are_trusted_too():
 
 
 @pytest.mark.parametrize(
-    ("said", "scheme"),
+    ("answer", "scheme"),
     [(["https"], "https"), (["http"], "http"), (["HTTPS"], "http"), (["ftp"], "http"),
      (["https, http"], "http"), (["https", "https"], "http"), ([], "http")],
 )  # fmt: skip
-def test_the_scheme_is_one_plain_word(said, scheme):
-    request = scope("10.0.0.1", *(("x-forwarded-proto", one) for one in said))
+def test_the_scheme_is_one_plain_word(answer, scheme):
+    request = scope("10.0.0.1", *(("x-forwarded-proto", one) for one in answer))
     assert TRUSTED.scheme(request) == scheme
 
 

@@ -71,9 +71,9 @@ class House:
         self.app.may.set()
         await self.server.__aexit__(*exc)
 
-    async def open(self, said=b""):
+    async def open(self, output=b""):
         reader, writer = await self.server.connect()
-        writer.write(said)
+        writer.write(output)
         return reader, writer
 
     def reading(self, what):
@@ -107,10 +107,10 @@ def problem(raw, status, code):
     assert head.startswith(b"HTTP/1.1 %d " % status), raw[:200]
     assert b"content-type: application/problem+json" in head
     assert b"connection: close" in head
-    said = json.loads(body)
-    assert (said["status"], said["code"]) == (status, code)
-    assert said["advice"]
-    return said
+    output = json.loads(body)
+    assert (output["status"], output["code"]) == (status, code)
+    assert output["advice"]
+    return output
 
 
 def get(path="/", *headers, version="1.1"):
@@ -275,10 +275,10 @@ async def test_a_header_in_drips_has_its_time_from_the_first_byte():
         assert house.connections.cut == {"slow-head": 1}
 
 
-@pytest.mark.parametrize("said", [b"", b"\r\n\r\n"])
-async def test_a_connection_that_asks_nothing_is_closed_without_a_word(said):
+@pytest.mark.parametrize("output", [b"", b"\r\n\r\n"])
+async def test_a_connection_that_asks_nothing_is_closed_without_a_word(output):
     async with House(head=10) as house:
-        reader, writer = await house.open(said)
+        reader, writer = await house.open(output)
         await house.until(lambda: house.connections.open)
         house.pass_seconds(9)
         writer.write(b"\r\n")  # no beginning either
@@ -430,10 +430,10 @@ async def test_bodies_that_do_not_end_make_room_too_and_answers_to_come_do_not()
 async def test_many_at_once_hold_no_more_than_they_may_and_it_stays_reachable():
     with capture_logs() as logs:
         await crowd()
-    told = [one for one in logs if one["action"] == "connections-cut"]
+    reported = [one for one in logs if one["action"] == "connections-cut"]
     # 80 and more in a few lines, of which none comes within ten seconds of another.
-    assert 1 <= len(told) <= 4
-    assert sum(one.get("too_many", 0) for one in told) == 80
+    assert 1 <= len(reported) <= 4
+    assert sum(one.get("too_many", 0) for one in reported) == 80
 
 
 async def crowd():

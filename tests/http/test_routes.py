@@ -247,9 +247,9 @@ async def test_an_added_route_with_a_body_takes_no_other():
     path = f"/v1/apps/{APP}"
     problem(await call(app, "POST", path, token=house.ops, body={}), 403, "role-denied")
     answer = await call(app, "POST", path, token=house.admin, body={"nam": "x"})
-    said = problem(answer, 400, "bad-request")
+    output = problem(answer, 400, "bad-request")
     assert (
-        said["detail"]
+        output["detail"]
         == "'nam' is no field of the body; the body takes the one field name (needed)"
     )
     large = b" " * 300_000

@@ -128,7 +128,7 @@ async def test_a_port_in_use_is_one_sentence(app):
 
 
 @pytest.mark.parametrize(
-    ("host", "said"),
+    ("host", "output"),
     [
         ("192.0.2.1", "192.0.2.1:0: no interface of this machine has this address"),
         ("2001:db8::1", "[2001:db8::1]:0: "),
@@ -136,28 +136,28 @@ async def test_a_port_in_use_is_one_sentence(app):
         ("a" * 64 + ".invalid", "there is no such host"),
     ],
 )
-async def test_an_address_that_is_not_ours(host, said):
+async def test_an_address_that_is_not_ours(host, output):
     with pytest.raises(errors.BadSettings, match="cannot listen on") as refused:
         await bind(host, 0)
-    assert said in refused.value.text
+    assert output in refused.value.text
     assert "attempting" not in refused.value.text
     assert "--host" in refused.value.advice
 
 
 @pytest.mark.parametrize(
-    ("number", "said"),
+    ("number", "output"),
     [
         (socket.EAI_NONAME, "there is no such host"),
         (socket.EAI_AGAIN, "no name server answers"),
         (socket.EAI_FAIL, "as the system says it"),
     ],
 )
-async def test_a_name_that_is_not_resolved(monkeypatch, number, said):
+async def test_a_name_that_is_not_resolved(monkeypatch, number, output):
     def looked_up(host, port, flags=0):
         raise socket.gaierror(number, "as the system says it")
 
     monkeypatch.setattr(http_server, "_looked_up", looked_up)
-    with pytest.raises(errors.BadSettings, match=f"cannot listen on chat.invalid:80: {said}$"):
+    with pytest.raises(errors.BadSettings, match=f"cannot listen on chat.invalid:80: {output}$"):
         await bind("chat.invalid", 80)
 
 
@@ -192,7 +192,7 @@ async def test_a_name_is_looked_up_beside_the_loop(name_server):
         assert listener.getsockname()[0] == "127.0.0.1"
 
 
-async def test_a_stop_is_heard_while_a_name_is_looked_up(name_server):
+async def test_a_stop_is_noticed_while_a_name_is_looked_up(name_server):
     stop = asyncio.Event()
     binding = asyncio.create_task(bind_unless(stop, "localhost", 0))
     await asyncio.sleep(0.05)
@@ -286,8 +286,8 @@ async def test_a_long_poll_over_http(house, app):
         while not house.polls.counters.opened_total:
             await asyncio.sleep(0.01)
         record = house.flows.make(Holder(APP, "alice"), NOW, "Forced")
-        told = Event("sig.renewed", record.holder, NOW + 1, record.expires_at, "Forced", NOW)
-        house.polls.receive(0, [told])
+        reported = Event("sig.renewed", record.holder, NOW + 1, record.expires_at, "Forced", NOW)
+        house.polls.receive(0, [reported])
         await house.polls.settle()
         assert (await waiting).json()["issued_at"] == NOW + 1
         acked = await client.post("/v1/stream/ack", headers=ticket, json={"issued_at": NOW + 1})

@@ -28,14 +28,14 @@ async def test_a_get_answers_with_the_contracts_fields_and_nothing_else(house, a
     assert answer.status_code == 200
     assert answer.headers["cache-control"] == "no-store"
     assert answer.headers["content-type"] == "application/json"
-    said = answer.json()
-    assert " ".join(said) == (
+    output = answer.json()
+    assert " ".join(output) == (
         "sdkappid userid usersig format issued_at expires_at renew_at ticket stream_url"
     )
-    ticket = house.tickets.open(said["ticket"], NOW)
+    ticket = house.tickets.open(output["ticket"], NOW)
     assert ticket.user == Holder(APP, "alice")
-    assert (ticket.issued_at, ticket.expires_at) == (said["issued_at"], said["expires_at"])
-    assert house.tickets.open(said["ticket"], NOW) == ticket
+    assert (ticket.issued_at, ticket.expires_at) == (output["issued_at"], output["expires_at"])
+    assert house.tickets.open(output["ticket"], NOW) == ticket
 
 
 async def test_a_second_get_asks_neither_flow_nor_store(house, app):
@@ -111,7 +111,7 @@ async def test_bad_sdkappids(house, app, number, tail):
     problem(answer, 400, "bad-sdkappid")
 
 
-async def test_an_unknown_app_is_told_only_to_who_may_see_it(house, app):
+async def test_an_unknown_app_is_reported_only_to_who_may_see_it(house, app):
     path = f"/v1/apps/{UNKNOWN_APP}/users/alice/sig"
     problem(await call(app, "GET", path, token=house.anywhere), 404, "app-unknown")
     problem(await call(app, "GET", path, token=house.backend), 403, "app-denied")
@@ -152,11 +152,11 @@ async def test_a_batch_answers_in_the_order_asked_and_duplicates_each(house, app
 
 async def test_what_is_refused_of_a_batch_is_one_line_of_counts(house, app):
     async def lines(*asked):
-        with capture_logs() as said:
+        with capture_logs() as output:
             await call(app, "POST", BATCH, token=house.backend, body={"userids": list(asked)})
-        told = [line for line in said if line.get("action") == "batch-refused"]
-        assert not any("dan" in str(line) for line in told), "no user is named"
-        return [(line["log_level"], line["app"], line["refused"]) for line in told]
+        reported = [line for line in output if line.get("action") == "batch-refused"]
+        assert not any("dan" in str(line) for line in reported), "no user is named"
+        return [(line["log_level"], line["app"], line["refused"]) for line in reported]
 
     assert await lines("carol", "alice") == []
     assert await lines("carol", "x" * 33, "y" * 40) == [("info", APP, {"bad-userid": 2})]
@@ -209,7 +209,7 @@ TAKES = "; the body takes the one field userids (needed)"
         ({"userids": ["a", 7]}, "userids[1] in the body should be a valid string"),
     ],
 )
-async def test_what_is_wrong_with_a_batch_is_told_as_everywhere(house, app, body, detail):
+async def test_what_is_wrong_with_a_batch_is_reported_as_everywhere(house, app, body, detail):
     answer = await call(app, "POST", BATCH, token=house.backend, body=body)
     assert problem(answer, 400, "bad-request")["detail"] == detail
 

@@ -75,7 +75,7 @@ async def settled(house, number=1):
         await asyncio.sleep(0.001)
 
 
-async def test_a_wait_ends_with_the_newer_sig_as_soon_as_it_is_heard_of(house, app, polls):
+async def test_a_wait_ends_with_the_newer_sig_as_soon_as_it_is_known(house, app, polls):
     task = waiting(house, app)
     await settled(house)
     polls.receive(3, [renewed(house, Holder(APP, "bob"))])
@@ -147,7 +147,7 @@ async def test_a_client_that_leaves_is_forgotten(house, app, polls):
     assert polls.counters.open == 0
 
 
-async def test_the_oldest_of_too_many_waits_is_told_so(house, app, polls):
+async def test_the_oldest_of_too_many_waits_gets_an_error(house, app, polls):
     tasks = [waiting(house, app) for _ in range(PER_USER)]
     await settled(house, PER_USER)
     tasks.append(waiting(house, app))
@@ -182,11 +182,11 @@ async def test_acks_that_are_refused(house, app, body):
 
 async def test_an_ack_of_what_was_never_issued(house, app):
     answer = await call(app, "POST", ACK, token=house.ticket(), body={"issued_at": NOW + 9})
-    said = problem(answer, 409, "never-issued", house.ticket())
-    assert "leave Last-Event-ID out" in said["advice"]
+    output = problem(answer, 409, "never-issued", house.ticket())
+    assert "leave Last-Event-ID out" in output["advice"]
 
 
-async def test_the_sig_that_is_held_is_told_to_the_flow_once(house, app):
+async def test_the_sig_that_is_held_is_reported_to_the_flow_once(house, app):
     answer = await waiting(house, app, wait=0)
     assert answer.status == 304
     assert house.flows.claims == [NOW]
@@ -194,7 +194,7 @@ async def test_the_sig_that_is_held_is_told_to_the_flow_once(house, app):
     assert house.flows.claims == [NOW, 0]
 
 
-async def test_who_holds_what_was_never_issued_is_told_so(house, app):
+async def test_who_holds_what_was_never_issued_gets_an_error(house, app):
     house.flows.fail = errors.NeverIssued()
     problem(await waiting(house, app, wait=0), 409, "never-issued")
 
@@ -215,9 +215,9 @@ async def test_tickets_that_open_nothing(house, app, method, path):
     foreign = Tickets(b"f" * 32).issue(APP, "alice", NOW, NOW + LIFE)
     for bad in (foreign, house.backend, "t1.", "t1.!!!", house.ticket()[:-2], "t1." + "A" * 500):
         problem(await ask(bad), 401, "ticket-invalid", bad)
-    said = problem(await ask(house.backend), 401, "ticket-invalid", house.backend)
-    assert "looks like an API token" in said["detail"]
-    assert "sigmgr token revoke" in said["advice"]
+    output = problem(await ask(house.backend), 401, "ticket-invalid", house.backend)
+    assert "looks like an API token" in output["detail"]
+    assert "sigmgr token revoke" in output["advice"]
     house.clock.advance(LIFE)
     problem(await ask(house.ticket()), 401, "ticket-expired")
     assert not house.flows.calls

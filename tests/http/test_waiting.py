@@ -49,9 +49,9 @@ async def test_a_route_whose_part_hangs_answers_503_in_time(method, path, part, 
     began = time.monotonic()
     for _ in range(6):
         answer = await call(app, method, path, token=house.backend, body=body)
-        said = problem(answer, 503, "store-unavailable")
+        output = problem(answer, 503, "store-unavailable")
         assert answer.headers["retry-after"] == "1"
-        assert "database" in said["detail"]
+        assert "database" in output["detail"]
     assert time.monotonic() - began < 10
     assert hung.called == 4, "while so many hang nobody is sent after them"
     hung.go.set()

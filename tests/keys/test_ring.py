@@ -124,13 +124,14 @@ async def test_a_wrong_result_leaves_nobody_but_its_own_item(
     vault.add(2, format_)
     batch = [facts(2, f"user{n}", format_) for n in range(size)]
     ill = batch[size // 2]
-    sign = usersig.sign
-    swapped = facts(2, "mallory", format_)
+    kind = type(usersig.FORMATS.named(format_))
+    write = kind.write
 
-    def faulty(one, key):
-        return sign(swapped if one == ill else one, key)
+    def faulty(self, claims, key):
+        other = claims._replace(userid=b"mallory", quoted=b"mallory")
+        return write(self, other if claims.userid == ill.holder.userid.encode() else claims, key)
 
-    monkeypatch.setattr(ring_module.usersig, "sign", faulty)
+    monkeypatch.setattr(kind, "write", faulty)
     results = await ring.sign(batch)
     for one, result in zip(batch, results, strict=True):
         assert isinstance(result, errors.SigningFailed if one == ill else str)
@@ -138,14 +139,14 @@ async def test_a_wrong_result_leaves_nobody_but_its_own_item(
 
 @pytest.mark.parametrize("fault", [ValueError("s3cret"), MemoryError(), errors.SigningFailed()])
 async def test_a_signer_that_breaks_breaks_one_item(ring, monkeypatch, fault):
-    sign = usersig.sign
+    sign = usersig.sign_checked
 
     def faulty(one, key):
         if one.holder.userid == "ill":
             raise fault
         return sign(one, key)
 
-    monkeypatch.setattr(ring_module.usersig, "sign", faulty)
+    monkeypatch.setattr(ring_module.usersig, "sign_checked", faulty)
     first, second, third = await ring.sign([facts(), facts(userid="ill"), facts()])
     assert isinstance(second, errors.SigningFailed)
     assert "s3cret" not in second.text
@@ -156,13 +157,13 @@ async def test_a_signer_that_breaks_breaks_one_item(ring, monkeypatch, fault):
 async def test_a_large_batch_is_signed_off_the_loop(vault, ring, monkeypatch):
     vault.add(2, "v1")
     seen = set()
-    sign = usersig.sign
+    sign = usersig.sign_checked
 
     def watched(one, key):
         seen.add(threading.current_thread())
         return sign(one, key)
 
-    monkeypatch.setattr(ring_module.usersig, "sign", watched)
+    monkeypatch.setattr(ring_module.usersig, "sign_checked", watched)
     await ring.sign([facts(2, format_="v1")] * 100)
     assert threading.main_thread() not in seen
 
@@ -173,7 +174,7 @@ async def test_threads_share_what_they_do_outside_of_python(
 ):
     vault.add(2, format_)
     seen = set()
-    sign = usersig.sign
+    sign = usersig.sign_checked
     both = threading.Barrier(threads)
 
     def watched(one, key):
@@ -182,7 +183,7 @@ async def test_threads_share_what_they_do_outside_of_python(
             both.wait(10)
         return sign(one, key)
 
-    monkeypatch.setattr(ring_module.usersig, "sign", watched)
+    monkeypatch.setattr(ring_module.usersig, "sign_checked", watched)
     results = await ring.sign([facts(2, f"user{n}", format_) for n in range(500)])
     assert all(isinstance(one, str) for one in results)
     assert len(seen) == threads
@@ -354,7 +355,7 @@ async def test_a_key_moved_to_another_row_does_not_open(vault, ring):
         await ring.refresh()
 
 
-async def test_material_that_is_no_key_is_told(vault, ring):
+async def test_material_that_is_no_key_is_reported(vault, ring):
     vault.add(2, "v1")
     vault.keys[2] = vault.keys[2]._replace(info=vault.keys[2].info._replace(format="v2"))
     with pytest.raises(errors.SetupError, match="key 2 of app") as caught:
@@ -387,7 +388,7 @@ async def test_a_sig_is_verified_by_the_key_that_made_it(vault, ring, state):
     assert (await ring.verify(APP, other, now=NOW)).key_id == 2
 
 
-async def test_what_is_not_valid_is_refused_with_the_telling_reason(vault, ring):
+async def test_what_is_not_valid_is_refused_with_the_specific_reason(vault, ring):
     vault.add(2, "v1", "old")
     vault.add(9, app=APP + 1)
     [text, foreign] = await ring.sign([facts(), facts(9, app=APP + 1)])
@@ -422,7 +423,7 @@ async def test_an_app_without_keys_verifies_nothing(ring):
 # The end
 
 
-async def test_a_closed_ring_says_so(vault, ticks):
+async def test_a_closed_ring_reports_it(vault, ticks):
     ring = ring_over(vault, ticks)
     await ring.refresh()
     await ring.aclose()

@@ -111,7 +111,7 @@ def test_base64_of_both_alphabets_is_read(secret):
     "text",
     ["", "x", "abcde", "not base64!", b64encode(b"x" * 31).decode(), b64encode(b"x" * 33).decode()],
 )
-def test_what_is_no_master_key_is_told_with_how_to_make_one(text):
+def test_what_is_no_master_key_is_reported_with_how_to_make_one(text):
     with pytest.raises(errors.BadSettings, match="head -c 32 /dev/urandom") as caught:
         MasterKey.from_base64(text)
     assert not text or text not in caught.value.text.removeprefix("the master key")
@@ -121,7 +121,7 @@ KEY = b64encode(bytes(range(200, 232))).decode()
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "phrase"),
     [
         (f'"{KEY}"', "a text in quotation marks"),
         (f"SIGMGR_MASTER_KEY={KEY}", "an assignment, NAME=VALUE"),
@@ -131,9 +131,9 @@ KEY = b64encode(bytes(range(200, 232))).decode()
         ("<your key>", "a placeholder"),
     ],
 )
-def test_what_a_master_key_stands_in_is_named(text, says):
+def test_what_a_master_key_stands_in_is_named(text, phrase):
     """It is not to be made anew: that would open none of the keys."""
-    with pytest.raises(errors.BadSettings, match=says) as caught:
+    with pytest.raises(errors.BadSettings, match=phrase) as caught:
         MasterKey.from_base64(text)
     assert "urandom" not in caught.value.text
     assert KEY[4:12] not in caught.value.text

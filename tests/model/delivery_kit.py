@@ -114,8 +114,8 @@ class World:
                     assert self.delivery.due() <= at
                 case Lapsed(holder):
                     self.lapsed.append(holder)
-                case Warn(said):
-                    self.warned.append(said)
+                case Warn(answer):
+                    self.warned.append(answer)
                 case Revoked() | Bye():
                     assert self.delivery.phase is Phase.CLOSED
                     self.closed = effect
@@ -138,12 +138,17 @@ class World:
             self.carry_out(self.delivery.repeated(write, self.moment))
 
     def renew(
-        self, holder: Holder = USER, *, told: bool = True, along: bool = False, ttl: int = 90 * DAY
+        self,
+        holder: Holder = USER,
+        *,
+        reported: bool = True,
+        along: bool = False,
+        ttl: int = 90 * DAY,
     ) -> Current:
         """A sig of this second, or of the next that is free."""
         self.last = max(self.last + 1, self.now)
         made = self.newest[holder] = sig(holder, self.last, ttl)
-        if told:
+        if reported:
             self.receive(made, along=along)
         return made
 
@@ -169,7 +174,7 @@ class World:
                 self.carry_out(self.delivery.answered(holder, found, self.moment))
         renewals, self.renewals = self.renewals, []
         if renewals and self.works and self.renews is not None:
-            self.renew(told=False, ttl=self.renews)
+            self.renew(reported=False, ttl=self.renews)
         if renewals and self.works:
             current = self.newest[USER]
             self.carry_out(self.delivery.answered(USER, current, self.moment, renewed=True))

@@ -41,7 +41,7 @@ def test_who_read_the_clock_a_little_earlier_gets_no_second_twice(steps, burst, 
 
 
 @given(steps, st.integers(1, 20), st.floats(0.1, 20))
-def test_what_is_left_is_given_and_the_wait_is_told(steps, burst, rate):
+def test_what_is_left_is_given_and_the_wait_is_reported(steps, burst, rate):
     buckets = Buckets(burst=burst, rate=rate)
     now = 0.0
     for wait, most in steps:

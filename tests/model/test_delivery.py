@@ -298,7 +298,7 @@ def test_a_warning_passes_for_the_sig_that_is_held_only():
     world = World().open()
     for at in (NOW - 1, NOW, NOW + 1):
         world.carry_out(world.delivery.will_expire(event(EventType.WILL_EXPIRE, USER, at)))
-    assert [said.issued_at for said in world.warned] == [NOW]
+    assert [answer.issued_at for answer in world.warned] == [NOW]
     world.delivery.close()
     assert world.delivery.will_expire(event(EventType.WILL_EXPIRE, USER, NOW)) is None
 
@@ -396,14 +396,14 @@ def test_lost_events_are_looked_for_by_all_sigs_within_the_seconds():
     st.booleans(),
     st.booleans(),
 )
-def test_no_connected_client_ever_holds_an_expired_sig(ttl, draw, works, told, acks):
+def test_no_connected_client_ever_holds_an_expired_sig(ttl, draw, works, reported, acks):
     """A worker renews in time and perhaps an event says so; or no worker lives, and the stream
     has its sig renewed itself."""
     world = World(sig(ttl=ttl)).open()
     world.draw, world.renews = draw, ttl
     for _ in range(3 * ttl):
         if works and world.now >= world.newest[USER].renew_at:
-            world.renew(told=told, ttl=ttl)
+            world.renew(reported=reported, ttl=ttl)
         world.pass_time(1)
         assert world.now < world.delivery.own.expires_at
         if acks:

@@ -41,7 +41,7 @@ class StreamLife(RuleBasedStateMachine):
         if meanwhile == "renewed":
             self.made.append(world.renew())
         elif meanwhile == "missed":
-            self.made.append(world.renew(told=False))
+            self.made.append(world.renew(reported=False))
             world.missed()
         elif meanwhile is not None:
             world.revoke(USER, NOW + meanwhile)
@@ -57,11 +57,11 @@ class StreamLife(RuleBasedStateMachine):
         news = meanwhile == "renewed" and self.made[-1].issued_at > claim
         assert (USER in world.asked) == (news or meanwhile == "missed")
 
-    @rule(holder=holders, told=st.booleans(), along=st.booleans(), wide=st.booleans())
-    def renew(self, holder, told, along, wide):
-        made = self.world.renew(holder, told=False)
+    @rule(holder=holders, reported=st.booleans(), along=st.booleans(), wide=st.booleans())
+    def renew(self, holder, reported, along, wide):
+        made = self.world.renew(holder, reported=False)
         self.made.append(made)
-        if told:
+        if reported:
             self.world.receive(made, along=along, wide=wide)
 
     @rule(which=st.integers(0, 30), along=st.booleans())

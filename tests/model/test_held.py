@@ -34,7 +34,7 @@ def row(history: list[tuple[int, Reason]], revoked_at: int = 0) -> Row:
     return Row(base._replace(issued_at=at, ttl=DAY, reason=reason.value), past)
 
 
-def said(found: Row, claim: int, *, ticket: int = 0, now: int = NOW) -> Claim:
+def answer(found: Row, claim: int, *, ticket: int = 0, now: int = NOW) -> Claim:
     return judge(found.record, found.past, claim, ticket_issued_at=ticket, now=now)
 
 
@@ -50,55 +50,55 @@ histories = st.lists(
 def test_what_the_row_remembers_is_known(history):
     found = row(history)
     for at, _ in history[-1 - PAST_KEPT :]:
-        assert said(found, at) is Claim.KNOWN
+        assert answer(found, at) is Claim.KNOWN
         # Whatever the clock does meanwhile.
-        assert said(found, at, now=at - 400 * DAY) is Claim.KNOWN
+        assert answer(found, at, now=at - 400 * DAY) is Claim.KNOWN
 
 
 @given(histories, st.data())
-def test_no_honest_client_is_told_that_its_sig_was_never_issued(history, data):
+def test_no_honest_client_learns_that_its_sig_was_never_issued(history, data):
     """It holds one of the sigs of its user, with the ticket that came with it. Meanwhile the
     database was set back to any earlier moment, and went on from there."""
     claim, _ = data.draw(st.sampled_from(history))
     kept = data.draw(st.integers(0, len(history)))
     found = row(history[:kept])
-    meaning = said(found, claim, ticket=claim)
+    meaning = answer(found, claim, ticket=claim)
     assert meaning is not Claim.NEVER
     assert (meaning is Claim.RESTORED) is (claim > found.record.issued_at)
     # It goes on with ordinary sigs, before this client is heard of again.
     later = [*history[:kept], (NOW + 5, data.draw(st.sampled_from(ORDINARY)))]
-    assert said(row(later), claim, ticket=claim, now=NOW + 9) in (Claim.KNOWN, Claim.OLD)
+    assert answer(row(later), claim, ticket=claim, now=NOW + 9) in (Claim.KNOWN, Claim.OLD)
 
 
 @given(histories, st.data())
-def test_without_proof_an_honest_client_of_a_restored_database_is_heard(history, data):
+def test_without_proof_an_honest_client_of_a_restored_database_is_considered(history, data):
     """It holds what the database lost, with an older ticket; then others of its user do, when
     the first has led to a newer sig."""
     kept = data.draw(st.integers(0, len(history) - 1))
     lost = [at for at, _ in history[kept:]]
     found = row(history[:kept])
-    assert {said(found, at) for at in lost} == {Claim.RESTORED}
+    assert {answer(found, at) for at in lost} == {Claim.RESTORED}
     mended = row([*history[:kept], (max(NOW, lost[-1] + 1), Reason.FORCED)])
-    assert {said(mended, at) for at in lost} <= {Claim.KNOWN, Claim.OLD}
+    assert {answer(mended, at) for at in lost} <= {Claim.KNOWN, Claim.OLD}
 
 
 @given(histories, st.integers(1, 10**6), st.data())
-def test_what_can_never_have_been_is_told(history, ahead, data):
+def test_what_can_never_have_been_is_reported(history, ahead, data):
     found = row(history)
     newest = found.record.issued_at
-    assert said(found, NOW + APART + ahead) is Claim.NEVER
+    assert answer(found, NOW + APART + ahead) is Claim.NEVER
     seconds = sorted([one.issued_at for one in found.past] + [newest])
     between = [(low, high) for low, high in itertools.pairwise(seconds) if high - low > 1]
     if between:
         low, high = data.draw(st.sampled_from(between))
-        assert said(found, data.draw(st.integers(low + 1, high - 1))) is Claim.NEVER
+        assert answer(found, data.draw(st.integers(low + 1, high - 1))) is Claim.NEVER
 
 
 @given(histories, st.integers(1, 10**6))
-def test_nothing_is_said_of_what_is_older_than_all_that_is_known(history, back):
+def test_nothing_is_known_of_what_is_older_than_all_that_is_known(history, back):
     found = row(history)
     oldest = min([one.issued_at for one in found.past] + [found.record.issued_at])
-    assert said(found, oldest - back) is Claim.OLD
+    assert answer(found, oldest - back) is Claim.OLD
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_nothing_is_said_of_what_is_older_than_all_that_is_known(history, back):
     ],
 )
 def test_cases(history, revoked_at, claim, ticket, wanted):
-    assert said(row(history, revoked_at), claim, ticket=ticket) is wanted
+    assert answer(row(history, revoked_at), claim, ticket=ticket) is wanted
 
 
 def test_nobody_makes_a_sig_a_second_by_claiming():
@@ -128,11 +128,11 @@ def test_nobody_makes_a_sig_a_second_by_claiming():
     for second in range(1, 10 * BELIEVED_EVERY):
         found = row(history[-3:])
         claim = found.record.issued_at + 1
-        if said(found, claim, now=NOW + second) is Claim.RESTORED:
+        if answer(found, claim, now=NOW + second) is Claim.RESTORED:
             made += 1
             history.append((max(NOW + second, claim + 1), Reason.FORCED))
         claim = NOW + second
-        if said(row(history[-3:]), claim, now=NOW + second) is Claim.RESTORED:
+        if answer(row(history[-3:]), claim, now=NOW + second) is Claim.RESTORED:
             made += 1
             history.append((claim + 1, Reason.FORCED))
     assert 5 <= made <= 11

@@ -93,7 +93,7 @@ def test_an_old_rsa_pem_is_refused():
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "phrase"),
     [
         (b"", "no PEM block"),
         (SECRET.encode(), "no PEM block"),
@@ -109,8 +109,8 @@ def test_an_old_rsa_pem_is_refused():
     ids=["empty", "secret", "junk", "half", "end", "parameters", "two", "certificate", "huge"],
 )
 @pytest.mark.parametrize("load", [ecdsa.load_private, ecdsa.load_public])
-def test_what_is_no_key_is_told(load, text, says):
-    assert says in refusal(load, text)
+def test_what_is_no_key_is_reported(load, text, phrase):
+    assert phrase in refusal(load, text)
 
 
 def test_a_public_key_cannot_sign():
@@ -170,14 +170,14 @@ def test_a_secret():
 
 
 @pytest.mark.parametrize("odd", ["x", SECRET[:-1], SECRET + "0", SECRET.upper(), "g" * 64])
-def test_an_odd_secret_works_but_can_be_told(odd):
+def test_an_odd_secret_works_but_can_be_reported(odd):
     assert secret.load_secret(odd).sign(b"text")
     assert secret.read(odd.encode()).odd
     assert not secret.read(SECRET.encode()).odd
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "phrase"),
     [
         ("", "empty"),
         (" \n", "empty"),
@@ -188,8 +188,8 @@ def test_an_odd_secret_works_but_can_be_told(odd):
         ("x" * 20000, "more than"),
     ],
 )
-def test_what_is_no_secret_is_told(text, says):
-    assert says in refusal(secret.load_secret, text)
+def test_what_is_no_secret_is_reported(text, phrase):
+    assert phrase in refusal(secret.load_secret, text)
 
 
 def test_the_registry_opens_what_was_sealed():

@@ -23,8 +23,8 @@ def test_numbers_beyond_all_measure_are_not_repeated(check, number) -> None:
 
 @pytest.mark.parametrize("ttl", [MIN_TTL - 1, MAX_TTL + 1])
 def test_a_lifetime_has_one_range_in_text_advice_and_code(ttl: int) -> None:
-    said = [check_ttl, lambda ttl: usersig.sign(V2._replace(ttl=ttl), HMAC)]
-    for refuse in said:
+    answer = [check_ttl, lambda ttl: usersig.sign(V2._replace(ttl=ttl), HMAC)]
+    for refuse in answer:
         with pytest.raises(errors.BadTtl) as caught:
             refuse(ttl)
         assert re.findall(r"\d+ to \d+", caught.value.text) == [f"{MIN_TTL} to {MAX_TTL}"]

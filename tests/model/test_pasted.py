@@ -76,8 +76,8 @@ TAKEN = {
 
 @pytest.mark.parametrize("name", TAKEN)
 def test_a_private_key_is_mended_and_sealed_in_one_form(name):
-    for told in (None, "v1"):
-        found = pasted.read(TAKEN[name], told)
+    for reported in (None, "v1"):
+        found = pasted.read(TAKEN[name], reported)
         assert (found.format, found.key.fingerprint, found.odd) == ("v1", FINGERPRINT, "")
         assert found.material == PEM
 
@@ -90,8 +90,8 @@ def test_a_private_key_is_mended_and_sealed_in_one_form(name):
     ],
 )  # fmt: skip
 def test_a_secret_is_taken_without_what_editors_put_around_it(around):
-    for told in (None, "v2"):
-        found = pasted.read(around.replace(b"%s", SECRET_BYTES), told)
+    for reported in (None, "v2"):
+        found = pasted.read(around.replace(b"%s", SECRET_BYTES), reported)
         assert (found.format, found.material, found.odd) == ("v2", SECRET_BYTES, "")
 
 
@@ -224,10 +224,10 @@ NAMED = {
 
 @pytest.mark.parametrize("name", NAMED)
 def test_what_is_another_thing_is_refused_by_its_name(name):
-    content, says = NAMED[name]
+    content, phrase = NAMED[name]
     with pytest.raises(BadKey) as caught:
         pasted.read(content)
-    assert says in caught.value.text
+    assert phrase in caught.value.text
     check_nothing_shown(caught.value.text, content)
 
 
@@ -263,10 +263,10 @@ ODD = {
 
 
 @pytest.mark.parametrize("name", ODD)
-def test_what_is_odd_works_and_says_why(name):
-    secret, says = ODD[name]
+def test_what_is_odd_works_and_reports_why(name):
+    secret, phrase = ODD[name]
     found = pasted.read(secret.encode() + b"\n")
-    assert says in found.odd
+    assert phrase in found.odd
     assert found.material == secret.encode()
     check_nothing_shown(found.odd, secret.encode())
     assert pasted.read_verifier(secret.encode())[1] == found.odd
@@ -391,9 +391,9 @@ def test_a_twisted_key_is_itself_or_asked_about_or_refused(data):
 
 
 @given(st.binary(max_size=300), st.sampled_from([None, "v1", "v2"]))
-def test_any_bytes_are_answered(content, told):
+def test_any_bytes_are_answered(content, reported):
     try:
-        found = pasted.read(content, told)
+        found = pasted.read(content, reported)
     except BadKey as error:
         assert error.text.isprintable()
         return
@@ -419,10 +419,10 @@ def test_every_key_that_lost_its_lines_is_named(curve, form):
         pasted.read(base64.b64encode(der))
 
 
-def check_nothing_shown(said: str, *contents: bytes) -> None:
+def check_nothing_shown(answer: str, *contents: bytes) -> None:
     """No eight characters of what was given stand in what is said of it."""
     for content in contents:
         text = content.decode("latin-1")
         for at in range(len(text) - 8):
             piece = text[at : at + 8]
-            assert piece not in said or piece in OUR_WORDS, piece
+            assert piece not in answer or piece in OUR_WORDS, piece

@@ -61,8 +61,8 @@ class World:
 
     def look(self) -> None:
         # The database said it somewhere on the way; half of it is as good as any.
-        said = self.truth + self.database - self.took / 2
-        self.state = self.state.observe(said, self.reading, self.took)
+        answer = self.truth + self.database - self.took / 2
+        self.state = self.state.observe(answer, self.reading, self.took)
 
     def run(self, seconds: float) -> Iterator[Reference]:
         """Time passes; each state on the way."""
@@ -241,7 +241,7 @@ def test_a_clock_at_the_edge_does_not_come_and_go() -> None:
     assert world.pass_by(2).ordinary
 
 
-def test_an_answer_that_took_longer_than_the_tolerance_says_nothing() -> None:
+def test_an_answer_that_took_longer_than_the_tolerance_counts_for_nothing() -> None:
     world = World(SHARED)
     world.took = TOLERANCE + 1
     world.database = DAY

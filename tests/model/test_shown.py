@@ -17,10 +17,12 @@ from sigmgr.http.auth import new_token
 from sigmgr.keys.generate import generate
 from sigmgr.model import usersig
 from sigmgr.model.holder import Holder
+from sigmgr.model.mistaken import no_ticket, no_token
 from sigmgr.model.shown import credential, masked, shown
 from sigmgr.model.sig import SigFacts
 from sigmgr.model.ticket import Tickets
 from sigmgr.model.usersig.secret import load_secret
+from tests.growth import MOST, growth, repeated
 
 SECRET = "0123456789abcdef" * 4
 PEM = generate("v1")
@@ -52,13 +54,13 @@ def test_a_credential_is_named_and_not_repeated(name):
     text, kind = CREDENTIALS[name]
     assert credential(text) == kind
     for around in ("{}", " {} ", "--role={}", "'{}' is no role", "see {}\nand more"):
-        said = around.format(text)
-        assert credential(said) == kind
+        answer = around.format(text)
+        assert credential(answer) == kind
         for line in text.split():
             for at in range(len(line) - 12):
                 piece = line[at : at + 12]
-                assert piece not in shown(said)
-                assert piece not in masked(said) or piece in around
+                assert piece not in shown(answer)
+                assert piece not in masked(answer) or piece in around
     assert shown(text) == f"what looks like {kind}"
 
 
@@ -86,7 +88,7 @@ def test_an_ordinary_value_is_repeated(text):
     assert masked(text) == text
 
 
-def test_a_long_value_is_told_by_its_length():
+def test_a_long_value_is_reported_by_its_length():
     assert shown("a b " * 16) == repr("a b " * 16)
     assert shown("a b " * 16 + "c") == "a value of 65 characters"
     assert shown("xy" * 5000) == "a value of 10000 characters"
@@ -105,17 +107,32 @@ def test_a_long_word_is_masked_and_a_long_path_is_not():
 
 
 @given(st.text(max_size=200))
-def test_what_is_said_is_printable_and_short(text):
-    said = shown(text)
-    assert said.isprintable()
-    assert len(text) <= 64 or len(said) <= 64
-    assert said.startswith(("'", '"', "a value of ", "what looks like "))
+def test_what_is_reported_is_printable_and_short(text):
+    answer = shown(text)
+    assert answer.isprintable()
+    assert len(text) <= 64 or len(answer) <= 64
+    assert answer.startswith(("'", '"', "a value of ", "what looks like "))
 
 
 @given(st.text(max_size=80), st.binary(min_size=24, max_size=60))
 def test_masking_takes_out_every_random_base64url(around, raw):
     secret = "smt_" + base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
     assert secret not in masked(f"{around} {secret} {around}")
+
+
+@pytest.mark.parametrize(
+    ("piece", "end"),
+    [
+        ("a.", ""), ("a://:", ""), ("x://a:b/", ""), (":", "@"), ("eyJ-", ""), ("eyJaaaaaaaa.", ""),
+        ("A", "b1"), ("bearer ", ""), ("-----BEGIN ", ""), ("-----END ", ""), ("smt_", ""),
+        ("MIIx", ""), ("t1.", ""), ("Xk9Qz2Lw8Rt5Vb1Nm4Hj7Gf3Dd0Ss6Aq/some-words/", ""),
+        ("Xk9Qz2Lw8Rt5Vb1Nm4Hj7Gf3Dd0Ss6Aq", ""), ("0" * 32 + "/words-and-more-words/", ""),
+    ],
+)  # fmt: skip
+def test_the_work_grows_with_the_length_at_most(piece, end):
+    assert growth(masked, repeated(piece, end), 1500) < MOST
+    for work in (credential, shown, no_ticket, no_token):
+        assert growth(work, repeated(piece, end), 6000) < 3
 
 
 # -- both ways -------------------------------------------------------------------------------
@@ -155,8 +172,8 @@ SECRETS = st.one_of(
 @given(PATHS)
 def test_an_ordinary_path_is_shown(path):
     assert credential(path) is None
-    said = f"the key file {path} cannot be read"
-    assert masked(said) == said or any(len(part) > 64 for part in path.split("/"))
+    answer = f"the key file {path} cannot be read"
+    assert masked(answer) == answer or any(len(part) > 64 for part in path.split("/"))
 
 
 @given(SECRETS, st.one_of(st.just(""), PATHS.map(lambda path: path + "/")), ENDS)
@@ -164,10 +181,10 @@ def test_a_credential_is_shown_nowhere_in_a_path(secret, before, end):
     path = before + secret + end
     assert credential(path)
     assert shown(path).startswith("what looks like ")
-    said = masked(f"the key file {path} cannot be read: no such file")
+    answer = masked(f"the key file {path} cannot be read: no such file")
     for at in range(len(secret) - 8):
-        assert secret[at : at + 8] not in said
-    assert said.endswith("cannot be read: no such file")
+        assert secret[at : at + 8] not in answer
+    assert answer.endswith("cannot be read: no such file")
 
 
 def test_of_a_key_that_is_all_slashes_nothing_is_shown():

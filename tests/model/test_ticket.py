@@ -80,11 +80,11 @@ SIG = usersig.sign(V2, HMAC)
 def test_another_credential_in_its_place_is_named(text: str, kind: str) -> None:
     with pytest.raises(errors.TicketInvalid) as caught:
         TICKETS.open(text, 150)
-    said = caught.value
-    assert said.text == f"what was sent looks like {kind}; this route takes a ticket"
-    assert "beside the usersig" in said.advice
-    assert ("token revoke" in said.advice) is (kind == "an API token")
-    assert text[8:20] not in said.text + said.advice
+    answer = caught.value
+    assert answer.text == f"what was sent looks like {kind}; this route takes a ticket"
+    assert "beside the usersig" in answer.advice
+    assert ("token revoke" in answer.advice) is (kind == "an API token")
+    assert text[8:20] not in answer.text + answer.advice
 
 
 @pytest.mark.parametrize("text", ["", "t1.", "t1.x", "t2.AAAA", "t1." + "A" * 500, "t1.é", "t1.=="])

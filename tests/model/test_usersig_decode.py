@@ -202,7 +202,7 @@ def test_without_the_version_mark_it_is_v1():
         (None, SigReason.MISSING_FIELD, "TLS.ver is missing"),
     ],
 )
-def test_a_v2_sig_that_is_not_marked_as_one_is_told_so(mark, reason, words):
+def test_a_v2_sig_that_is_not_marked_as_one_gets_an_error(mark, reason, words):
     members = v2_members()
     del members["TLS.ver"]
     if mark is not None:
@@ -284,7 +284,7 @@ def test_nothing_shown_holds_the_signature(fact, key):
         ("2", "another text"),
     ],
 )  # fmt: skip
-def test_what_the_mark_of_v2_is_instead_is_said(mark, kind):
+def test_what_the_mark_of_v2_is_instead_is_reported(mark, kind):
     with pytest.raises(BadSig) as caught:
         decode(dump(v2_members() | {"TLS.ver": mark}))
     assert caught.value.text == f'TLS.ver is {kind}; in v2 it is the text "2.0"'

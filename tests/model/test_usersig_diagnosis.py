@@ -17,6 +17,7 @@ from sigmgr.model.errors import BadSig, SigReason
 from sigmgr.model.ticket import Tickets
 from sigmgr.model.usersig import MAX_SIG_CHARS, decode, diagnosis, sign, verify
 from sigmgr.model.usersig.mangled import STEPS
+from tests.growth import MOST, growth
 from tests.model.usersig_kit import (
     HMAC,
     K1,
@@ -150,18 +151,18 @@ def test_every_damage_gets_its_name(damage: str, sig: str) -> None:
     mangle, reason = DAMAGES[damage]
     text = mangle(sig)
     assume(text.strip() != sig)
-    said = refused(text)
-    assert said.reason == reason, said.text
-    assert said.advice != BadSig.advice
-    assert sig[10:40] not in said.text + said.advice
+    answer = refused(text)
+    assert answer.reason == reason, answer.text
+    assert answer.advice != BadSig.advice
+    assert sig[10:40] not in answer.text + answer.advice
 
 
 @given(sig=st.one_of(sigs, foreign), data=st.data())
 def test_a_sig_cut_anywhere_is_called_that(sig: str, data: st.DataObject) -> None:
     size = data.draw(st.integers(4, len(sig) - 1))
-    said = refused(sig[:size])
-    assert said.reason is SigReason.CUT_OFF
-    assert str(size) in said.text or said.text == "the sig has lost the underscores at its end"
+    answer = refused(sig[:size])
+    assert answer.reason is SigReason.CUT_OFF
+    assert str(size) in answer.text or answer.text == "the sig has lost the underscores at its end"
 
 
 #: After which of a first damage a second one leaves too little to tell.
@@ -198,29 +199,29 @@ def test_two_damages_are_named_too(second: str) -> None:
             text = DAMAGES[second][0](mangle(sig))
             if text.strip() == sig:
                 continue
-            said = refused(text)
-            assert said.reason in known or first in LOST.get(second, ()), (first, said.text)
+            answer = refused(text)
+            assert answer.reason in known or first in LOST.get(second, ()), (first, answer.text)
 
 
-def test_two_damages_are_both_told() -> None:
-    said = refused(f'"{quote(standard(sign(V1_ROOM, P256)), safe="")}"')
-    assert said.reason is SigReason.QUOTED
+def test_two_damages_are_both_reported() -> None:
+    answer = refused(f'"{quote(standard(sign(V1_ROOM, P256)), safe="")}"')
+    assert answer.reason is SigReason.QUOTED
     for word in ("quotes", "URL-encoded", "standard base64 alphabet"):
-        assert word in said.text
-    assert "%2A" in said.advice
+        assert word in answer.text
+    assert "%2A" in answer.advice
     cut = refused('"' + sign(V2, HMAC)[:70])
     assert cut.reason is SigReason.CUT_OFF
     assert "70 characters" in cut.text
     assert "quotes" in cut.text
 
 
-def test_what_is_wrong_besides_is_told() -> None:
-    said = refused(f'"{dump(v2_members() | {"TLS.ver": 2})}"')
-    assert said.reason is SigReason.QUOTED
-    assert "TLS.ver is a number" in said.text
+def test_what_is_wrong_besides_is_reported() -> None:
+    answer = refused(f'"{dump(v2_members() | {"TLS.ver": 2})}"')
+    assert answer.reason is SigReason.QUOTED
+    assert "TLS.ver is a number" in answer.text
 
 
-def test_how_much_does_not_belong_to_it_is_told() -> None:
+def test_how_much_does_not_belong_to_it_is_reported() -> None:
     assert "by 5 characters" in refused(sign(V2, HMAC) + "&x=yz").text
 
 
@@ -236,10 +237,10 @@ def test_how_much_does_not_belong_to_it_is_told() -> None:
     ],
 )
 def test_another_thing_is_named_and_not_repeated(text: str, words: str) -> None:
-    said = refused(text)
-    assert said.reason is SigReason.NO_SIG
-    assert words in said.text
-    assert text.strip(' "')[4:24] not in said.text + said.advice
+    answer = refused(text)
+    assert answer.reason is SigReason.NO_SIG
+    assert words in answer.text
+    assert text.strip(' "')[4:24] not in answer.text + answer.advice
 
 
 @pytest.mark.parametrize(
@@ -254,10 +255,10 @@ def test_another_thing_is_named_and_not_repeated(text: str, words: str) -> None:
     ],
 )
 def test_what_no_damage_explains_keeps_its_reason(text: str, reason: str, words: str) -> None:
-    said = refused(text)
-    assert said.reason == reason
-    assert words in said.text
-    assert "150 to 600" in said.advice or words == "empty"
+    answer = refused(text)
+    assert answer.reason == reason
+    assert words in answer.text
+    assert "150 to 600" in answer.advice or words == "empty"
 
 
 def test_a_changed_character_is_no_cut() -> None:
@@ -266,10 +267,10 @@ def test_a_changed_character_is_no_cut() -> None:
         changed = sig[:at] + ("A" if sig[at] != "A" else "B") + sig[at + 1 :]
         try:
             found = decode(changed)
-        except BadSig as said:
+        except BadSig as answer:
             # What was changed may still look like the beginning of something.
-            assert said.reason in {SigReason.NOT_ZLIB, SigReason.NOT_JSON, SigReason.CUT_OFF}
-            whole += said.reason is not SigReason.CUT_OFF
+            assert answer.reason in {SigReason.NOT_ZLIB, SigReason.NOT_JSON, SigReason.CUT_OFF}
+            whole += answer.reason is not SigReason.CUT_OFF
         else:
             # Some bits of a stream carry nothing: its checksum says that nothing was changed.
             assert found == decode(sig)
@@ -302,12 +303,28 @@ def test_any_text_is_refused_with_bounded_work(text: str) -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(diagnosis, "read", counted)
-        said = refused(text)
-    assert said.text
-    assert said.advice
+        answer = refused(text)
+    assert answer.text
+    assert answer.advice
     # Looked at by decode and by verify.
     assert len(tried) <= 2 * diagnosis.MOST_TEXTS
     assert all(len(one) <= len(text) + 3 for one in tried)
+
+
+@pytest.mark.parametrize(
+    ("start", "piece", "end"),
+    [
+        ('{"a":', " ", "x y"), ('{"a":', " ", '"b" c'), ("{", " ", "x"), ('{"a"', " ", "x"),
+        ('{"a":b', " ", "c"), ("{", '"a":b,', "x"), ("{", '"a" : "b" ,  ', "x y"),
+        ('{"a":"', '\\"', '" x'), ('{"a":', "}", " x"), ("", " ", "x"), ("{}", " ", "x"),
+    ],
+)  # fmt: skip
+def test_what_a_cut_sig_says_is_read_in_work_that_grows_with_its_length(start, piece, end):
+    def cut(length: int) -> str:
+        document = start + piece * (length // len(piece)) + end
+        return wrap(document.encode()).rstrip("_")[:-4]
+
+    assert growth(refused, cut, 1800) < MOST
 
 
 def test_a_text_longer_than_any_sig_is_not_worked_on() -> None:
@@ -340,18 +357,18 @@ MARKED = next(
     ],
     ids=list("abcdefghij"),
 )
-def test_what_was_done_to_a_sig_with_marks_in_it_is_said(mangle, words) -> None:
-    said = refused(mangle(MARKED))
-    assert words in said.text + said.advice
-    assert "cut off" not in said.text
+def test_what_was_done_to_a_sig_with_marks_in_it_is_reported(mangle, words) -> None:
+    answer = refused(mangle(MARKED))
+    assert words in answer.text + answer.advice
+    assert "cut off" not in answer.text
 
 
 @given(sig=st.one_of(sigs, foreign), data=st.data())
 def test_nothing_is_called_cut_where_only_a_character_was_replaced(sig, data) -> None:
     at = data.draw(st.integers(10, len(sig) - 40))
     char = data.draw(st.sampled_from("\u00d7\u2022\u00a7\u00e9\u7528~^$@!|"))
-    said = refused(sig[:at] + char + sig[at + 1 :])
-    assert said.reason is SigReason.NOT_BASE64
-    assert ascii(char) in said.text
-    assert f"character {at + 1}" in said.text
-    assert "cut off" not in said.text
+    answer = refused(sig[:at] + char + sig[at + 1 :])
+    assert answer.reason is SigReason.NOT_BASE64
+    assert ascii(char) in answer.text
+    assert f"character {at + 1}" in answer.text
+    assert "cut off" not in answer.text

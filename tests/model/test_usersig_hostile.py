@@ -32,9 +32,9 @@ def refused(text: str) -> SigReason:
     with pytest.raises(BadSig) as caught:
         read(text)
     assert caught.value.text
-    with pytest.raises(BadSig) as told:
+    with pytest.raises(BadSig) as reported:
         decode(text)
-    assert told.value.text
+    assert reported.value.text
     return caught.value.reason
 
 

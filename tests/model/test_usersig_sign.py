@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from sigmgr.model import errors, userbuf
 from sigmgr.model.holder import Holder, Room
 from sigmgr.model.sig import SigFacts
-from sigmgr.model.usersig import holds, secret, sign, verify
+from sigmgr.model.usersig import FORMATS, secret, sign, sign_checked, verify
+from sigmgr.model.usersig.claims import claims
 from tests.model.usersig_kit import (
     ALICE,
     ALL_KEYS,
@@ -108,7 +109,7 @@ def test_the_same_facts_give_the_same_string(fact, key):
 
 @pytest.mark.parametrize("key", ALL_KEYS.values(), ids=ALL_KEYS)
 @given(data=st.data())
-def test_what_is_signed_verifies_and_says_the_facts(key, data):
+def test_what_is_signed_verifies_and_has_the_facts(key, data):
     fact = data.draw(facts(key.format))
     sig = sign(fact, key)
     assert len(sig) <= 600  # what a database column or a URL may count on
@@ -203,6 +204,11 @@ def test_the_cheap_check_takes_the_sig_of_these_facts_only(issued_at, ttl):
     key = secret.load_secret("5" * 64)
     facts = SigFacts(Holder(1400000000, "alice"), "v2", 1, issued_at, ttl)
     text = sign(facts, key)
+    assert sign_checked(facts, key) == (text, True)
+
+    def holds(text: str, facts: SigFacts, key: secret.HmacKey) -> bool:
+        return FORMATS.named("v2").holds(text, claims(facts), key)
+
     assert holds(text, facts, key)
     assert not holds(text, facts, secret.load_secret("6" * 64))
     assert not holds(text, facts._replace(ttl=ttl + 1), key)

@@ -151,7 +151,7 @@ def test_expired(fact, key):
 
 
 @pytest.mark.parametrize(("fact", "key"), [(V1, P256), (V2, HMAC)])
-def test_a_sig_from_the_future_is_valid_for_a_day_and_told(fact, key):
+def test_a_sig_from_the_future_is_valid_for_a_day_and_reported(fact, key):
     sig = sign(fact, key)
     for ahead in (-1, 0, 1, MAX_AHEAD):
         found = verify(sig, [key], now=NOW - ahead)
@@ -272,19 +272,19 @@ def test_every_flipped_bit_of_the_document(fact, key):
     assert passed > 0 if fact.format == "v1" else passed == 0
 
 
-def test_each_reason_says_what_to_do():
-    said = {reason: BadSig(reason).advice for reason in SigReason}
-    assert BadSig.advice not in said.values()
+def test_each_reason_reports_what_to_do():
+    answer = {reason: BadSig(reason).advice for reason in SigReason}
+    assert BadSig.advice not in answer.values()
     # A damage is named with its remedy where it is found.
-    for reason, advice in said.items():
+    for reason, advice in answer.items():
         assert advice.endswith("."), reason
-    assert "current sig" in said[SigReason.REVOKED]
-    assert "current sig" in said[SigReason.EXPIRED]
+    assert "current sig" in answer[SigReason.REVOKED]
+    assert "current sig" in answer[SigReason.EXPIRED]
 
 
-def test_a_sig_that_has_just_expired_says_so_well():
+def test_a_sig_that_has_just_expired_is_described_so():
     sig = sign(V2, HMAC)
-    for late, said in ((0, "which is now"), (1, "1 s before now"), (90, "90 s before now")):
+    for late, answer in ((0, "which is now"), (1, "1 s before now"), (90, "90 s before now")):
         with pytest.raises(BadSig) as caught:
             verify(sig, [HMAC], now=V2.expires_at + late)
-        assert caught.value.text == f"the sig expired at {V2.expires_at}, {said}"
+        assert caught.value.text == f"the sig expired at {V2.expires_at}, {answer}"

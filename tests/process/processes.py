@@ -179,10 +179,10 @@ class ServeProcess:
 
     def _is_ready(self, path: str) -> bool:
         # Its own word first: on a port that was snatched, a stranger might answer.
-        said = _SERVES.search(self.log)
-        if said is None:
+        output = _SERVES.search(self.log)
+        if output is None:
             return False
-        self.port = int(said[1] or said[2])
+        self.port = int(output[1] or output[2])
         return get(self.url + path).status == 200
 
     def _log_file(self) -> Path:

@@ -153,11 +153,11 @@ async def rush(url: str, sigs: Sequence[dict[str, Any]], *, ack: bool = True) ->
         if not ack:
             return
         body = {"issued_at": sig["issued_at"]}
-        said = await once(url, "POST", "/v1/stream/ack", sig["ticket"], body)
-        if said.status == 204:
+        answer = await once(url, "POST", "/v1/stream/ack", sig["ticket"], body)
+        if answer.status == 204:
             found.acked += 1
         else:
-            found.failed[said.status] += 1
+            found.failed[answer.status] += 1
         found.slowest = max(found.slowest, time.monotonic() - began)
 
     try:
@@ -214,9 +214,9 @@ class Place:
         async with Caller(self.api.url) as call:
             for at in range(0, len(userids), 500):
                 body = {"userids": userids[at : at + 500]}
-                said = await call("POST", path, self.token, body)
-                assert said.status == 200, said
-                found += said.json["sigs"]
+                answer = await call("POST", path, self.token, body)
+                assert answer.status == 200, answer
+                found += answer.json["sigs"]
         assert all("ticket" in sig for sig in found), found[:3]
         return found
 

@@ -336,10 +336,10 @@ class Site:
 class Scenario:
     """One run over an open site."""
 
-    def __init__(self, site: Site, plan: Plan, say: Print) -> None:
+    def __init__(self, site: Site, plan: Plan, print_line: Print) -> None:
         self.site = site
         self.plan = plan
-        self.say = say
+        self.print_line = print_line
         self.rng = Random(plan.seed)
         self.users = [f"user-{i:05d}" for i in range(plan.holders)]
         self.samples = Samples()
@@ -425,7 +425,7 @@ class Scenario:
             assert answer.status_code == 200, answer.text
             for userid, sig in zip(part, answer.json()["sigs"], strict=True):
                 self.given[userid].add(sig["issued_at"])
-        self.say(f"issued {len(self.users)} in {time.monotonic() - began:.1f} s")
+        self.print_line(f"issued {len(self.users)} in {time.monotonic() - began:.1f} s")
 
     # -- meanwhile -------------------------------------------------------------------------
 
@@ -433,7 +433,7 @@ class Scenario:
         self, fleet: ClientFleet, cloud: Cloud, jobs: Sequence[asyncio.Task[None]]
     ) -> None:
         """Tick clients and cloud; a progress line every ten seconds."""
-        told = 0
+        reported = 0
         while self.elapsed < self.plan.seconds:
             now = self.now()
             fleet.tick(now)
@@ -444,15 +444,15 @@ class Scenario:
             for job in jobs:
                 if job.done():
                     job.result()
-            if self.elapsed >= told + 10:
-                told += 10
-                self._tell(fleet.snapshot(), now)
+            if self.elapsed >= reported + 10:
+                reported += 10
+                self._print_status(fleet.snapshot(), now)
             await asyncio.sleep(TICK)
 
-    def _tell(self, stats: Stats, now: int) -> None:
+    def _print_status(self, stats: Stats, now: int) -> None:
         left = "-" if stats.next_expiry is None else f"{stats.next_expiry - now}s"
         events, self.events = self.events, []
-        self.say(
+        self.print_line(
             f"{int(self.elapsed):>4} s  online {stats.online}  streams {stats.streams}"
             f"  renewed {stats.renewed}  acked {stats.acked}  kicked {stats.kicked}"
             f"  reconnects {stats.reconnects}  next {left}  asked {self.samples.asked}"
@@ -606,14 +606,14 @@ class Scenario:
         return tracebacks, warnings
 
 
-def run(plan: Plan, *, say: Print = print, keep: Path | None = None) -> Findings:
+def run(plan: Plan, *, print_line: Print = print, keep: Path | None = None) -> Findings:
     """Run it; logs go to ``keep``, else to a directory that is gone afterwards."""
     with contextlib.ExitStack() as stack:
         home = keep or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sigmgr-")))
         site = stack.enter_context(Site(home, plan))
-        say(f"five processes over PostgreSQL and Redis: {plan}")
-        findings = asyncio.run(Scenario(site, plan, say).run())
-    say(findings.summary())
+        print_line(f"five processes over PostgreSQL and Redis: {plan}")
+        findings = asyncio.run(Scenario(site, plan, print_line).run())
+    print_line(findings.summary())
     return findings
 
 
@@ -635,10 +635,10 @@ def main() -> int:
     except ValueError as error:
         parser.error(str(error))
 
-    def say(line: str) -> None:
+    def print_line(line: str) -> None:
         print(line, flush=True)
 
-    return 1 if run(plan, say=say, keep=asked.logs).faults() else 0
+    return 1 if run(plan, print_line=print_line, keep=asked.logs).faults() else 0
 
 
 if __name__ == "__main__":

@@ -102,22 +102,22 @@ class Service:
     def reissue(self, user: str) -> Answer:
         return post(self.path(APP, user, "/sig/reissue"), self.token)
 
-    def says(self) -> str:
+    def state(self) -> str:
         """Of the clock; readiness answers 200 all the time."""
         ready = get(f"{self.process.url}/readyz")
         assert ready.status == 200, ready
-        said: str = ready.json["checks"]["clock"]
-        assert ready.json["status"] == ("ok" if said == "ok" else "degraded"), ready
-        return said
+        answer: str = ready.json["checks"]["clock"]
+        assert ready.json["status"] == ("ok" if answer == "ok" else "degraded"), ready
+        return answer
 
     def is_well(self) -> bool:
-        return self.says() == "ok"
+        return self.state() == "ok"
 
     def is_held(self) -> str:
-        said = self.says()
-        return said if ONLY_URGENT in said else ""
+        answer = self.state()
+        return answer if ONLY_URGENT in answer else ""
 
-    def said(self, after: int, **fields: Any) -> list[dict[str, Any]]:
+    def answer(self, after: int, **fields: Any) -> list[dict[str, Any]]:
         """The lines of the log after this place that hold these."""
         lines = [json.loads(line) for line in self.process.log[after:].splitlines()]
         return [line for line in lines if fields.items() <= line.items()]
@@ -252,7 +252,7 @@ def renewed(site: Site, due: dict[str, Row], agreed_at: float) -> dict[str, floa
     return took
 
 
-def told(seconds: int) -> tuple[str, ...]:
+def reported(seconds: int) -> tuple[str, ...]:
     """How far and to which side, to the second."""
     return tuple(duration_text(seconds + off) for off in (-1, 0, 1))
 
@@ -265,20 +265,22 @@ def test_a_process_whose_clock_jumps(site: Site, jump: int) -> None:
         hold = Hold(site)
         doctor = site.doctor(moved=True)
         due = hold.due()
-        said = site.says()
+        answer = site.state()
     agreed_at = time.monotonic()
     took = renewed(site, due, agreed_at)
     until(site.is_well, SOON)
     figures.check(duration_text(jump), took)
 
-    assert any(f": this machine's clock is {far} the database's; " in said for far in told(jump))
-    assert "Redis agrees with the database: this machine's clock differs" in said
+    assert any(
+        f": this machine's clock is {far} the database's; " in answer for far in reported(jump)
+    )
+    assert "Redis agrees with the database: this machine's clock differs" in answer
     assert "the database's clock differs by" in doctor
     assert "the database and Redis agree; this machine's clock is the one that differs" in doctor
-    jumps = [line["seconds"] for line in site.said(figures.log_at, action="clock-jumped")]
+    jumps = [line["seconds"] for line in site.answer(figures.log_at, action="clock-jumped")]
     assert jumps == pytest.approx([jump, -jump], abs=1)
-    assert site.said(figures.log_at, action="date-jumped") == []
-    changes = [line["says"] for line in site.said(figures.log_at, action="health", part="clock")]
+    assert site.answer(figures.log_at, action="date-jumped") == []
+    changes = [line["state"] for line in site.answer(figures.log_at, action="health", part="clock")]
     assert changes[0].startswith("degraded: this machine's clock is ") and changes[-1] == "ok"
 
 
@@ -289,18 +291,18 @@ def test_a_database_whose_clock_jumps(site: Site) -> None:
         hold = Hold(site)
         doctor = site.doctor(moved=False)
         due = hold.due()
-        said = site.says()
+        answer = site.state()
     agreed_at = time.monotonic()
     took = renewed(site, due, agreed_at)
     until(site.is_well, SOON)
     figures.check("the database's, 1 d ahead", took)
     assert site.doctor(moved=False) == ""
 
-    assert "the database's clock has jumped 1 d" in said
-    assert "Redis agrees with this machine: the database's clock differs" in said
+    assert "the database's clock has jumped 1 d" in answer
+    assert "Redis agrees with this machine: the database's clock differs" in answer
     assert "this machine and Redis agree; the database's clock is the one that differs" in doctor
-    assert site.said(figures.log_at, action="clock-jumped") == []
-    assert site.said(figures.log_at, action="date-jumped") == []
+    assert site.answer(figures.log_at, action="clock-jumped") == []
+    assert site.answer(figures.log_at, action="date-jumped") == []
 
 
 def test_on_sqlite_a_jump_holds_until_it_is_over(tmp_path: Path, library: Path) -> None:
@@ -323,19 +325,19 @@ def test_on_sqlite_a_jump_holds_until_it_is_over(tmp_path: Path, library: Path) 
             assert time.monotonic() - began < AGREED
             assert abs(again.json["issued_at"] - time.time()) < 2
             until(alone.is_well, SOON)
-        assert alone.said(0, action="date-jumped") == []
+        assert alone.answer(0, action="date-jumped") == []
 
         current(alone)
         with alone.clock.moved(DAY):
             began = time.monotonic()
             check_held(alone, DAY, accept)
-            said = until(
+            answer = until(
                 lambda: (one := alone.reissue("alice")).status == 200 and one, accept + SOON
             )
             assert time.monotonic() - began >= accept - 0.5
-            assert abs(said.json["issued_at"] - time.time() - DAY) < 2
+            assert abs(answer.json["issued_at"] - time.time() - DAY) < 2
             until(alone.is_well, SOON)
-            [line] = alone.said(0, action="date-jumped")
+            [line] = alone.answer(0, action="date-jumped")
             assert line["seconds"] == pytest.approx(DAY, abs=1)
 
 
@@ -348,8 +350,8 @@ def current(service: Service) -> dict[str, Any]:
 
 def check_held(service: Service, jump: int, accept: float) -> None:
     """It says so, and makes no sig that is not urgent."""
-    said = until(service.is_held, SOON)
-    assert any(f"clock has jumped {far} where it stood" in said for far in told(jump))
-    assert f"it is believed after {accept:g} s" in said
+    answer = until(service.is_held, SOON)
+    assert any(f"clock has jumped {far} where it stood" in answer for far in reported(jump))
+    assert f"it is believed after {accept:g} s" in answer
     refused = service.reissue("alice")
     assert (refused.status, refused.json["code"]) == (503, "clock-apart"), refused

@@ -94,8 +94,8 @@ class Asker:
         return await self._ask(kind, "POST", f"/users/{user}/sig/reissue", {})
 
     async def batch(self, users: list[str]) -> list[dict[str, Any]]:
-        said = await self._ask("batch", "POST", "/sigs/batch-get", {"userids": users})
-        found: list[dict[str, Any]] = said["sigs"]
+        answer = await self._ask("batch", "POST", "/sigs/batch-get", {"userids": users})
+        found: list[dict[str, Any]] = answer["sigs"]
         assert not [one for one in found if "error" in one]
         return found
 
@@ -108,11 +108,11 @@ class Asker:
         )
         began = time.monotonic()
         async with asyncio.timeout(30):
-            status, head, said = await self._answer(request)
+            status, head, answer = await self._answer(request)
         seconds = time.monotonic() - began
-        self.answers.setdefault(kind, []).append((status, seconds, said.get("detail", "")))
+        self.answers.setdefault(kind, []).append((status, seconds, answer.get("detail", "")))
         assert status != 503 or int(head["retry-after"]) >= 1
-        return said if status == 200 else {}
+        return answer if status == 200 else {}
 
     async def _answer(self, request: str) -> tuple[int, dict[str, str], dict[str, Any]]:
         if self._free:
@@ -144,7 +144,7 @@ class Asker:
     def slowest(self, kind: str) -> float:
         return max(seconds for _, seconds, _ in self.answers[kind])
 
-    def told(self, kind: str) -> str:
+    def reported(self, kind: str) -> str:
         times = sorted(seconds for _, seconds, _ in self.answers[kind])
         return (
             f"{kind}: {len(times)} answers, median {statistics.median(times) * 1000:.0f} ms,"
@@ -194,8 +194,8 @@ async def _under_losses(house: House, api: ServeProcess, how: str) -> None:
         await asker.batch(users)
 
         async def reissued(user: str) -> None:
-            said = await asker.reissue("reissue", user)
-            given[user].append(said.get("issued_at", 0))
+            answer = await asker.reissue("reissue", user)
+            given[user].append(answer.get("issued_at", 0))
 
         async def ask_while(call: Callable[[], Awaitable[None]]) -> None:
             """Each asks every five seconds, all of them spread over these."""
@@ -224,7 +224,7 @@ async def _under_losses(house: House, api: ServeProcess, how: str) -> None:
             house.postgres.restart("fast")
             await _until_it_answers(asker)
             await ask_while(partial(asyncio.sleep, 0))
-        print(asker.told("get"), asker.told("reissue"), sep="\n")
+        print(asker.reported("get"), asker.reported("reissue"), sep="\n")
         assert not asker.refused("get", "reissue")
     rows = house.query(f"SELECT userid, issued_at, past FROM holders WHERE sdkappid = {APP}")
     for user, issued_at, past in rows:
@@ -282,8 +282,8 @@ async def _under_a_hung_database(house: House, api: ServeProcess) -> None:
         finally:
             house.postgres.resume()
         for kind in ("hot", "known", "new", "reissue"):
-            print(asker.told(kind))
-            assert asker.slowest(kind) < WITHIN + BUSY, asker.told(kind)
+            print(asker.reported(kind))
+            assert asker.slowest(kind) < WITHIN + BUSY, asker.reported(kind)
         assert not asker.refused("hot", "known")
         assert {status for status, _, _ in asker.answers["new"]} == {503}
         assert {status for status, _, _ in asker.answers["reissue"]} == {503}
@@ -354,7 +354,7 @@ async def _under_a_stopped_holder(house: House, api: ServeProcess, worker: Serve
                 await asyncio.gather(*(asker.get("get", user) for user in some))
             await asyncio.gather(*(asker.reissue("reissue", user) for user in users[:20]))
             await asyncio.gather(*(asker.get("new", f"new{i}") for i in range(50)))
-            print(*(asker.told(kind) for kind in ("get", "reissue", "new")), sep="\n")
+            print(*(asker.reported(kind) for kind in ("get", "reissue", "new")), sep="\n")
             assert not asker.refused("get", "new")
             assert asker.slowest("get") < 1 + BUSY
             assert asker.slowest("reissue") < WITHIN + BUSY

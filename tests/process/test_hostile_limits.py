@@ -70,12 +70,12 @@ class Service:
     def sig(self, user: str) -> dict[str, Any]:
         answer = get(f"{self.process.url}/v1/apps/{APP}/users/{user}/sig", self.token)
         assert answer.status == 200, answer
-        said: dict[str, Any] = answer.json
-        return said
+        output: dict[str, Any] = answer.json
+        return output
 
     def ticket(self, user: str) -> str:
-        said: str = self.sig(user)["ticket"]
-        return said
+        output: str = self.sig(user)["ticket"]
+        return output
 
 
 @pytest.fixture(scope="module")
@@ -248,9 +248,9 @@ def test_20_headers_of_30_megabytes_are_refused_and_cost_no_memory(service):
             return lines, running.memory()
 
         lines, after = asyncio.run(attack())
-        said = Counter(line[:12] for line in lines)
-        print(f"\n20 headers of 30 MB: {dict(said)}, memory {before:.0f} -> {after:.0f} MB")
-        assert said == {b"HTTP/1.1 431": 20}
+        output = Counter(line[:12] for line in lines)
+        print(f"\n20 headers of 30 MB: {dict(output)}, memory {before:.0f} -> {after:.0f} MB")
+        assert output == {b"HTTP/1.1 431": 20}
         assert after - before < 40
         assert get(f"{running.process.url}/livez").status == 200
 

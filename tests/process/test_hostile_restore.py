@@ -31,8 +31,8 @@ def ask(service: ServeProcess, method: str, path: str, credential: str, body=Non
         connection.request(method, path, body=sent, headers=given)
         answer = connection.getresponse()
         if answer.headers.get_content_type() != "text/event-stream":
-            said = answer.read()
-            return answer.status, json.loads(said) if said else None
+            output = answer.read()
+            return answer.status, json.loads(output) if output else None
         while not (line := answer.readline()).startswith(b"data: "):
             assert line
         return answer.status, json.loads(line.removeprefix(b"data: "))
@@ -86,10 +86,10 @@ def test_clients_of_a_restored_database_get_newer_sigs(tmp_path):
             assert (polled[0], polled[1]["issued_at"]) == (200, current["issued_at"])
 
         for never in (held + 3600, first["issued_at"] + 10**8):
-            status, said = ask(service, "POST", "/v1/stream/ack", ticket, {"issued_at": never})
-            assert (status, said["code"]) == (409, "never-issued")
-            status, said = ask(service, "GET", "/v1/stream", ticket, Last_Event_ID=never)
-            assert (status, said["code"]) == (409, "never-issued")
+            status, output = ask(service, "POST", "/v1/stream/ack", ticket, {"issued_at": never})
+            assert (status, output["code"]) == (409, "never-issued")
+            status, output = ask(service, "GET", "/v1/stream", ticket, Last_Event_ID=never)
+            assert (status, output["code"]) == (409, "never-issued")
         assert ask(service, "GET", "/v1/stream", ticket)[1]["issued_at"] == current["issued_at"]
 
         assert service.log.count("restored from a backup") == 1

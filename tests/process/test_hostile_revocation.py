@@ -88,8 +88,8 @@ class Service:
     def issued(self, process: ServeProcess, user: str) -> dict[str, Any]:
         answer = self.sig(process, user)
         assert answer.status == 200, answer
-        said: dict[str, Any] = answer.json
-        return said
+        output: dict[str, Any] = answer.json
+        return output
 
     def revoke(self, user: str) -> int:
         answer = post(self.here.url + self.path(user, "/sig/revoke"), self.token)
@@ -99,8 +99,8 @@ class Service:
 
     def verdict(self, process: ServeProcess, usersig: str) -> dict[str, Any]:
         answer = post(f"{process.url}/v1/apps/{APP}/verify", self.token, {"usersig": usersig})
-        said: dict[str, Any] = answer.json
-        return said
+        output: dict[str, Any] = answer.json
+        return output
 
     def raw(self) -> Redis:
         return Redis.from_url(self.redis.url)
@@ -152,7 +152,7 @@ class Watched:
         self.ended_at = time.monotonic()
         self.stream.close()
 
-    def told(self) -> list[str]:
+    def reported(self) -> list[str]:
         return [name for name, _ in self.events]
 
 
@@ -209,10 +209,10 @@ def test_with_a_redis_that_refuses_writes(service, refuse) -> None:
         nothing_dead(service, user, at, first["usersig"], 12)
         until(lambda: stream.ended_at, 2)
         assert stream.ended_at - begun < STREAMS
-        assert stream.told()[-1] == "sig.revoked"
+        assert stream.reported()[-1] == "sig.revoked"
         for process in (service.here, service.other):
-            said = service.verdict(process, first["usersig"])
-            assert (said["valid"], said["reason"]) == (False, "revoked")
+            output = service.verdict(process, first["usersig"])
+            assert (output["valid"], output["reason"]) == (False, "revoked")
         with contextlib.closing(Stream(service.gateway.port, first["ticket"])) as again:
             assert again.answer.status == 401
     finally:
@@ -265,7 +265,7 @@ def test_everybody_of_an_app(service) -> None:
                 assert answer.json["code"] == "revoke-pause"
     for stream in streams:
         until(lambda stream=stream: stream.ended_at, max(0.1, STREAMS - time.monotonic() + begun))
-        assert stream.told()[-1] == "sig.revoked"
+        assert stream.reported()[-1] == "sig.revoked"
     # Until the margin for clocks that are apart, and the pause, are over.
     until(lambda: service.sig(service.other, users[0]).status == 200, 20)
     for user in users:

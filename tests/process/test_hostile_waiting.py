@@ -61,12 +61,12 @@ class Times:
 
     @property
     def p99(self) -> float:
-        seconds = sorted(said.seconds for said in self.all)
+        seconds = sorted(answer.seconds for answer in self.all)
         return seconds[int(len(seconds) * 0.99)]
 
     @property
     def statuses(self) -> set[int]:
-        return {said.status for said in self.all}
+        return {answer.status for answer in self.all}
 
 
 @contextlib.asynccontextmanager
@@ -145,7 +145,7 @@ def test_gets_keep_their_latency_whatever_part_is_away(whole: Place, fault: str)
         assert news.statuses == {200}
     else:
         assert news.statuses == {503}
-        assert all(said.headers["retry-after"] for said in news.all)
+        assert all(answer.headers["retry-after"] for answer in news.all)
     assert news.p99 < IN_TIME
     time.sleep(3)
     after = asyncio.run(gets.of_all_kinds(3))
@@ -154,7 +154,7 @@ def test_gets_keep_their_latency_whatever_part_is_away(whole: Place, fault: str)
         assert times.p99 < 30 * before[kind].p99 + NOISE, kind
 
 
-def test_what_waits_for_postgresql_says_503_in_time(whole: Place) -> None:
+def test_what_waits_for_postgresql_answers_503_in_time(whole: Place) -> None:
     cached, cold = whole.sigs(["cached", "cold"])
     user = f"/v1/apps/{APP}/users/cached"
     backend = [
@@ -174,35 +174,35 @@ def test_what_waits_for_postgresql_says_503_in_time(whole: Place) -> None:
         ):
             for turn in range(4):  # at once, and once it is known to hang
                 for method, path, body in backend:
-                    said = await api(method, path, whole.token, body)
-                    _refused(said, f"{method} {path} {turn}")
+                    answer = await api(method, path, whole.token, body)
+                    _refused(answer, f"{method} {path} {turn}")
                 unknown = await api("GET", sig_path("cached"), "smt_" + "x" * 43)
                 _refused(unknown, "a token that nobody knows")
                 ack = {"issued_at": cached["issued_at"]}
                 _refused(await gateway("POST", "/v1/stream/ack", cached["ticket"], ack), "ack")
-                said = await gateway("GET", "/v1/stream/current", cold["ticket"])
-                _refused(said, "a poll of whom Redis does not know")
+                answer = await gateway("GET", "/v1/stream/current", cold["ticket"])
+                _refused(answer, "a poll of whom Redis does not know")
                 for path in ("/v1/stream/current", "/v1/stream"):
-                    said = await _first(whole.gateway.url, path, cached["ticket"])
-                    assert (said.status, said.seconds < SOON) == (200, True), (path, said)
+                    answer = await _first(whole.gateway.url, path, cached["ticket"])
+                    assert (answer.status, answer.seconds < SOON) == (200, True), (path, answer)
                 await asyncio.sleep(1)
 
     _forget(whole, "cold")
     asyncio.run(story())
     # What went on by itself is done, or was never begun; either way the next call is good.
     time.sleep(3)
-    said = asyncio.run(once(whole.api.url, "GET", sig_path("cold"), whole.token))
-    assert said.status == 200
+    answer = asyncio.run(once(whole.api.url, "GET", sig_path("cold"), whole.token))
+    assert answer.status == 200
 
 
-def _refused(said: Said, what: str) -> None:
+def _refused(answer: Said, what: str) -> None:
     if "batch-get" in what:
-        assert said.status == 200, (what, said)
-        assert {sig["error"]["code"] for sig in said.json["sigs"]} == {"store-unavailable"}
+        assert answer.status == 200, (what, answer)
+        assert {sig["error"]["code"] for sig in answer.json["sigs"]} == {"store-unavailable"}
     else:
-        assert said.status == 503, (what, said)
-        assert int(said.headers["retry-after"]) >= 1, what
-    assert said.seconds < IN_TIME, (what, said.seconds)
+        assert answer.status == 503, (what, answer)
+        assert int(answer.headers["retry-after"]) >= 1, what
+    assert answer.seconds < IN_TIME, (what, answer.seconds)
 
 
 async def _first(url: str, path: str, ticket: str) -> Said:
@@ -253,8 +253,8 @@ def test_rows_that_a_stopped_transaction_holds_hold_up_nobody(whole: Place) -> N
     issued_at = sigs[users[0]]["issued_at"]
     while issued_at == sigs[users[0]]["issued_at"]:
         assert time.monotonic() < until, "now it is renewed"
-        said = asyncio.run(once(plain, "GET", sig_path(users[0]), whole.token))
-        issued_at = said.json["issued_at"]
+        answer = asyncio.run(once(plain, "GET", sig_path(users[0]), whole.token))
+        issued_at = answer.json["issued_at"]
         time.sleep(0.1)
     assert issued_at > sigs[users[0]]["issued_at"]
 
@@ -267,25 +267,25 @@ async def _while_rows_are_held(
 
     async def gets(call: Caller, some: list[str]) -> None:
         for user in some:
-            said = await call("GET", sig_path(user), place.token)
-            assert said.status == 200, said
-            assert said.json["issued_at"] == sigs[user]["issued_at"], "what is valid meanwhile"
-            assert said.seconds < SOON
+            answer = await call("GET", sig_path(user), place.token)
+            assert answer.status == 200, answer
+            assert answer.json["issued_at"] == sigs[user]["issued_at"], "what is valid meanwhile"
+            assert answer.seconds < SOON
 
     async def strangers(call: Caller) -> None:
         """Those whose rows are free notice nothing."""
         for n in range(30):
-            said = await call("GET", sig_path(f"stranger{n}"), place.token)
-            assert (said.status, said.seconds < SOON) == (200, True), said
+            answer = await call("GET", sig_path(f"stranger{n}"), place.token)
+            assert (answer.status, answer.seconds < SOON) == (200, True), answer
 
     await asyncio.gather(
         *(gets(call, users[i * 20 : i * 20 + 20]) for i, call in enumerate(calls[1:])),
         strangers(calls[0]),
     )
     batch = {"userids": users}
-    said = await calls[0]("POST", f"/v1/apps/{APP}/sigs/batch-get", place.token, batch)
-    assert said.seconds < SOON
-    seconds = [sig["issued_at"] for sig in said.json["sigs"]]
+    answer = await calls[0]("POST", f"/v1/apps/{APP}/sigs/batch-get", place.token, batch)
+    assert answer.seconds < SOON
+    seconds = [sig["issued_at"] for sig in answer.json["sigs"]]
     assert seconds == [sigs[u]["issued_at"] for u in users]
     held = [sigs[user] for user in users[:200]]
     found = await rush(gateway, [*held, *others])

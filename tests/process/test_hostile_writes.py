@@ -83,7 +83,7 @@ class Service:
         assert done.status == bool(found["fail"]), done
         return found
 
-    def said(self, **fields: Any) -> list[dict[str, Any]]:
+    def output(self, **fields: Any) -> list[dict[str, Any]]:
         """The lines of the log that hold these."""
         lines = [json.loads(line) for line in self.all.log.splitlines() if line.startswith("{")]
         return [line for line in lines if fields.items() <= line.items()]
@@ -110,10 +110,10 @@ class Refusal(NamedTuple):
 
 
 def config(*words: str) -> Callable[[Service], None]:
-    def tell(service: Service) -> None:
+    def announce(service: Service) -> None:
         service.redis.command(*words)
 
-    return tell
+    return announce
 
 
 def sql(*statements: str) -> Callable[[Service], None]:
@@ -171,13 +171,13 @@ REFUSALS = [
 
 
 @pytest.mark.parametrize("refusal", REFUSALS, ids=lambda one: f"{one.part}: {one.why}")
-def test_a_part_that_refuses_writes_is_told_and_then_no_more(
+def test_a_part_that_refuses_writes_is_reported_and_then_no_more(
     service: Service, refusal: Refusal
 ) -> None:
     part, why = refusal.part, refusal.why
     until(lambda: service.shows(part, "ok"), SOON)
     hot = service.sig("hot").json
-    before = len(service.said(action="health", part=part))
+    before = len(service.output(action="health", part=part))
     with contextlib.ExitStack() as stack:
         stack.callback(refusal.end, service)
         refusal.begin(service)
@@ -197,8 +197,8 @@ def test_a_part_that_refuses_writes_is_told_and_then_no_more(
     assert service.ready().json["status"] == "ok"
     assert service.doctor()["fail"] == []
     assert service.sig(f"new after {part} {why}".replace(" ", "-")[:32]).status == 200
-    changes = service.said(action="health", part=part)[before:]
-    assert [line["says"].split(": ")[:2] for line in changes] == [["degraded", why], ["ok"]]
+    changes = service.output(action="health", part=part)[before:]
+    assert [line["state"].split(": ")[:2] for line in changes] == [["degraded", why], ["ok"]]
 
 
 def test_a_batch_that_is_refused_is_one_line(service: Service) -> None:
@@ -213,7 +213,7 @@ def test_a_batch_that_is_refused_is_one_line(service: Service) -> None:
         assert codes == {"store-refuses-writes"}
     finally:
         service.sql("DROP FUNCTION refuse CASCADE")
-    [line] = service.said(action="batch-refused")
+    [line] = service.output(action="batch-refused")
     assert line["refused"] == {"store-refuses-writes": 20}
 
 
@@ -230,7 +230,7 @@ def test_a_database_that_is_away_takes_nobody_out_until_nobody_can_be_served(
             assert service.ready().status == 200
             assert service.sig("hot").json["usersig"] == hot["usersig"]
             time.sleep(0.2)
-        refused = until(lambda: (said := service.ready()).status == 503 and said, GRACE)
+        refused = until(lambda: (output := service.ready()).status == 503 and output, GRACE)
         assert refused.json["status"] == "failed"
         assert refused.json["checks"]["revocations"].startswith("failed: ")
         # A worker serves nobody in any case, and nobody is led away from it.

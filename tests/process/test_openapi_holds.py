@@ -64,7 +64,7 @@ def test_the_document_holds(tmp_path):
     with ServeProcess("serve", environ, tmp_path, port=0) as service:
         service.wait_ready()
         sig = get(f"{service.url}/v1/apps/{APP}/users/alice/sig", backend).json
-        said = get(f"{service.url}/openapi.json").json
+        answer = get(f"{service.url}/openapi.json").json
         config = CONFIG.format(hooks=HOOKS, token=admin, ticket=sig["ticket"])
 
         report = hold(service, tmp_path, config + THIS_APP)
@@ -72,7 +72,7 @@ def test_the_document_holds(tmp_path):
         # It has looked behind the doors: every operation was asked in a way that it takes.
         asked = {
             f"{method.upper()} {path}"
-            for path, operations in said["paths"].items()
+            for path, operations in answer["paths"].items()
             for method in operations
             if path != ENDLESS
         }

@@ -80,7 +80,7 @@ def streams() -> Iterator[Callable[[int, str], Stream]]:
         yield opened
 
 
-def test_it_serves_renews_and_says_bye(ready, tmp_path, streams):
+def test_it_serves_renews_and_sends_bye(ready, tmp_path, streams):
     environ, token = ready
     with ServeProcess("serve", environ, tmp_path, port=0) as service:
         service.wait_ready()
@@ -120,7 +120,7 @@ def test_it_serves_renews_and_says_bye(ready, tmp_path, streams):
         assert token not in service.log
 
 
-def test_it_serves_without_redis_and_says_so(ready, tmp_path):
+def test_it_serves_without_redis_and_reports_it(ready, tmp_path):
     environ, token = ready
     away = {**environ, "SIGMGR_REDIS__URL": "redis://127.0.0.1:1/0"}
     with ServeProcess("serve", away, tmp_path, "--host", "0.0.0.0", port=0) as service:
@@ -194,8 +194,8 @@ def refusals(ready, tmp_path_factory) -> dict[str, tuple[int, str]]:
                 return
             settings, arguments, _ = REFUSALS[name]
             changed = {f"SIGMGR_{k}": v.format(home=home) for k, v in settings.items()}
-            told = [one.format(home=home) for one in arguments]
-            seen[name] = refused({**ready[0], **changed}, *told)
+            reported = [one.format(home=home) for one in arguments]
+            seen[name] = refused({**ready[0], **changed}, *reported)
 
     threads = [threading.Thread(target=work) for _ in range(4)]
     for thread in threads:

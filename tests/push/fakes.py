@@ -16,7 +16,7 @@ from sigmgr.model.policy import Policy
 from sigmgr.model.redis_layout import Layout
 from sigmgr.model.sig import Current
 from sigmgr.model.ticket import Tickets
-from sigmgr.ports import Values
+from sigmgr.ports import Answer, Values
 from sigmgr.push.gateway import Gateway
 from sigmgr.push.limits import GatewayLimits
 from sigmgr.push.poll import Polls
@@ -64,6 +64,7 @@ class FakeStates:
         self.claims: list[int] = []
         self.fail: list[BaseException] = []
         self.bad: set[Holder] = set()
+        self.unreached: set[Holder] = set()
         self.gate: asyncio.Event | None = None
         self.renews: dict[Holder, Current] = {}
 
@@ -88,14 +89,15 @@ class FakeStates:
             await self.gate.wait()
         return seen
 
-    async def latest(self, holders: Sequence[Holder], now: int) -> list[Current | None]:
+    async def latest(self, holders: Sequence[Holder], now: int) -> list[Answer | None]:
         self.lookups.append(list(holders))
         if self.fail:
             raise self.fail.pop(0)
         if self.bad.intersection(holders):
             raise RuntimeError("bad holder")
-        found = [self.now.get(h) for h in holders]
-        return [c if c is not None and c.expires_at > now else None for c in found]
+        found = {h: c for h in holders if (c := self.now.get(h)) and c.expires_at > now}
+        away = dict.fromkeys(self.unreached, errors.StoreUnavailable())
+        return [away.get(h) or found.get(h) for h in holders]
 
     async def mark_seen(self, users: Sequence[Holder], now: int) -> None:
         self.marked += users
@@ -174,9 +176,9 @@ def parse(body: bytes) -> list[dict[str, Any]]:
     for block in body.decode().split("\n\n")[:-1]:
         fields = dict(line.split(": ", 1) for line in block.split("\n") if ": " in line)
         if "data" in fields:
-            said = json.loads(fields["data"])
-            assert said["type"] == fields["event"]
-            found.append(said | ({"_id": int(fields["id"])} if "id" in fields else {}))
+            answer = json.loads(fields["data"])
+            assert answer["type"] == fields["event"]
+            found.append(answer | ({"_id": int(fields["id"])} if "id" in fields else {}))
     return found
 
 
@@ -223,13 +225,13 @@ class House:
         issued_at: int,
         ttl: int = 90 * DAY,
         *,
-        tell: bool = True,
+        announce: bool = True,
         bring: bool = False,
     ) -> None:
         """``bring``: the event comes with the sig."""
         made = sig(holder, issued_at, ttl, "NearingExpiry")
         self.states.put(made)
-        if tell:
+        if announce:
             brought = [self.values.encode(made)] if bring else []
             news = event(EventType.RENEWED, holder, issued_at, ttl)
             self.gateway.receive(LAYOUT.shard(holder), [news], brought)

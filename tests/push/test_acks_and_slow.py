@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sigmgr.model.event import EventType
 from sigmgr.model.policy import Policy
-from tests.push.fakes import NOW, House, event, sig, user
+from tests.push.fakes import LAYOUT, NOW, House, event, sig, user
 
 # -- acks and the resend ladder ----------------------------------------------------------
 
@@ -33,7 +33,7 @@ async def test_the_ladder_goes_on_with_doubling_steps():
     assert len(client.issued) == 6
 
 
-async def test_an_ack_heard_from_another_process_ends_the_ladder_for_all_devices():
+async def test_an_ack_received_from_another_process_ends_the_ladder_for_all_devices():
     house = House()
     clients = [await house.open(), await house.open()]
     house.gateway.receive(0, [event(EventType.DELIVERED, user(), NOW)])
@@ -57,7 +57,7 @@ async def test_an_old_or_unknown_ack_ends_nothing():
 async def test_a_delivery_elsewhere_of_a_newer_sig_is_news():
     house = House()
     client = await house.open()
-    house.renew(user(), NOW + 9, tell=False)
+    house.renew(user(), NOW + 9, announce=False)
     house.gateway.receive(0, [event(EventType.DELIVERED, user(), NOW + 9)])
     await house.settle()
     assert client.issued == [NOW, NOW + 9]
@@ -83,9 +83,9 @@ async def test_a_slow_client_gets_the_latest_only():
 async def test_a_slow_client_is_caught_up_with_where_no_event_came():
     house = House()
     client = await house.open_acked()
-    house.renew(user(), NOW + 1, tell=False)
+    house.renew(user(), NOW + 1, announce=False)
     client.blocked = True
-    house.gateway.resync(house.gateway._shard(user()))
+    house.gateway.resync(LAYOUT.shard(user()))
     await house.pass_time(2)
     assert house.counters.behind == 1
     client.blocked = False
@@ -108,7 +108,7 @@ async def test_who_stays_behind_is_cut_off():
     assert (house.counters.dropped, house.counters.open, house.counters.behind) == (1, 1, 0)
 
 
-async def test_a_slow_client_still_hears_of_its_revocation():
+async def test_a_slow_client_still_learns_of_its_revocation():
     house = House()
     client = await house.open()
     client.blocked = True

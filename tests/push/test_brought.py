@@ -20,10 +20,10 @@ async def test_a_sig_that_came_with_its_event_is_written_without_a_lookup():
     client = await house.open()
     house.renew(user(), NOW + 9, bring=True)
     await house.settle()
-    said = client.events[-1]
-    assert (said["type"], said["_id"]) == ("sig.renewed", NOW + 9)
-    assert said["usersig"] == sig(user(), NOW + 9).usersig
-    assert TICKETS.open(said["ticket"], NOW).issued_at == NOW + 9
+    answer = client.events[-1]
+    assert (answer["type"], answer["_id"]) == ("sig.renewed", NOW + 9)
+    assert answer["usersig"] == sig(user(), NOW + 9).usersig
+    assert TICKETS.open(answer["ticket"], NOW).issued_at == NOW + 9
     assert house.states.lookups == []
 
 
@@ -118,7 +118,7 @@ async def test_a_revocation_right_behind_it_has_the_last_word():
 
 
 @pytest.mark.parametrize("splay", [0, 300])
-async def test_a_wide_wave_is_spread_unless_the_policy_says_no(splay: int):
+async def test_a_wide_wave_is_spread_unless_the_policy_forbids_it(splay: int):
     house = House(policy=Policy(splay=splay), wide=2)
     clients = [await house.open(f"ann{n}") for n in range(6)]
     for n in range(6):

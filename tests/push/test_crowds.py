@@ -38,7 +38,7 @@ async def test_a_poll_is_answered_at_once_where_it_holds_an_older_sig():
 
 
 @pytest.mark.parametrize("bring", [True, False])
-async def test_a_poll_ends_with_what_the_gateway_hears(bring):
+async def test_a_poll_ends_with_what_the_gateway_receives(bring):
     house = House()
     poll, other = polling(house), polling(house, "bob")
     await turns()
@@ -84,7 +84,7 @@ async def test_a_poll_looks_by_itself_where_its_sig_is_due():
     poll = polling(house)
     await turns()
     await house.pass_time(19)
-    house.renew(user(), NOW + 19, 30, tell=False)
+    house.renew(user(), NOW + 19, 30, announce=False)
     await house.pass_time(5)
     assert (await poll).issued_at == NOW + 19
 
@@ -170,7 +170,7 @@ async def test_streams_and_polls_count_together_and_the_oldest_of_both_goes():
     third.cancel()
 
 
-async def test_where_all_are_opening_the_oldest_is_told_so():
+async def test_where_all_are_opening_the_oldest_gets_an_error():
     house = House(max_per_user=2)
     house.states.gate = asyncio.Event()
     clients = [house.connect() for _ in range(5)]

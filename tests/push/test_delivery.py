@@ -7,8 +7,10 @@ import asyncio
 import pytest
 
 from sigmgr.model import errors
+from sigmgr.model.delivery import Renew
 from sigmgr.model.event import EventType
-from tests.push.fakes import DAY, NOW, TICKETS, House, event, room, sig, user
+from sigmgr.model.sig import Current
+from tests.push.fakes import DAY, LAYOUT, NOW, TICKETS, House, event, room, sig, user
 
 
 async def test_a_renewal_comes_with_id_and_its_own_ticket():
@@ -16,9 +18,9 @@ async def test_a_renewal_comes_with_id_and_its_own_ticket():
     client = await house.open()
     house.renew(user(), NOW + 9)
     await house.settle()
-    said = client.events[-1]
-    assert (said["type"], said["_id"]) == ("sig.renewed", NOW + 9)
-    assert TICKETS.open(said["ticket"], NOW).issued_at == NOW + 9
+    answer = client.events[-1]
+    assert (answer["type"], answer["_id"]) == ("sig.renewed", NOW + 9)
+    assert TICKETS.open(answer["ticket"], NOW).issued_at == NOW + 9
 
 
 async def test_old_and_repeated_events_say_nothing():
@@ -65,11 +67,11 @@ async def test_a_room_key_is_pushed_without_id():
     client = await house.open()
     house.renew(room(), NOW + 3, 21600)
     await house.settle()
-    said = client.events[-1]
-    assert (said["type"], said["room_id"]) == ("room.renewed", 7)
-    assert said["private_map_key"]
-    assert "_id" not in said
-    assert TICKETS.open(said["ticket"], NOW).issued_at == NOW
+    answer = client.events[-1]
+    assert (answer["type"], answer["room_id"]) == ("room.renewed", 7)
+    assert answer["private_map_key"]
+    assert "_id" not in answer
+    assert TICKETS.open(answer["ticket"], NOW).issued_at == NOW
 
 
 async def test_a_lookup_behind_its_event_is_repeated():
@@ -79,7 +81,7 @@ async def test_a_lookup_behind_its_event_is_repeated():
     await house.settle()
     assert client.issued == [NOW]
     await house.pass_time(2)
-    house.renew(user(), NOW + 9, tell=False)
+    house.renew(user(), NOW + 9, announce=False)
     await house.pass_time(5)
     assert client.issued == [NOW, NOW + 9]
 
@@ -94,6 +96,21 @@ async def test_a_failed_lookup_is_repeated(error):
     assert client.issued == [NOW]
     await house.pass_time(5)
     assert client.issued == [NOW, NOW + 9]
+
+
+async def test_who_was_not_reached_keeps_the_stream_however_often_it_is_asked_for():
+    house = House()
+    ann, bob = await house.open("ann"), await house.open("bob")
+    house.states.unreached = {user("ann")}
+    for name in ("ann", "bob"):
+        house.renew(user(name), NOW + 9)
+    await house.settle()
+    await house.pass_time(60)
+    assert (ann.issued, ann.ended) == ([NOW], False)
+    assert bob.issued == [NOW, NOW + 9]
+    house.states.unreached = set()
+    await house.pass_time(60)
+    assert ann.issued == [NOW, NOW + 9]
 
 
 async def test_one_bad_holder_does_not_hold_up_its_batch():
@@ -114,7 +131,7 @@ async def test_delivery_without_any_event():
     house = House()
     client = await house.open_acked()
     renew_at = house.states.now[user()].renew_at
-    house.renew(user(), renew_at, tell=False)
+    house.renew(user(), renew_at, announce=False)
     house.clock.now = renew_at - 1
     await house.pass_time(120)
     assert client.distinct == [NOW, renew_at]
@@ -124,7 +141,7 @@ async def test_delivery_without_any_event():
 async def test_a_reissue_before_its_time_is_found_within_hours_without_events():
     house = House()
     client = await house.open_acked()
-    house.renew(user(), NOW + 60, tell=False)
+    house.renew(user(), NOW + 60, announce=False)
     await house.pass_time(6 * 3600, step=60)
     assert client.distinct == [NOW, NOW + 60]
 
@@ -185,7 +202,7 @@ async def test_a_sig_that_runs_out_in_a_connected_client_is_counted_once_and_pur
     await house.pass_time(130)
     assert house.counters.expired_online == 1
     assert not client.ended
-    house.renew(user(), NOW + 130, 100, tell=False)
+    house.renew(user(), NOW + 130, 100, announce=False)
     await house.pass_time(3)
     assert client.distinct == [NOW, NOW + 130]
     await house.pass_time(10)
@@ -196,7 +213,7 @@ async def test_a_valid_sig_that_is_gone_closes_with_bye():
     house = House()
     client = await house.open()
     del house.states.now[user()]
-    house.gateway.resync(house.gateway._shard(user()))
+    house.gateway.resync(LAYOUT.shard(user()))
     await house.pass_time(20)
     assert client.types[-1] == "bye"
     assert client.events[-1]["reason"] == "refresh"
@@ -207,24 +224,24 @@ async def test_a_missed_shard_is_looked_at_in_one_pass():
     house = House(shards=1)
     clients = [await house.open(f"u{n}") for n in range(50)]
     for n in range(50):
-        house.renew(user(f"u{n}"), NOW + 9, tell=False)
+        house.renew(user(f"u{n}"), NOW + 9, announce=False)
     house.gateway.resync(0)
     await house.pass_time(1)
     assert all(c.issued == [NOW, NOW + 9] for c in clients)
     assert len(house.states.lookups) == 1
 
 
-async def test_revocation_tells_and_closes_and_says_no_id():
+async def test_revocation_is_sent_without_id_and_closes():
     house = House()
     client, other = await house.open(), await house.open("bob")
     house.gateway.receive(0, [event(EventType.REVOKED, user(), NOW + 5)])
     await asyncio.sleep(0.01)
     assert client.ended
     assert client.task.done()
-    said = client.events[-1]
-    assert said["type"] == "sig.revoked"
-    assert "_id" not in said
-    assert not {"usersig", "ticket"} & set(said)
+    answer = client.events[-1]
+    assert answer["type"] == "sig.revoked"
+    assert "_id" not in answer
+    assert not {"usersig", "ticket"} & set(answer)
     assert not other.ended
     assert house.counters.open == 1
 
@@ -253,3 +270,24 @@ async def test_a_warning_passes_as_it_is():
     assert client.types == ["sig.current", "sig.will_expire"]
     assert "usersig" not in client.events[-1]
     assert "_id" not in client.events[-1]
+
+
+async def test_a_late_renewal_that_hangs_holds_up_nobody_else():
+    house = House()
+    ann, bob = await house.open(), await house.open("bob")
+    house.gateway.start()
+
+    async def hang(*_args: object, **_named: object) -> list[Current]:
+        await asyncio.Event().wait()
+        return []
+
+    house.states.opened = hang  # type: ignore[method-assign]
+    house.gateway._wanted.add(Renew(user(), NOW))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    house.renew(user("bob"), NOW + 9)
+    house.renew(user(), NOW + 9, bring=True)
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert ann.issued == bob.issued == [NOW, NOW + 9]
+    await house.gateway.aclose()

@@ -6,9 +6,8 @@ import asyncio
 
 import pytest
 
-from sigmgr.model import errors
 from sigmgr.model.policy import Policy
-from tests.push.fakes import APP, NOW, House, room, sig, user
+from tests.push.fakes import NOW, House, room, sig, user
 
 # -- the clock ---------------------------------------------------------------------------
 
@@ -62,24 +61,10 @@ async def test_a_room_has_its_holder_marked_more_often():
     assert house.states.marked == [user()]
 
 
-async def test_an_app_that_was_removed_does_not_stop_its_streams():
-    house = House()
-
-    def gone(sdkappid):
-        raise errors.AppUnknown
-
-    house.gateway._policy_of = gone
-    client = await house.open()
-    house.renew(user(), NOW + 9)
-    await house.settle()
-    assert client.issued == [NOW, NOW + 9]
-    assert APP
-
-
 # -- draining ----------------------------------------------------------------------------
 
 
-async def test_drain_says_bye_and_ends_every_response():
+async def test_drain_sends_bye_and_ends_every_response():
     house = House()
     clients = [await house.open(f"u{n}") for n in range(20)]
     clients[3].blocked = True
@@ -89,9 +74,9 @@ async def test_drain_says_bye_and_ends_every_response():
         assert client.task.done()
         if n != 3:
             assert client.ended
-            said = client.events[-1]
-            assert (said["type"], said["reason"]) == ("bye", "drain")
-            assert said["reconnect_after"] >= 1
+            answer = client.events[-1]
+            assert (answer["type"], answer["reason"]) == ("bye", "drain")
+            assert answer["reconnect_after"] >= 1
     assert house.counters.open == 0
     late = house.connect("late")
     await late.task

@@ -45,7 +45,7 @@ class Crowd:
         rng, house, gateway = self.rng, self.house, self.house.gateway
         for name in rng.sample(self.names, rng.choice([1, 5, 40])):
             house.renew(
-                user(name), house.clock(), tell=rng.random() < 0.7, bring=rng.random() < 0.5
+                user(name), house.clock(), announce=rng.random() < 0.7, bring=rng.random() < 0.5
             )
         for name in rng.sample(self.names, 5):
             await self.come(name)

@@ -14,13 +14,13 @@ from tests.push.fakes import NOW, room, sig, user
 
 
 def test_a_sig_has_the_fields_of_the_contract_in_their_order():
-    said = json.loads(message.sig_json("sig.renewed", sig(user()), "t1.x"))
-    assert list(said) == [
+    answer = json.loads(message.sig_json("sig.renewed", sig(user()), "t1.x"))
+    assert list(answer) == [
         "type", "sdkappid", "userid", "issued_at", "expires_at", "usersig", "ticket", "reason",
         "action",
     ]  # fmt: skip
-    assert said["action"] == "keep"
-    assert said["usersig"] == sig(user()).usersig
+    assert answer["action"] == "keep"
+    assert answer["usersig"] == sig(user()).usersig
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ def test_usersig_is_left_out_only_for_who_holds_it(held, there):
     assert ("usersig" in json.loads(message.current_json(sig(user()), "t", held))) is there
 
 
-def test_who_holds_the_sig_is_not_told_to_log_in_again():
+def test_who_holds_the_sig_is_not_asked_to_log_in_again():
     forced = sig(user(), reason="KeyTainted")
     assert json.loads(message.current_json(forced, "t"))["action"] == "relogin"
     assert json.loads(message.current_json(forced, "t", NOW))["action"] == "keep"
@@ -42,24 +42,24 @@ def test_who_holds_the_sig_is_not_told_to_log_in_again():
 def test_a_room_key_names_its_room(scope, field, value):
     if '"' in scope:
         scope, value = "name:lobby", "lobby"
-    said = json.loads(message.room_json(sig(room(scope=scope)), "t"))
-    assert said[field] == value
-    assert ("room_id" in said) != ("room_name" in said)
-    assert said["action"] == "update_private_map_key"
-    assert "private_map_key" in said
-    assert "usersig" not in said
+    answer = json.loads(message.room_json(sig(room(scope=scope)), "t"))
+    assert answer[field] == value
+    assert ("room_id" in answer) != ("room_name" in answer)
+    assert answer["action"] == "update_private_map_key"
+    assert "private_map_key" in answer
+    assert "usersig" not in answer
 
 
 def test_a_revocation_has_no_sig_and_no_ticket():
-    said = json.loads(message.revoked_json(user(), NOW, NOW + 9))
-    assert "usersig" not in said
-    assert "ticket" not in said
-    assert said["action"] == "relogin"
+    answer = json.loads(message.revoked_json(user(), NOW, NOW + 9))
+    assert "usersig" not in answer
+    assert "ticket" not in answer
+    assert answer["action"] == "relogin"
 
 
 def test_awkward_user_ids_survive():
-    said = json.loads(message.sig_json("sig.renewed", sig(user("a\"\\ 'b")), "t"))
-    assert said["userid"] == "a\"\\ 'b"
+    answer = json.loads(message.sig_json("sig.renewed", sig(user("a\"\\ 'b")), "t"))
+    assert answer["userid"] == "a\"\\ 'b"
 
 
 def test_framing():
@@ -81,7 +81,7 @@ def test_framing():
 def test_every_error_has_its_status(error, status):
     assert status_of(error) == status
     code, headers, body = problem(error, "/v1/stream")
-    said = json.loads(body)
-    assert code == said["status"] == status
-    assert list(said) == ["type", "title", "status", "detail", "instance", "code", "advice"]
+    answer = json.loads(body)
+    assert code == answer["status"] == status
+    assert list(answer) == ["type", "title", "status", "detail", "instance", "code", "advice"]
     assert (b"retry-after" in dict(headers)) is (status == 503)

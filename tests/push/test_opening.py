@@ -11,7 +11,19 @@ from sigmgr.model import errors
 from sigmgr.model.delivery import Phase
 from sigmgr.model.event import EventType
 from sigmgr.push.sse import TICKET_KEY
-from tests.push.fakes import DAY, NOW, TICKETS, Client, House, event, room, sig, ticket, user
+from tests.push.fakes import (
+    DAY,
+    LAYOUT,
+    NOW,
+    TICKETS,
+    Client,
+    House,
+    event,
+    room,
+    sig,
+    ticket,
+    user,
+)
 
 
 async def refused(house: House, client: Client) -> dict:
@@ -72,9 +84,9 @@ async def test_a_claim_to_what_was_never_issued_is_a_conflict():
     house = House()
     house.states.fail = [errors.NeverIssued()]
     client = house.connect("ann", b"%d" % (NOW - 5))
-    said = await refused(house, client)
-    assert (client.status, said["code"]) == (409, "never-issued")
-    assert "leave Last-Event-ID out" in said["advice"]
+    answer = await refused(house, client)
+    assert (client.status, answer["code"]) == (409, "never-issued")
+    assert "leave Last-Event-ID out" in answer["advice"]
 
 
 async def test_a_client_that_holds_a_newer_sig_gets_no_older_one():
@@ -85,7 +97,7 @@ async def test_a_client_that_holds_a_newer_sig_gets_no_older_one():
     assert client.events
     assert not ahead.events
     house.states.put(sig(user(), NOW + 30))
-    house.gateway.resync(house.gateway._shard(user()))
+    house.gateway.resync(LAYOUT.shard(user()))
     await house.pass_time(1)
     assert client.issued == [NOW + 30]
     assert not ahead.events
@@ -105,20 +117,20 @@ async def test_a_client_that_holds_a_newer_sig_gets_no_older_one():
 async def test_no_good_ticket_no_stream(given, code):
     house = House()
     client = Client(house.stream, None if given is None else given)
-    said = await refused(house, client)
-    assert (client.status, said["code"]) == (401, code)
+    answer = await refused(house, client)
+    assert (client.status, answer["code"]) == (401, code)
     assert client.headers[b"www-authenticate"] == b'Bearer realm="sigmgr"'
     assert house.states.openings == []
     if given:
         assert given not in client.body.decode()
 
 
-async def test_a_token_in_the_place_of_a_ticket_is_told():
+async def test_a_token_in_the_place_of_a_ticket_is_reported():
     house = House()
-    said = await refused(house, Client(house.stream, "smt_" + "A" * 43))
-    assert said["code"] == "ticket-invalid"
-    assert "looks like an API token" in said["detail"]
-    assert "sigmgr token revoke" in said["advice"]
+    answer = await refused(house, Client(house.stream, "smt_" + "A" * 43))
+    assert answer["code"] == "ticket-invalid"
+    assert "looks like an API token" in answer["detail"]
+    assert "sigmgr token revoke" in answer["advice"]
 
 
 async def test_another_scheme_is_no_ticket():
@@ -138,18 +150,18 @@ async def test_another_scheme_is_no_ticket():
         (RuntimeError("with a secret in it"), 500, "internal"),
     ],
 )
-async def test_what_goes_wrong_in_opening_is_told_as_a_problem(error, status, code):
+async def test_what_goes_wrong_in_opening_is_reported_as_a_problem(error, status, code):
     house = House()
     house.states.fail = [error]
     client = house.connect()
-    said = await refused(house, client)
-    assert (client.status, said["code"]) == (status, code)
-    assert said["instance"] == "/v1/stream"
+    answer = await refused(house, client)
+    assert (client.status, answer["code"]) == (status, code)
+    assert answer["instance"] == "/v1/stream"
     assert (b"retry-after" in client.headers) is (status == 503)
     assert b"secret" not in client.body
 
 
-async def test_a_full_gateway_says_when_to_come_back():
+async def test_a_full_gateway_reports_when_to_come_back():
     house = House(max_streams=1)
     await house.open("ann")
     client = house.connect("bob")

@@ -113,10 +113,10 @@ class FakeService:
         }
 
     def message(self, user, kind="sig.renewed", **changes):
-        said = self.current[user] | {"type": kind, "action": "keep", "reason": "NearingExpiry"}
-        said |= changes
-        data = json.dumps({name: value for name, value in said.items() if value is not None})
-        return f"event: {kind}\nid: {said['issued_at']}\ndata: {data}\n\n".encode()
+        answer = self.current[user] | {"type": kind, "action": "keep", "reason": "NearingExpiry"}
+        answer |= changes
+        data = json.dumps({name: value for name, value in answer.items() if value is not None})
+        return f"event: {kind}\nid: {answer['issued_at']}\ndata: {data}\n\n".encode()
 
     def push(self, user, frame):
         for queue in self.streams[user]:
@@ -141,8 +141,8 @@ class FakeService:
             user = int(parts[3]), unquote(parts[5])
             if user not in self.current or self.clock() >= self.current[user]["expires_at"]:
                 self.issue(user)
-            said = self.current[user] | {"stream_url": "/v1/stream", "format": "v2"}
-            await self._answer(send, 200, said)
+            answer = self.current[user] | {"stream_url": "/v1/stream", "format": "v2"}
+            await self._answer(send, 200, answer)
             return
         sdkappid, userid, _ = bearer.split("/")
         user = int(sdkappid), unquote(userid)

@@ -173,7 +173,7 @@ def test_a_number_and_its_name_are_different_rooms(cloud):
     assert enter(cloud, room="123").room.room == "123"
 
 
-def test_a_bad_usersig_or_key_at_the_door(cloud):
+def test_a_bad_usersig_or_key_at_entry(cloud):
     for usersig, key, code in (("", "", -70002), (sign_v2("alice", NOW, 60), "x", -100006)):
         with pytest.raises(RoomError) as caught:
             cloud.enter_room(APP, "alice", 1, usersig=usersig, private_map_key=key, now=NOW)

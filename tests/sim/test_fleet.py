@@ -95,7 +95,7 @@ async def test_an_older_sig_is_never_taken():
         (sign_v2("alice", NOW + 4, TTL), None),
     ],
 )
-async def test_a_sig_that_does_not_verify_or_says_otherwise_is_not_taken(usersig, code):
+async def test_a_sig_that_does_not_verify_or_differs_is_not_taken(usersig, code):
     async with scene() as s:
         s.pass_time(5)
         s.service.renew(ALICE, usersig=usersig)
@@ -117,7 +117,7 @@ async def test_a_dropped_stream_is_opened_again_with_the_sig_held():
         assert s.service.asked["sig"] == 1
 
 
-async def test_who_is_told_that_its_sig_never_was_comes_without_a_claim():
+async def test_who_learns_that_its_sig_never_was_comes_without_a_claim():
     async with scene() as s:
         refusal = {"code": "never-issued"}
         s.service.refuse["stream"] = [(409, {}, refusal), (503, {}, {"code": "unavailable"})]
@@ -143,10 +143,10 @@ async def test_what_was_missed_while_away_comes_with_the_first_message():
 
 async def test_bye_is_waited_out():
     async with scene() as s:
-        said = b'event: bye\ndata: {"type":"bye","reason":"drain","reconnect_after":0.3}\n\n'
+        answer = b'event: bye\ndata: {"type":"bye","reason":"drain","reconnect_after":0.3}\n\n'
         loop = asyncio.get_running_loop()
         begun = loop.time()
-        s.service.push(ALICE, said)
+        s.service.push(ALICE, answer)
         await until(lambda: s.stats.reconnects == 1)
         assert loop.time() - begun >= 0.3
         assert s.service.asked["sig"] == 1
@@ -229,13 +229,13 @@ async def test_revoked_signs_out_and_goes_back_to_the_backend():
         s.cloud.kick(APP, "alice", s.clock())
         s.pass_time(2)
         s.service.issue(ALICE)
-        said = f'event: sig.revoked\ndata: {{"issued_at": {NOW + 5}}}\n\n'
-        s.service.push(ALICE, said.encode())
+        answer = f'event: sig.revoked\ndata: {{"issued_at": {NOW + 5}}}\n\n'
+        s.service.push(ALICE, answer.encode())
         await s.until(lambda: s.fleet.snapshot().online == 1 and s.stats.streams == 1)
         assert s.client().state.issued_at == NOW + 7
         assert (s.stats.kicked, s.cloud.rest_kicked) == (0, 1)
         # A late word about an earlier revocation changes nothing.
-        s.service.push(ALICE, said.encode())
+        s.service.push(ALICE, answer.encode())
         s.pass_time(1)
         s.service.renew(ALICE)
         await until(lambda: s.stats.acked == 1)

@@ -140,7 +140,7 @@ def follow(primary: PostgresServer, replica: Replica) -> None:
     raise ServerFailed("the replica does not catch up")
 
 
-async def test_a_replica_that_lagged_takes_back_what_it_had_not_heard(
+async def test_a_replica_that_lagged_takes_back_what_it_had_not_received(
     primary: PostgresServer, replica: Replica
 ) -> None:
     token = await furnish(primary)

@@ -51,9 +51,9 @@ def test_a_log_of_everything_holds_no_secret(tmp_path: Path) -> None:
         service.wait_ready()
         users, stream = f"{service.url}/v1/apps/{APP}/users", f"{service.url}/v1/stream"
         for user in ("alice", "bob"):
-            status, said = ask(f"{users}/{user}/sig", token)
+            status, output = ask(f"{users}/{user}/sig", token)
             assert status == 200
-            given = json.loads(said)
+            given = json.loads(output)
             sigs.append(given["usersig"])
             secrets.append(given["ticket"].removeprefix("t1."))
             assert ask(f"{stream}/current", given["ticket"])[0] == 200

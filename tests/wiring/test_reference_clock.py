@@ -69,11 +69,11 @@ def test_no_caller_sees_a_clock_that_jumped(machine: Machine) -> None:
     assert clock.ordinary()
 
 
-def test_a_jump_is_counted_logged_and_told_once(machine: Machine) -> None:
+def test_a_jump_is_counted_logged_and_reported_once(machine: Machine) -> None:
     clock = machine.clock()
-    jumps, turns, told = counted("sigmgr_clock_jumps_total"), clock.turns, []
-    clock.on_jump(lambda: told.append("jump"))
-    clock.on_new_date(lambda: told.append("date"))
+    jumps, turns, reported = counted("sigmgr_clock_jumps_total"), clock.turns, []
+    clock.on_jump(lambda: reported.append("jump"))
+    clock.on_new_date(lambda: reported.append("date"))
     machine.ahead = -60.0
     with capture_logs() as lines:
         for _ in range(3):
@@ -83,35 +83,35 @@ def test_a_jump_is_counted_logged_and_told_once(machine: Machine) -> None:
     assert counted("sigmgr_clock_jumps_total") == jumps + 1
     assert counted("sigmgr_clock_held") == 1
     assert clock.turns > turns
-    assert told == ["jump"], "the date went on"
+    assert reported == ["jump"], "the date went on"
 
 
 def test_a_date_that_jumps_is_reason(machine: Machine) -> None:
-    clock, told = machine.clock(shared=False), []
-    clock.on_new_date(lambda: told.append(clock()))
+    clock, reported = machine.clock(shared=False), []
+    clock.on_new_date(lambda: reported.append(clock()))
     machine.ahead = 86400.0
     turns = clock.glance()
     for _ in range(59 * 4):
         machine.monotonic += 0.25
         clock.glance()
-    assert (told, clock.turns) == ([], turns)
+    assert (reported, clock.turns) == ([], turns)
     machine.monotonic += 2.0
     clock.glance()
-    assert told == [int(machine.read())]
+    assert reported == [int(machine.read())]
     assert clock.turns > turns, "what was held is let go"
     assert clock() == int(machine.read())
 
 
-def test_what_differs_is_said_in_one_sentence_that_stays(machine: Machine) -> None:
+def test_what_differs_is_reported_in_one_sentence_that_stays(machine: Machine) -> None:
     clock = machine.clock()
     machine.ahead = 60.0
-    said = set()
+    answer = set()
     for drift in itertools.chain([0.0] * 3, [0.6, -0.6] * 3):
         machine.monotonic += 1.0
         machine.ahead = 60.0 + drift
         clock.observe(machine.truth, 0.1)
-        said.add(clock.health())
-    [sentence] = said
+        answer.add(clock.health())
+    [sentence] = answer
     assert sentence == (
         "degraded: this machine's clock is 1 min ahead of the database's; only sigs near their"
         " expiry are signed"
@@ -132,7 +132,7 @@ def test_what_differs_is_said_in_one_sentence_that_stays(machine: Machine) -> No
         (999.0, ""),
     ],
 )
-def test_redis_says_which_one_differs(machine: Machine, redis: float, which: str) -> None:
+def test_redis_reports_which_one_differs(machine: Machine, redis: float, which: str) -> None:
     machine.ahead = 60.0
     clock = machine.clock()
     clock.compare_with_redis(machine.truth + redis)

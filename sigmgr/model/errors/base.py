@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Self
 
 
 class SigmgrError(Exception):
@@ -19,3 +19,9 @@ class SigmgrError(Exception):
         if advice:
             self.advice = advice
         super().__init__(self.text)
+
+    def anew(self) -> Self:
+        """The same error as a new one: one that is raised twice drags the first traceback along."""
+        other = type(self).__new__(type(self), *self.args)
+        vars(other).update(vars(self))
+        return other

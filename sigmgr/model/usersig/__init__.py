@@ -3,7 +3,7 @@
 ``sign(facts, key)``       the strict encoder; the same facts and key give the same sig
 ``decode(text)``           the tolerant reader; needs no key and trusts nothing
 ``verify(text, keys, ...)``  decode, then every check in a fixed order
-``holds(text, facts, key)``  a cheap check of a sig that was just made, where there is one
+``sign_checked(facts, key)``  as ``sign``, and whether a cheap check proves the result right
 ``FORMATS``                the registered formats; ``formats`` describes how to add one
 
 Not all of a string is signed: two strings of one sig may differ in every byte, so compare facts,
@@ -16,7 +16,7 @@ from sigmgr.model.usersig.container import MAX_JSON_BYTES, MAX_SIG_CHARS
 from sigmgr.model.usersig.decoded import Decoded
 from sigmgr.model.usersig.decoding import decode
 from sigmgr.model.usersig.formats import FORMATS, SigningKey, VerifyingKey
-from sigmgr.model.usersig.signing import holds, sign
+from sigmgr.model.usersig.signing import sign, sign_checked
 from sigmgr.model.usersig.tencent import V1, V2
 from sigmgr.model.usersig.verifying import MAX_AHEAD, issued_in_future, verify
 
@@ -32,8 +32,8 @@ __all__ = [
     "SigningKey",
     "VerifyingKey",
     "decode",
-    "holds",
     "issued_in_future",
     "sign",
+    "sign_checked",
     "verify",
 ]

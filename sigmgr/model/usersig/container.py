@@ -33,7 +33,6 @@ _LEVEL = 1
 
 
 def pack(document: bytes) -> str:
-    """The sig text for a JSON document."""
     stream = zlib_ng.compress(document, _LEVEL)
     return binascii.b2a_base64(stream, newline=False).translate(_TO_WIRE).decode("ascii")
 

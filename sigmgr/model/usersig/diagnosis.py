@@ -6,7 +6,8 @@ Otherwise the text may be the beginning of a sig, or something else.
 
 Rules:
 1. The simplest explanation wins: one step before two, and in the order of ``STEPS``.
-2. The work is bounded: at most ``MOST_TEXTS`` texts are tried, none longer than a sig may be.
+2. The work is bounded: at most ``MOST_TEXTS`` texts are tried, none longer than a sig may be,
+   and reading one takes work that grows as its length.
 3. No answer repeats the text, except single characters that no sig has.
 
 What this module does not do: make anything valid. A damaged sig is not valid.
@@ -34,7 +35,7 @@ _HEAD_CHARS: Final = 120
 #: The beginning of a flat JSON object, cut anywhere.
 _JSON_BEGINNING: Final = re.compile(
     r"""\s*(?:\{(?:\s*"[^"]*"\s*:\s*(?:"(?:[^"\\]|\\.)*"|[^",\s]+)\s*,)*"""
-    r"""\s*(?:"[^"]*(?:"\s*(?::\s*(?:"(?:[^"\\]|\\.)*\\?"?|[^",\s]*)\s*)?)?)?(?:\}\s*)?)?"""
+    r"""\s*(?:"[^"]*(?:"\s*(?::\s*+(?:"(?:[^"\\]|\\.)*\\?"?|[^",\s]*)\s*)?)?)?(?:\}\s*)?)?"""
 )
 #: Reasons of texts that could not be opened at all.
 _UNOPENED: Final = frozenset(
@@ -119,7 +120,7 @@ def _undone(text: str, tried: list[_Tried]) -> BadSig | None:
             tried.append(one.after(step, left))
             problem = _still_wrong_with(left)
             if problem is not None:
-                return _told(tried[-1], problem)
+                return _explained(tried[-1], problem)
     return None
 
 
@@ -132,7 +133,7 @@ def _still_wrong_with(text: str) -> str | None:
     return ""
 
 
-def _told(found: _Tried, problem: str) -> BadSig:
+def _explained(found: _Tried, problem: str) -> BadSig:
     sentence = found.sentence()
     if problem:
         sentence += f"; and with that undone, {problem}"

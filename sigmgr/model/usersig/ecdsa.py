@@ -62,8 +62,6 @@ _PUBLISHED = {
 
 
 class EcdsaVerifier:
-    """The public half of a v1 key."""
-
     __slots__ = ("_key", "curve", "fingerprint", "public_pem")
 
     format = v1.NAME
@@ -76,7 +74,6 @@ class EcdsaVerifier:
         self.public_pem = key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
     def verify(self, text: bytes, signature: bytes) -> bool:
-        """Whether this key made that DER signature over the text."""
         try:
             self._key.verify(signature, text, _ECDSA_VERIFY)
         except InvalidSignature:
@@ -88,8 +85,6 @@ class EcdsaVerifier:
 
 
 class EcdsaSigner:
-    """A v1 key pair."""
-
     __slots__ = ("_key", "cost", "curve", "fingerprint", "public_pem", "verifier")
 
     format = v1.NAME
@@ -177,7 +172,6 @@ def doubt(material: bytes) -> Doubt | None:
 
 
 def generate(draw: Draw, curve: str | None) -> bytes:
-    """PKCS#8 PEM of a new key."""
     kind = _CURVES.get("P-256" if curve is None else curve)
     if kind is None:
         known = " and ".join(_CURVES)

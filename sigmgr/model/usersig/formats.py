@@ -85,8 +85,6 @@ class Doubt(NamedTuple):
 
 
 class Hints(NamedTuple):
-    """Texts about a format's keys."""
-
     #: ``PEM``: a key that verifies. ``private PEM``: one that signs. ``the app's PEM``: its place.
     noun: str
     private_noun: str
@@ -155,8 +153,6 @@ class SigFormat(Protocol):
 
 
 class Formats:
-    """The registry of formats."""
-
     def __init__(self) -> None:
         self._by_name: dict[str, SigFormat] = {}
         self._by_code: dict[int, Format] = {}
@@ -174,11 +170,9 @@ class Formats:
             self._fallback = one.name
 
     def unregister(self, name: str) -> None:
-        """Remove a format; for tests."""
         del self._by_code[self._by_name.pop(name).code]
 
     def __iter__(self) -> Iterator[SigFormat]:
-        """In the order of their registration."""
         return iter(tuple(self._by_name.values()))
 
     def named(self, name: str) -> SigFormat:

@@ -181,7 +181,6 @@ def _known(raw: bytes, depth: int) -> str | None:
 
 
 def _decoded(text: str) -> Iterator[tuple[str, bytes]]:
-    """The text decoded in each possible way."""
     joined = "".join(_WRITTEN_END.sub(" ", text).split())
     if _HEX.fullmatch(joined):
         yield "hex", bytes.fromhex(joined)

@@ -82,7 +82,6 @@ def _not_typeset(text: str) -> str | None:
 
 
 def _out_of_mail(text: str) -> str | None:
-    """Quoted-printable."""
     return _as_text(a2b_qp(text.encode("utf-8", "replace"))) if _MAIL.search(text) else None
 
 
@@ -128,7 +127,6 @@ def _from_url_safe(text: str) -> str | None:
 
 
 def _full(text: str) -> str:
-    """With the padding of sigs."""
     body = text.strip().rstrip("_")
     return body + "_" * (-len(body) % 4)
 

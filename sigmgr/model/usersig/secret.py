@@ -48,8 +48,6 @@ _DEMO_SECRET_ENDS = ("5bd2850f", "b93b5e")
 
 
 class HmacKey:
-    """A v2 secret, which signs and verifies."""
-
     __slots__ = ("_keyed", "fingerprint")
 
     format = v2.NAME
@@ -63,7 +61,6 @@ class HmacKey:
         self.fingerprint = fingerprint(raw)
 
     def sign(self, text: bytes) -> bytes:
-        """The 32 bytes of the MAC."""
         # Half the cost of copying the standard library's HMAC.
         mac = self._keyed.copy()
         mac.update(text)

@@ -41,7 +41,6 @@ _JSON_USERBUF = _JSON_HEAD + b',"TLS.userbuf":"%b","TLS.sig":"%b"}'
 
 
 def document(claims: Claims, key: SigningKey) -> bytes:
-    """The signed JSON."""
     userid, quoted, sdkappid, issued_at, ttl, userbuf = claims
     if userbuf is None:
         text = _TEXT % (userid, sdkappid, issued_at, ttl)
