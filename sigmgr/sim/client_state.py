@@ -20,7 +20,6 @@ from random import Random
 from typing import Any, NamedTuple
 
 from sigmgr.sim.cloud import Cloud, Kick, KickReason, LoginError, Session
-from sigmgr.sim.rooms import RoomError
 from sigmgr.sim.stats import Stats
 from sigmgr.sim.verifier import Rejected, check, check_room_key
 
@@ -105,7 +104,7 @@ class ClientState:
         return (opened.issued_at, opened.expires_at) == candidate[:2]
 
     def offer_room_key(self, private_map_key: str, now: int) -> None:
-        """A renewed privateMapKey: pass it to the room if the client is in it."""
+        """A renewed privateMapKey: it verifies, and is newer than the one of its room before."""
         try:
             opened, grant = check_room_key(
                 private_map_key,
@@ -123,17 +122,6 @@ class ClientState:
             self._stats.went_back += opened.issued_at < self._rooms[room]
             return
         self._rooms[room] = opened.issued_at
-        seat = self._cloud.rooms.seat(self.sdkappid, self.userid)
-        if seat is not None and seat.room.room == room:
-            self._hand_to_room(private_map_key, now)
-
-    def _hand_to_room(self, private_map_key: str, now: int) -> None:
-        try:
-            rooms = self._cloud.rooms
-            rooms.update_private_map_key(self.sdkappid, self.userid, private_map_key, now)
-            self._stats.room_keys += 1
-        except RoomError as error:
-            self._stats.errors[str(int(error.code))] += 1
 
     def revoked(self, at: int) -> bool:
         """All sigs made in or before ``at`` are revoked; True if the held one is."""

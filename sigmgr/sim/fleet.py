@@ -93,8 +93,6 @@ class ClientFleet:
         stats = self.stats
         stats.online = sum(1 for client in self.clients if client.state.session is not None)
         stats.next_expiry = self._cloud.next_expiry()
-        held = [client.state.issued_at for client in self.clients if client.state.held]
-        stats.oldest_held = min(held, default=None)
         return stats
 
     async def stop(self, grace: float = 2.0) -> Stats:

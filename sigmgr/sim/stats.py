@@ -31,11 +31,7 @@ class Stats:
     bad_sigs: int = 0
     #: Sigs received with less than ``min_remaining`` seconds to live.
     short_remaining: int = 0
-    #: Room keys received and passed to the room.
-    room_keys: int = 0
     #: The second in which the next session ends if its client does nothing.
     next_expiry: int | None = None
-    #: When the oldest sig that a client holds was issued.
-    oldest_held: int | None = None
     #: Refusals and failures by code: the service's, the cloud's (70001 ...), or a word.
     errors: Counter[str] = field(default_factory=Counter)
