@@ -16,11 +16,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import Enum
-from random import Random
 from typing import Any, NamedTuple
 
-from sigmgr.sim.cloud import Cloud, Kick, KickReason, LoginError, Session
-from sigmgr.sim.stats import Stats
+from sigmgr.sim.cloud import Kick, KickReason, LoginError, Session
+from sigmgr.sim.stats import World
 from sigmgr.sim.verifier import Rejected, check, check_room_key
 
 
@@ -42,12 +41,8 @@ class ClientState:
         self,
         sdkappid: int,
         userid: str,
-        *,
-        cloud: Cloud,
-        stats: Stats,
-        rng: Random,
+        world: World,
         flavour: str,
-        min_remaining: int,
     ) -> None:
         self.sdkappid = sdkappid
         self.userid = userid
@@ -55,11 +50,9 @@ class ClientState:
         self.session: Session | None = None
         self.stranded = False
         self.relogin_at: int | None = None
-        self._cloud = cloud
-        self._stats = stats
-        self._rng = rng
+        self._cloud, self._stats, self._rng = world.cloud, world.stats, world.rng
         self._flavour = flavour
-        self._min_remaining = min_remaining
+        self._min_remaining = world.min_remaining
         self._rooms: dict[int | str, int] = {}
 
     @property
