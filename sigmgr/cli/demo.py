@@ -6,7 +6,7 @@ import asyncio
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -153,10 +153,6 @@ async def _furnish(base: Base, cloud: Cloud, ttl: int) -> str:
         policy = Policy(ttl=ttl)
         await base.catalog.add_app(sdkappid, f"demo {format_}", policy=policy, now=base.clock())
         await base.add_key(sdkappid, format_, material, activate=True)
-        public = FORMATS.named(format_).keys.signer(material).public_pem.decode()
-        known: dict[str, Any] = (
-            {"public_pems": [public]} if public else {"secrets": [material.decode()]}
-        )
-        cloud.set_app(sdkappid, **known)
+        cloud.introduce(sdkappid, FORMATS.named(format_).keys.signer(material).public_pem, material)
     text, _ = await base.add_token("backend", sdkappid=0, name="demo")
     return text

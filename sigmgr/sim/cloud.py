@@ -91,6 +91,13 @@ class Cloud:
         """Register the app, or replace its keys. Sessions stay."""
         self._apps[sdkappid] = AppKeys.load(public_pems, secrets)
 
+    def introduce(self, sdkappid: int, public_pem: bytes, secret: bytes) -> None:
+        """Register the app by its only key: the public half, where its format has one."""
+        if public_pem:
+            self.set_app(sdkappid, public_pems=[public_pem.decode()])
+        else:
+            self.set_app(sdkappid, secrets=[secret.decode().strip()])
+
     def keys_of(self, sdkappid: int) -> AppKeys:
         """The app's keys; Rejected 70020 where there is no such app."""
         keys = self._apps.get(sdkappid)
