@@ -17,7 +17,8 @@ from sigmgr.model.numbers import between
 if TYPE_CHECKING:
     from sigmgr.settings import Settings
     from sigmgr.sim.cloud import Cloud
-    from sigmgr.wiring import Base, Service
+    from sigmgr.wiring.base import Base
+    from sigmgr.wiring.service import Service
 
 app = command_app("Watch sigmgr at work.")
 
@@ -94,17 +95,19 @@ def _settings(home: Path, port: int) -> Settings:
 
 
 async def _demo(settings: Settings, seconds: int | None, clients: int, ttl: int) -> int:
-    from sigmgr import wiring
     from sigmgr.cli.serve import roles_of, stopping, upgraded
     from sigmgr.sim.cloud import Cloud
     from sigmgr.sim.demo import run_demo
     from sigmgr.sim.display import Printer, verdict
+    from sigmgr.wiring.base import open_base
+    from sigmgr.wiring.clock import wall_clock
+    from sigmgr.wiring.service import open_service
 
     stop, over, cloud = stopping(), asyncio.Event(), Cloud()
     await upgraded(settings, quiet=True)
-    async with wiring.open_base(settings) as base:
+    async with open_base(settings) as base:
         token = await _furnish(base, cloud, ttl)
-    async with wiring.open_service(settings, roles_of("all")) as service:
+    async with open_service(settings, roles_of("all")) as service:
         serving, bound = await _started(service, over)
         try:
             stats = await run_demo(
@@ -114,7 +117,7 @@ async def _demo(settings: Settings, seconds: int | None, clients: int, ttl: int)
                 cloud=cloud,
                 seconds=seconds,
                 print_line=Printer(sys.stdout),
-                clock=wiring.wall_clock,
+                clock=wall_clock,
                 clients=clients,
                 ttl=ttl,
                 stop=stop,

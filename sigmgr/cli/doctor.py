@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sigmgr.model.usersig.formats import Doubt
     from sigmgr.settings import Settings
     from sigmgr.store.engine import Engine
-    from sigmgr.wiring import Base
+    from sigmgr.wiring.base import Base
 
 app = command_app("Check the set-up.")
 
@@ -78,13 +78,13 @@ def _wrapped(label: str, text: str) -> str:
 
 
 async def _examine(settings: Settings) -> list[Finding]:
-    from sigmgr import wiring
+    from sigmgr.wiring.base import open_database
 
     clocks = Clocks(settings.clock.tolerance)
     found = await _run("master key", lambda: _master_key(settings))
     usable = not any(one.verdict == "fail" for one in found)
     try:
-        engine = wiring.open_database(settings)
+        engine = open_database(settings)
     except BadSettings as error:
         found += [
             _failed("database", error),
@@ -155,9 +155,9 @@ async def _writes(engine: Engine) -> AsyncIterator[Finding]:
 
 
 async def _keys(settings: Settings) -> AsyncIterator[Finding]:
-    from sigmgr import wiring
+    from sigmgr.wiring.base import open_base
 
-    async with wiring.open_base(settings) as base:
+    async with open_base(settings) as base:
         yield Finding("master key", "ok", "opens every sealed key")
         apps = await base.catalog.list_apps()
         if not apps:

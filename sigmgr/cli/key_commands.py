@@ -13,7 +13,7 @@ from sigmgr.model.numbers import whole
 from sigmgr.model.sig import KeyState
 
 if TYPE_CHECKING:
-    from sigmgr.wiring import Base
+    from sigmgr.wiring.base import Base
 
 app = command_app("Manage signing keys.")
 

@@ -19,7 +19,7 @@ from sigmgr.model.sig import KeyState
 
 if TYPE_CHECKING:
     from sigmgr.model.usersig.formats import Doubt
-    from sigmgr.wiring import Base
+    from sigmgr.wiring.base import Base
 
 
 def kind(key_format: str, curve: str) -> str:

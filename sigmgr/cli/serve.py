@@ -76,9 +76,10 @@ def serve(
 
 
 async def _serve(settings: Settings, role: Role, upgrade: bool) -> None:
-    from sigmgr import wiring
     from sigmgr.http.server import bracketed
     from sigmgr.telemetry import get_logger
+    from sigmgr.wiring.gc_tuning import tune_gc
+    from sigmgr.wiring.service import open_service
 
     if upgrade:
         await upgraded(settings)
@@ -87,8 +88,8 @@ async def _serve(settings: Settings, role: Role, upgrade: bool) -> None:
     roles = roles_of(role.value)
     if missing := stream_url_missing(settings, roles):
         log.warning(missing, action="stream-url", advice=_SET_STREAM_URL)
-    async with wiring.open_service(settings, roles) as service:
-        wiring.tune_gc()
+    async with open_service(settings, roles) as service:
+        tune_gc()
 
         def bound(port: int) -> None:
             log.info(
@@ -118,10 +119,10 @@ def stream_url_missing(settings: Settings, roles: frozenset[str]) -> str:
 
 
 async def upgraded(settings: Settings, *, quiet: bool = False) -> None:
-    from sigmgr import wiring
     from sigmgr.store import migrate
+    from sigmgr.wiring.base import open_database
 
-    engine = wiring.open_database(settings, create=True)
+    engine = open_database(settings, create=True)
     try:
         for revision in await migrate.upgrade(engine):
             if not quiet:
