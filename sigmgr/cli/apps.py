@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -27,13 +26,6 @@ Extra = Annotated[
     list[str] | None,
     typer.Option("--policy", metavar="NAME=VALUE", help="Any policy setting; may be repeated."),
 ]
-
-
-class Switch(StrEnum):
-    """An option that is on, off, or not given."""
-
-    ON = "on"
-    OFF = "off"
 
 
 def _shown(one: App) -> dict[str, Any]:
@@ -126,7 +118,7 @@ def set_app(
         typer.Option("--pause/--resume", help="Stop or resume ordinary renewals."),
     ] = None,
     feed: Annotated[
-        Switch | None,
+        Literal["on", "off"] | None,
         typer.Option("--feed", help="Keep the app's events for durable readers for 7 days."),
     ] = None,
     ttl: Ttl = None,
@@ -141,7 +133,7 @@ def set_app(
 
     async def work(base: Any) -> App:
         before = await base.catalog.get_app(sdkappid)
-        if feed is Switch.OFF and before.feed and calls.held_back(_ENDS_FEED, yes):
+        if feed == "off" and before.feed and calls.held_back(_ENDS_FEED, yes):
             raise typer.Exit(NEGATIVE)
         changed: App = await base.catalog.set_app(
             sdkappid,
@@ -150,7 +142,7 @@ def set_app(
             paused=pause,
         )
         if feed is not None:
-            changed = await base.catalog.set_feed(sdkappid, on=feed is Switch.ON)
+            changed = await base.catalog.set_feed(sdkappid, on=feed == "on")
         return changed
 
     one = calls.with_base(config, work)

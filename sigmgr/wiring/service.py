@@ -14,7 +14,7 @@ from sigmgr.health import Health
 from sigmgr.http.app import App
 from sigmgr.http.protocol import Connections
 from sigmgr.http.server import bind_unless, bracketed, serve
-from sigmgr.http.services import API, GATEWAY, WORKER, Services
+from sigmgr.http.services import API, EVERY_ROLE, GATEWAY, Services
 from sigmgr.model import errors
 from sigmgr.model.ticket import Tickets
 from sigmgr.push.gateway import Gateway
@@ -130,7 +130,7 @@ async def open_service(settings: Settings, roles: frozenset[str]) -> AsyncIterat
 
 def _refuse_memory_of_one(settings: Settings, roles: frozenset[str]) -> None:
     memory = settings.redis.url.get_secret_value().startswith("memory:")
-    if memory and roles != frozenset({API, GATEWAY, WORKER}):
+    if memory and roles != EVERY_ROLE:
         raise errors.BadSettings(
             "redis.url is memory://, which lives inside one process; run --role all, or give"
             " the processes a Redis that they share"
