@@ -21,9 +21,8 @@ from benchmarks.stage import Handler
 from sigmgr.http.server import serve
 from sigmgr.model.holder import Holder
 from sigmgr.settings import Settings
-from sigmgr.wiring.gc_tuning import tune_gc
 from sigmgr.wiring.parts import open_parts
-from sigmgr.wiring.service import open_service
+from sigmgr.wiring.service import open_service, tune_gc
 
 Role = AsyncIterator[tuple[dict[str, Any], Handler]]
 

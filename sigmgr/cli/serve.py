@@ -73,8 +73,7 @@ def serve(
 async def _serve(settings: Settings, role: Role, upgrade: bool) -> None:
     from sigmgr.http.server import bracketed
     from sigmgr.telemetry import get_logger
-    from sigmgr.wiring.gc_tuning import tune_gc
-    from sigmgr.wiring.service import open_service
+    from sigmgr.wiring.service import open_service, tune_gc
 
     if upgrade:
         await upgraded(settings)
