@@ -8,7 +8,7 @@ process alone, which wall-clock figures of a shared machine would drown.
 
 ``acks``. Ours: the flow as a gateway process runs it, PostgreSQL with fsync, and Valkey: 20,000
 acks, so many at a time as there are streams that got one message, each answered when it is
-durable: rows locked, judged and written, an event each in the outbox, told to the shard
+durable: rows locked, judged and written, an event each in the outbox, announced to the shard
 channels meanwhile. Bare: one connection that writes as many rows in batches of 1,000, one
 UPDATE from arrays each, committed. HTTP is in neither.
 """

@@ -1,6 +1,6 @@
 """Helpers in processes of their own: servers, workers, load.
 
-Each is ``python -m benchmarks.child ROLE CONFIG``. It says one JSON line when it is ready, and
+Each is ``python -m benchmarks.child ROLE CONFIG``. It prints one JSON line when it is ready, and
 then answers each JSON line on its standard input with one on its standard output. It ends when
 its input ends, so none outlives its starter.
 """
@@ -20,7 +20,7 @@ STOP_SECONDS = 15.0
 
 
 class ChildFailed(Exception):
-    """A helper ended or said something else than an answer."""
+    """A helper ended or sent something else than an answer."""
 
 
 class Child:

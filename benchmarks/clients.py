@@ -205,5 +205,5 @@ class Streams:
             async with asyncio.timeout(30):
                 return {"at": await self._all}
         except TimeoutError:
-            missing = f"{len(self._waiting)} of {len(self._open)} streams were not told"
+            missing = f"{len(self._waiting)} of {len(self._open)} streams got nothing"
             raise RuntimeError(f"{missing}; {self.lost} were lost") from None

@@ -6,7 +6,7 @@ stream, channel, and the outbox emptied.
 
 Bare: one connection in a loop of ``UPDATE ... WHERE key IN (SELECT ...
 ORDER BY expires_at LIMIT 1000 FOR UPDATE SKIP LOCKED)`` with random new times, one durable
-commit each: it signs nothing, tells nobody, and uses the same indexes. Both begin with the
+commit each: it signs nothing, announces nothing, and uses the same indexes. Both begin with the
 same rows in a table just filled, vacuumed and checkpointed.
 """
 
@@ -157,7 +157,7 @@ def _seconds(done: list[dict[str, Any]]) -> float:
 
 
 def _check(house: House, done: list[dict[str, Any]], count: int) -> None:
-    """All were renewed once, the outbox is told and the cache holds them."""
+    """All were renewed once, the outbox is announced and the cache holds them."""
     renewed, failed = sum(one["renewed"] for one in done), sum(one["failed"] for one in done)
     waiting = house.one("SELECT count(*) FROM outbox")
     cached = int(valkey().command("DBSIZE").lstrip(":"))

@@ -174,7 +174,7 @@ async def asker() -> Role:
 
 @asynccontextmanager
 async def listener() -> Role:
-    """Holds streams open and tells when all have got a message."""
+    """Holds streams open and reports when all have got a message."""
     streams = clients.Streams()
     yield {}, streams.handle
     streams.close()

@@ -33,7 +33,7 @@ SDKAPPID = 1400000001
 SECRET = b"0123456789abcdef" * 4
 MASTER_KEY = b64encode(bytes(range(32))).decode()
 #: Nobody goes dormant, a wave is not spread over minutes, and clients that never ack (the
-#: ones here do not) are not told again meanwhile.
+#: ones here do not) are not announced again meanwhile.
 POLICY = Policy(idle_after=0, splay=0, resend=(36_000,))
 
 #: Large enough that no checkpoint falls into a measurement.

@@ -7,7 +7,7 @@ wherever time matters.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, NamedTuple, Protocol
 
@@ -20,17 +20,10 @@ from sigmgr.model.revocation import Revocation
 from sigmgr.model.sig import Current, KeyRef, KeyState, Record, SigFacts
 from sigmgr.model.usersig.decoded import Decoded
 
-
-class Clock(Protocol):
-    """Whole Unix seconds, UTC. Held by ``wiring`` and entry points only."""
-
-    def __call__(self) -> int: ...
-
-
-class Draw(Protocol):
-    """A number in [0, 1). Flows draw, and rules get the number."""
-
-    def __call__(self) -> float: ...
+#: Whole Unix seconds, UTC. Held by ``wiring`` and entry points only.
+Clock = Callable[[], int]
+#: A number in [0, 1). Flows draw, and rules get the number.
+Draw = Callable[[], float]
 
 
 class Registry(Protocol):
@@ -43,15 +36,17 @@ class Registry(Protocol):
     def apps(self) -> Sequence[App]: ...
 
 
-class Verified(Protocol):
-    """A sig made by a key of the app."""
+class Verified(NamedTuple):
+    """A valid sig, and the key that made it."""
 
-    @property
-    def decoded(self) -> Decoded: ...
+    decoded: Decoded
+    key_id: int
+    key_state: KeyState
 
     def fields(self) -> dict[str, Any]:
         """For people and JSON; never the signature."""
-        ...
+        key = {"key_id": self.key_id, "key_state": self.key_state.value}
+        return self.decoded.fields() | key
 
 
 class Signer(Protocol):
@@ -102,6 +97,11 @@ class Confirmed(NamedTuple):
 
 class Transaction(Protocol):
     """One write transaction. Leaving it normally commits, an exception rolls back."""
+
+    @property
+    def made(self) -> Collection[Holder]:
+        """The holders whose rows this transaction has made."""
+        ...
 
     async def lock(self, holders: Sequence[Holder]) -> list[Record]:
         """The holders' rows under a row lock, in the order asked, each made if missing (issued_at
@@ -203,12 +203,12 @@ class Store(Protocol):
 
 class LookResult(NamedTuple):
     """The result of one look into SQL. ``second``: the database's clock, Unix seconds with a
-    fraction. ``keys``, ``tokens``: numbers that change when a key changes its state, or an API
+    fraction. ``keys``, ``tokens``: texts that change when a key changes its state, or an API
     token is made or revoked."""
 
     second: float
-    keys: int
-    tokens: int
+    keys: str
+    tokens: str
     revocations: list[Revocation]
 
 

@@ -92,8 +92,8 @@ DRIFT = Counter("sigmgr_cache_drift", "Cached sigs older than the store's", regi
 #: rows are locked for long.
 LATE = Counter("sigmgr_late", "Calls left because they took too long", ["lane"], registry=REGISTRY)
 
-#: Unreadable values in Redis. ``unsealed`` appears after the seal is switched on and goes to zero;
-#: ``damaged``: something with another master key writes there too.
+#: Unreadable values in Redis. ``unsealed``: not sealed though the seal is on; goes to zero after it
+#: is switched on, unless something else writes there. ``damaged``: of another master key, or cut.
 UNREAD = Counter(
     "sigmgr_cache_unread", "Values in Redis that could not be read", ["why"], registry=REGISTRY
 )

@@ -1,14 +1,13 @@
-"""Helpers for tests, shipped: a manual clock, faults around any port, a client in memory.
+"""Helpers for tests, shipped: a manual clock, faults around any port.
 
 clock = ManualClock(1_900_000_000)
-store = Faulty(real_store, plan)      # plan decides before and after every call
-stream = gateway.enter(user, MemoryTransport())
+store = Faulty(real_store, plan)      # plan decides before and after every await
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -27,51 +26,6 @@ class ManualClock:
         return self.now
 
 
-class MemoryTransport:
-    """A client of a gateway in this process; fulfils ``push.transport.Transport``.
-
-    ``messages``: what it took; ``blocked``: it takes nothing; ``broken``: its connection fails;
-    ``ended``: it got a last message; ``was_cut``: it got none, but perhaps ``error``.
-    """
-
-    news = "sig.renewed"
-    sends_bye = True
-
-    def __init__(self) -> None:
-        self.messages: list[Any] = []
-        self.beats = 0
-        self.blocked = self.broken = self.ended = self.was_cut = False
-        self.error: Exception | None = None
-
-    async def open(self, messages: Sequence[Any]) -> None:
-        self.messages += messages
-
-    def write(self, message: Any) -> bool:
-        taken = self._taken()
-        if taken:
-            self.messages.append(message)
-        return taken
-
-    def beat(self) -> bool:
-        taken = self._taken()
-        self.beats += taken
-        return taken
-
-    def close(self, last: Any) -> bool:
-        self.ended = self.write(last)
-        return self.ended
-
-    def cut(self, error: Exception | None = None) -> None:
-        self.was_cut, self.error = True, error
-
-    def _taken(self) -> bool:
-        if self.broken:
-            raise OSError("broken pipe")
-        assert not self.ended, "written after the end"
-        assert not self.was_cut, "written after it was cut"
-        return not self.blocked
-
-
 #: Called as plan(name, moment) with moment "before" or "after"; raises to inject a fault. A raise
 #: "after" is a lost answer: the call took effect. An awaitable answer is awaited, so the call hangs
 #: for so long.
@@ -79,9 +33,9 @@ Plan = Callable[[str, str], Awaitable[object] | None]
 
 
 class Faulty:
-    """Any port with faults: calls ``plan`` before and after each of its methods.
+    """Any port with faults: calls ``plan`` before and after each of its async methods.
 
-    Transactions and other async context managers are wrapped too: their methods, their
+    Transactions and other async context managers are wrapped too: their async methods, their
     entry, and their end ("commit"), where "before" is a rollback and "after" a lost answer.
     """
 

@@ -1,4 +1,4 @@
-"""What parts say of themselves: kept, told once, and silence is a failure."""
+"""Reports of parts: kept, logged once, and silence is a failure."""
 
 from __future__ import annotations
 

@@ -20,12 +20,6 @@ class Breaker:
         self._monotonic = monotonic
         self._open_until: float | None = None
         self._probing = False
-        #: How often it went from closed or half-open to open.
-        self.opened = 0
-
-    @property
-    def closed(self) -> bool:
-        return self._open_until is None
 
     def refuses(self) -> bool:
         """Whether a call would be refused. Does not start a probe."""
@@ -45,9 +39,6 @@ class Breaker:
         self._probing = False
 
     def failed(self) -> None:
-        # Calls that were running when it opened fail together; they count as one outage.
-        if self._open_until is None or self._probing:
-            self.opened += 1
         self._open_until = self._monotonic() + self._cooldown
         self._probing = False
 

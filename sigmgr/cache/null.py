@@ -14,18 +14,14 @@ from sigmgr.model.sig import Current
 from sigmgr.ports import Announcement
 
 
-class NoSigCache:
-    """Fulfils ``ports.SigCache`` by refusing."""
+class NoRedis:
+    """Fulfils ``ports.SigCache`` and ``ports.Announcer`` by refusing."""
 
     async def get(self, holders: Sequence[Holder]) -> list[Current | None]:
         raise errors.CacheUnavailable
 
     async def put(self, currents: Sequence[Current], now: int) -> None:
         raise errors.CacheUnavailable
-
-
-class NoAnnouncer:
-    """Fulfils ``ports.Announcer`` by refusing."""
 
     async def announce(self, batch: Sequence[Announcement], now: int) -> list[bool]:
         raise errors.CacheUnavailable

@@ -71,7 +71,6 @@ TASK: Final = Struct(">BI")
 
 #: What became of an event's sig: not cached, cached (or nothing was asked), written just now.
 MISSING: Final = ord("0")
-WRITTEN: Final = ord("2")
 
 #: KEYS: the shard's stream, then a sig key for each event. ARGV: channel; the stream's length
 #: and its age in milliseconds; a msgpack array of the events; a task for each; a msgpack array

@@ -40,7 +40,6 @@ class Acks:
 
     def __init__(
         self,
-        *,
         store: Store,
         publisher: Publisher,
         restored: Restored,

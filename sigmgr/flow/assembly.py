@@ -76,160 +76,34 @@ def assemble(
 ) -> Flows:
     """Build them. ``batch`` and ``lanes`` bound a renewal round, ``gather_acks_for`` is in seconds,
     ``limits`` are for requests."""
-    relay = Relay(ports.patient, ports.outbox, ports.announcer, ports.cache, ports.signer)
+    p, patient = ports, ports.patient
+    relay = Relay(patient, p.outbox, p.announcer, p.cache, p.signer)
     publisher = Publisher(relay)
-    seen = Seen(ports.patient, ports.registry)
-    derive = _derive(ports)
-    newcomers = Newcomers(ports.registry, ports.patient)
-    reissuer = _reissuer(ports, ports.store, publisher)
-    issue = _issue(ports, derive, reissuer, seen, newcomers=newcomers, limits=limits)
-    restored = _restored(ports, derive, reissuer, limits=limits)
+    seen = Seen(patient, p.registry)
+    derive = Derive(p.registry, p.cache, p.signer, p.revocations)
+    newcomers = Newcomers(p.registry, patient)
+    prompt = Reissuer(p.store, p.signer, p.draw, publisher, p.ordinary)
+    later = Reissuer(patient, p.signer, p.draw, publisher, p.ordinary)
+    issue = Issue(
+        p.registry, p.store, p.cache, derive, prompt, seen=seen, newcomers=newcomers, limits=limits
+    )
+    restored = Restored(p.registry, derive, prompt, limits)
+    openings = Openings(
+        p.registry, p.store, p.cache, derive, issue.better,
+        restored=restored, revocations=p.revocations, seen=seen, limits=limits,
+    )  # fmt: skip
+    renew = Renew(
+        p.registry, patient, derive, later, publisher, ordinary=p.ordinary, limit=batch, lanes=lanes
+    )
+    acks = Acks(p.store, publisher, restored, limits, gather_acks_for)
     return Flows(
-        issue=issue,
-        room_keys=_room_keys(ports, derive, reissuer, newcomers),
-        newcomers=newcomers,
-        renew=_renew(ports, derive, publisher, batch=batch, lanes=lanes),
-        warn=Warn(registry=ports.registry, store=ports.patient, publisher=publisher, limit=batch),
-        relay=relay,
-        publisher=publisher,
-        verify=Verify(signer=ports.signer, looks=ports.looks, revocations=ports.revocations),
-        revoke=_revoke(ports, publisher),
-        deliver=_deliver(
-            ports,
-            derive,
-            _openings(ports, issue, derive, restored, seen, limits=limits),
-            _acks(ports, publisher, restored, limits=limits, gather_for=gather_acks_for),
-            limits=limits,
+        issue=issue, newcomers=newcomers, renew=renew, relay=relay, publisher=publisher, seen=seen,
+        room_keys=RoomKeys(p.registry, derive, prompt, newcomers),
+        warn=Warn(p.registry, patient, publisher, batch),
+        revoke=Revoke(p.registry, p.store, p.looks, p.revocations, publisher),
+        verify=Verify(p.signer, p.looks, p.revocations),
+        deliver=Deliver(
+            openings, acks, derive, p.revocations, p.store, cache=p.cache, limits=limits
         ),
-        reconcile=_reconcile(ports, derive),
-        seen=seen,
-    )
-
-
-def _derive(ports: Ports) -> Derive:
-    return Derive(
-        registry=ports.registry,
-        cache=ports.cache,
-        signer=ports.signer,
-        revocations=ports.revocations,
-    )
-
-
-def _revoke(ports: Ports, publisher: Publisher) -> Revoke:
-    return Revoke(
-        registry=ports.registry,
-        store=ports.store,
-        looks=ports.looks,
-        revocations=ports.revocations,
-        publisher=publisher,
-    )
-
-
-def _deliver(
-    ports: Ports, derive: Derive, openings: Openings, acks: Acks, *, limits: WaitLimits
-) -> Deliver:
-    return Deliver(
-        openings=openings,
-        acks=acks,
-        derive=derive,
-        revocations=ports.revocations,
-        store=ports.store,
-        cache=ports.cache,
-        limits=limits,
-    )
-
-
-def _acks(
-    ports: Ports, publisher: Publisher, restored: Restored, *, limits: WaitLimits, gather_for: float
-) -> Acks:
-    return Acks(
-        store=ports.store,
-        publisher=publisher,
-        restored=restored,
-        limits=limits,
-        gather_for=gather_for,
-    )
-
-
-def _restored(ports: Ports, derive: Derive, reissuer: Reissuer, *, limits: WaitLimits) -> Restored:
-    return Restored(registry=ports.registry, derive=derive, reissuer=reissuer, limits=limits)
-
-
-def _openings(
-    ports: Ports,
-    issue: Issue,
-    derive: Derive,
-    restored: Restored,
-    seen: Seen,
-    *,
-    limits: WaitLimits,
-) -> Openings:
-    return Openings(
-        registry=ports.registry,
-        store=ports.store,
-        cache=ports.cache,
-        derive=derive,
-        better=issue.better,
-        restored=restored,
-        revocations=ports.revocations,
-        seen=seen,
-        limits=limits,
-    )
-
-
-def _reconcile(ports: Ports, derive: Derive) -> Reconcile:
-    return Reconcile(
-        derive=derive,
-        store=ports.patient,
-        looks=ports.looks,
-        cache=ports.cache,
-        janitor=ports.janitor,
-    )
-
-
-def _issue(
-    ports: Ports,
-    derive: Derive,
-    reissuer: Reissuer,
-    seen: Seen,
-    *,
-    newcomers: Newcomers,
-    limits: WaitLimits,
-) -> Issue:
-    return Issue(
-        registry=ports.registry,
-        store=ports.store,
-        cache=ports.cache,
-        derive=derive,
-        reissuer=reissuer,
-        seen=seen,
-        newcomers=newcomers,
-        limits=limits,
-    )
-
-
-def _room_keys(ports: Ports, derive: Derive, reissuer: Reissuer, newcomers: Newcomers) -> RoomKeys:
-    return RoomKeys(registry=ports.registry, derive=derive, reissuer=reissuer, newcomers=newcomers)
-
-
-def _renew(ports: Ports, derive: Derive, publisher: Publisher, *, batch: int, lanes: int) -> Renew:
-    return Renew(
-        registry=ports.registry,
-        store=ports.patient,
-        derive=derive,
-        reissuer=_reissuer(ports, ports.patient, publisher),
-        publisher=publisher,
-        ordinary=ports.ordinary,
-        limit=batch,
-        lanes=lanes,
-    )
-
-
-def _reissuer(ports: Ports, store: Store, publisher: Publisher) -> Reissuer:
-    return Reissuer(
-        store=store,
-        signer=ports.signer,
-        draw=ports.draw,
-        publisher=publisher,
-        ordinary=ports.ordinary,
-    )
+        reconcile=Reconcile(derive, patient, p.looks, p.cache, p.janitor),
+    )  # fmt: skip

@@ -26,12 +26,12 @@ class Deliver:
 
     def __init__(
         self,
-        *,
         openings: Openings,
         acks: Acks,
         derive: Derive,
         revocations: Revocations,
         store: Store,
+        *,
         cache: SigCache,
         limits: WaitLimits,
     ) -> None:

@@ -37,7 +37,7 @@ def key_of(current: Current) -> tuple[int, int]:
 
 class Derive:
     def __init__(
-        self, *, registry: Registry, cache: SigCache, signer: Signer, revocations: Revocations
+        self, registry: Registry, cache: SigCache, signer: Signer, revocations: Revocations
     ) -> None:
         self._registry = registry
         self._cache = cache
@@ -117,15 +117,19 @@ class Derive:
             [answer] = batch.answers().values()
         return raised(self.unless_revoked(answer, now))
 
+    async def derived(self, records: Sequence[Record]) -> dict[Holder, Answer]:
+        """The sigs of these facts."""
+        strings = await self._signer.sign([record.facts for record in records])
+        return {
+            record.holder: current_of(record, string) if isinstance(string, str) else string
+            for record, string in zip(records, strings, strict=True)
+        }
+
     async def derive_and_cache(self, records: Sequence[Record], now: int) -> dict[Holder, Answer]:
         """Derive the sigs of these facts, and put them into the cache."""
         if not records:
             return {}
-        strings = await self._signer.sign([record.facts for record in records])
-        answers: dict[Holder, Answer] = {
-            record.holder: current_of(record, string) if isinstance(string, str) else string
-            for record, string in zip(records, strings, strict=True)
-        }
+        answers = await self.derived(records)
         try:
             await self._cache.put([a for a in answers.values() if isinstance(a, Current)], now)
         except errors.CacheUnavailable:

@@ -53,12 +53,12 @@ class _Asked(NamedTuple):
 class Issue:
     def __init__(
         self,
-        *,
         registry: Registry,
         store: Store,
         cache: SigCache,
         derive: Derive,
         reissuer: Reissuer,
+        *,
         seen: Seen,
         newcomers: Newcomers,
         limits: WaitLimits,
@@ -122,7 +122,7 @@ class Issue:
             return Choice(keep=[record])
         if record.issued_at == 0 and not asked.create:
             raise errors.HolderUnknown(advice=_CREATE)
-        self._newcomers.admit(app, [record], now)
+        self._newcomers.admit(app, tx.made, now)
         if not decision.may_replace(record, asked.replaces):
             raise errors.AlreadyReplaced if record.issued_at else _nothing_to_replace()
         [given] = await self._derive.inputs(app, [record], now)

@@ -68,9 +68,9 @@ class Look:
         self._learned = learned
         self._keys_changed = keys_changed
         self._health = health
-        self._keys: int | None = None
-        self._loading: tuple[int, asyncio.Task[None]] | None = None
-        self._tokens: int | None = None
+        self._keys: str | None = None
+        self._loading: tuple[str, asyncio.Task[None]] | None = None
+        self._tokens: str | None = None
         self._since: int | None = None
 
     async def load(self, now: int) -> int:
@@ -119,7 +119,7 @@ class Look:
         self._answered(look.second, self._monotonic() - began)
         return look
 
-    async def _load_keys(self, mark: int) -> None:
+    async def _load_keys(self, mark: str) -> None:
         """Load keys and states. A key that does not open does not stop the others; a load that
         takes long goes on beside the next looks. Raises StoreUnavailable."""
         if self._loading is None:
@@ -137,7 +137,7 @@ class Look:
         for changed in self._keys_changed:
             changed()
 
-    def _see_tokens(self, mark: int, began: float) -> None:
+    def _see_tokens(self, mark: str, began: float) -> None:
         changed, self._tokens = mark != self._tokens, mark
         self._notify_tokens(began, changed)
 

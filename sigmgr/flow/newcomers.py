@@ -69,12 +69,10 @@ class Newcomers:
                 found |= errors_of
         return found
 
-    def admit(self, app: App, records: Iterable[Record], now: int) -> None:
-        """The same for locked rows, some of which may just have been made. Raises MaxHolders or
+    def admit(self, app: App, made: Iterable[Holder], now: int) -> None:
+        """The same for holders whose rows were made just now. Raises MaxHolders or
         TooManyNewHolders."""
-        asked = {record.holder: app for record in records}
-        refused = self.refused(asked, [record for record in records if not _blank(record)], now)
-        for error in refused.values():
+        for error in self.refused(dict.fromkeys(made, app), (), now).values():
             raise error
 
     async def measure(self, now: int) -> None:
@@ -145,8 +143,3 @@ class Newcomers:
             )
         wait = self._rate(app).wait(app.sdkappid, now)
         return errors.TooManyNewHolders(retry_after=max(1, int(wait)))
-
-
-def _blank(record: Record) -> bool:
-    """Whether the row was only made to be locked: nothing was issued, revoked or acked."""
-    return not (record.issued_at or record.revoked_at or record.acked)

@@ -37,6 +37,10 @@ log = get_logger("sigmgr.openings")
 ROOM = Kind.ROOM.value
 
 
+#: Seconds that the first of a crowd waits for others.
+_GATHER_FOR = 0.01
+
+
 class _State(NamedTuple):
     """A user's rows. ``wanted``: the user and the live rooms; of these ``good`` are current, and
     the others have to be made."""
@@ -49,21 +53,20 @@ class _State(NamedTuple):
 
 
 class Openings:
-    """Answers the first state of a stream. ``gather_for``: seconds that it waits for others."""
+    """Answers the first state of a stream."""
 
     def __init__(
         self,
-        *,
         registry: Registry,
         store: Store,
         cache: SigCache,
         derive: Derive,
         better: Better,
+        *,
         restored: Restored,
         revocations: Revocations,
         seen: Seen,
         limits: WaitLimits,
-        gather_for: float = 0.01,
     ) -> None:
         self._registry = registry
         self._store = store
@@ -75,8 +78,8 @@ class Openings:
         self._seen = seen
         self._limits = limits
         self._lane = Lane("openings", most=2)
-        self._streams: Gather[Holder, _State] = Gather(self._read_all, gather_for=gather_for)
-        self._polls: Gather[Holder, _State] = Gather(self._read_own, gather_for=gather_for)
+        self._streams: Gather[Holder, _State] = Gather(self._read_all, gather_for=_GATHER_FOR)
+        self._polls: Gather[Holder, _State] = Gather(self._read_own, gather_for=_GATHER_FOR)
         self._cached: Gather[Holder, Current] = Gather(self._from_cache)
 
     async def opened(

@@ -7,8 +7,11 @@ rows holds no lock for long.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sigmgr.flow.derive import Derive
 from sigmgr.model.holder import Holder
+from sigmgr.model.sig import Current, Record
 from sigmgr.ports import Janitor, Looks, SigCache, Store
 from sigmgr.telemetry import DRIFT, get_logger
 
@@ -23,12 +26,12 @@ class Reconcile:
 
     def __init__(
         self,
-        *,
         derive: Derive,
         store: Store,
         looks: Looks,
         cache: SigCache,
         janitor: Janitor,
+        *,
         page: int = 500,
     ) -> None:
         self._derive = derive
@@ -40,27 +43,32 @@ class Reconcile:
         self._after: Holder | None = None
 
     async def step(self, now: int) -> int:
-        """Compare one page; answers how many cached sigs were replaced."""
+        """Compare one page; answers how many cached sigs were replaced. Raises CacheUnavailable:
+        the same page comes again."""
         records = await self._store.page(self._after, self._page)
-        self._after = records[-1].holder if len(records) == self._page else None
         alive = [record for record in records if record.alive(now)]
-        if not alive:
-            return 0
+        count = await self._put_right(alive, now) if alive else 0
+        self._after = records[-1].holder if len(records) == self._page else None
+        return count
+
+    async def _put_right(self, alive: Sequence[Record], now: int) -> int:
         cached = await self._cache.get([record.holder for record in alive])
         behind = [
             record
             for record, hit in zip(alive, cached, strict=True)
             if hit is not None and hit.issued_at < record.issued_at
         ]
-        if behind:
-            await self._derive.derive_and_cache(behind, now)
-            DRIFT.inc(len(behind))
+        answers = (await self._derive.derived(behind)).values() if behind else ()
+        good = [answer for answer in answers if isinstance(answer, Current)]
+        if good:
+            await self._cache.put(good, now)
+            DRIFT.inc(len(good))
             log.warning(
                 "cached sigs were behind the store and were put right",
                 action="drift",
-                count=len(behind),
+                count=len(good),
             )
-        return len(behind)
+        return len(good)
 
     async def clean_up(self, now: int, *, limit: int = 500, batches: int = 20) -> int:
         """Delete what is long past, in small batches; answers how many holders were deleted."""

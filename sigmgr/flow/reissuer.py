@@ -110,7 +110,6 @@ class Reissuer:
 
     def __init__(
         self,
-        *,
         store: Store,
         signer: Signer,
         draw: Draw,

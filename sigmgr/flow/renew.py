@@ -67,12 +67,12 @@ class Renew:
 
     def __init__(
         self,
-        *,
         registry: Registry,
         store: Store,
         derive: Derive,
         reissuer: Reissuer,
         publisher: Publisher,
+        *,
         ordinary: Callable[[], bool] = lambda: True,
         limit: int = 1000,
         lanes: int = 1,

@@ -67,7 +67,6 @@ class _Lost(NamedTuple):
 class Restored:
     def __init__(
         self,
-        *,
         registry: Registry,
         derive: Derive,
         reissuer: Reissuer,
@@ -123,7 +122,7 @@ class Restored:
         app = await self._registry.app(record.sdkappid)
         [given] = await self._derive.inputs(app, [record], now)
         if decision.in_revoke_pause(given) is not None:
-            raise errors.RevokePause(retry_after=app.policy.revoke_pause)
+            raise errors.RevokePause(retry_after=decision.pause_left(app.policy, record, now))
         return Reissue(record, Reason.FORCED, app.policy, seen=True, newer_than=claim)
 
     def _count(self, claims: int, now: int) -> None:

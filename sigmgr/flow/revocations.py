@@ -39,11 +39,9 @@ class RevocationListener(Protocol):
 class Revocations:
     """``monotonic`` counts seconds; ``grace`` in seconds, see rule 3."""
 
-    def __init__(
-        self, monotonic: Callable[[], float], *, grace: float, known: Known | None = None
-    ) -> None:
+    def __init__(self, monotonic: Callable[[], float], *, grace: float) -> None:
         self._monotonic = monotonic
-        self._known = known or Known()
+        self._known = Known()
         self._listeners: list[RevocationListener] = []
         self._looked_at = _NEVER
         self.grace = grace

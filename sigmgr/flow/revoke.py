@@ -48,7 +48,6 @@ class Revoked(NamedTuple):
 class Revoke:
     def __init__(
         self,
-        *,
         registry: Registry,
         store: Store,
         looks: Looks,

@@ -36,7 +36,6 @@ class _Asked(NamedTuple):
 class RoomKeys:
     def __init__(
         self,
-        *,
         registry: Registry,
         derive: Derive,
         reissuer: Reissuer,
@@ -64,7 +63,7 @@ class RoomKeys:
     async def _fitting(self, asked: _Asked, tx: Transaction, _: Sequence[Record]) -> Choice:
         app, holder, privileges, ttl, now = asked
         owner, record = await tx.lock([holder.user, holder])
-        self._newcomers.admit(app, [owner, record], now)
+        self._newcomers.admit(app, tx.made, now)
         record = record._replace(revoked_at=max(record.revoked_at, owner.revoked_at))
         [given] = await self._derive.inputs(app, [record], now, privileges)
         verdict = _verdict(given, ttl)

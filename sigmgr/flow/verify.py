@@ -17,7 +17,7 @@ from sigmgr.ports import Looks, Signer, Verified
 
 
 class Verify:
-    def __init__(self, *, signer: Signer, looks: Looks, revocations: Revocations) -> None:
+    def __init__(self, signer: Signer, looks: Looks, revocations: Revocations) -> None:
         self._signer = signer
         self._looks = looks
         self._revocations = revocations

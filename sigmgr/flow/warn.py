@@ -22,7 +22,7 @@ log = get_logger("sigmgr.warn")
 
 class Warn:
     def __init__(
-        self, *, registry: Registry, store: Store, publisher: Publisher, limit: int = 1000
+        self, registry: Registry, store: Store, publisher: Publisher, limit: int = 1000
     ) -> None:
         self._registry = registry
         self._store = store

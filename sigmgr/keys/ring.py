@@ -19,7 +19,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
 
 from sigmgr.keys.acceptance import acceptable
 from sigmgr.keys.keychain import Keychain, LoadedKey
@@ -29,6 +28,7 @@ from sigmgr.model.app import SealedKey
 from sigmgr.model.errors import SigmgrError, SigReason
 from sigmgr.model.sig import Format, KeyRef, KeyState, SigFacts
 from sigmgr.model.usersig import SigningKey
+from sigmgr.ports import Verified
 from sigmgr.telemetry import get_logger
 
 #: Microseconds of CPU, as in a key's ``cost``. A batch of at most this much is signed on the event
@@ -47,19 +47,6 @@ Load = Callable[[], Awaitable[Sequence[SealedKey]]]
 Job = tuple[SigFacts, SigningKey]
 
 log = get_logger(__name__)
-
-
-class Verified(NamedTuple):
-    decoded: usersig.Decoded
-    key_id: int
-    key_state: KeyState
-
-    def fields(self) -> dict[str, Any]:
-        return {
-            **self.decoded.fields(),
-            "key_id": self.key_id,
-            "key_state": self.key_state.value,
-        }
 
 
 class KeyRing:

@@ -70,6 +70,3 @@ class Token(NamedTuple):
     sdkappid: int
     created_at: int
     revoked_at: int = 0
-
-
-ROLES = ("backend", "ops", "admin")

@@ -2,8 +2,8 @@
 
 The first check with an answer decides. The request chain decides for a holder whose sig is asked
 for, the tick chain for a holder that is due. Both are pure: keys, policy, record and ``now`` come
-in, a :class:`Decision` goes out. Its words are also the log field, the metric label and the event
-field.
+in, a :class:`Decision` goes out. Its reason is also that of the record and of its event; its
+sentence is for people.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from typing import NamedTuple
 
 from sigmgr.model import timing
 from sigmgr.model.policy import Policy
+from sigmgr.model.reference import APART
+from sigmgr.model.revocation import WIDE_MARGIN
 from sigmgr.model.sig import KeyRef, KeyState, Reason, Record
 
 
@@ -56,8 +58,11 @@ DEAD_KEYS = (KeyState.TAINTED, KeyState.REVOKED)
 
 
 def in_revoke_pause(i: Input) -> Decision | None:
-    wait = i.record.revoked_at + i.policy.revoke_pause - i.now
-    if 0 < wait <= i.policy.revoke_pause and i.record.revoked_at:
+    """Bounded by how far a revocation of all users can reach ahead of this process's clock: what a
+    clock far in the future has written keeps nobody waiting."""
+    pause, revoked_at = i.policy.revoke_pause, i.record.revoked_at
+    wait = revoked_at + pause - i.now
+    if i.record.issued_at <= revoked_at and 0 < wait <= WIDE_MARGIN + APART + pause:
         return Decision(Verdict.WAIT, Reason.REVOKED, f"revoked; the next sig waits {wait} s")
     return None
 

@@ -148,6 +148,8 @@ class ClientSig:
 
     def look_in(self, now: int, draw: float) -> int:
         """Seconds until the next look (rule 7)."""
+        if not self.sent:
+            return self.retry()
         quiet, wanted = self.renew_at - now, self.want > self.floor
         audit = int(AUDIT * (0.5 + draw / 2))
         if quiet > AUDIT and not wanted:
@@ -161,9 +163,9 @@ class ClientSig:
         return min(quiet + pace, audit) if quiet + pace > 0 else pace
 
     def late(self, moment: Moment) -> bool:
-        """In the emergency before expiry, which is never half of a life."""
+        """In the emergency before expiry, never half of a life; what was not sent has none."""
         left = self.expires_at - moment.now
-        if left > moment.now - self.sent:
+        if not self.sent or left > moment.now - self.sent:
             return False
         return in_emergency(self.durations(moment.policy), self.expires_at, moment.now)
 

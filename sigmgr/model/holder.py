@@ -103,7 +103,6 @@ class Privilege(IntFlag):
 
 _PRIVILEGES = {bit.name.lower(): bit.value for bit in Privilege if bit.name}
 ALL_PRIVILEGES = 255
-VIEWER_PRIVILEGES = 42
 
 
 def check_sdkappid(sdkappid: int) -> int:

@@ -14,7 +14,6 @@ from sigmgr.model import errors
 from sigmgr.model.limits import MAX_TTL, MIN_TTL
 from sigmgr.model.shown import shown
 
-MINUTE = 60
 HOUR = 3600
 DAY = 86400
 

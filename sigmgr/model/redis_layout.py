@@ -102,16 +102,6 @@ def encode_values(values: Sequence[bytes]) -> bytes:
     return _encoder.encode(values)
 
 
-def encode_message(
-    previous: StreamId, last: StreamId, events: Sequence[Event], sigs: Sequence[bytes]
-) -> bytes:
-    """Builds what the announce script builds inside Redis; for tests and tools."""
-    body = encode_events(events)
-    line = f"{format_id(previous)} {format_id(last)} {len(body)}\n".encode()
-    flags = b"".join(b"2" if sig else b"1" for sig in sigs)
-    return line + body + flags + encode_values(sigs)
-
-
 def decode_message(data: bytes) -> ChannelMessage:
     """Raises ValueError. A message of a newer version, with more fields, raises it too."""
     line, _, body = data.partition(b"\n")

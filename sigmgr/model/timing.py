@@ -60,10 +60,6 @@ def same_second(now: int, last: int) -> bool:
     return now <= last
 
 
-def remaining(expires_at: int, now: int) -> int:
-    return expires_at - now
-
-
 def in_emergency(durations: Durations, expires_at: int, now: int) -> bool:
     """Less than the emergency share of life is left (rule 6)."""
     return expires_at - now < durations.emergency

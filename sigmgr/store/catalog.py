@@ -281,14 +281,11 @@ class Catalog:
         rows = await self._engine.rows(select(meta.c.value).where(meta.c.name == name))
         return bytes(rows[0][0]) if rows else None
 
-    async def put_meta(self, name: str, value: bytes, *, replace: bool = False) -> bytes:
+    async def put_meta(self, name: str, value: bytes) -> bytes:
         """Keep the value unless there is one; answers the one that is kept, so that two processes
         that start at once get the same."""
         new = self._engine.dialect.insert(meta).values(name=name, value=value)
-        if replace:
-            new = new.on_conflict_do_update(index_elements=["name"], set_={"value": value})
-        else:
-            new = new.on_conflict_do_nothing()
+        new = new.on_conflict_do_nothing()
         async with self._engine.write() as connection:
             await connection.execute(new)
             kept = await connection.scalar(select(meta.c.value).where(meta.c.name == name))

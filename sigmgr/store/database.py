@@ -3,7 +3,7 @@
 Rules:
 1. A write is one transaction; a read is one statement without one.
 2. Nobody waits longer than the given limit, whatever the database does, and nobody queues for a
-   database that does not answer: see :attr:`Engine.answers`.
+   database that does not answer: see :meth:`Engine.looking`.
 3. A dead connection costs no error: a read, and a transaction that cannot have committed, run again
    over a new one. A restart is waited for within the limit.
 
@@ -165,15 +165,9 @@ class Engine:
 
     async def looking(self, work: Work[T], *, limit: float = 1.0) -> T:
         """Run ``work(connection)``, a trivial read over a connection of its own, within ``limit``.
-        Its success or failure decides whether the database :attr:`answers`. Raises
-        StoreUnavailable."""
+        After one without an answer, long reads and writes are refused at once until the database is
+        back. Raises StoreUnavailable."""
         return await self._looker.look(work, limit)
-
-    @property
-    def answers(self) -> bool:
-        """False after a look without an answer, until the database is back; meanwhile long reads
-        and writes are refused at once. Always true without looks."""
-        return not self._silence
 
     def _refuse_if_silent(self) -> None:
         if self._silence:

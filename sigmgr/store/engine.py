@@ -13,7 +13,7 @@ What this module does not do: use them (``database``).
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from sqlalchemy import URL, exc, make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -28,7 +28,7 @@ from sigmgr.store.translation import translated
 #: this much later.
 _LATER: Final = 1.1
 
-__all__ = ["Engine", "Patience", "database_time", "open_engine", "run_sync", "translated"]
+__all__ = ["Engine", "Patience", "database_time", "open_engine", "translated"]
 
 
 def open_engine(
@@ -140,8 +140,3 @@ async def database_time(engine: Engine) -> float:
         return float(answer.scalar_one())
 
     return await engine.reading(ask)
-
-
-async def run_sync(engine: Engine, work: Any, *arguments: Any) -> Any:
-    async with engine.write() as connection:
-        return await connection.run_sync(work, *arguments)

@@ -276,11 +276,12 @@ def unwarned(rungs: int) -> Select[Any]:
 
 @cache
 def make_missing(dialect: Dialect) -> Any:
-    """Insert rows with nothing but their key, for a batch of holders; existing ones stay."""
+    """Insert rows with nothing but their key, for a batch of holders; existing ones stay. Answers
+    the keys of those inserted."""
     batch = dialect.batch(*KEY_COLUMNS)
     rows = select(*(batch.c[column.name] for column in KEY)).where(TRUE).order_by(batch.c.n)
     insert = dialect.insert(holders).from_select([column.name for column in KEY], rows)
-    return insert.on_conflict_do_nothing(index_elements=list(KEY))
+    return insert.on_conflict_do_nothing(index_elements=list(KEY)).returning(*KEY)
 
 
 def _fenced(batch: Any) -> Update:

@@ -34,20 +34,15 @@ _SECOND: Final = {
     "postgresql": "extract(epoch FROM clock_timestamp())",
     "sqlite": "((julianday('now') - 2440587.5) * 86400.0)",
 }
-#: Weights, so that the sum changes with every change of a state.
-_KEYS: Final = (
-    "SELECT coalesce(sum(id * CASE state WHEN 'prepared' THEN 1 WHEN 'active' THEN 11"
-    " WHEN 'old' THEN 101 WHEN 'tainted' THEN 1009 ELSE 10007 END), 0) + count(*) FROM keys"
-)
-
+#: Of the state of each row: no changes make up for each other.
+_MARK: Final = {
+    "postgresql": "SELECT md5(string_agg(id || ' ' || {0}, ' ' ORDER BY id)) FROM {1}",
+    "sqlite": "SELECT group_concat(id || ' ' || {0}, ' ') FROM {1}",
+}
 
 _UNTIL: Final = text(
     "SELECT max(until) FROM revocations"
     " WHERE (sdkappid = :sdkappid AND userid IN (:userid, '')) OR (sdkappid = 0 AND userid = '')"
-)
-_TOKENS: Final = (
-    "SELECT coalesce(sum(id * CASE WHEN revoked_at > 0 THEN 3 ELSE 1 END), 0) + count(*)"
-    " FROM tokens"
 )
 
 
@@ -55,9 +50,10 @@ _TOKENS: Final = (
 def _look(dialect: Dialect) -> Any:
     second = _SECOND[dialect.name]
     kind = "float8" if dialect is not SQLITE else "REAL"
+    mark = _MARK[dialect.name].format
     return text(
-        f"SELECT CAST({second} AS {kind}) AS second, ({_KEYS}) AS keys,"  # noqa: S608 - constants
-        f" ({_TOKENS}) AS tokens,"
+        f"SELECT CAST({second} AS {kind}) AS second,"  # noqa: S608 - constants
+        f" ({mark('state', 'keys')}) AS keys, ({mark('revoked_at', 'tokens')}) AS tokens,"
         " r.sdkappid, r.userid, r.until, r.forget_at"
         " FROM (SELECT 1 AS one) AS o LEFT JOIN revocations AS r ON r.at >= :since"
     )
@@ -126,7 +122,7 @@ class SqlLooks:
         rows = await self._engine.looking(ask)
         found = [Revocation(*row[3:]) for row in rows if row[3] is not None]
         second, keys, tokens = rows[0][:3]
-        return LookResult(float(second), int(keys), int(tokens), found)
+        return LookResult(float(second), keys or "", tokens or "", found)
 
     async def revocations(self, after: Revocation | None, limit: int, now: int) -> list[Revocation]:
         position = {} if after is None else {"sdkappid": after.sdkappid, "userid": after.userid}

@@ -96,6 +96,7 @@ class SqlTransaction:
         self._connection = connection
         self._dialect = dialect
         self._memory = memory
+        self.made: set[Holder] = set()
 
     async def lock(self, holders: Sequence[Holder]) -> list[Record]:
         """One statement where all rows exist."""
@@ -119,9 +120,10 @@ class SqlTransaction:
             missing = [holder for holder in wanted if holder not in rows]
             if skip and self._dialect is not SQLITE:
                 await self._connection.exec_driver_sql(_SHORT_LOCKS)
-            await self._connection.execute(
+            made = await self._connection.execute(
                 statements.make_missing(self._dialect), self._dialect.parameters(missing)
             )
+            self.made.update(map(Holder._make, made))
             rows = await self._locked(wanted, skip=skip)
         return rows
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from sigmgr.cache.announcer import RedisAnnouncer
 from sigmgr.cache.client import RedisParts, open_redis
-from sigmgr.cache.null import NoAnnouncer, NoSigCache
+from sigmgr.cache.null import NoRedis
 from sigmgr.cache.sigs import RedisSigCache
 from sigmgr.flow.assembly import Flows, Ports, assemble
 from sigmgr.flow.limits import PATIENT, PROMPT
@@ -54,8 +54,8 @@ async def open_parts(settings: Settings, *, serving: bool = False) -> AsyncItera
         layout = Layout(settings.redis.shards)
         values = CachedValues(base.master.derive, layout, seal=settings.redis.seal)
         redis: RedisParts | None = None
-        cache: SigCache = NoSigCache()
-        announcer: Announcer = NoAnnouncer()
+        cache: SigCache = NoRedis()
+        announcer: Announcer = NoRedis()
         url = settings.redis.url.get_secret_value()
         if serving or not url.startswith("memory:"):
             redis = await redis_of(settings)

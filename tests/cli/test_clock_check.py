@@ -1,4 +1,4 @@
-"""What the doctor says of clocks: who differs, by how much, and what that stops."""
+"""The doctor's findings on clocks: which one differs, by how much, and what that stops."""
 
 from __future__ import annotations
 

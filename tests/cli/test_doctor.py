@@ -170,7 +170,7 @@ def test_a_master_key_from_a_pipe_and_with_what_editors_add(ready, monkeypatch, 
 def sealed_long_ago(material: bytes, state: KeyState = KeyState.ACTIVE, mark: str = "0") -> int:
     """Put a key into the database as it was pasted, as earlier versions did. Its id."""
 
-    async def story() -> int:
+    async def case() -> int:
         async with open_base(settings.load()) as base:
             key = await base.catalog.add_key(
                 APP,
@@ -183,7 +183,7 @@ def sealed_long_ago(material: bytes, state: KeyState = KeyState.ACTIVE, mark: st
             )
             return key.key_id
 
-    return asyncio.run(story())
+    return asyncio.run(case())
 
 
 PEM = generate("v1")

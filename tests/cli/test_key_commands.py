@@ -327,7 +327,7 @@ def test_the_only_key_is_tainted_by_force_only(signing):
     assert states(signing) == ["active"]
     done = signing("key", "taint", APP, 1, "--yes", "--force")
     assert (done.status, states(signing)) == (0, ["tainted"])
-    # It comes as it was said.
+    # It is as announced.
     check_refusal(signing("issue", APP, "carol"), 3, "no-signing-key")
     assert signing("issue", APP, "alice", "--json").json["expires_at"] <= latest
 
@@ -344,7 +344,7 @@ def test_the_only_key_is_revoked_by_force_only(signing):
     assert states(signing) == ["tainted"]
     assert signing("key", "revoke", APP, 1, "--yes", "--force").status == 0
     assert states(signing) == ["revoked"]
-    # It comes as it was said.
+    # It is as announced.
     check_refusal(signing("issue", APP, "alice"), 3, "no-signing-key")
 
 
@@ -376,7 +376,7 @@ def test_a_bad_curve(ready):
 def sealed(material: bytes) -> None:
     """A key as versions sealed it that did not look at it."""
 
-    async def story() -> None:
+    async def case() -> None:
         async with open_base(settings.load()) as base:
             await base.catalog.add_key(
                 APP,
@@ -388,7 +388,7 @@ def sealed(material: bytes) -> None:
                 now=base.clock(),
             )
 
-    asyncio.run(story())
+    asyncio.run(case())
 
 
 @pytest.mark.parametrize("signs", [True, False])

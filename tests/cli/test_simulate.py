@@ -1,4 +1,4 @@
-"""``sigmgr simulate``: what it says of a run."""
+"""``sigmgr simulate``: what it prints of a run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the doctor says of parts that answer and do not write, over real servers."""
+"""The doctor's findings on parts that answer and do not write, over real servers."""
 
 from __future__ import annotations
 

@@ -37,6 +37,20 @@ def sig_text(seed: object, size: int = 180) -> str:
     return "".join(_ALPHABET[byte % 64] for byte in stream[:size])
 
 
+def encode_message(
+    previous: redis_layout.StreamId,
+    last: redis_layout.StreamId,
+    events: Sequence[Event],
+    sigs: Sequence[bytes],
+) -> bytes:
+    """Builds what the announce script builds inside Redis."""
+    body = redis_layout.encode_events(events)
+    ids = map(redis_layout.format_id, (previous, last))
+    line = f"{' '.join(ids)} {len(body)}\n".encode()
+    flags = b"".join(b"2" if sig else b"1" for sig in sigs)
+    return line + body + flags + redis_layout.encode_values(sigs)
+
+
 def holder(userid: str = "alice", **more: Any) -> Holder:
     return Holder(APP, userid, **more)
 

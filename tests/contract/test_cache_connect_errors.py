@@ -1,4 +1,4 @@
-"""Why Redis cannot be used: told apart on a real server, with the place, never the password."""
+"""Errors of connecting to Redis, by cause on a real server: with its hosts, never the password."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Redis URLs of many hosts: what they say, and that nothing else is read into them."""
+"""Redis URLs of many hosts: what they mean, and that nothing else is read into them."""
 
 from __future__ import annotations
 

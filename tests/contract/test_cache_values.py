@@ -10,7 +10,15 @@ from sigmgr.model import redis_layout, values
 from sigmgr.model.event import Event, EventType
 from sigmgr.model.holder import Holder, Kind
 from sigmgr.model.sig import Current, Reason
-from tests.contract.cache_kit import LAYOUT, NOW, current, event, holder, sig_text
+from tests.contract.cache_kit import (
+    LAYOUT,
+    NOW,
+    current,
+    encode_message,
+    event,
+    holder,
+    sig_text,
+)
 
 u32 = st.integers(0, 2**32 - 1)
 userids = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), min_size=1, max_size=32)
@@ -132,7 +140,7 @@ def test_a_message_gives_itself_back(
     previous: redis_layout.StreamId, last: redis_layout.StreamId, some: list[tuple[Event, bytes]]
 ) -> None:
     answer, sigs = [one for one, _ in some], [sig for _, sig in some]
-    data = redis_layout.encode_message(previous, last, answer, sigs)
+    data = encode_message(previous, last, answer, sigs)
     assert redis_layout.decode_message(data) == redis_layout.ChannelMessage(
         previous, last, answer, sigs
     )
@@ -144,7 +152,7 @@ def test_a_message_gives_itself_back(
 @pytest.mark.parametrize("count", [0, 1, 15, 16, 255, 256, 1000])
 def test_messages_of_any_length(count: int) -> None:
     some = [event(holder(), NOW + i) for i in range(count)]
-    data = redis_layout.encode_message((1, 2), (3, 4), some, [b""] * count)
+    data = encode_message((1, 2), (3, 4), some, [b""] * count)
     assert redis_layout.decode_message(data).events == some
 
 

@@ -242,7 +242,7 @@ async def test_the_tables_are_what_the_migrations_make(url):
 
 
 async def test_indexes_options_and_defaults_are_equal_too(request, tmp_path):
-    """What the database itself says of both."""
+    """What the database itself reports of both."""
     for kind in KINDS:
         engine = open_engine(url_of(request, kind, tmp_path))
         await migrate.upgrade(engine)

@@ -1,4 +1,4 @@
-"""The shard channels on a Redis that lives: what is told is heard, what is lost is shown."""
+"""The shard channels on a real Redis: what is announced is received, what is lost is resynced."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from tests.contract.cache_kit import (
     Recorder,
     cache_over,
     current,
+    encode_message,
     event,
     holder,
     opened,
@@ -152,7 +153,7 @@ async def test_a_message_whose_stream_was_wiped_behind_it_is_reported(redis: Red
     async with listening(redis, recorder) as channels:
         recorder.lost.clear()
         await raw(redis, "DEL", STREAM)
-        data = redis_layout.encode_message((2**42, 1), (2**42, 2), [event(MATES[0])], [b""])
+        data = encode_message((2**42, 1), (2**42, 2), [event(MATES[0])], [b""])
         await raw(redis, "PUBLISH", CHANNEL, data)
         await until(lambda: recorder.events == [event(MATES[0])])
         await cache.announce([renewed(MATES[1])], NOW)
@@ -169,11 +170,11 @@ async def test_ids_that_go_back_are_missed(redis: RedisParts) -> None:
         recorder.lost.clear()
         await raw(redis, "DEL", STREAM)
         await raw(redis, "XADD", STREAM, "5-1", "e", redis_layout.encode_events([event(MATES[0])]))
-        data = redis_layout.encode_message(redis_layout.NO_ID, (5, 1), [event(MATES[0])], [b""])
+        data = encode_message(redis_layout.NO_ID, (5, 1), [event(MATES[0])], [b""])
         await raw(redis, "PUBLISH", CHANNEL, data)
         await until(lambda: bool(recorder.lost))
         await raw(redis, "XADD", STREAM, "5-2", "e", redis_layout.encode_events([event(MATES[1])]))
-        data = redis_layout.encode_message((5, 1), (5, 2), [event(MATES[1])], [b""])
+        data = encode_message((5, 1), (5, 2), [event(MATES[1])], [b""])
         await raw(redis, "PUBLISH", CHANNEL, data)
         await until(lambda: event(MATES[1]) in recorder.events)
         assert recorder.lost == [SHARD]

@@ -1,4 +1,4 @@
-"""The shard channels when Redis goes and comes: everything is heard, or said to be missed."""
+"""The shard channels when Redis goes and comes: everything is received, or resynced."""
 
 from __future__ import annotations
 
@@ -99,7 +99,9 @@ async def test_what_was_announced_while_it_was_cut_off_is_received(
 
 
 steps = st.lists(
-    st.sampled_from(["tell", "tell", "lose", "trim", "wipe", "cut"]), min_size=1, max_size=12
+    st.sampled_from(["announce", "announce", "lose", "trim", "wipe", "cut"]),
+    min_size=1,
+    max_size=12,
 )
 
 
@@ -109,7 +111,7 @@ steps = st.lists(
 def test_every_event_is_received_or_its_shard_is_missed(
     kind: str, steps: list[str], request: pytest.FixtureRequest
 ) -> None:
-    """At the end of any history: what is not heard was followed by ``missed``.
+    """At the end of any history: what is not received was followed by ``resync``.
 
     But for one that leaves no trace, and is left out: a message lost while its stream was
     empty, and the stream wiped before the next message.
@@ -128,9 +130,9 @@ def test_every_event_is_received_or_its_shard_is_missed(
 
     async def play(redis: RedisParts, ledger: Ledger, channels: ShardChannels) -> None:
         cache = cache_over(redis)
-        for number, step in enumerate([*steps, "tell"]):
+        for number, step in enumerate([*steps, "announce"]):
             one = event(ALICE, NOW + 1 + number)
-            if step == "tell":
+            if step == "announce":
                 ledger.sent.append(one)
                 await cache.announce([renewed(ALICE, NOW + 1 + number)], NOW)
             elif step == "lose":

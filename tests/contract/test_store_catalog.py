@@ -367,5 +367,3 @@ async def test_named_values_are_kept_once(catalog):
     kept = await asyncio.gather(*(catalog.put_meta("check", bytes([n])) for n in range(5)))
     assert len(set(kept)) == 1, "all who start at once go on with the same"
     assert await catalog.get_meta("check") == kept[0]
-    assert await catalog.put_meta("check", b"new", replace=True) == b"new"
-    assert await catalog.get_meta("check") == b"new"

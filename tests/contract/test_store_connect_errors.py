@@ -1,4 +1,4 @@
-"""Why there is no connection to the database: told apart, with the place, never the password."""
+"""Errors of connecting to the database: by cause, with host and port, never the password."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the store says when the database does not play along, and the limits it sets."""
+"""The errors of the store when the database fails, and the limits it sets."""
 
 from __future__ import annotations
 

@@ -109,7 +109,7 @@ async def test_transactions_end_with_their_limit_wherever_they_are(db, own_serve
         begun = await ended_soon(*(asks() for _ in range(10)))
     assert {type(end) for end in begun} <= {errors.StoreUnavailable, errors.PoolFull}
     assert isinstance(asked, errors.StoreUnavailable)
-    # What it wanted to say is said, although the rollback could not be.
+    # Its own error is raised, although the rollback failed.
     assert isinstance(failed, errors.AlreadyReplaced)
     assert isinstance(committed, errors.StoreUnavailable)
     assert "may have been done" in committed.text

@@ -161,7 +161,7 @@ async def test_a_write_in_function_form_is_tried_once_more(postgres_url):
 
 
 async def test_a_connection_lost_in_the_commit_may_have_committed(postgres_url, monkeypatch):
-    """So nobody is told that nothing was, and nobody tries again by himself."""
+    """So no caller gets the error that nothing was committed, and nothing is repeated by itself."""
     async with opened(postgres_url) as db, opened(postgres_url, pool_size=1) as other:
         commit = postgres.psycopg.AsyncConnection.commit
 
@@ -209,7 +209,7 @@ async def test_a_transaction_left_open_is_not_handed_on(postgres_url):
 
 @pytest.mark.parametrize("mode", ["fast", "immediate"])
 async def test_a_restart_under_reads_and_writes_is_not_noticed(own_server, own_url, mode, caplog):
-    """Reads and whole stories; what may have been committed is asked of the rows."""
+    """Reads and whole flows; what may have been committed is asked of the rows."""
     async with opened(own_url, pool_size=8) as db:
         await db.put([record(i) for i in range(50)])
         done = asyncio.Event()

@@ -57,7 +57,7 @@ async def test_it_is_the_row_that_the_whole_record_would_be(db, seen):
 
 
 async def test_what_clients_acked_and_what_was_revoked_stays(db):
-    """Whatever the record says of it; and the times that follow from others do follow."""
+    """Whatever the record contains; and the times that follow from others do follow."""
     others = {"acked": 1, "acked_at": 2, "revoked_at": 3, "warned": 4, "failures": 5}
     others |= {"last_error": "x", "due_at": None, "expires_at": 6}
     changes = [(following(row)._replace(**others), row.issued_at) for row in ROWS]

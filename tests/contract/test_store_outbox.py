@@ -147,7 +147,7 @@ async def test_a_relay_does_not_wait_for_another(db):
 
 @only_postgres  # SQLite commits in the order of ids
 async def test_an_event_that_commits_late_is_not_lost(db):
-    """Its row's id is smaller than one that was told before it could be seen."""
+    """Its row's id is smaller than one that was announced before it became visible."""
     async with db.store.transaction() as late:
         (first,) = await late.append([event(holder(1))])
         (second,) = await add(db, event(holder(2)))

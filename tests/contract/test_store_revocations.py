@@ -11,6 +11,7 @@ from sigmgr.model.revocation import Revocation
 from sigmgr.model.sig import KeyState
 from sigmgr.store.revocations import SqlLooks
 from sigmgr.store.stores import SqlStore
+from sigmgr.store.tables import keys, tokens
 from tests.contract.store_kit import APP, KINDS, NOW, holder, opened, record, url_of
 
 FOR_EVER = 2**62
@@ -135,6 +136,29 @@ async def test_the_mark_changes_with_any_keys_state(db, looks) -> None:
         await db.catalog.set_key_state(APP, key_id, state, NOW)
         marks.append((await looks.look(0)).keys)
     assert len(set(marks)) == len(marks)
+
+
+async def test_changes_between_two_looks_do_not_make_up_for_each_other(db, looks) -> None:
+    key = {"format": "v2", "curve": "", "sealed": b"", "created_at": 0, "changed_at": 0}
+    token = {"name": "t", "role": "ops", "sdkappid": 0, "created_at": 0, "revoked_at": 0}
+    states = {1: "old", 9: "prepared"}
+    for app in states:
+        await db.catalog.add_app(app, now=NOW)
+    async with db.engine.write() as connection:
+        for n, state in states.items():
+            row = key | {"id": n, "sdkappid": n, "state": state, "fingerprint": f"{n}"}
+            await connection.execute(keys.insert(), row)
+        for n in (3, 5):
+            await connection.execute(tokens.insert(), token | {"id": n, "digest": b"%d" % n})
+    before = await looks.look(0)
+    async with db.engine.write() as connection:
+        await connection.execute(keys.update().values(state="active"))
+        await connection.execute(tokens.delete().where(tokens.c.id == 5))
+        await connection.execute(tokens.update().values(revoked_at=NOW))
+    after = await looks.look(0)
+    assert after.keys != before.keys
+    assert after.tokens != before.tokens
+    assert (after.keys, after.tokens) == (await looks.look(0))[1:3]
 
 
 async def test_rows_are_read_as_they_count(db) -> None:

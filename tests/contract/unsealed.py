@@ -213,7 +213,7 @@ class UnsealedCache:
         await self._redis.run(lambda client: client.eval(PUT, 1, *args))
 
     async def announce(self, reported: Announcement, seconds: int) -> bool:
-        """``told.current`` None: a revocation where the event is one, else a mere look."""
+        """``reported.current`` None: a revocation where the event is one, else a mere look."""
         event, current = reported
         if current is not None:
             todo, value = PUT_IF_NEWER, encode(current)

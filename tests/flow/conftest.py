@@ -1,4 +1,4 @@
-"""The world that every story starts in."""
+"""The world that every test starts in."""
 
 from __future__ import annotations
 

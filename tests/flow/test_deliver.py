@@ -117,7 +117,7 @@ async def test_where_nothing_is_derived_the_cached_sig_of_the_same_facts_is_answ
     world.clock.now = old.renew_at
     world.ring.sign = fails  # type: ignore[method-assign, assignment]
     [answer] = await latest(world)
-    assert isinstance(answer, errors.SigningFailed), "the store says that there is a newer one"
+    assert isinstance(answer, errors.SigningFailed), "the store has a newer one"
     row = await world.row()
     async with world.store.transaction() as tx:
         await tx.lock([ALICE])

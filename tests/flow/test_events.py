@@ -159,7 +159,7 @@ STORY = ("issue", "number", "later", "reissue", "publish", "later", "reissue", "
 
 
 async def reported(scene: Scene) -> list[tuple[str, str]]:
-    """The story once; answers the calls of ports that it made."""
+    """The case once; answers the calls of ports that it made."""
     does = steps(scene)
     scene.world.plan.calls.clear()
     for name in STORY:

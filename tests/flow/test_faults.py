@@ -1,6 +1,6 @@
 """A fault at every port call in turn: before it, after it (a lost answer), and a crash.
 
-Each story runs once to learn which calls it makes; then it runs again for each of them, with
+Each case runs once to learn which calls it makes; then it runs again for each of them, with
 that call failing. Afterwards the world is healed and must be at rest with every rule held.
 """
 
@@ -72,7 +72,7 @@ async def _open(world: World) -> None:
     await world.flows.publisher.flush()
 
 
-STORIES: dict[str, Story] = {
+CASES: dict[str, Story] = {
     "issue": _issue,
     "many": _many,
     "reissue": _reissue,
@@ -86,21 +86,21 @@ STORIES: dict[str, Story] = {
 }
 
 
-async def _before(world: World, story: str) -> None:
+async def _before(world: World, case: str) -> None:
     """Alice has a sig that is due soon; a few others as well."""
     await world.flows.issue.many([ALICE, *(Holder(APP, f"n{i}") for i in range(3))], world.clock())
-    if story != "sweep":
+    if case != "sweep":
         await world.flows.publisher.flush()
-    world.clock.advance(70 * DAY if story in {"tick", "open"} else 60)
+    world.clock.advance(70 * DAY if case in {"tick", "open"} else 60)
     await world.store.mark_seen(
         [(r.holder, world.clock()) for r in await world.store.page(None, 99)]
     )
     world.plan.calls.clear()
 
 
-async def _run(world: World, story: str) -> None:
+async def _run(world: World, case: str) -> None:
     try:
-        await STORIES[story](world)
+        await CASES[case](world)
     except (errors.SigmgrError, Crash):
         return
 
@@ -120,15 +120,15 @@ def _failing(at: int, crash: bool) -> Callable[[World], Callable[[str, str], Non
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-@pytest.mark.parametrize("story", STORIES)
+@pytest.mark.parametrize("case", CASES)
 async def test_a_fault_at_every_call_loses_nothing_and_doubles_nothing(
-    story: str, tmp_path: Path
+    case: str, tmp_path: Path
 ) -> None:
     first = tmp_path / "first"
     first.mkdir()
     async with open_world(first) as world:
-        await _before(world, story)
-        await STORIES[story](world)
+        await _before(world, case)
+        await CASES[case](world)
         calls = list(world.plan.calls)
         await world.settle()
         await world.check()
@@ -138,19 +138,19 @@ async def test_a_fault_at_every_call_loses_nothing_and_doubles_nothing(
             home = tmp_path / f"{at}-{crash}"
             home.mkdir()
             async with open_world(home) as world:
-                await _before(world, story)
+                await _before(world, case)
                 world.plan.fail = _failing(at, crash)(world)
-                await _run(world, story)
+                await _run(world, case)
                 await world.settle()
-                await _check_after(world, story, f"{calls[at]} crash={crash}")
+                await _check_after(world, case, f"{calls[at]} crash={crash}")
 
 
-async def _check_after(world: World, story: str, where: str) -> None:
+async def _check_after(world: World, case: str, where: str) -> None:
     assert world.invariants.violations == [], where
     await world.check()
     # The same again, unharmed: whatever was half done is finished, nobody is stuck.
     world.clock.advance(5)
-    await STORIES[story](world)
+    await CASES[case](world)
     await world.flows.renew.tick(world.clock())
     await world.settle()
     await world.check()

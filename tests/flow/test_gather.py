@@ -89,7 +89,7 @@ async def test_a_batch_that_fails_fails_no_other() -> None:
 def test_a_fault_that_nobody_foresaw_is_that_of_its_question_alone(
     bad: set[int], refused: set[int], size: int
 ) -> None:
-    async def story() -> None:
+    async def case() -> None:
         batches = Batches(size=size)
         batches.bad = {n: ZeroDivisionError(n) for n in bad}
         batches.refused = refused
@@ -104,7 +104,7 @@ def test_a_fault_that_nobody_foresaw_is_that_of_its_question_alone(
                 assert answer == 10 * n
         assert batches.most <= 2
 
-    asyncio.run(story())
+    asyncio.run(case())
 
 
 async def test_a_caller_who_goes_takes_no_other_along() -> None:
@@ -139,7 +139,7 @@ async def test_a_question_in_the_very_moment_in_which_a_run_ends_is_not_forgotte
     batches = Batches(at_once=1)
     following: list[asyncio.Future[int | Exception]] = []
     first = batches.gather.ask(1, 1)
-    # Called before anybody could hear that the run has ended.
+    # Called before anybody could notice that the run has ended.
     first.add_done_callback(lambda _: following.append(batches.gather.ask(2, 1)))
     await answered(first)
     async with asyncio.timeout(5):

@@ -175,7 +175,7 @@ async def test_a_tainted_key_signs_nothing_and_its_sigs_are_replaced(world: Worl
     await world.catalog.set_key_state(APP, old.key_id, KeyState.TAINTED, world.clock())
     world.invariants.dead_keys.add(old.key_id)
     with pytest.raises(errors.NoSigningKey):
-        # The ring of this process has not heard yet; the transaction has.
+        # The ring of this process does not know yet; the transaction has.
         await world.flows.issue.current(Holder(APP, "bob"), world.clock())
     new = await world.add_key(APP)
     world.clock.advance(1)

@@ -1,9 +1,10 @@
-"""The look: what it loads and reads on, how long a process goes on without it, who is told."""
+"""The look: what it reads, how long a process goes on without it, who gets its results."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,10 @@ from sigmgr.flow.look import PART, REVOKE_LIMIT, Look
 from sigmgr.flow.revocations import Revocations
 from sigmgr.health import Health
 from sigmgr.model import errors
-from sigmgr.model.holder import Holder
+from sigmgr.model.holder import Holder, Room
 from sigmgr.model.reference import ClockReading, Reference, Rules
 from sigmgr.model.revocation import WIDE_MARGIN, Judgement, Revocation
-from sigmgr.model.sig import Current, KeyState
+from sigmgr.model.sig import Current, KeyState, Reason
 from sigmgr.testing import Faulty
 from tests.flow.world import ALICE, APP, NOW, World, open_world
 
@@ -123,13 +124,13 @@ async def test_an_own_revocation_is_known_before_its_answer(world: World) -> Non
 
     class Ear:
         def revoked(self, revocation: Revocation) -> None:
-            seen.append(("told", revocation.userid))
+            seen.append(("learned", revocation.userid))
 
     world.revocations.add(Ear())
     world.plan.fail = lambda name, moment: seen.append((name, moment))
     await world.flows.revoke.user(APP, "alice", NOW)
-    assert ("told", "alice") in seen
-    assert seen.index(("told", "alice")) < seen.index(("cache.announce", "before"))
+    assert ("learned", "alice") in seen
+    assert seen.index(("learned", "alice")) < seen.index(("cache.announce", "before"))
 
 
 async def test_without_a_look_cached_sigs_are_served_for_the_grace(
@@ -292,9 +293,18 @@ async def test_everybody_is_dead_and_comes_back_after_the_pause(world: World) ->
     with pytest.raises(errors.TicketRevoked):
         await world.flows.deliver.opened(ALICE, NOW, NOW + 1)
     assert await world.flows.deliver.latest([ALICE, bob], NOW + 1) == [None, None]
-    world.clock.advance(30)
-    again = await world.flows.issue.many([ALICE, bob], world.clock())
-    assert all(isinstance(one, Current) and one.issued_at > until for one in again)
+    room = partial(world.flows.room_keys.current, APP, "bob", Room(id=5), privileges=255, ttl=None)
+    for now in (NOW + 1, until, until + 1):
+        for ask in (
+            partial(world.flows.issue.current, ALICE),
+            partial(world.flows.issue.reissue, bob, reason=Reason.FORCED),
+            lambda now: room(now=now),
+        ):
+            with pytest.raises(errors.RevokePause) as pause:
+                await ask(now)
+            assert pause.value.retry_after == until + 2 - now
+    again = await world.flows.issue.many([ALICE, bob], until + 2)
+    assert [isinstance(one, Current) and one.issued_at for one in again] == [until + 2] * 2
 
 
 @given(st.integers(-5, 5), st.integers(-5, 5), st.integers(0, 3))

@@ -1,4 +1,4 @@
-"""A connection lost before the commit or in it: the story is told once more, nobody notices."""
+"""A connection lost before the commit or in it: the flow runs once more, nobody notices."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from sigmgr.model import errors
 from sigmgr.model.sig import past_of
-from tests.flow.test_faults import STORIES, _before
+from tests.flow.test_faults import CASES, _before
 from tests.flow.world import ALICE, DAY, World, open_world
 
 
@@ -16,8 +16,8 @@ async def _warn(world: World) -> None:
     assert await world.flows.warn.tick(world.clock.advance(19 * DAY)) > 0
 
 
-#: Those that commit; a sweep deletes what was told, and opening marks by a call of its own.
-COMMITTING = {**STORIES, "warn": _warn}
+#: Those that commit; a sweep deletes what was announced, and opening marks by a call of its own.
+COMMITTING = {**CASES, "warn": _warn}
 del COMMITTING["sweep"], COMMITTING["open"]
 
 
@@ -41,9 +41,9 @@ def lose(world: World, at: int, times: int, *, transaction: int = 1) -> None:
     world.plan.fail = fail
 
 
-async def _transactions(world: World, story: str) -> list[int]:
-    """How many steps each transaction of the story takes."""
-    await COMMITTING[story](world)
+async def _transactions(world: World, case: str) -> list[int]:
+    """How many steps each transaction of the case takes."""
+    await COMMITTING[case](world)
     steps: list[int] = []
     for name, moment in world.plan.calls:
         if moment == "before" and name == "store.transaction":
@@ -53,26 +53,26 @@ async def _transactions(world: World, story: str) -> list[int]:
     return steps
 
 
-@pytest.mark.parametrize("story", sorted(COMMITTING))
-async def test_a_lost_connection_is_not_noticed(story: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("case", sorted(COMMITTING))
+async def test_a_lost_connection_is_not_noticed(case: str, tmp_path: Path) -> None:
     async with open_world(tmp_path) as world:
-        await _before(world, "tick" if story == "warn" else story)
-        transactions = await _transactions(world, story)
+        await _before(world, "tick" if case == "warn" else case)
+        transactions = await _transactions(world, case)
     # An ack of a sig that is not the row's: tried, judged under the lock, a newer sig made.
-    assert len(transactions) == (3 if story == "lost" else 1)
+    assert len(transactions) == (3 if case == "lost" else 1)
     assert max(transactions) >= 3
     places = [(n, at) for n, steps in enumerate(transactions, 1) for at in range(1, steps + 1)]
     for transaction, at in places:
         home = tmp_path / f"{transaction}-{at}"
         home.mkdir()
         async with open_world(home) as world:
-            await _before(world, "tick" if story == "warn" else story)
+            await _before(world, "tick" if case == "warn" else case)
             lose(world, at, times=1, transaction=transaction)
-            await COMMITTING[story](world)
+            await COMMITTING[case](world)
             names = [name for name, moment in world.plan.calls if moment == "before"]
             again = names.count("store.transaction") - len(transactions)
             # Who tries and judges does both once more.
-            assert again == (2 if story == "lost" and transaction == 2 else 1), (transaction, at)
+            assert again == (2 if case == "lost" and transaction == 2 else 1), (transaction, at)
             await world.settle()
             assert world.invariants.violations == []
             await world.check()
@@ -83,7 +83,7 @@ async def test_one_that_goes_on_being_lost_is_reported(tmp_path: Path) -> None:
         await _before(world, "reissue")
         lose(world, at=2, times=2)
         with pytest.raises(errors.ConnectionLost):
-            await STORIES["reissue"](world)
+            await CASES["reissue"](world)
 
 
 async def test_a_tick_counts_what_was_committed_once(tmp_path: Path) -> None:
@@ -112,18 +112,18 @@ def lose_the_answer(world: World, *, done: bool) -> None:
 
 
 @pytest.mark.parametrize("done", [True, False])
-@pytest.mark.parametrize("story", sorted(COMMITTING))
+@pytest.mark.parametrize("case", sorted(COMMITTING))
 async def test_a_commit_whose_answer_is_lost_is_not_noticed(
-    story: str, done: bool, tmp_path: Path
+    case: str, done: bool, tmp_path: Path
 ) -> None:
     async with open_world(tmp_path) as world:
-        await _before(world, "tick" if story == "warn" else story)
+        await _before(world, "tick" if case == "warn" else case)
         lose_the_answer(world, done=done)
-        if story == "warn" and done:
+        if case == "warn" and done:
             # The first time fired them all.
             assert await world.flows.warn.tick(world.clock.advance(19 * DAY)) == 0
         else:
-            await COMMITTING[story](world)
+            await COMMITTING[case](world)
         await world.settle()
         assert world.invariants.violations == []
         await world.check()

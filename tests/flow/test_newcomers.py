@@ -25,7 +25,7 @@ async def limited(world: World, **policy: float) -> None:
 
 
 async def asked(world: World, first: int, last: int) -> list[str]:
-    """What a batch get of these users says of each."""
+    """What a batch get answers for each of these users."""
     answers = await world.flows.issue.many(users(first, last), world.clock())
     return ["ok" if isinstance(one, Current) else one.code for one in answers]
 
@@ -189,6 +189,34 @@ async def test_a_reissue_that_creates_and_a_room_of_a_new_user_are_new_too(world
     world.clock.advance(5)
     await world.flows.issue.reissue(ALICE, world.clock(), reason=Reason.FORCED)
     await world.flows.revoke.user(APP, "mallory", world.clock())
+
+
+async def test_after_a_revocation_of_all_users_the_limits_hold_as_before(world: World) -> None:
+    await limited(world, max_holders=1)
+    await world.flows.issue.current(ALICE, world.clock())
+    await world.flows.revoke.everybody(APP, world.clock())
+    world.clock.advance(20)
+    with pytest.raises(errors.MaxHolders):
+        await world.flows.issue.reissue(
+            Holder(APP, "bob"), world.clock(), reason=Reason.FORCED, create=True
+        )
+    with pytest.raises(errors.MaxHolders):
+        await room(world, 1, "carol")
+    await world.flows.issue.reissue(ALICE, world.clock(), reason=Reason.FORCED)
+
+
+async def test_who_has_nothing_but_a_row_is_not_new(world: World) -> None:
+    await limited(world, max_holders=3)
+    first = await room(world, 1, "carol")
+    await world.flows.revoke.user(APP, "mallory", world.clock())
+    world.clock.advance(newcomers.CALM)
+    await world.flows.newcomers.measure(world.clock())
+    assert await room(world, 1, "carol") == first
+    for user in ("carol", "mallory"):
+        await world.flows.issue.reissue(
+            Holder(APP, user), world.clock(), reason=Reason.FORCED, create=True
+        )
+    assert await world.store.count(APP, 99) == 3
 
 
 # -- rooms -------------------------------------------------------------------------------

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import pytest
+
 from sigmgr.flow.reconcile import Reconcile
+from sigmgr.model import errors
 from sigmgr.model.holder import Holder
 from sigmgr.telemetry import DRIFT
 from tests.flow.world import APP, World
@@ -67,3 +72,36 @@ async def test_what_is_not_cached_or_not_alive_is_no_drift(world: World) -> None
     assert await world.cache.get(USERS) == [None] * 5
     world.clock.advance(91 * 86_400)
     assert await world.flows.reconcile.step(world.clock()) == 0
+
+
+async def test_while_redis_is_away_no_page_is_passed_over(world: World) -> None:
+    await drifted(world, *USERS)
+    walk = reconcile(world, 2)
+    await walk.step(world.clock())
+    walk._cache = world.flows.reconcile._cache
+    world.plan.fail = cannot("cache.get")
+    with pytest.raises(errors.CacheUnavailable):
+        await walk.step(world.clock())
+    world.plan.heal()
+    assert [await walk.step(world.clock()) for _ in range(2)] == [2, 1]
+    assert await behind(world) == []
+
+
+async def test_what_could_not_be_put_right_is_not_counted(world: World) -> None:
+    await drifted(world, *USERS)
+    counted = DRIFT._value.get()
+    world.plan.fail = cannot("cache.put")
+    with pytest.raises(errors.CacheUnavailable):
+        await world.flows.reconcile.step(world.clock())
+    assert DRIFT._value.get() == counted
+    world.plan.heal()
+    assert await world.flows.reconcile.step(world.clock()) == 5
+    assert await behind(world) == []
+
+
+def cannot(call: str) -> Callable[[str, str], None]:
+    def plan(name: str, moment: str) -> None:
+        if (name, moment) == (call, "before"):
+            raise errors.CacheUnavailable
+
+    return plan

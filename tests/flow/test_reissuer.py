@@ -114,7 +114,7 @@ async def test_what_happens_to_one_reissue_counts(world: World, reissuer: Reissu
     assert row.renew_at == now + int(DAY * 0.22)
     await run(reissuer, now + 60, ALICE)
     row = await world.row()
-    assert row.privileges == 7, "as before where nothing is said"
+    assert row.privileges == 7, "as before where nothing is given"
     assert row.renew_at == now + 60 + int(90 * DAY * 0.60)
     assert batch.outcomes[0].reissue.seen
 
@@ -208,7 +208,7 @@ async def test_a_row_that_is_not_the_one_that_was_read_is_not_written(
 async def test_only_what_may_be_gone_is_tried_once_more() -> None:
     tries: list[int] = []
 
-    async def story(*raised: type[errors.SigmgrError]) -> int:
+    async def case(*raised: type[errors.SigmgrError]) -> int:
         tries.append(len(tries))
         if len(tries) <= len(raised):
             raise raised[len(tries) - 1]
@@ -216,13 +216,13 @@ async def test_only_what_may_be_gone_is_tried_once_more() -> None:
 
     for error in (errors.ConnectionLost, errors.CommitUnknown):
         tries.clear()
-        assert await once_more(lambda error=error: story(error)) == 2  # type: ignore[misc]
+        assert await once_more(lambda error=error: case(error)) == 2  # type: ignore[misc]
         tries.clear()
         with pytest.raises(error):
-            await once_more(lambda error=error: story(error, error))  # type: ignore[misc]
+            await once_more(lambda error=error: case(error, error))  # type: ignore[misc]
         assert len(tries) == 2
     for error in (errors.StoreUnavailable, errors.KeyChanged):
         tries.clear()
         with pytest.raises(error):
-            await once_more(lambda error=error: story(error))  # type: ignore[misc]
+            await once_more(lambda error=error: case(error))  # type: ignore[misc]
         assert len(tries) == 1

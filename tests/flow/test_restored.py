@@ -55,7 +55,7 @@ async def test_an_ack_of_a_lost_sig_is_taken_and_leads_to_a_newer_one(world: Wor
     assert row.reason == "Forced"
     assert counted() == before + 1
     assert [line["clients"] for line in logs if line.get("action") == "restored"] == [1]
-    # It is told like any other, so that streams bring it.
+    # It is published like any other, so that streams bring it.
     await world.flows.publisher.flush()
     [found] = await world.cache.get([ALICE])
     assert found is not None

@@ -51,7 +51,7 @@ def _serve_until(current: Current) -> int:
 
 
 class Switch:
-    """A plan that passes everything until told otherwise, and remembers the calls."""
+    """A plan that passes everything until set otherwise, and records the calls."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, str]] = []
@@ -96,7 +96,7 @@ class World:
         return self.revocations.until(sdkappid, userid)
 
     def process(self, limits: WaitLimits = PROMPT) -> Flows:
-        """Flows with nothing in memory but what a look at start tells: nothing is revoked yet."""
+        """Flows with nothing in memory but what a look at start reads: nothing is revoked yet."""
         self.revocations = Revocations(time.monotonic, grace=3600)
         self.revocations.looked(time.monotonic())
         return assemble(
@@ -141,7 +141,7 @@ class World:
         return added
 
     async def fresh(self, user: Holder = ALICE) -> Current | errors.SigmgrError:
-        """What a stream that opens is told of the user's sig, or why nothing."""
+        """What a stream that opens gets of the user's sig, or why nothing."""
         [row] = await self.store.find([user])
         ticket = row.issued_at if row else self.clock()
         try:

@@ -365,7 +365,7 @@ async def call(
 
 
 def problem(answer: Answer, status: int, code: str, *secrets: str) -> dict[str, Any]:
-    """The answer is this problem, complete, and says none of the secrets."""
+    """The answer is this problem, complete, and contains none of the secrets."""
     assert answer.headers["content-type"] == "application/problem+json", answer
     output = answer.json
     assert (answer.status, output["status"], output["code"]) == (status, status, code), output

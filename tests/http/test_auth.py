@@ -92,7 +92,7 @@ async def test_missing():
 
 
 class Tokens:
-    """A store of tokens that answers, fails or hangs, as told; and an ``Auth`` over it."""
+    """A store of tokens that answers, fails or hangs, as set; and an ``Auth`` over it."""
 
     def __init__(self, **options):
         self.seconds = 0.0
@@ -151,7 +151,7 @@ async def test_a_store_that_hangs_keeps_known_tokens_waiting_once_and_never_agai
     tokens.seconds = 5.5
     began = time.monotonic()
     assert (await tokens.auth.token(idle)).role == "backend"
-    assert time.monotonic() - began >= 0.19, "whether it was revoked may still be said"
+    assert time.monotonic() - began >= 0.19, "whether it was revoked may still become known"
     for tokens.seconds in (5.6, 20.0, 59.0):
         # Not even a turn of the loop.
         assert tokens.auth.peek(used) is not None
@@ -226,7 +226,7 @@ async def test_an_answer_that_was_under_way_for_long_overrules_no_later_one():
     await tokens.auth.token(text)
     tokens.hangs = slow = asyncio.Event()
     tokens.seconds = 6.0
-    await tokens.auth.token(text)  # left behind, with what the store said then
+    await tokens.auth.token(text)  # left behind, with what the store answered then
     [digest] = tokens.held
     held = tokens.held.copy()
     tokens.hangs = None
@@ -262,7 +262,7 @@ async def test_a_fault_of_another_kind_is_not_taken_for_an_outage():
         await tokens.auth.token(text)
 
 
-# What the look says of tokens
+# What the look reports of tokens
 
 
 async def test_a_look_that_saw_no_change_keeps_a_token_without_a_lookup():

@@ -12,7 +12,7 @@ NO_CREDENTIAL = ["/livez", "/docs", "/none", "/v1/none", REISSUE, "/v1/stream/ac
 
 
 async def sent(app, path, messages, token=None):
-    """The statuses said, and how many messages were taken."""
+    """The statuses sent, and how many messages were taken."""
     answer, queue = [], list(messages)
     headers = [(b"content-type", b"application/json")]
     if token:

@@ -42,7 +42,7 @@ async def test_after_so_many_wrong_ones_the_rest_have_to_stop(house):
     assert 1 <= refused.value.retry_after <= EVERY
     with pytest.raises(errors.TooManyWrong):
         house.credentials.ticket(here(), FORGED, NOW)
-    # Elsewhere nobody is concerned, and after a while one is told what it is.
+    # Elsewhere nobody is concerned, and after a while the error names it again.
     with pytest.raises(errors.TokenUnknown):
         await house.credentials.token(here("192.0.2.10"), token(99))
     house.seconds += EVERY

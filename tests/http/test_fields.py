@@ -1,4 +1,4 @@
-"""A request that cannot be understood is told which field, where, and which fields there are."""
+"""The error of an unreadable request names the field, where it is, and the known fields."""
 
 from __future__ import annotations
 

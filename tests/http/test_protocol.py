@@ -248,7 +248,7 @@ async def test_a_body_that_was_answered_already_is_read_for_a_while_only():
             await written(writer, b"x" * 2**16)
             sent += 2**16
             await asyncio.sleep(0)
-        # Nothing but the one answer was said.
+        # Nothing but the one answer was sent.
         assert await rest(reader) == b""
         assert house.connections.cut == {"refused": 1}
         assert MAX_UNREAD <= sent < 64 * 2**20

@@ -82,7 +82,7 @@ async def closed(writer):
 
 
 async def gateway(scope, receive, send):
-    """A stream that says one thing and then holds on."""
+    """A stream that sends one thing and then stays open."""
     await send(
         {
             "type": "http.response.start",
@@ -163,7 +163,7 @@ async def test_a_name_that_is_not_resolved(monkeypatch, number, output):
 
 @pytest.fixture
 def name_server(monkeypatch):
-    """One that does not answer before it is told to; numbers need none."""
+    """One that does not answer before it is released; numbers need none."""
     answer = threading.Event()
     looked_up = http_server._looked_up
 

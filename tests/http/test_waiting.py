@@ -1,4 +1,4 @@
-"""Parts that never answer: every route says 503 and when to come back, within its limit."""
+"""Parts that never answer: every route answers 503 and when to come back, within its limit."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ class World:
         before = [at for holder, at in self.got if holder == current.holder]
         assert current.issued_at >= max(before, default=0)
         if current.holder == USER:
-            # The first message confirms what the client says it holds; a resend ends with an ack.
+            # The first message confirms what the client claims to hold; a resend ends with an ack.
             assert current.issued_at >= self.acked
             assert current.issued_at > self.acked or not before
         else:

@@ -12,8 +12,11 @@ from sigmgr.model.decision import (
     Verdict,
     decide,
     may_replace,
+    pause_left,
 )
 from sigmgr.model.policy import DAY, Policy
+from sigmgr.model.reference import APART
+from sigmgr.model.revocation import WIDE_MARGIN
 from sigmgr.model.sig import Format, KeyRef, KeyState, Reason, Record
 
 NOW = 1_900_000_000
@@ -68,6 +71,15 @@ def test_each_reason_has_its_case() -> None:
     )
     assert ask(REQUEST_CHAIN, record(revoked_at=NOW)) == (Verdict.WAIT, Reason.REVOKED)
     assert ask(REQUEST_CHAIN, record(revoked_at=NOW - 2)) == (Verdict.REISSUE, Reason.REVOKED)
+    # A revocation of all users reaches ahead; what lies beyond is a clock that was wrong.
+    for ahead in (WIDE_MARGIN, WIDE_MARGIN + APART):
+        row = record(revoked_at=NOW + ahead)
+        assert ask(REQUEST_CHAIN, row) == (Verdict.WAIT, Reason.REVOKED)
+        assert pause_left(POLICY, row, NOW) == ahead + 2
+    row = record(revoked_at=NOW + WIDE_MARGIN + APART + 1)
+    assert ask(REQUEST_CHAIN, row) == (Verdict.REISSUE, Reason.REVOKED)
+    # Made by a process whose clock is ahead.
+    assert ask(REQUEST_CHAIN, record(age=-3, revoked_at=NOW + 1)) == (Verdict.KEEP, None)
 
 
 def test_a_dead_key_without_a_successor_goes_on_being_served() -> None:

@@ -210,7 +210,18 @@ def test_no_wave_makes_anybody_wait_into_the_emergency(left, at_once):
 def test_a_room_key_that_is_new_has_no_turn():
     world = World().open()
     effect = world.delivery.news(ROOM, NOW + 9, world.moment, wide=True)
-    assert isinstance(effect, Ask)
+    assert effect == Ask(ROOM, urgent=False)
+
+
+def test_a_room_key_that_was_not_sent_yet_is_in_no_emergency():
+    world = World().open()
+    world.delivery.news(ROOM, NOW + 9, world.moment)
+    [room] = world.delivery.rooms
+    for wait in (1, 2, 5, 10):
+        world.delivery.unanswered(ROOM, world.moment)
+        assert room.look_at == world.steady + wait
+    world.delivery.revoked_widely(NOW + 9, 5, world.moment)
+    assert world.delivery.answered(ROOM, sig(ROOM, NOW + 9), world.moment) is None
 
 
 def test_a_room_key_from_before_a_revocation_is_not_even_remembered():
@@ -397,7 +408,7 @@ def test_lost_events_are_looked_for_by_all_sigs_within_the_seconds():
     st.booleans(),
 )
 def test_no_connected_client_ever_holds_an_expired_sig(ttl, draw, works, reported, acks):
-    """A worker renews in time and perhaps an event says so; or no worker lives, and the stream
+    """A worker renews in time, perhaps with an event; or no worker lives, and the stream
     has its sig renewed itself."""
     world = World(sig(ttl=ttl)).open()
     world.draw, world.renews = draw, ttl

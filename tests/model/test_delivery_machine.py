@@ -104,7 +104,7 @@ class StreamLife(RuleBasedStateMachine):
 
     @rule(age=st.sampled_from([-1, *[0, 1, 2, 3] * 3]), widely=st.booleans())
     def revoke(self, age, widely):
-        """Most are older than what the client holds, for those end the story."""
+        """Most are older than what the client holds, since a newer one ends the run."""
         at, world = self.world.newest[USER].issued_at - 1 - age, self.world
         if widely:
             world.carry_out(world.delivery.revoked_widely(at, 5, world.moment))

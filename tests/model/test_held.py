@@ -65,7 +65,7 @@ def test_no_honest_client_learns_that_its_sig_was_never_issued(history, data):
     meaning = answer(found, claim, ticket=claim)
     assert meaning is not Claim.NEVER
     assert (meaning is Claim.RESTORED) is (claim > found.record.issued_at)
-    # It goes on with ordinary sigs, before this client is heard of again.
+    # It goes on with ordinary sigs, before this client comes again.
     later = [*history[:kept], (NOW + 5, data.draw(st.sampled_from(ORDINARY)))]
     assert answer(row(later), claim, ticket=claim, now=NOW + 9) in (Claim.KNOWN, Claim.OLD)
 

@@ -1,4 +1,4 @@
-"""Identities: what fits the cloud's limits is taken, everything else is told why not."""
+"""Identities: what fits the cloud's limits is taken, everything else gets the reason why not."""
 
 from __future__ import annotations
 

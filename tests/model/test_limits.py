@@ -1,4 +1,4 @@
-"""Limits: one range wherever it is told, and a number beyond all measure is not repeated."""
+"""Limits: one range in all texts, and a number beyond all measure is not repeated."""
 
 from __future__ import annotations
 

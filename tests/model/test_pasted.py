@@ -420,7 +420,7 @@ def test_every_key_that_lost_its_lines_is_named(curve, form):
 
 
 def check_nothing_shown(answer: str, *contents: bytes) -> None:
-    """No eight characters of what was given stand in what is said of it."""
+    """No eight characters of the input are in the error."""
     for content in contents:
         text = content.decode("latin-1")
         for at in range(len(text) - 8):

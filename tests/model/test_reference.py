@@ -60,7 +60,7 @@ class World:
         return self.state.line - START
 
     def look(self) -> None:
-        # The database said it somewhere on the way; half of it is as good as any.
+        # The database read its clock somewhere on the way; half of it is as good as any.
         answer = self.truth + self.database - self.took / 2
         self.state = self.state.observe(answer, self.reading, self.took)
 

@@ -28,7 +28,7 @@ from tests.model.usersig_kit import (
 
 
 def refused(text: str) -> SigReason:
-    """The structural reason; what is said of it instead is tested beside ``diagnosis``."""
+    """The structural reason; the explanation is tested beside ``diagnosis``."""
     with pytest.raises(BadSig) as caught:
         read(text)
     assert caught.value.text

@@ -203,7 +203,7 @@ def test_the_order_in_which_reasons_are_found():
 
 
 class Recorder:
-    """A key that says no and when it was asked."""
+    """A key that verifies nothing, and records when it was asked."""
 
     def __init__(self, fmt, name, asked):
         self.format, self.name, self.asked = fmt, name, asked

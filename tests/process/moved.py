@@ -105,7 +105,7 @@ def cpu_seconds(pid: int) -> float:
 class Pulse:
     """GET /livez over one connection, twenty times a second, in a thread.
 
-    What a shared machine takes from both sides is told apart by ``late``: how much longer
+    What a shared machine takes from both sides is separated by ``late``: how much longer
     than asked this thread itself slept before the question.
     """
 

@@ -130,7 +130,7 @@ class Rush:
 
 
 async def rush(url: str, sigs: Sequence[dict[str, Any]], *, ack: bool = True) -> Rush:
-    """All at once: each opens its stream, waits for its state, and acks what it was told."""
+    """All at once: each opens its stream, waits for its state, and acks what it was sent."""
     found = Rush()
     open_ends: list[asyncio.StreamWriter] = []
     split = urlsplit(url)

@@ -48,7 +48,7 @@ APP = 1400000077
 SECRET = "facade" * 10 + "beef"
 BATCH = 1000
 TICK = 0.2
-#: How long the database may be away around its restart before somebody has to be told.
+#: How long the database may be away around its restart before it has to be reported.
 DATABASE_GRACE = 5
 DRAIN_SECONDS = 15.0
 _EXCEPTION = re.compile(r"^\w[\w.]*(Error|Exception|Exit)\b.*$", re.MULTILINE)

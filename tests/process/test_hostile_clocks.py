@@ -1,8 +1,8 @@
-"""A clock that jumps costs nobody a sig, is told, and is forgotten when clocks agree again.
+"""A clock that jumps costs nobody a sig, is reported, and is forgotten when clocks agree again.
 
 Real processes, whose clocks are moved by libfaketime while those of the clients, of Valkey
 and of the tests stay true. What was seen before jobs ran by the monotonic clock: set back by
-60 s, no job ran for 60 s and nothing was told; set ahead by 70 d, the loop was blocked for 75 s.
+60 s, no job ran for 60 s and nothing was reported; set ahead by 70 d, the loop hung for 75 s.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ WINDOW = ("--policy", "renew_from=0.2", "--policy", "renew_to=0.6", "--policy", 
 HELD = 10.0
 #: What is due is renewed so long after clocks agree, and on a busy machine a little later.
 AGREED, BUSY = 2.0, 1.5
-#: A jump is told within a look, and over within one.
+#: A jump is reported within a look, and over within one.
 SOON = 4.0
 BLOCKED = 0.5
 #: Of a hold with 20 streams: four times what it takes, and a thirtieth of what 70 d took.
@@ -67,7 +67,7 @@ class Service:
 
     def __init__(self, home: Path, clock: MovableClock, **settings: str) -> None:
         self.clock = clock
-        # Commands by true time, until a test says otherwise.
+        # Commands by true time, until a test sets another.
         self.environ = environment(MASTER_KEY=new_master_key(), LOG__AS_JSON="true", **settings)
         command(self.environ, "db", "upgrade")
         self.furnish(APP, "60s", *WINDOW)
@@ -306,7 +306,7 @@ def test_a_database_whose_clock_jumps(site: Site) -> None:
 
 
 def test_on_sqlite_a_jump_holds_until_it_is_over(tmp_path: Path, library: Path) -> None:
-    """It has no clock of its own: what this machine's says is believed when it has stood."""
+    """It has no clock of its own: this machine's is trusted when it has been steady."""
     accept = 8.0
     alone = Service(
         tmp_path,
@@ -349,7 +349,7 @@ def current(service: Service) -> dict[str, Any]:
 
 
 def check_held(service: Service, jump: int, accept: float) -> None:
-    """It says so, and makes no sig that is not urgent."""
+    """It reports it, and makes no sig that is not urgent."""
     answer = until(service.is_held, SOON)
     assert any(f"clock has jumped {far} where it stood" in answer for far in reported(jump))
     assert f"it is believed after {accept:g} s" in answer

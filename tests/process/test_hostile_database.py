@@ -133,7 +133,7 @@ class Asker:
             writer.close()
 
     def refused(self, *kinds: str) -> Counter[str]:
-        """What was said to those who were refused."""
+        """The answers to refused callers."""
         return Counter(
             f"{kind}: {status} {text}"
             for kind in kinds or self.answers

@@ -94,7 +94,7 @@ def service(tmp_path_factory, postgres_server, redis_server) -> Service:
 
 
 class Client:
-    """One connection and what it was told."""
+    """One connection and what it was sent."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
@@ -161,7 +161,7 @@ async def dismissed(clients: list[Client]) -> None:
 
 
 async def first_event(port: int, ticket: str) -> bytes:
-    """A stream opens, and what it says first."""
+    """A stream opens, and its first message."""
     client = await Client.connect(port)
     async with asyncio.timeout(5):
         assert await client.ask(request("/v1/stream", ticket)) == 200
@@ -171,7 +171,7 @@ async def first_event(port: int, ticket: str) -> bytes:
 
 
 def test_one_ticket_of_8000_streams_shuts_nobody_out(service):
-    """Before: all 8,000 stayed open, and the next user was told that there is no room."""
+    """Before: all 8,000 stayed open, and the next user was refused."""
     with service.started(GATEWAY__MAX_STREAMS="8000") as running:
         greedy, other = running.ticket("greedy"), running.ticket("other")
 
@@ -272,7 +272,7 @@ async def large(port: int) -> bytes:
 
 
 def test_300_slow_connections_at_256_files_leave_it_reachable(service):
-    """Before: nobody could connect any more, and the log said nothing."""
+    """Before: nobody could connect any more, and the log was empty."""
     with service.started(files=256) as running:
         ticket = running.ticket("alice")
 

@@ -72,7 +72,7 @@ def test_clients_of_a_restored_database_get_newer_sigs(tmp_path):
         service.start().wait_ready()
         assert ask(service, "GET", USER, token)[1]["issued_at"] == first["issued_at"]
 
-        # A client that comes back says what it holds, and is given what follows that.
+        # A client that comes back names its sig, and gets one that follows it.
         status, current = ask(service, "GET", "/v1/stream", ticket, Last_Event_ID=held)
         assert status == 200
         assert current["issued_at"] > held

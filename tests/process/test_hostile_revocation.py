@@ -2,7 +2,7 @@
 
 Real PostgreSQL and Valkey, two api processes, a gateway and a worker. What was seen before
 revocations were rows of their own: the same process served the revoked sig at once and to
-the end, a reissued user got the old one half a minute later, open streams heard nothing.
+the end, a reissued user got the old one half a minute later, open streams got nothing.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ def service(tmp_path_factory, postgres_server, redis_server) -> Iterator[Service
 
 
 class Watched:
-    """A stream of a user, read by a thread: what it was told, and when it was closed."""
+    """A stream of a user, read by a thread: what it was sent, and when it was closed."""
 
     def __init__(self, service: Service, ticket: str) -> None:
         self.events: list[tuple[str, dict[str, Any]]] = []

@@ -166,7 +166,7 @@ def test_what_waits_for_postgresql_answers_503_in_time(whole: Place) -> None:
         ("POST", f"/v1/apps/{APP}/sigs/batch-get", {"userids": ["fresh1", "fresh2"]}),
     ]
 
-    async def story() -> None:
+    async def case() -> None:
         async with (
             Caller(whole.api.url) as api,
             Caller(whole.gateway.url) as gateway,
@@ -188,7 +188,7 @@ def test_what_waits_for_postgresql_answers_503_in_time(whole: Place) -> None:
                 await asyncio.sleep(1)
 
     _forget(whole, "cold")
-    asyncio.run(story())
+    asyncio.run(case())
     # What went on by itself is done, or was never begun; either way the next call is good.
     time.sleep(3)
     answer = asyncio.run(once(whole.api.url, "GET", sig_path("cold"), whole.token))

@@ -1,7 +1,7 @@
-"""Writes that fail are told where people look, and told no more when they work again.
+"""Writes that fail are reported where people look, until they work again.
 
 A real PostgreSQL and a real Valkey that refuse; a process that does everything and a worker.
-What was seen before parts were probed by a write: readiness and doctor said ok throughout.
+What was seen before parts were probed by a write: readiness and doctor were ok throughout.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Service:
         return get(f"{(process or self.all).url}/readyz")
 
     def shows(self, part: str, text: str) -> bool:
-        """Both processes say so of this part, and both are still to be used."""
+        """Both processes report this part, and both are still to be used."""
         answers = [self.ready(self.all), self.ready(self.worker)]
         return all(
             answer.status == 200 and answer.json["checks"][part].startswith(text)

@@ -95,7 +95,7 @@ def test_it_serves_renews_and_sends_bye(ready, tmp_path, streams):
         assert sig.status == 200
         first = sig.json
         assert first["expires_at"] - first["issued_at"] == 12
-        # The address that clients are told is the one that was really bound.
+        # The address that clients get is the one that was really bound.
         assert first["stream_url"] == f"{service.url}/v1/stream"
 
         stream = streams(service.port, first["ticket"])
@@ -106,7 +106,7 @@ def test_it_serves_renews_and_sends_bye(ready, tmp_path, streams):
         # What is not acked is sent again, so the next message need not be the next sig.
         name, renewed = next(e for e in events if e[1]["issued_at"] > current["issued_at"])
         assert name == "sig.renewed"
-        # The service's own seconds: how late a slow machine reads them here says nothing.
+        # The service's own seconds: how late a slow machine reads them here does not matter.
         assert renewed["issued_at"] < current["expires_at"] < renewed["expires_at"]
 
         began = time.monotonic()

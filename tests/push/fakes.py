@@ -103,6 +103,51 @@ class FakeStates:
         self.marked += users
 
 
+class MemoryTransport:
+    """A client of a gateway in this process; fulfils ``push.transport.Transport``.
+
+    ``messages``: what it took; ``blocked``: it takes nothing; ``broken``: its connection fails;
+    ``ended``: it got a last message; ``was_cut``: it got none, but perhaps ``error``.
+    """
+
+    news = "sig.renewed"
+    sends_bye = True
+
+    def __init__(self) -> None:
+        self.messages: list[Any] = []
+        self.beats = 0
+        self.blocked = self.broken = self.ended = self.was_cut = False
+        self.error: Exception | None = None
+
+    async def open(self, messages: Sequence[Any]) -> None:
+        self.messages += messages
+
+    def write(self, message: Any) -> bool:
+        taken = self._taken()
+        if taken:
+            self.messages.append(message)
+        return taken
+
+    def beat(self) -> bool:
+        taken = self._taken()
+        self.beats += taken
+        return taken
+
+    def close(self, last: Any) -> bool:
+        self.ended = self.write(last)
+        return self.ended
+
+    def cut(self, error: Exception | None = None) -> None:
+        self.was_cut, self.error = True, error
+
+    def _taken(self) -> bool:
+        if self.broken:
+            raise OSError("broken pipe")
+        assert not self.ended, "written after the end"
+        assert not self.was_cut, "written after it was cut"
+        return not self.blocked
+
+
 class Client:
     """One ASGI request. ``blocked`` makes send wait like a server whose buffer is full."""
 
@@ -248,7 +293,7 @@ class House:
         return Client(self.stream, ticket(name), last_event_id)
 
     async def open_acked(self, name: str = "ann") -> Client:
-        """A client that has the first sig and says so: nothing is resent."""
+        """A client that has acked the first sig: nothing is resent."""
         client = await self.open(name)
         self.gateway.acked(user(name), self.states.now[user(name)].issued_at)
         return client

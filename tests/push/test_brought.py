@@ -87,7 +87,7 @@ async def test_without_the_seal_both_sides_agree_on_plain_values():
 
 
 async def test_a_stranger_on_the_channel_puts_no_sig_into_a_clients_hands():
-    """Who can publish has neither the seal nor a sealed value for what the event says."""
+    """Who can publish has neither the seal nor a sealed value for the event."""
     house = House()
     client = await house.open()
     house.states.put(sig(user(), NOW + 9))

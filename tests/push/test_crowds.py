@@ -26,7 +26,7 @@ async def turns(number=8):
         await asyncio.sleep(0)
 
 
-# -- what a poll hears -------------------------------------------------------------------
+# -- what a poll receives ----------------------------------------------------------------
 
 
 async def test_a_poll_is_answered_at_once_where_it_holds_an_older_sig():

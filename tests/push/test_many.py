@@ -14,8 +14,7 @@ import pytest
 from sigmgr.model import errors
 from sigmgr.model.delivery import OPEN
 from sigmgr.model.event import EventType
-from sigmgr.testing import MemoryTransport
-from tests.push.fakes import NOW, House, event, sig, user
+from tests.push.fakes import NOW, House, MemoryTransport, event, sig, user
 
 USERS = 60
 

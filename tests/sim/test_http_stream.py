@@ -14,7 +14,7 @@ CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nX-A:  b \r\n\r\n"
 
 @asynccontextmanager
 async def answering(raw, *, piece=1000, hold=False):
-    """A server that says these bytes to whoever comes; yields (address, what it was asked)."""
+    """A server that sends these bytes to every client; yields (address, what it was asked)."""
     asked, talks = [], []
 
     async def talk(reader, writer):

@@ -28,7 +28,7 @@ _WHO = {"sdkappid": ALICE.sdkappid, "userid": ALICE.userid}
 
 
 async def rows(parts: Parts, table: str) -> int:
-    """How many rows of the table tell of alice."""
+    """How many rows of the table name alice."""
     async with parts.base.engine.read() as connection:
         return int(await connection.scalar(text(_ROWS[table]), _WHO) or 0)
 

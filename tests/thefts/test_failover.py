@@ -31,7 +31,7 @@ SECRET = b"0123456789abcdef" * 4
 
 
 class Replica(PostgresServer):
-    """A copy of a server that follows it, until it is told to take over."""
+    """A copy of a server that follows it, until it has to take over."""
 
     def __init__(self, of: PostgresServer) -> None:
         super().__init__()

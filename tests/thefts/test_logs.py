@@ -1,4 +1,4 @@
-"""A thief of logs: a service that logs all it can, asked rightly and wrongly, tells no secret."""
+"""A thief of logs: a service that logs all it can, asked rightly and wrongly, logs no secret."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The clock that a process asks: cheap, followed closely, and heard of when it jumps."""
+"""The clock of a process: cheap, followed closely, and reported when it jumps."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""All errors of sigmgr, in one tree.
+"""The errors of sigmgr, in one tree. Those of a single module are there, below one of these.
 
-SigmgrError                     code, text, advice, retryable
+SigmgrError                     code, text, advice
 ├── InputError                  the caller's input is wrong; repeating it will not help
 │   ├── BadSdkAppId, BadUserId, BadRoom, BadPrivileges, BadTtl, BadTime, BadBatch,
 │   │   BadRequest, BadReason

@@ -11,7 +11,6 @@ class SigmgrError(Exception):
     code: ClassVar[str] = "internal"
     #: The class has a default; one error may have a better one.
     advice: str = "Look into the log for the same time."
-    retryable: ClassVar[bool] = False
 
     def __init__(self, text: str = "", *, retry_after: int | None = None, advice: str = "") -> None:
         self.text = text or (type(self).__doc__ or "").strip()

@@ -12,10 +12,10 @@ class GoneError(SigmgrError):
     code = "gone"
     advice = "Read the current state of all users, and begin at the cursor that is named."
 
-    def __init__(self, text: str = "", *, begin: Cursor) -> None:
+    def __init__(self, *, begin: Cursor) -> None:
         """``begin``: a cursor from which everything that is kept can be read."""
         self.begin = begin
-        super().__init__(text)
+        super().__init__()
 
 
 class CursorExpired(GoneError):

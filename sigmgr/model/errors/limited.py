@@ -10,7 +10,6 @@ class LimitedError(SigmgrError):
 
     code = "limited"
     advice = "Ask again after the seconds in Retry-After."
-    retryable = True
 
 
 class TooManyStreams(LimitedError):

@@ -118,4 +118,3 @@ class RevokePause(SigmgrError):
 
     code = "revoke-pause"
     advice = "Ask again after the seconds in Retry-After."
-    retryable = True

@@ -12,7 +12,6 @@ class UnavailableError(SigmgrError):
 
     code = "unavailable"
     advice = "Try again in a moment; see /readyz and 'sigmgr doctor' for the cause."
-    retryable = True
 
 
 class NoSigningKey(UnavailableError):
