@@ -41,6 +41,11 @@ def _shown(one: App) -> dict[str, Any]:
     }
 
 
+def _line(one: App) -> str:
+    state, ttl = "paused" if one.paused else "on", output.duration(one.policy.ttl)
+    return f"{one.sdkappid:<12} {ttl:<10} {state:<7} {masked(one.name)}"
+
+
 def _table(one: App) -> list[tuple[str, str]]:
     shown = _shown(one)
     overrides = ", ".join(f"{k}={v}" for k, v in shown["policy"].items()) or "defaults"
@@ -85,15 +90,7 @@ def add(
 def list_apps(config: calls.Config = None, as_json: calls.AsJson = False) -> None:
     """All applications."""
     apps = calls.with_base(config, lambda base: base.catalog.list_apps())
-    if as_json:
-        output.print_json([_shown(one) for one in apps])
-        return
-    for one in apps:
-        state = "paused" if one.paused else "on"
-        ttl = output.duration(one.policy.ttl)
-        output.print_line(f"{one.sdkappid:<12} {ttl:<10} {state:<7} {masked(one.name)}")
-    if not apps:
-        output.note("There are none yet. Next: sigmgr app add SDKAPPID")
+    output.listing(apps, as_json, _shown, _line, "sigmgr app add SDKAPPID")
 
 
 @app.command("show")

@@ -58,13 +58,7 @@ def create(
 def list_tokens(config: calls.Config = None, as_json: calls.AsJson = False) -> None:
     """All tokens, without their secrets."""
     tokens = calls.with_base(config, lambda base: base.catalog.list_tokens())
-    if as_json:
-        output.print_json([_shown(token) for token in tokens])
-        return
-    for token in tokens:
-        output.print_line(_line(token))
-    if not tokens:
-        output.note("There are none yet. Next: sigmgr token create --role backend")
+    output.listing(tokens, as_json, _shown, _line, "sigmgr token create --role backend")
 
 
 @app.command("revoke")

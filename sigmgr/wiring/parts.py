@@ -77,7 +77,7 @@ async def open_parts(settings: Settings, *, serving: bool = False) -> AsyncItera
                 ordinary=base.clock.ordinary,
             ),
             batch=settings.scheduler.batch,
-            lanes=settings.scheduler.lanes if _is_postgres(settings) else 1,
+            lanes=1 if settings.database.is_sqlite else settings.scheduler.lanes,
             limits=PROMPT if serving else PATIENT,
         )
         yield Parts(
@@ -116,10 +116,6 @@ async def redis_of(settings: Settings) -> RedisParts:
         connect_timeout=timeout * 0.3,
         total_timeout=timeout * 0.9,
     )
-
-
-def _is_postgres(settings: Settings) -> bool:
-    return settings.database.url.get_secret_value().startswith("postgres")
 
 
 def policies(apps: Apps) -> Callable[[int], Policy]:
