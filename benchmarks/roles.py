@@ -18,10 +18,11 @@ from redis.asyncio import Redis
 
 from benchmarks import clients
 from benchmarks.stage import Handler
-from sigmgr import wiring
 from sigmgr.http.server import serve
 from sigmgr.model.holder import Holder
 from sigmgr.settings import Settings
+from sigmgr.wiring.parts import open_parts
+from sigmgr.wiring.service import open_service, tune_gc
 
 Role = AsyncIterator[tuple[dict[str, Any], Handler]]
 
@@ -31,8 +32,8 @@ async def renewer(settings: dict[str, Any], feed: bool = False) -> Role:
     """A worker: ticks until nothing is due. ``feed``: and gives the events their numbers, as the
     job of ``serve`` does, until none waits."""
     tree = Settings.model_validate(settings)
-    async with wiring.open_parts(tree) as parts:
-        wiring.tune_gc()
+    async with open_parts(tree) as parts:
+        tune_gc()
         every = tree.scheduler.relay_every
 
         async def numbering(ended: asyncio.Event) -> None:
@@ -64,9 +65,9 @@ async def service(settings: dict[str, Any], roles: list[str]) -> Role:
     """``sigmgr serve`` of these roles, on a free port."""
     async with AsyncExitStack() as stack:
         running = await stack.enter_async_context(
-            wiring.open_service(Settings.model_validate(settings), frozenset(roles))
+            open_service(Settings.model_validate(settings), frozenset(roles))
         )
-        wiring.tune_gc()
+        tune_gc()
         port: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         stop = asyncio.Event()
         task = asyncio.create_task(running.run(stop, bound=port.set_result))
@@ -77,8 +78,8 @@ async def service(settings: dict[str, Any], roles: list[str]) -> Role:
 @asynccontextmanager
 async def acker(settings: dict[str, Any]) -> Role:
     """The flows of a gateway process, without its HTTP."""
-    async with wiring.open_parts(Settings.model_validate(settings), serving=True) as parts:
-        wiring.tune_gc()
+    async with open_parts(Settings.model_validate(settings), serving=True) as parts:
+        tune_gc()
         publisher = asyncio.create_task(parts.flows.publisher.run())
 
         async def handle(do: str, sdkappid: int, sigs: list[tuple[str, int]]) -> dict[str, Any]:

@@ -16,7 +16,6 @@ from typing import Any
 
 import psycopg
 
-from sigmgr import wiring
 from sigmgr.cache.announcer import RedisAnnouncer
 from sigmgr.cache.client import RedisParts
 from sigmgr.cache.sigs import RedisSigCache
@@ -27,6 +26,7 @@ from sigmgr.model.redis_layout import Layout
 from sigmgr.model.sig import Current
 from sigmgr.settings import Settings
 from sigmgr.store import migrate
+from sigmgr.wiring.base import open_base, open_database
 from tests.servers import PostgresServer, RedisServer
 
 SDKAPPID = 1400000001
@@ -148,12 +148,12 @@ def build(*, feed: bool = False) -> House:
 
 
 async def _furnish(settings: Settings, *, feed: bool) -> tuple[int, str]:
-    engine = wiring.open_database(settings)
+    engine = open_database(settings)
     try:
         await migrate.upgrade(engine)
     finally:
         await engine.close()
-    async with wiring.open_base(settings) as base:
+    async with open_base(settings) as base:
         await base.catalog.add_app(SDKAPPID, "benchmark", policy=POLICY, now=base.clock())
         key = await base.add_key(SDKAPPID, "v2", SECRET, activate=True)
         if feed:

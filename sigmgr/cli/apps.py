@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -29,13 +28,6 @@ Extra = Annotated[
 ]
 
 
-class Switch(StrEnum):
-    """An option that is on, off, or not given."""
-
-    ON = "on"
-    OFF = "off"
-
-
 def _shown(one: App) -> dict[str, Any]:
     default, policy = asdict(Policy()), asdict(one.policy)
     return {
@@ -47,6 +39,11 @@ def _shown(one: App) -> dict[str, Any]:
         "created_at": one.created_at,
         "feed": one.feed or None,
     }
+
+
+def _line(one: App) -> str:
+    state, ttl = "paused" if one.paused else "on", output.duration(one.policy.ttl)
+    return f"{one.sdkappid:<12} {ttl:<10} {state:<7} {masked(one.name)}"
 
 
 def _table(one: App) -> list[tuple[str, str]]:
@@ -93,15 +90,7 @@ def add(
 def list_apps(config: calls.Config = None, as_json: calls.AsJson = False) -> None:
     """All applications."""
     apps = calls.with_base(config, lambda base: base.catalog.list_apps())
-    if as_json:
-        output.print_json([_shown(one) for one in apps])
-        return
-    for one in apps:
-        state = "paused" if one.paused else "on"
-        ttl = output.duration(one.policy.ttl)
-        output.print_line(f"{one.sdkappid:<12} {ttl:<10} {state:<7} {masked(one.name)}")
-    if not apps:
-        output.note("There are none yet. Next: sigmgr app add SDKAPPID")
+    output.listing(apps, as_json, _shown, _line, "sigmgr app add SDKAPPID")
 
 
 @app.command("show")
@@ -126,7 +115,7 @@ def set_app(
         typer.Option("--pause/--resume", help="Stop or resume ordinary renewals."),
     ] = None,
     feed: Annotated[
-        Switch | None,
+        Literal["on", "off"] | None,
         typer.Option("--feed", help="Keep the app's events for durable readers for 7 days."),
     ] = None,
     ttl: Ttl = None,
@@ -141,7 +130,7 @@ def set_app(
 
     async def work(base: Any) -> App:
         before = await base.catalog.get_app(sdkappid)
-        if feed is Switch.OFF and before.feed and calls.held_back(_ENDS_FEED, yes):
+        if feed == "off" and before.feed and calls.held_back(_ENDS_FEED, yes):
             raise typer.Exit(NEGATIVE)
         changed: App = await base.catalog.set_app(
             sdkappid,
@@ -150,7 +139,7 @@ def set_app(
             paused=pause,
         )
         if feed is not None:
-            changed = await base.catalog.set_feed(sdkappid, on=feed is Switch.ON)
+            changed = await base.catalog.set_feed(sdkappid, on=feed == "on")
         return changed
 
     one = calls.with_base(config, work)

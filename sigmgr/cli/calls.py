@@ -18,7 +18,8 @@ from sigmgr.model.shown import MOST_SHOWN, credential, shown
 if TYPE_CHECKING:
     from sigmgr.model.policy import Policy
     from sigmgr.settings import Settings
-    from sigmgr.wiring import Base, Parts
+    from sigmgr.wiring.base import Base
+    from sigmgr.wiring.parts import Parts
 
 T = TypeVar("T")
 
@@ -59,12 +60,12 @@ def settings_of(config: str | None) -> Settings:
 
 
 def with_base(config: str | None, work: Callable[[Base], Awaitable[T]]) -> T:
-    from sigmgr import wiring
+    from sigmgr.wiring.base import open_base
 
     loaded = settings_of(config)
 
     async def run() -> T:
-        async with wiring.open_base(loaded) as base:
+        async with open_base(loaded) as base:
             return await work(base)
 
     return asyncio.run(run())
@@ -72,12 +73,12 @@ def with_base(config: str | None, work: Callable[[Base], Awaitable[T]]) -> T:
 
 def with_parts(config: str | None, work: Callable[[Parts], Awaitable[T]]) -> T:
     """Run ``work`` that issues or revokes, over the database, Redis and the flows."""
-    from sigmgr import wiring
+    from sigmgr.wiring.parts import open_parts
 
     loaded = settings_of(config)
 
     async def run() -> T:
-        async with wiring.open_parts(loaded) as parts:
+        async with open_parts(loaded) as parts:
             return await work(parts)
 
     return asyncio.run(run())

@@ -19,12 +19,12 @@ app = command_app("Migrate the database.")
 def _with_engine(
     config: str | None, work: Callable[[Any], Awaitable[Any]], *, create: bool = False
 ) -> Any:
-    from sigmgr import wiring
+    from sigmgr.wiring.base import open_database
 
     settings = calls.settings_of(config)
 
     async def run() -> Any:
-        engine = wiring.open_database(settings, create=create)
+        engine = open_database(settings, create=create)
         try:
             return await work(engine)
         finally:

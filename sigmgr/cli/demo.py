@@ -6,7 +6,7 @@ import asyncio
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,7 +17,8 @@ from sigmgr.model.numbers import between
 if TYPE_CHECKING:
     from sigmgr.settings import Settings
     from sigmgr.sim.cloud import Cloud
-    from sigmgr.wiring import Base, Service
+    from sigmgr.wiring.base import Base
+    from sigmgr.wiring.service import Service
 
 app = command_app("Watch sigmgr at work.")
 
@@ -94,17 +95,19 @@ def _settings(home: Path, port: int) -> Settings:
 
 
 async def _demo(settings: Settings, seconds: int | None, clients: int, ttl: int) -> int:
-    from sigmgr import wiring
     from sigmgr.cli.serve import roles_of, stopping, upgraded
     from sigmgr.sim.cloud import Cloud
     from sigmgr.sim.demo import run_demo
     from sigmgr.sim.display import Printer, verdict
+    from sigmgr.wiring.base import open_base
+    from sigmgr.wiring.clock import wall_clock
+    from sigmgr.wiring.service import open_service
 
     stop, over, cloud = stopping(), asyncio.Event(), Cloud()
     await upgraded(settings, quiet=True)
-    async with wiring.open_base(settings) as base:
+    async with open_base(settings) as base:
         token = await _furnish(base, cloud, ttl)
-    async with wiring.open_service(settings, roles_of("all")) as service:
+    async with open_service(settings, roles_of("all")) as service:
         serving, bound = await _started(service, over)
         try:
             stats = await run_demo(
@@ -114,7 +117,7 @@ async def _demo(settings: Settings, seconds: int | None, clients: int, ttl: int)
                 cloud=cloud,
                 seconds=seconds,
                 print_line=Printer(sys.stdout),
-                clock=wiring.wall_clock,
+                clock=wall_clock,
                 clients=clients,
                 ttl=ttl,
                 stop=stop,
@@ -153,10 +156,6 @@ async def _furnish(base: Base, cloud: Cloud, ttl: int) -> str:
         policy = Policy(ttl=ttl)
         await base.catalog.add_app(sdkappid, f"demo {format_}", policy=policy, now=base.clock())
         await base.add_key(sdkappid, format_, material, activate=True)
-        public = FORMATS.named(format_).keys.signer(material).public_pem.decode()
-        known: dict[str, Any] = (
-            {"public_pems": [public]} if public else {"secrets": [material.decode()]}
-        )
-        cloud.set_app(sdkappid, **known)
+        cloud.introduce(sdkappid, FORMATS.named(format_).keys.signer(material).public_pem, material)
     text, _ = await base.add_token("backend", sdkappid=0, name="demo")
     return text

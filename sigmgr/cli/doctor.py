@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import typer
 
-from sigmgr.cli import calls, keychange, output, writes
+from sigmgr.cli import calls, keychange, output
 from sigmgr.cli.clock_check import Clocks
 from sigmgr.cli.frame import NEGATIVE, command_app
 from sigmgr.model.app import KeyInfo, SealedKey
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sigmgr.model.usersig.formats import Doubt
     from sigmgr.settings import Settings
     from sigmgr.store.engine import Engine
-    from sigmgr.wiring import Base
+    from sigmgr.wiring.base import Base
 
 app = command_app("Check the set-up.")
 
@@ -29,6 +29,26 @@ app = command_app("Check the set-up.")
 _ADVICE = {
     "store-unavailable": "Is the database overloaded or stopped? database.url"
     " (SIGMGR_DATABASE__URL) says where it is.",
+}
+
+#: Advice on a part that refuses writes, by how the reason begins.
+_REFUSED = {
+    "database": {
+        "read-only": "Is it a replica, or is default_transaction_read_only on? Let database.url"
+        " name the primary. A SQLite file: may this user write it and its directory?",
+        "full": "Free or add space where the database keeps its files.",
+        "refuses": "May the user of database.url write to every table (GRANT)? The database's own"
+        " log says more.",
+        "does not write": "Who holds a lock for so long? PostgreSQL: SELECT * FROM"
+        " pg_stat_activity WHERE state <> 'idle'.",
+    },
+    "redis": {
+        "full": "Raise maxmemory, or let it evict (maxmemory-policy volatile-lru): all that sigmgr"
+        " keeps there can be made again.",
+        "read-only": "redis.url names a replica. Name the primary, or use redis+sentinel://.",
+        "refuses the login": "Are user and password in redis.url (SIGMGR_REDIS__URL) right?",
+        "refuses": "May this user write keys that begin with sm: (ACL)? Redis's own log says more.",
+    },
 }
 
 
@@ -78,13 +98,13 @@ def _wrapped(label: str, text: str) -> str:
 
 
 async def _examine(settings: Settings) -> list[Finding]:
-    from sigmgr import wiring
+    from sigmgr.wiring.base import open_database
 
     clocks = Clocks(settings.clock.tolerance)
     found = await _run("master key", lambda: _master_key(settings))
     usable = not any(one.verdict == "fail" for one in found)
     try:
-        engine = wiring.open_database(settings)
+        engine = open_database(settings)
     except BadSettings as error:
         found += [
             _failed("database", error),
@@ -151,13 +171,23 @@ async def _schema(engine: Engine) -> AsyncIterator[Finding]:
 
 
 async def _writes(engine: Engine) -> AsyncIterator[Finding]:
-    yield Finding("database", *await writes.of_database(engine))
+    from sigmgr.store.probe import WITHOUT, probe
+
+    yield _written("database", await probe(engine), WITHOUT, "reads and writes")
+
+
+def _written(part: str, wrong: str, without: str, well: str) -> Finding:
+    """A part that answers may still refuse writes: what is ``wrong``, and what goes on so."""
+    if not wrong:
+        return Finding(part, "ok", well)
+    known = (advice for how, advice in _REFUSED[part].items() if wrong.startswith(how))
+    return Finding(part, "fail", f"{wrong}: {without}", next(known, ""))
 
 
 async def _keys(settings: Settings) -> AsyncIterator[Finding]:
-    from sigmgr import wiring
+    from sigmgr.wiring.base import open_base
 
-    async with wiring.open_base(settings) as base:
+    async with open_base(settings) as base:
         yield Finding("master key", "ok", "opens every sealed key")
         apps = await base.catalog.list_apps()
         if not apps:
@@ -214,6 +244,7 @@ def _doubted(key: KeyInfo, doubt: Doubt) -> Finding:
 
 async def _redis(settings: Settings, clocks: Clocks) -> AsyncIterator[Finding]:
     from sigmgr.cache.connect_errors import why
+    from sigmgr.cache.probe import WITHOUT, probe
     from sigmgr.model.errors import CacheUnavailable
     from sigmgr.model.redis_layout import Layout
     from sigmgr.wiring.clock import wall_seconds
@@ -227,7 +258,7 @@ async def _redis(settings: Settings, clocks: Clocks) -> AsyncIterator[Finding]:
     try:
         clocks.redis = await parts.time() - wall_seconds()
         layout = Layout(settings.redis.shards)
-        yield Finding("redis", *await writes.of_redis(parts, layout))
+        yield _written("redis", await probe(parts, layout), WITHOUT, "answers and writes")
     except CacheUnavailable as error:
         text, remedy = why(error, url)
         advice = f"{remedy} Without Redis the service goes on, more slowly.".strip()

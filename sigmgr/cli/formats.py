@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import typer
 
@@ -14,8 +13,7 @@ from sigmgr.model.usersig.formats import SigFormat
 if TYPE_CHECKING:
     Name = str
 else:
-    # typer offers and checks the members of an enumeration.
-    Name = StrEnum("Name", {one.name: one.name for one in FORMATS})
+    Name = Literal[tuple(one.name for one in FORMATS)]
 
 Format = Annotated[
     Name,

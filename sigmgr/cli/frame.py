@@ -15,6 +15,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from importlib import import_module
+from types import SimpleNamespace
 from typing import Annotated, Any
 
 import typer
@@ -141,11 +142,6 @@ app = command_app(
 )
 
 
-class Frame:
-    def __init__(self) -> None:
-        self.debug = False
-
-
 def _show_version(wanted: bool) -> None:
     if wanted:
         from importlib.metadata import version
@@ -171,7 +167,7 @@ def top(
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command line and answer its exit status. Raises nothing but SystemExit."""
-    frame = Frame()
+    frame = SimpleNamespace(debug=False)
     try:
         status = typer.main.get_group(app).main(
             args=list(arguments), prog_name="sigmgr", standalone_mode=False, obj=frame

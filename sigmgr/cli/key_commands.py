@@ -13,7 +13,7 @@ from sigmgr.model.numbers import whole
 from sigmgr.model.sig import KeyState
 
 if TYPE_CHECKING:
-    from sigmgr.wiring import Base
+    from sigmgr.wiring.base import Base
 
 app = command_app("Manage signing keys.")
 
@@ -143,13 +143,8 @@ def list_keys(
 ) -> None:
     """An application's keys, oldest first."""
     keys = calls.with_base(config, lambda base: _keys_of(base, sdkappid))
-    if as_json:
-        output.print_json([_shown(key) for key in keys])
-        return
-    for key in keys:
-        output.print_line(_line(key))
-    if not keys:
-        output.note(f"There are none yet. Next: sigmgr key add {sdkappid} --file FILE --activate")
+    add_one = f"sigmgr key add {sdkappid} --file FILE --activate"
+    output.listing(keys, as_json, _shown, _line, add_one)
 
 
 @app.command("activate")

@@ -18,8 +18,7 @@ from sigmgr.model.errors import BadKey, KeyExists, KeyUnknown, NoSigningKey
 from sigmgr.model.sig import KeyState
 
 if TYPE_CHECKING:
-    from sigmgr.model.usersig.formats import Doubt
-    from sigmgr.wiring import Base
+    from sigmgr.wiring.base import Base
 
 
 def kind(key_format: str, curve: str) -> str:
@@ -93,7 +92,8 @@ def ask(warnings: Sequence[str], *, yes: bool, force: bool | None = None) -> Non
 async def doubted(base: Base, key: KeyInfo) -> list[str]:
     """The warnings about a key before it signs. Raises BadKey for one that certainly is none, as
     older versions sealed them."""
-    doubt = await _doubt(base, key)
+    sealed = await base.catalog.sealed_keys(key.sdkappid)
+    doubt = next((base.doubt(one) for one in sealed if one.info.key_id == key.key_id), None)
     if doubt is None:
         return []
     warnings = f"key {key.key_id} of app {key.sdkappid}: {doubt.text}"
@@ -111,17 +111,12 @@ def instead_of(key: KeyInfo) -> str:
     )
 
 
-async def _doubt(base: Base, key: KeyInfo) -> Doubt | None:
-    sealed = await base.catalog.sealed_keys(key.sdkappid)
-    return next((base.doubt(one) for one in sealed if one.info.key_id == key.key_id), None)
-
-
-async def _spare(base: Base, keys: Sequence[KeyInfo]) -> KeyInfo | None:
-    for key in keys:
-        if key.state in {KeyState.PREPARED, KeyState.OLD}:
-            doubt = await _doubt(base, key)
+async def _spare(base: Base, app: int) -> KeyInfo | None:
+    for key in await base.catalog.sealed_keys(app):
+        if key.info.state in {KeyState.PREPARED, KeyState.OLD}:
+            doubt = base.doubt(key)
             if doubt is None or not doubt.certain:
-                return key
+                return key.info
     return None
 
 
@@ -141,7 +136,7 @@ async def end_of(base: Base, key: KeyInfo, keys: Sequence[KeyInfo], state: KeySt
         warnings.append(f"Who has none, or needs the next, gets {error}.")
     else:
         warnings.append(f"{living}. None is served any more, or verifies. All users get {error}.")
-    spare = await _spare(base, keys)
+    spare = await _spare(base, app)
     first = f"activate {app} {spare.key_id}" if spare else f"add {app} --file FILE --activate --yes"
     warnings.append(f"Do this first: sigmgr key {first}")
     return warnings

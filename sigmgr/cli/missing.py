@@ -4,8 +4,7 @@ So every required parameter has a help text and an example here; a test checks b
 
 from __future__ import annotations
 
-from enum import StrEnum
-from typing import Any
+from typing import Any, get_args
 
 #: The value of a parameter in an example; of a choice it is the first one.
 _EXAMPLES = {
@@ -54,7 +53,4 @@ def _value(parameter: Any) -> str:
 
 def _choices(parameter: Any) -> list[str]:
     """The values of a choice, else empty."""
-    kind = parameter.type_descriptor.annotation
-    if not (isinstance(kind, type) and issubclass(kind, StrEnum)):
-        return []
-    return [one.value for one in kind]
+    return [one for one in get_args(parameter.type_descriptor.annotation) if isinstance(one, str)]

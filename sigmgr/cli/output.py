@@ -12,12 +12,14 @@ from __future__ import annotations
 import json
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from sigmgr.model import errors
 from sigmgr.model.shown import masked
+
+T = TypeVar("T")
 
 WIDTH = 80
 _RED, _YELLOW, _PLAIN = "\x1b[31m", "\x1b[33m", "\x1b[0m"
@@ -56,6 +58,23 @@ def print_table(rows: Sequence[tuple[str, str]]) -> None:
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
         print(f"{name:<{width}}  {value}")
+
+
+def listing(
+    items: Sequence[T],
+    as_json: bool,
+    shown: Callable[[T], Any],
+    line: Callable[[T], str],
+    none: str,
+) -> None:
+    """All items, as JSON or a line each; ``none``: the note where there are none."""
+    if as_json:
+        print_json([shown(item) for item in items])
+        return
+    for item in items:
+        print_line(line(item))
+    if not items:
+        note(f"There are none yet. Next: {none}")
 
 
 def note(text: str) -> None:

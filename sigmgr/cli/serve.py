@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from enum import StrEnum
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -25,22 +24,18 @@ _SET_STREAM_URL = (
 )
 
 
-class Role(StrEnum):
-    API = "api"
-    GATEWAY = "gateway"
-    WORKER = "worker"
-    ALL = "all"
+Role = Literal["api", "gateway", "worker", "all"]
 
 
-def roles_of(role: str) -> frozenset[str]:
-    if role == Role.ALL.value:
-        return frozenset(r.value for r in Role if r is not Role.ALL)
-    return frozenset({role})
+def roles_of(role: Role) -> frozenset[str]:
+    from sigmgr.http.services import EVERY_ROLE
+
+    return EVERY_ROLE if role == "all" else frozenset({role})
 
 
 @app.command("serve")
 def serve(
-    role: Annotated[Role, typer.Option("--role", help="Which part this process is.")] = Role.ALL,
+    role: Annotated[Role, typer.Option("--role", help="Which part this process is.")] = "all",
     host: Annotated[
         str | None, typer.Option("--host", metavar="HOST", help="Where to listen.")
     ] = None,
@@ -76,39 +71,39 @@ def serve(
 
 
 async def _serve(settings: Settings, role: Role, upgrade: bool) -> None:
-    from sigmgr import wiring
     from sigmgr.http.server import bracketed
     from sigmgr.telemetry import get_logger
+    from sigmgr.wiring.service import open_service, tune_gc
 
     if upgrade:
         await upgraded(settings)
     stop = stopping()
     log = get_logger("sigmgr.serve")
-    roles = roles_of(role.value)
+    roles = roles_of(role)
     if missing := stream_url_missing(settings, roles):
         log.warning(missing, action="stream-url", advice=_SET_STREAM_URL)
-    async with wiring.open_service(settings, roles) as service:
-        wiring.tune_gc()
+    async with open_service(settings, roles) as service:
+        tune_gc()
 
         def bound(port: int) -> None:
             log.info(
                 "sigmgr serves",
                 action="serving",
                 url=f"http://{bracketed(settings.http.host)}:{port}",
-                role=role.value,
+                role=role,
             )
 
         await service.run(stop, bound=bound)
-    log.info("sigmgr has stopped", action="stopped", role=role.value)
+    log.info("sigmgr has stopped", action="stopped", role=role)
 
 
 def stream_url_missing(settings: Settings, roles: frozenset[str]) -> str:
     """What is wrong with the stream address for clients; empty where nothing is."""
-    if settings.http.stream_url or Role.API.value not in roles:
+    if settings.http.stream_url or "api" not in roles:
         return ""
     host = settings.http.host
     problem = "http.stream_url is not set, so that backends tell clients to open streams at"
-    if Role.GATEWAY.value not in roles:
+    if "gateway" not in roles:
         return f"{problem} this process, which serves none"
     try:
         everywhere = ip_address(host).is_unspecified
@@ -118,10 +113,10 @@ def stream_url_missing(settings: Settings, roles: frozenset[str]) -> str:
 
 
 async def upgraded(settings: Settings, *, quiet: bool = False) -> None:
-    from sigmgr import wiring
     from sigmgr.store import migrate
+    from sigmgr.wiring.base import open_database
 
-    engine = wiring.open_database(settings, create=True)
+    engine = open_database(settings, create=True)
     try:
         for revision in await migrate.upgrade(engine):
             if not quiet:

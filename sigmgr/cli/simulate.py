@@ -62,7 +62,7 @@ async def _run(days: int, holders: int, seed: int, *, quiet: bool) -> Report:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from sigmgr.wiring import open_simulation
+    from sigmgr.wiring.simulation import open_simulation
 
     columns = (
         TextColumn("day {task.completed:>4}/{task.total}"),

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -14,12 +13,6 @@ from sigmgr.model.numbers import whole
 from sigmgr.model.shown import masked
 
 app = command_app("Manage API tokens.")
-
-
-class Role(StrEnum):
-    BACKEND = "backend"
-    OPS = "ops"
-    ADMIN = "admin"
 
 
 def _shown(token: Token) -> dict[str, Any]:
@@ -34,7 +27,9 @@ def _line(token: Token) -> str:
 
 @app.command("create")
 def create(
-    role: Annotated[Role, typer.Option("--role", help="What the token may reach.")],
+    role: Annotated[
+        Literal["backend", "ops", "admin"], typer.Option("--role", help="What the token may reach.")
+    ],
     sdkappid: Annotated[
         int,
         typer.Option(
@@ -50,26 +45,20 @@ def create(
 ) -> None:
     """Make a token. It is shown once; only a keyed digest of it is kept."""
     text, token = calls.with_base(
-        config, lambda base: base.add_token(role.value, sdkappid=sdkappid, name=name)
+        config, lambda base: base.add_token(role, sdkappid=sdkappid, name=name)
     )
     if as_json:
         output.print_json({**_shown(token), "token": text})
         return
     output.print_line(text)
-    output.note(f"token {token.token_id}, role {role.value}; it will not be shown again")
+    output.note(f"token {token.token_id}, role {role}; it will not be shown again")
 
 
 @app.command("list")
 def list_tokens(config: calls.Config = None, as_json: calls.AsJson = False) -> None:
     """All tokens, without their secrets."""
     tokens = calls.with_base(config, lambda base: base.catalog.list_tokens())
-    if as_json:
-        output.print_json([_shown(token) for token in tokens])
-        return
-    for token in tokens:
-        output.print_line(_line(token))
-    if not tokens:
-        output.note("There are none yet. Next: sigmgr token create --role backend")
+    output.listing(tokens, as_json, _shown, _line, "sigmgr token create --role backend")
 
 
 @app.command("revoke")

@@ -76,10 +76,8 @@ NOTHING, HEAD, BODY = Reading
 
 
 class Connections:
-    """All connections of one server: which wait for their client, and what was closed.
-
-    ``sweep`` is to be called once a second; ``run`` does so.
-    """
+    """All connections of one server: which wait for their client, and what was closed. ``sweep``
+    is to be called once a second; ``run`` does so."""
 
     def __init__(self, limits: ConnectionLimits) -> None:
         self.limits = limits
@@ -93,7 +91,6 @@ class Connections:
         self._spare_of = -1
 
     async def run(self) -> None:
-        """Until cancelled."""
         while True:
             await asyncio.sleep(1)
             try:

@@ -7,8 +7,9 @@ Rules:
 2. Who is near expiry is asked for first, whatever waits (rule 6 of the design).
 3. One holder that cannot be looked up, say of an app that was removed, does not hold up the
    others of its batch: such a batch is halved until the bad one is alone.
-4. Nothing is retried here. What finds no answer is reported, and its streams ask again; it is
-   never taken for the answer that there is no sig.
+4. Nothing is retried here. A look that finds no answer is reported, and its streams ask again;
+   it is never taken for the answer that there is no sig. A late renewal or a mark that fails is
+   logged, and comes again by itself.
 5. A lookup that hangs is given up after ``timeout`` seconds.
 
 What this module does not do: know of streams, write to clients.

@@ -26,7 +26,7 @@ import asyncio
 import itertools
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final, NoReturn, Protocol
 
 from redis.exceptions import RedisError
 
@@ -149,9 +149,8 @@ class ShardChannels:
         except Exception as error:
             log.exception("listening failed unexpectedly", action="shard-channels-failed")
             return type(error).__name__
-        return "ended"
 
-    async def _listen(self) -> None:
+    async def _listen(self) -> NoReturn:
         """One connection from subscription to its loss, which it raises."""
         pubsub = await self._redis.pubsub()
         try:
@@ -177,7 +176,7 @@ class ShardChannels:
                 waiting -= 1
             # A message that comes this early is in the stream that is read next.
 
-    async def _receive(self, pubsub: Any) -> None:
+    async def _receive(self, pubsub: Any) -> NoReturn:
         loop = asyncio.get_running_loop()
         pinged_at: float | None = None
         check_at = loop.time() + self._check_every

@@ -34,9 +34,6 @@ class Wheel(Generic[T]):
         self._ahead = 0
         self._slots: dict[int, set[T]] = {}
 
-    def __len__(self) -> int:
-        return sum(map(len, self._slots.values()))
-
     def put(self, item: T, due: int) -> None:
         """Put the item into the slot of ``due``, out of any other; the next one at the earliest."""
         due = max(due, self.now + 1)

@@ -17,56 +17,28 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from random import Random
 from typing import Any
 from urllib.parse import quote, urljoin
 
 import httpx2
 
-from sigmgr.ports import Clock
 from sigmgr.sim import http_stream
 from sigmgr.sim.client_state import ClientState, Offer
-from sigmgr.sim.cloud import NATIVE, Cloud
+from sigmgr.sim.cloud import NATIVE
 from sigmgr.sim.sse_parser import SseEvent, SseParser
-from sigmgr.sim.stats import Stats
+from sigmgr.sim.stats import World
 
 _BACKOFF_CAP = 30.0
 _REFUSAL_STATUS = (401, 403)
-
-
-@dataclass(slots=True)
-class World:
-    cloud: Cloud
-    clock: Clock
-    http: httpx2.AsyncClient
-    base_urls: Sequence[str]
-    token: str
-    rng: Random
-    stats: Stats
-    min_remaining: int = 0
-    #: Gateways to choose from; empty: the ``stream_url`` that the backend call answers.
-    stream_urls: Sequence[str] = ()
-    backoff_base: float = 0.5
-    idle: float = 60.0
-    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
 
 
 class SimClient:
     """One user on one device. ``run`` until cancelled; ``tick`` comes from the fleet."""
 
     def __init__(self, sdkappid: int, userid: str, world: World, *, flavour: str = NATIVE) -> None:
-        self.state = ClientState(
-            sdkappid,
-            userid,
-            cloud=world.cloud,
-            stats=world.stats,
-            rng=world.rng,
-            flavour=flavour,
-            min_remaining=world.min_remaining,
-        )
+        self.state = ClientState(sdkappid, userid, world, flavour)
         self.unacked = 0
         self.unacked_since = 0
         self.acking: asyncio.Task[None] | None = None

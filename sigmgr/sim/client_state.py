@@ -16,12 +16,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import Enum
-from random import Random
 from typing import Any, NamedTuple
 
-from sigmgr.sim.cloud import Cloud, Kick, KickReason, LoginError, Session
-from sigmgr.sim.rooms import RoomError
-from sigmgr.sim.stats import Stats
+from sigmgr.sim.cloud import Kick, KickReason, LoginError, Session
+from sigmgr.sim.stats import World
 from sigmgr.sim.verifier import Rejected, check, check_room_key
 
 
@@ -43,12 +41,8 @@ class ClientState:
         self,
         sdkappid: int,
         userid: str,
-        *,
-        cloud: Cloud,
-        stats: Stats,
-        rng: Random,
+        world: World,
         flavour: str,
-        min_remaining: int,
     ) -> None:
         self.sdkappid = sdkappid
         self.userid = userid
@@ -56,11 +50,9 @@ class ClientState:
         self.session: Session | None = None
         self.stranded = False
         self.relogin_at: int | None = None
-        self._cloud = cloud
-        self._stats = stats
-        self._rng = rng
+        self._cloud, self._stats, self._rng = world.cloud, world.stats, world.rng
         self._flavour = flavour
-        self._min_remaining = min_remaining
+        self._min_remaining = world.min_remaining
         self._rooms: dict[int | str, int] = {}
 
     @property
@@ -105,7 +97,7 @@ class ClientState:
         return (opened.issued_at, opened.expires_at) == candidate[:2]
 
     def offer_room_key(self, private_map_key: str, now: int) -> None:
-        """A renewed privateMapKey: pass it to the room if the client is in it."""
+        """A renewed privateMapKey: it verifies, and is newer than the one of its room before."""
         try:
             opened, grant = check_room_key(
                 private_map_key,
@@ -123,17 +115,6 @@ class ClientState:
             self._stats.went_back += opened.issued_at < self._rooms[room]
             return
         self._rooms[room] = opened.issued_at
-        seat = self._cloud.rooms.seat(self.sdkappid, self.userid)
-        if seat is not None and seat.room.room == room:
-            self._hand_to_room(private_map_key, now)
-
-    def _hand_to_room(self, private_map_key: str, now: int) -> None:
-        try:
-            rooms = self._cloud.rooms
-            rooms.update_private_map_key(self.sdkappid, self.userid, private_map_key, now)
-            self._stats.room_keys += 1
-        except RoomError as error:
-            self._stats.errors[str(int(error.code))] += 1
 
     def revoked(self, at: int) -> bool:
         """All sigs made in or before ``at`` are revoked; True if the held one is."""

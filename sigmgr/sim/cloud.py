@@ -8,14 +8,14 @@ Rules:
 3. Native: a login while online replaces the session's sig. Web: it answers ``repeat_login`` and
    keeps the old sig, so a web client has to log out first.
 4. ``kick`` (the REST call) invalidates every sig made in or before that second.
-5. ``now`` comes with every call; :func:`run` drives ``tick`` in real time.
+5. ``now`` comes with every call, and who drives it calls ``tick``.
 
-What this module does not do: several sessions of a user, network failures, quotas, rate limits.
+What this module does not do: several sessions of a user, rooms, network failures, quotas, rate
+limits.
 """
 
 from __future__ import annotations
 
-import asyncio
 import heapq
 import itertools
 from collections.abc import Callable, Sequence
@@ -23,8 +23,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
-from sigmgr.ports import Clock
-from sigmgr.sim.rooms import RoomCode, RoomError, Rooms, Seat
 from sigmgr.sim.verifier import AppKeys, Code, Rejected, check
 
 NATIVE, WEB = "native", "web"
@@ -73,7 +71,7 @@ class Session:
 
 
 class Cloud:
-    """All apps, sessions and rooms. ``kicked`` counts kicks by expiry, which should be none."""
+    """All apps and sessions. ``kicked`` counts kicks by expiry, which should be none."""
 
     def __init__(self) -> None:
         self._apps: dict[int, AppKeys] = {}
@@ -81,7 +79,6 @@ class Cloud:
         self._dead: dict[tuple[int, str], int] = {}
         self._by_expiry: list[tuple[int, int, Session]] = []
         self._sequence = itertools.count()
-        self.rooms = Rooms(self.keys_of)
         self.kicked = 0
         self.rest_kicked = 0
         self.logins = 0
@@ -93,6 +90,13 @@ class Cloud:
     ) -> None:
         """Register the app, or replace its keys. Sessions stay."""
         self._apps[sdkappid] = AppKeys.load(public_pems, secrets)
+
+    def introduce(self, sdkappid: int, public_pem: bytes, secret: bytes) -> None:
+        """Register the app by its only key: the public half, where its format has one."""
+        if public_pem:
+            self.set_app(sdkappid, public_pems=[public_pem.decode()])
+        else:
+            self.set_app(sdkappid, secrets=[secret.decode().strip()])
 
     def keys_of(self, sdkappid: int) -> AppKeys:
         """The app's keys; Rejected 70020 where there is no such app."""
@@ -197,50 +201,3 @@ class Cloud:
         if session.on_kicked is not None:
             session.on_kicked(kick)
         return kick
-
-    # -- rooms -----------------------------------------------------------------------------
-
-    def enter_room(
-        self,
-        sdkappid: int,
-        userid: str,
-        room: int | str,
-        *,
-        usersig: str,
-        private_map_key: str,
-        now: int,
-    ) -> Seat:
-        """Enter a TRTC room, which needs both a UserSig and a privateMapKey.
-
-        Raises :class:`RoomError`; a refused UserSig has the account service's code, negated.
-        """
-        try:
-            self._accept(sdkappid, userid, usersig, now)
-        except LoginError as error:
-            raise RoomError(-error.code, error.text) from None
-        return self.rooms.enter(sdkappid, userid, room, private_map_key, now)
-
-    def switch_role(
-        self, sdkappid: int, userid: str, role: str, now: int, private_map_key: str | None = None
-    ) -> Seat:
-        return self.rooms.switch_role(sdkappid, userid, role, now, private_map_key)
-
-
-async def run(cloud: Cloud, clock: Clock, every: float = 0.2) -> None:
-    while True:
-        cloud.tick(clock())
-        await asyncio.sleep(every)
-
-
-__all__ = [
-    "NATIVE",
-    "WEB",
-    "Cloud",
-    "Kick",
-    "KickReason",
-    "LoginError",
-    "RoomCode",
-    "RoomError",
-    "Session",
-    "run",
-]

@@ -18,7 +18,7 @@ from sigmgr.ports import Clock
 from sigmgr.sim import display
 from sigmgr.sim.cloud import Cloud
 from sigmgr.sim.fleet import ClientFleet
-from sigmgr.sim.stats import Stats
+from sigmgr.sim.stats import Stats, World
 
 _TICK = 0.2
 _STARTS_A_SECOND = 40
@@ -45,16 +45,15 @@ async def run_demo(
     ``ramp`` None starts 40 clients a second.
     """
     users = [(apps[i % len(apps)], f"user-{i:04d}") for i in range(clients)]
-    fleet = ClientFleet(
-        users,
+    world = World(
         cloud=cloud,
         clock=clock,
         base_urls=base_urls,
         token=token,
         rng=rng or Random(),
         min_remaining=ttl // 10,
-        ramp=clients / _STARTS_A_SECOND if ramp is None else ramp,
     )
+    fleet = ClientFleet(users, world, ramp=clients / _STARTS_A_SECOND if ramp is None else ramp)
     _print(display.header(base_urls[0], clients, len(apps), ttl), print_line)
     stop = stop or asyncio.Event()
     async with fleet:

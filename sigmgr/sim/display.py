@@ -19,7 +19,6 @@ from rich.text import Text
 from sigmgr.sim.fleet import IN_FLIGHT_SECONDS
 from sigmgr.sim.stats import Stats
 
-COLUMNS = 80
 _ERRORS_SHOWN = 5
 
 
@@ -83,14 +82,9 @@ class Printer:
     """Lines to a terminal; plain text where the stream is none."""
 
     def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-        self._console = Console(file=stream, highlight=False) if stream.isatty() else None
+        self._console = Console(file=stream, highlight=False)
 
     def __call__(self, line: str) -> None:
-        if self._console is None:
-            self._stream.write(line + "\n")
-            self._stream.flush()
-            return
         self._console.print(coloured(line), soft_wrap=True)
 
 

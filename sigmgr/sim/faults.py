@@ -10,10 +10,11 @@ import random
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from sigmgr.model import errors
-from sigmgr.model.sig import KeyRef, KeyState, SigFacts
-from sigmgr.ports import Signer, Verified
+from sigmgr.model.sig import SigFacts
+from sigmgr.ports import Signer
 
 
 class Crash(BaseException):
@@ -63,19 +64,8 @@ class FlakySigner:
         self._signer = signer
         self._faults = faults
 
-    async def active_key(self, sdkappid: int) -> KeyRef:
-        return await self._signer.active_key(sdkappid)
-
-    async def key_state(self, sdkappid: int, key_id: int) -> KeyState | None:
-        return await self._signer.key_state(sdkappid, key_id)
-
-    async def refresh(self) -> None:
-        await self._signer.refresh()
-
-    async def verify(
-        self, sdkappid: int, sig: str, *, now: int, userid: str | None = None
-    ) -> Verified:
-        return await self._signer.verify(sdkappid, sig, now=now, userid=userid)
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._signer, name)
 
     async def sign(self, batch: Sequence[SigFacts]) -> list[str | errors.SigmgrError]:
         answers = await self._signer.sign(batch)

@@ -11,14 +11,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from random import Random
 
-import httpx2
-
-from sigmgr.ports import Clock
-from sigmgr.sim.client import SimClient, World
-from sigmgr.sim.cloud import NATIVE, WEB, Cloud
-from sigmgr.sim.stats import Stats
+from sigmgr.sim.client import SimClient
+from sigmgr.sim.cloud import NATIVE, WEB
+from sigmgr.sim.stats import Stats, World
 
 IN_FLIGHT_SECONDS = 2
 
@@ -27,43 +23,17 @@ class ClientFleet:
     """Use as an async context manager; ``start`` it, ``tick`` it, ``stop`` it.
 
     ``users`` are (sdkappid, userid) pairs; every second one is a web client.
-    ``stream_urls``: gateways to choose from, else the address that the service names.
     """
 
     def __init__(
-        self,
-        users: Sequence[tuple[int, str]],
-        *,
-        cloud: Cloud,
-        clock: Clock,
-        base_urls: Sequence[str],
-        token: str,
-        rng: Random,
-        stream_urls: Sequence[str] = (),
-        min_remaining: int = 0,
-        ramp: float = 0.0,
-        backoff_base: float = 0.5,
-        idle: float = 60.0,
+        self, users: Sequence[tuple[int, str]], world: World, *, ramp: float = 0.0
     ) -> None:
-        self.stats = Stats(clients=len(users))
-        self._cloud = cloud
+        self.world = world
+        self.stats = world.stats
+        self.stats.clients = len(users)
         self._ramp = ramp
-        self._rng = rng
-        self.world = World(
-            cloud=cloud,
-            clock=clock,
-            http=_short_calls(),
-            base_urls=base_urls,
-            token=token,
-            rng=rng,
-            stats=self.stats,
-            min_remaining=min_remaining,
-            stream_urls=stream_urls,
-            backoff_base=backoff_base,
-            idle=idle,
-        )
         self.clients = [
-            SimClient(sdkappid, userid, self.world, flavour=WEB if i % 2 else NATIVE)
+            SimClient(sdkappid, userid, world, flavour=WEB if i % 2 else NATIVE)
             for i, (sdkappid, userid) in enumerate(users)
         ]
         self._running: list[asyncio.Task[None]] = []
@@ -77,7 +47,7 @@ class ClientFleet:
 
     def start(self) -> None:
         self._running = [
-            asyncio.create_task(client.run(self._rng.uniform(0, self._ramp)))
+            asyncio.create_task(client.run(self.world.rng.uniform(0, self._ramp)))
             for client in self.clients
         ]
 
@@ -92,9 +62,7 @@ class ClientFleet:
     def snapshot(self) -> Stats:
         stats = self.stats
         stats.online = sum(1 for client in self.clients if client.state.session is not None)
-        stats.next_expiry = self._cloud.next_expiry()
-        held = [client.state.issued_at for client in self.clients if client.state.held]
-        stats.oldest_held = min(held, default=None)
+        stats.next_expiry = self.world.cloud.next_expiry()
         return stats
 
     async def stop(self, grace: float = 2.0) -> Stats:
@@ -113,17 +81,6 @@ class ClientFleet:
             if client.unacked_since >= stopped_at - IN_FLIGHT_SECONDS
         )
         return stats
-
-
-def _short_calls() -> httpx2.AsyncClient:
-    """One small pool for backend calls and acks; streams do not go through it."""
-    # Proxies of the environment are ignored. Waiting for a free connection is a queue in this
-    # process, and no failure of the service.
-    return httpx2.AsyncClient(
-        trust_env=False,
-        timeout=httpx2.Timeout(10.0, pool=None),
-        limits=httpx2.Limits(max_connections=32),
-    )
 
 
 async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:

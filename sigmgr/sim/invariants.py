@@ -14,15 +14,14 @@ Where a worker dies during a commit, it reads the rows to learn whether the comm
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
 from sigmgr.model.event import Event, EventType
 from sigmgr.model.holder import Holder
-from sigmgr.model.revocation import Revocation
-from sigmgr.model.sig import KeyState, Record
-from sigmgr.ports import Ack, Confirmed, Store, Transaction
+from sigmgr.model.sig import Record
+from sigmgr.ports import Store, Transaction
 
 _SIG_EVENTS = (EventType.ISSUED.value, EventType.RENEWED.value)
 
@@ -124,45 +123,14 @@ class _RecordedTransaction:
         self._tx = tx
         self._notes = notes
 
-    @property
-    def made(self) -> Collection[Holder]:
-        return self._tx.made
-
-    async def lock(self, holders: Sequence[Holder]) -> list[Record]:
-        return await self._tx.lock(holders)
-
-    async def try_lock(
-        self, holders: Sequence[Holder], *, make: bool = True
-    ) -> list[Record | None]:
-        return await self._tx.try_lock(holders, make=make)
-
-    async def live_rooms(self, owner: Record, now: int) -> tuple[int, int]:
-        return await self._tx.live_rooms(owner, now)
-
-    async def claim_due(
-        self, sdkappid: int, now: int, limit: int, *, emergency: float | None = None
-    ) -> list[Record]:
-        return await self._tx.claim_due(sdkappid, now, limit, emergency=emergency)
-
-    async def claim_warnings(
-        self, sdkappid: int, now: int, limit: int, ladder: Sequence[int]
-    ) -> list[Record]:
-        return await self._tx.claim_warnings(sdkappid, now, limit, ladder)
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._tx, name)
 
     async def save(self, changes: Sequence[tuple[Record, int]], *, new_sigs: bool = False) -> None:
         await self._tx.save(changes, new_sigs=new_sigs)
         self._notes.changes.extend(changes)
 
-    async def confirm(self, acks: Sequence[Ack], now: int) -> list[Confirmed]:
-        return await self._tx.confirm(acks, now)
-
-    async def revoke(self, revocations: Sequence[Revocation]) -> None:
-        await self._tx.revoke(revocations)
-
     async def append(self, events: Sequence[Event]) -> list[int]:
         ids = await self._tx.append(events)
         self._notes.events.extend(events)
         return ids
-
-    async def signing_states(self, key_ids: Sequence[int]) -> dict[int, KeyState]:
-        return await self._tx.signing_states(key_ids)

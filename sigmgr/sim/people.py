@@ -31,7 +31,6 @@ class Person:
     away_until: int = 0
     sign_in_at: int = 0
     acked: int = 0
-    went_back: int = 0
 
     @property
     def connected(self) -> bool:

@@ -1,9 +1,17 @@
-"""The counts of the emulated clients."""
+"""What the emulated clients of a fleet share, and their counts."""
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from random import Random
+
+import httpx2
+
+from sigmgr.ports import Clock
+from sigmgr.sim.cloud import Cloud
 
 
 @dataclass(slots=True)
@@ -31,11 +39,37 @@ class Stats:
     bad_sigs: int = 0
     #: Sigs received with less than ``min_remaining`` seconds to live.
     short_remaining: int = 0
-    #: Room keys received and passed to the room.
-    room_keys: int = 0
     #: The second in which the next session ends if its client does nothing.
     next_expiry: int | None = None
-    #: When the oldest sig that a client holds was issued.
-    oldest_held: int | None = None
     #: Refusals and failures by code: the service's, the cloud's (70001 ...), or a word.
     errors: Counter[str] = field(default_factory=Counter)
+
+
+def _short_calls() -> httpx2.AsyncClient:
+    """One small pool for backend calls and acks; streams do not go through it."""
+    # Proxies of the environment are ignored. Waiting for a free connection is a queue in this
+    # process, and no failure of the service.
+    return httpx2.AsyncClient(
+        trust_env=False,
+        timeout=httpx2.Timeout(10.0, pool=None),
+        limits=httpx2.Limits(max_connections=32),
+    )
+
+
+@dataclass(slots=True, kw_only=True)
+class World:
+    """``token`` is a backend's; ``stream_urls``: gateways to choose from, else the address that
+    the service names; ``idle``: seconds after which a silent stream is given up."""
+
+    cloud: Cloud
+    clock: Clock
+    base_urls: Sequence[str]
+    token: str
+    rng: Random
+    min_remaining: int = 0
+    stream_urls: Sequence[str] = ()
+    backoff_base: float = 0.5
+    idle: float = 60.0
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    http: httpx2.AsyncClient = field(default_factory=_short_calls)
+    stats: Stats = field(default_factory=Stats)

@@ -53,10 +53,6 @@ class Code(IntEnum):
     INVALIDATED = 70052
 
 
-#: What a client SDK shows at login in place of 70001.
-SDK_SIG_EXPIRED = 6206
-
-
 class Rejected(Exception):
     """A sig is refused; ``code`` is the cloud's, the text contains no part of the sig."""
 

@@ -1,4 +1,4 @@
-"""The only readers of this machine's clocks in the service."""
+"""This machine's clocks, for whoever is given one."""
 
 from __future__ import annotations
 

@@ -1,13 +1,33 @@
-"""The periodic jobs of a serving process."""
+"""The periodic jobs of a serving process, and what they report of its parts."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+import math
+from collections.abc import Awaitable, Callable
+from typing import Final
 
+from sigmgr.cache import probe as cache_probe
+from sigmgr.cache.client import RedisParts
+from sigmgr.cache.near import NearCache
+from sigmgr.flow.look import PART as LOOK
+from sigmgr.flow.look import Look
+from sigmgr.health import OK, Health
+from sigmgr.http.auth import Auth
 from sigmgr.http.services import WORKER
+from sigmgr.model import errors
 from sigmgr.scheduler import Job
+from sigmgr.store import probe as store_probe
+from sigmgr.wiring.clock import monotonic_seconds
 from sigmgr.wiring.parts import Parts
 
+#: The name of the clocks for ``Health``.
+_CLOCK: Final = "clock"
+_REPORT_EVERY: Final = 1.0
+#: Missed runs before a part counts as silent.
+_MISSED: Final = 3
+#: Seconds of the longest run, in addition.
+_LONGEST_RUN: Final = 15.0
 #: Batches of each app in one tick of renewal.
 _TURNS = 5
 
@@ -50,3 +70,92 @@ def jobs_of(parts: Parts, roles: frozenset[str], stopping: Callable[[], bool]) -
             Job("measure", every.reconcile_every, measure),
         ]
     return jobs
+
+
+def look_of(
+    parts: Parts, health: Health, near: NearCache[bytes] | None, tokens: Auth, *, vital: bool
+) -> Look:
+    """``vital``: this process serves callers who must not get what was revoked."""
+    base, settings = parts.base, parts.base.settings
+    grace = math.ceil(settings.revocation.grace)
+
+    def trust(_: float) -> None:
+        if near is not None:
+            near.trust(base.clock() + grace)
+
+    def forget_answers() -> None:
+        if near is not None:
+            near.resync(0)
+
+    health.expect(LOOK, silent_after=5 * settings.scheduler.look_every + 5, vital=vital)
+    return Look(
+        looks=base.looks,
+        revocations=base.revocations,
+        signer=base.ring,
+        monotonic=monotonic_seconds(),
+        answered=base.clock.observe,
+        tokens=tokens.looked,
+        learned=[trust],
+        keys_changed=[forget_answers],
+        health=health,
+    )
+
+
+def clock_job(parts: Parts, health: Health, near: NearCache[bytes] | None) -> Job:
+    """Reports the clocks, and compares with Redis's where two differ."""
+    clock, redis = parts.base.clock, parts.redis
+    assert redis is not None
+    health.expect(_CLOCK, silent_after=10 * _REPORT_EVERY)
+    if near is not None:
+        clock.on_new_date(_forgetting(near))
+
+    async def report(_: int) -> None:
+        clock.compare_with_redis(await _time_of(redis) if clock.apart else None)
+        health.report(_CLOCK, clock.health())
+
+    return Job("clock", _REPORT_EVERY, report)
+
+
+async def _time_of(redis: RedisParts) -> float | None:
+    try:
+        return await redis.time()
+    except errors.CacheUnavailable:
+        return None
+
+
+def _forgetting(near: NearCache[bytes]) -> Callable[[], None]:
+    """After a jump of the date the entries' seconds are wrong, so all are dropped."""
+
+    def forget() -> None:
+        near.resync(0)
+        near.trust(0)
+
+    return forget
+
+
+async def probe_jobs(parts: Parts, health: Health) -> list[Job]:
+    """One job for each part. Each has run once when this returns, so that the first report is
+    true."""
+    every, redis = parts.base.settings.scheduler.probe_every, parts.redis
+    assert redis is not None
+    jobs = []
+    for part, ask, without in (
+        ("database", lambda: store_probe.probe(parts.base.engine), store_probe.WITHOUT),
+        ("redis", lambda: cache_probe.probe(redis, parts.layout), cache_probe.WITHOUT),
+    ):
+        health.expect(part, silent_after=_MISSED * every + _LONGEST_RUN)
+        jobs.append(Job(f"probe-{part}", every, _reporting(health, part, ask, without)))
+    await asyncio.gather(*(job.run(0) for job in jobs))
+    return jobs
+
+
+def _reporting(
+    health: Health, part: str, ask: Callable[[], Awaitable[str]], without: str
+) -> Callable[[int], Awaitable[None]]:
+    """``ask`` answers what is wrong; ``without`` is what the process does meanwhile."""
+
+    async def report(_: int) -> None:
+        wrong = await ask()
+        health.report(part, f"degraded: {wrong}: {without}" if wrong else OK)
+
+    return report

@@ -76,15 +76,19 @@ async def open_parts(settings: Settings, *, serving: bool = False) -> AsyncItera
                 ordinary=base.clock.ordinary,
             ),
             batch=settings.scheduler.batch,
-            lanes=settings.scheduler.lanes if _is_postgres(settings) else 1,
+            lanes=1 if settings.database.is_sqlite else settings.scheduler.lanes,
             limits=PROMPT if serving else PATIENT,
         )
         yield Parts(base, flows, redis, layout, values, policy_of)
-        # The work is done, and none of this is worth an error: the sweep publishes what is left.
-        with suppress(UnavailableError, TimeoutError):
-            async with asyncio.timeout(_LAST):
-                await flows.publisher.flush()
-                await flows.seen.flush(base.clock())
+        await _finish(flows, base.clock())
+
+
+async def _finish(flows: Flows, now: int) -> None:
+    """Once the work is done. Not worth an error: the sweep publishes what is left."""
+    with suppress(UnavailableError, TimeoutError):
+        async with asyncio.timeout(_LAST):
+            await flows.publisher.flush()
+            await flows.seen.flush(now)
 
 
 def over_redis(
@@ -109,10 +113,6 @@ async def redis_of(settings: Settings) -> RedisParts:
         connect_timeout=timeout * 0.3,
         total_timeout=timeout * 0.9,
     )
-
-
-def _is_postgres(settings: Settings) -> bool:
-    return settings.database.url.get_secret_value().startswith("postgres")
 
 
 def policies(apps: Apps) -> Callable[[int], Policy]:

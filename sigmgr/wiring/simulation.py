@@ -15,7 +15,7 @@ from sigmgr.keys.sealing import MasterKey, key_context
 from sigmgr.model.policy import Policy
 from sigmgr.model.redis_layout import Layout
 from sigmgr.model.sig import KeyState
-from sigmgr.model.usersig import FORMATS, SigningKey
+from sigmgr.model.usersig import FORMATS
 from sigmgr.sim.backends import Backends
 from sigmgr.sim.cloud import Cloud
 from sigmgr.sim.virtual_time import Report, Simulation
@@ -72,21 +72,28 @@ async def open_simulation(
 
 async def _furnished(catalog: Catalog, master: MasterKey) -> Cloud:
     cloud = Cloud()
-    for sdkappid, format_, ttl in _APPS:
-        await catalog.add_app(sdkappid, policy=Policy(ttl=ttl), now=0)
-        material = generate(format_)
-        key = FORMATS.named(format_).keys.signer(material)
-        await catalog.add_key(
-            sdkappid,
-            format=key.format,
-            curve=key.curve,
-            fingerprint=key.fingerprint,
-            state=KeyState.ACTIVE,
-            seal=_sealing(master, sdkappid, material),
-            now=0,
-        )
-        _introduce(cloud, sdkappid, key, material)
+    for app in _APPS:
+        await _furnish(catalog, master, cloud, app)
     return cloud
+
+
+async def _furnish(
+    catalog: Catalog, master: MasterKey, cloud: Cloud, app: tuple[int, str, int]
+) -> None:
+    sdkappid, format_, ttl = app
+    await catalog.add_app(sdkappid, policy=Policy(ttl=ttl), now=0)
+    material = generate(format_)
+    key = FORMATS.named(format_).keys.signer(material)
+    await catalog.add_key(
+        sdkappid,
+        format=key.format,
+        curve=key.curve,
+        fingerprint=key.fingerprint,
+        state=KeyState.ACTIVE,
+        seal=lambda key_id: master.seal(material, context=key_context(sdkappid, key_id)),
+        now=0,
+    )
+    cloud.introduce(sdkappid, key.public_pem, material)
 
 
 _FOREVER = 86_400_000
@@ -95,14 +102,3 @@ _APPS = (
     (1400000002, "v1", 90 * 86400),
     (1400000003, "v2", 30 * 86400),
 )
-
-
-def _sealing(master: MasterKey, sdkappid: int, material: bytes) -> Callable[[int], bytes]:
-    return lambda key_id: master.seal(material, context=key_context(sdkappid, key_id))
-
-
-def _introduce(cloud: Cloud, sdkappid: int, key: SigningKey, material: bytes) -> None:
-    if key.public_pem:
-        cloud.set_app(sdkappid, public_pems=[key.public_pem.decode()])
-    else:
-        cloud.set_app(sdkappid, secrets=[material.decode().strip()])

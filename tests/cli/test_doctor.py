@@ -9,10 +9,11 @@ import stat
 
 import pytest
 
-from sigmgr import settings, wiring
+from sigmgr import settings
 from sigmgr.keys.generate import generate
 from sigmgr.keys.sealing import key_context
 from sigmgr.model.sig import KeyState
+from sigmgr.wiring.base import open_base
 from tests.cli.kit import APP, SECRET, check_narrow, check_refusal
 from tests.process.processes import new_master_key
 from tests.servers import free_port
@@ -170,7 +171,7 @@ def sealed_long_ago(material: bytes, state: KeyState = KeyState.ACTIVE, mark: st
     """Put a key into the database as it was pasted, as earlier versions did. Its id."""
 
     async def case() -> int:
-        async with wiring.open_base(settings.load()) as base:
+        async with open_base(settings.load()) as base:
             key = await base.catalog.add_key(
                 APP,
                 format="v2",

@@ -8,12 +8,13 @@ import json
 
 import pytest
 
-from sigmgr import settings, wiring
+from sigmgr import settings
 from sigmgr.cli import output
 from sigmgr.keys.generate import generate
 from sigmgr.keys.sealing import key_context
 from sigmgr.model.sig import KeyState
 from sigmgr.model.usersig import FORMATS, ecdsa
+from sigmgr.wiring.base import open_base
 from tests.cli.kit import APP, SECRET, Done, check_narrow, check_refusal
 
 OTHER = "decade" * 10 + "beef"
@@ -376,7 +377,7 @@ def sealed(material: bytes) -> None:
     """A key as versions sealed it that did not look at it."""
 
     async def case() -> None:
-        async with wiring.open_base(settings.load()) as base:
+        async with open_base(settings.load()) as base:
             await base.catalog.add_key(
                 APP,
                 format="v2",

@@ -15,7 +15,6 @@ from typing import Any
 import httpx2
 import pytest
 
-from sigmgr import wiring
 from sigmgr.cli.serve import roles_of, upgraded
 from sigmgr.keys.generate import generate
 from sigmgr.model.holder import Room
@@ -24,6 +23,8 @@ from sigmgr.model.sig import KeyRef
 from sigmgr.settings import Settings
 from sigmgr.sim import http_stream
 from sigmgr.sim.sse_parser import SseParser
+from sigmgr.wiring.base import open_base
+from sigmgr.wiring.service import open_service
 from tests.flow.world import ALICE, APP, DAY, World, open_world
 from tests.formats import toy
 
@@ -88,14 +89,14 @@ async def serving(home: Path) -> AsyncIterator[tuple[str, str]]:
         }
     )
     await upgraded(settings, quiet=True)
-    async with wiring.open_base(settings) as base:
+    async with open_base(settings) as base:
         await base.catalog.add_app(APP, policy=Policy(ttl=10), now=base.clock())
         added = await base.add_key(APP, None, generate("toy"), activate=True)
         [sealed] = await base.catalog.sealed_keys(APP)
         assert (added.format, base.doubt(sealed)) == ("toy", None)
         token, _ = await base.add_token("backend", sdkappid=APP, name="toy")
     stop, ports = asyncio.Event(), asyncio.Queue[int]()
-    async with wiring.open_service(settings, roles_of("all")) as service:
+    async with open_service(settings, roles_of("all")) as service:
         running = asyncio.create_task(service.run(stop, bound=ports.put_nowait))
         try:
             yield f"http://127.0.0.1:{await ports.get()}", token

@@ -21,7 +21,7 @@ from typing import Any, Self
 
 from sigmgr.sim.cloud import Cloud
 from sigmgr.sim.fleet import ClientFleet
-from sigmgr.sim.stats import Stats
+from sigmgr.sim.stats import Stats, World
 from tests.servers import PostgresServer, ServerMissing
 
 DAY = 86400
@@ -197,11 +197,13 @@ class Crowd:
     async def _live(self) -> None:
         fleet = ClientFleet(
             [(self._app, user) for user in self._users],
-            cloud=self._cloud,
-            clock=lambda: int(time.time()),
-            rng=Random(1),
+            World(
+                cloud=self._cloud,
+                clock=lambda: int(time.time()),
+                rng=Random(1),
+                **self._options,
+            ),
             ramp=1.0,
-            **self._options,
         )
         self.stats = fleet.stats
         async with fleet:

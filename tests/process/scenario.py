@@ -40,7 +40,7 @@ import psycopg
 
 from sigmgr.sim.cloud import Cloud
 from sigmgr.sim.fleet import ClientFleet
-from sigmgr.sim.stats import Stats
+from sigmgr.sim.stats import Stats, World
 from tests.process.processes import ServeProcess, command, environment, new_master_key
 from tests.servers import PostgresServer, RedisServer
 
@@ -365,13 +365,15 @@ class Scenario:
             await self._issue_all()
             fleet = ClientFleet(
                 [(APP, userid) for userid in self.users[: plan.clients]],
-                cloud=cloud,
-                clock=self.now,
-                base_urls=[self.site.api.url],
-                token=self.site.token,
-                rng=self.rng,
-                stream_urls=self.site.stream_urls,
-                min_remaining=plan.min_remaining,
+                World(
+                    cloud=cloud,
+                    clock=self.now,
+                    base_urls=[self.site.api.url],
+                    token=self.site.token,
+                    rng=self.rng,
+                    stream_urls=self.site.stream_urls,
+                    min_remaining=plan.min_remaining,
+                ),
                 ramp=plan.ramp,
             )
             async with fleet:

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 from sigmgr.sim.cloud import Cloud
 from sigmgr.sim.fleet import ClientFleet
+from sigmgr.sim.stats import World
 from sigmgr.testing import ManualClock
 from tests.sim.kit import APP, NOW, SECRET, FakeService, serving, until
 
@@ -56,13 +57,15 @@ async def scene(users=(ALICE,), *, start=True, **options):
             options["stream_urls"] = [url + path for path in options["stream_urls"]]
         fleet = ClientFleet(
             users,
-            cloud=cloud,
-            clock=clock,
-            base_urls=[url],
-            token="backend-token",
-            rng=random.Random(7),
-            backoff_base=0.01,
-            **options,
+            World(
+                cloud=cloud,
+                clock=clock,
+                base_urls=[url],
+                token="backend-token",
+                rng=random.Random(7),
+                backoff_base=0.01,
+                **options,
+            ),
         )
         async with fleet:
             if start:

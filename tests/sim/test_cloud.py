@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 
-from sigmgr.sim import cloud as clouds
-from sigmgr.sim.cloud import WEB, Cloud, KickReason, LoginError, RoomCode, RoomError
-from sigmgr.testing import ManualClock
+from sigmgr.sim.cloud import WEB, Cloud, KickReason, LoginError
 from tests.sim.kit import APP, NOW, SECRET, new_key, sign_v1, sign_v2, userbuf
+from tests.sim.rooms import RoomCloud, RoomCode, RoomError
 
 OTHER_APP = APP + 1
 
 
 @pytest.fixture
 def cloud():
-    cloud = Cloud()
+    cloud = RoomCloud()
     cloud.set_app(APP, secrets=[SECRET])
     return cloud
 
@@ -113,17 +110,6 @@ def test_ten_thousand_sessions_die_in_order(cloud):
         cloud.login(APP, f"u{i}", sign_v2(f"u{i}", NOW, 60 + i % 100), NOW)
     assert [len(cloud.tick(NOW + 60 + second)) for second in range(100)] == [100] * 100
     assert cloud.kicked == 10_000
-
-
-async def test_run_ticks_until_it_is_cancelled(cloud):
-    clock = ManualClock(NOW)
-    cloud.login(APP, "alice", sign_v2("alice", NOW, 1), NOW)
-    running = asyncio.create_task(clouds.run(cloud, clock, every=0.001))
-    clock.advance(1)
-    while not cloud.kicked:
-        await asyncio.sleep(0.001)
-    running.cancel()
-    await asyncio.gather(running, return_exceptions=True)
 
 
 # -- rooms ---------------------------------------------------------------------------------

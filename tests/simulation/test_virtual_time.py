@@ -9,7 +9,7 @@ from __future__ import annotations
 import pytest
 
 from sigmgr.sim.virtual_time import Report
-from sigmgr.wiring import open_simulation
+from sigmgr.wiring.simulation import open_simulation
 
 
 async def run(seed: int, *, days: int, holders: int) -> Report:

@@ -8,14 +8,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from sigmgr import wiring
 from sigmgr.keys.generate import generate
 from sigmgr.model.holder import Holder, Room
 from sigmgr.model.sig import Current
 from sigmgr.settings import Settings
 from sigmgr.store import migrate
 from sigmgr.testing import ManualClock
-from sigmgr.wiring.parts import Parts
+from sigmgr.wiring.base import open_base, open_database
+from sigmgr.wiring.parts import Parts, open_parts
 
 NOW = 1_900_000_000
 DAY = 86_400
@@ -78,13 +78,13 @@ async def opened(database: str, redis: str, *, seal: bool = True) -> AsyncIterat
             "master_key": MASTER_KEY,
         }
     )
-    engine = wiring.open_database(settings, create=True)
+    engine = open_database(settings, create=True)
     try:
         await migrate.upgrade(engine)
     finally:
         await engine.close()
     clock = ManualClock(NOW)
-    async with wiring.open_base(settings) as base:
+    async with open_base(settings) as base:
         secrets = [MASTER_KEY]
         for app, form in APPS.items():
             material = generate(form)
@@ -94,5 +94,5 @@ async def opened(database: str, redis: str, *, seal: bool = True) -> AsyncIterat
             secrets += [line for line in text.splitlines() if "-----" not in line]
             token, _ = await base.add_token("backend", sdkappid=app, name="thefts")
             secrets.append(token)
-    async with wiring.open_parts(settings, serving=True) as parts:
+    async with open_parts(settings, serving=True) as parts:
         yield Scene(parts, clock, secrets=secrets)

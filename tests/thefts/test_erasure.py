@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from sigmgr import wiring
 from sigmgr.model import errors, values
 from sigmgr.wiring.parts import Parts
+from sigmgr.wiring.service import open_service
 from tests.servers import RedisServer
 from tests.thefts.scene import USERS, opened
 from tests.thefts.test_redis import memory
@@ -56,7 +56,7 @@ async def test_an_erased_user_stays_erased(
             await refused(scene.parts, sig.issued_at, scene.clock())
         else:
             settings = scene.parts.base.settings
-            async with wiring.open_service(settings, frozenset({"api", "gateway"})) as later:
+            async with open_service(settings, frozenset({"api", "gateway"})) as later:
                 await refused(later.parts, sig.issued_at, scene.clock())
         left = [await rows(scene.parts, table) for table in ("holders", "outbox", "revocations")]
         assert left == [0, 0, 1]

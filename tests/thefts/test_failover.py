@@ -12,14 +12,14 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from sigmgr import wiring
 from sigmgr.http.auth import digest_of
 from sigmgr.model import errors
 from sigmgr.model.holder import Holder
 from sigmgr.model.sig import KeyState
 from sigmgr.settings import Settings
 from sigmgr.store import migrate
-from sigmgr.wiring.parts import Parts
+from sigmgr.wiring.base import open_base, open_database
+from sigmgr.wiring.parts import Parts, open_parts
 from tests.conftest import started
 from tests.servers import PostgresServer, ServerFailed, run_as
 
@@ -83,18 +83,18 @@ def settings_for(server: PostgresServer) -> Settings:
 
 @asynccontextmanager
 async def parts_on(server: PostgresServer) -> AsyncIterator[Parts]:
-    async with wiring.open_parts(settings_for(server)) as parts:
+    async with open_parts(settings_for(server)) as parts:
         yield parts
 
 
 async def furnish(server: PostgresServer) -> str:
     """An app, its key, alice with a sig, and a backend's token, which it answers."""
-    engine = wiring.open_database(settings_for(server))
+    engine = open_database(settings_for(server))
     try:
         await migrate.upgrade(engine)
     finally:
         await engine.close()
-    async with wiring.open_base(settings_for(server)) as base:
+    async with open_base(settings_for(server)) as base:
         await base.catalog.add_app(APP, now=base.clock())
         await base.add_key(APP, "v2", SECRET, activate=True)
         token, _ = await base.add_token("backend", sdkappid=APP, name="shop")

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple
 
+from sigmgr.sim.cloud import Cloud, LoginError
 from sigmgr.sim.verifier import AppKeys, Code, Grant, Rejected, check_room_key
 
 CREATE, ENTER, SEND_VIDEO = 1, 2, 16
@@ -142,3 +143,36 @@ class Rooms:
         if granted != ref.room:
             raise RoomError(RoomCode.CHECK_FAILED, "the key is for another room")
         return grant
+
+
+class RoomCloud(Cloud):
+    """A cloud with rooms."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rooms = Rooms(self.keys_of)
+
+    def enter_room(
+        self,
+        sdkappid: int,
+        userid: str,
+        room: int | str,
+        *,
+        usersig: str,
+        private_map_key: str,
+        now: int,
+    ) -> Seat:
+        """Enter a TRTC room, which needs both a UserSig and a privateMapKey.
+
+        Raises :class:`RoomError`; a refused UserSig has the account service's code, negated.
+        """
+        try:
+            self._accept(sdkappid, userid, usersig, now)
+        except LoginError as error:
+            raise RoomError(-error.code, error.text) from None
+        return self.rooms.enter(sdkappid, userid, room, private_map_key, now)
+
+    def switch_role(
+        self, sdkappid: int, userid: str, role: str, now: int, private_map_key: str | None = None
+    ) -> Seat:
+        return self.rooms.switch_role(sdkappid, userid, role, now, private_map_key)
