@@ -2,8 +2,7 @@
 
 The first check with an answer decides. The request chain decides for a holder whose sig is asked
 for, the tick chain for a holder that is due. Both are pure: keys, policy, record and ``now`` come
-in, a :class:`Decision` goes out. Its words are also the log field, the metric label and the event
-field.
+in, a :class:`Decision` goes out. Its reason is also the metric label and the event field.
 """
 
 from __future__ import annotations
