@@ -33,6 +33,8 @@ from sigmgr.telemetry import GETS
 _CREATE = (
     'Check the user id. To issue the first sig, GET it, or reissue with "create": true in the body.'
 )
+#: No better sig can be had now. A limit of new holders meets also who lost his row.
+_NONE_BETTER = (errors.UnavailableError, errors.MaxHolders, errors.TooManyNewHolders)
 
 
 def _nothing_to_replace() -> errors.SigmgrError:
@@ -229,7 +231,7 @@ class Issue:
     ) -> None:
         """Where nothing better could be made, a cached sig that is still valid is served."""
         for holder, hit in cached:
-            failed = isinstance(answers.get(holder), errors.UnavailableError)
+            failed = isinstance(answers.get(holder), _NONE_BETTER)
             if failed and hit is not None and await self.derive.valid(hit, now):
                 answers[holder] = hit
 

@@ -86,7 +86,7 @@ class Revoke:
         """One transaction with one call for all locks, so that all lock in the same order."""
         async with self.store.transaction() as tx:
             records = await tx.lock(sorted(holders))
-            revoked_at = max(now, *(record.issued_at for record in records))
+            revoked_at = max(now, *(max(r.issued_at, r.revoked_at) for r in records))
             changes = [
                 (record._replace(revoked_at=revoked_at, due_at=None), record.issued_at)
                 for record in records

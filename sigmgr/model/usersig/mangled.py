@@ -24,8 +24,8 @@ from sigmgr.model.usersig.container import MAX_JSON_BYTES
 _QUOTES: Final = " \t\r\n\"'`\\.,;:()[]{}<>\u00ab\u00bb\u2018\u2019\u201a\u201c\u201d\u201e"
 #: White space, invisible characters, and line ends that a shell left as text.
 _SPACE: Final = re.compile(r"[\s\u00ad\u200b-\u200f\u2060\ufeff]+|\\[rnt]")
-_ESCAPED: Final = re.compile(r"\\+(?=[/\"'*_-])")
-_NUMBERED: Final = re.compile(r"\\+(?:u00|x)([0-9A-Fa-f]{2})")
+_ESCAPED: Final = re.compile(r"(?<!\\)\\+(?=[/\"'*_-])")
+_NUMBERED: Final = re.compile(r"(?<!\\)\\+(?:u00|x)([0-9A-Fa-f]{2})")
 _ENTITY: Final = re.compile(r"&(?:#[0-9]{2,5}|#[xX][0-9A-Fa-f]{2,4}|[A-Za-z]{3,8});")
 _MARKED: Final = re.compile(r"([*~]+)([^*~].*)", re.DOTALL)
 _MAIL: Final = re.compile(r"=([ \t]*\r?\n(?!\Z)|[0-9A-F]{2})")
@@ -36,7 +36,7 @@ _TYPESET: Final = str.maketrans(
     | dict.fromkeys("\u204e\u2217\u2731\uff0a", "*")
     | {"\uff3f": "_"}
 )
-_ESCAPED_SLASH: Final = re.compile(r"\\+/")
+_ESCAPED_SLASH: Final = re.compile(r"(?<!\\)\\+/")
 _STANDARD: Final = str.maketrans("+/=", "*-_")
 _URL_SAFE: Final = str.maketrans("-_=", "*-_")
 _WIRE_TO_STANDARD: Final = str.maketrans("*-_", "+/=")
