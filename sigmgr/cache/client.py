@@ -59,7 +59,6 @@ class RedisLimits(NamedTuple):
     connect_timeout: float
     total_timeout: float
     max_connections: int
-    health_check_interval: float
 
 
 class RedisParts:
@@ -151,17 +150,13 @@ async def open_redis(
     connect_timeout: float = 0.3,
     total_timeout: float = 0.9,
     cooldown: float = 1.0,
-    health_check_interval: float = 30.0,
-    client_name: str = "sigmgr",
 ) -> RedisParts:
     """Connects at the first command. Raises BadSettings for an unreadable URL."""
     address = parse(url)
-    limits = RedisLimits(
-        socket_timeout, connect_timeout, total_timeout, max_connections, health_check_interval
-    )
+    limits = RedisLimits(socket_timeout, connect_timeout, total_timeout, max_connections)
     if address.form == "memory":
         limits = limits._replace(total_timeout=_MEMORY_TIMEOUT)
-    options = _options(limits, protocol=protocol, client_name=client_name)
+    options = _options(limits, protocol=protocol)
     try:
         made = _MAKERS[address.form](address, options, limits)
     except (ValueError, *_FAILURES) as error:
@@ -185,14 +180,14 @@ def _retry(times: int) -> Retry:
     return Retry(NoBackoff(), times, supported_errors=(RedisConnectionError,))
 
 
-def _options(limits: RedisLimits, *, protocol: int, client_name: str) -> dict[str, Any]:
+def _options(limits: RedisLimits, *, protocol: int) -> dict[str, Any]:
     return {
         "protocol": protocol,
         "socket_timeout": limits.socket_timeout,
         "socket_connect_timeout": limits.connect_timeout,
         "socket_keepalive": True,
-        "health_check_interval": limits.health_check_interval,
-        "client_name": client_name,
+        "health_check_interval": 30.0,
+        "client_name": "sigmgr",
         "decode_responses": False,
         "retry": _retry(1),
     }

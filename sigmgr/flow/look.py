@@ -17,7 +17,7 @@ What this module does not do: schedule itself.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -54,8 +54,8 @@ class Look:
     monotonic: Callable[[], float]
     answered: Callable[[float, float], None] = lambda second, took: None
     tokens: Callable[[float, bool], None] = lambda began, changed: None
-    learned: Sequence[Callable[[float], None]] = ()
-    keys_changed: Sequence[Callable[[], None]] = ()
+    learned: Callable[[float], None] = lambda second: None
+    keys_changed: Callable[[], None] = lambda: None
     health: Health | None = None
 
     def __post_init__(self) -> None:
@@ -76,7 +76,7 @@ class Look:
         self._keys, self._since = look.keys, int(look.second) - LOOK_BACK
         self._see_tokens(look.tokens, started)
         self.revocations.looked(started)
-        self._notify_learned(look.second)
+        self.learned(look.second)
         log.info("revocations that still matter were loaded", action="loaded", count=count)
         return count
 
@@ -102,7 +102,7 @@ class Look:
         self._since = int(look.second) - LOOK_BACK
         self.revocations.looked(started)
         self.revocations.forget(now)
-        self._notify_learned(look.second)
+        self.learned(look.second)
 
     async def _ask(self, since: int) -> LookResult:
         began = self.monotonic()
@@ -125,16 +125,11 @@ class Look:
         except errors.SetupError as error:
             log.warning("a key does not open", action="keys-not-loaded", code=error.code)
         self._keys = mark
-        for changed in self.keys_changed:
-            changed()
+        self.keys_changed()
 
     def _see_tokens(self, mark: str, began: float) -> None:
         changed, self._tokens = mark != self._tokens, mark
         self.tokens(began, changed)
-
-    def _notify_learned(self, second: float) -> None:
-        for listener in self.learned:
-            listener(second)
 
     def _report(self) -> None:
         """Report the age of the knowledge for /readyz, and what is served meanwhile."""

@@ -43,8 +43,8 @@ _GATHER_FOR = 0.01
 
 
 class _State(NamedTuple):
-    """A user's rows. ``wanted``: the user and the live rooms; of these ``good`` are current, and
-    the others have to be made."""
+    """A user's rows. ``wanted``: the user and the live rooms. ``good``: the current sigs of all
+    users that were read with this one; what is wanted and not among them has to be made."""
 
     app: App
     records: list[Record]
@@ -96,7 +96,7 @@ class Openings:
     ) -> list[Current]:
         if ticket_issued_at <= state.revoked_at:
             raise errors.TicketRevoked
-        answers = dict(state.good)
+        answers = {holder: state.good[holder] for holder in state.wanted if holder in state.good}
         due = {holder: state.app for holder in state.wanted if holder not in answers}
         if due:
             made = await self.better.than(state.records, due, now)
@@ -157,6 +157,7 @@ class Openings:
     ) -> list[_State | errors.SigmgrError]:
         states: list[_State | errors.SigmgrError] = []
         keep: list[Record] = []
+        good: dict[Holder, Answer] = {}
         for user, mine in zip(users, rows, strict=True):
             try:
                 app = await self.registry.app(user.sdkappid)
@@ -167,9 +168,9 @@ class Openings:
             keep += [r for r in living if await self._stands(app, r, now)]
             revoked_at = max((record.revoked_at for record in mine), default=0)
             rooms = [record.holder for record in living if record.kind == ROOM]
-            states.append(_State(app, living, [user, *rooms], {}, revoked_at))
-        good = await self.derive.cached_or_derived(keep, now)
-        return [_with_good(state, good) for state in states]
+            states.append(_State(app, living, [user, *rooms], good, revoked_at))
+        good.update(await self.derive.cached_or_derived(keep, now))
+        return states
 
     async def _stands(self, app: App, record: Record, now: int) -> bool:
         return (await self.derive.decide(app, record, now)).verdict is Verdict.KEEP
@@ -195,11 +196,3 @@ def _is_news(made: Mapping[Holder, Answer], records: Sequence[Record]) -> bool:
         else isinstance(a, errors.RevokePause)
         for holder, a in made.items()
     )
-
-
-def _with_good(
-    state: _State | errors.SigmgrError, good: Mapping[Holder, Answer]
-) -> _State | errors.SigmgrError:
-    if isinstance(state, errors.SigmgrError):
-        return state
-    return state._replace(good={h: good[h] for h in state.wanted if h in good})

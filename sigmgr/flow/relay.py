@@ -96,8 +96,11 @@ class Relay:
             if record is not None and record.alive(now)
         ]
         strings = await self.signer.sign([record.facts for record in records])
+        derived = []
         for record, string in zip(records, strings, strict=True):
-            if isinstance(string, errors.SigmgrError):
+            if isinstance(string, str):
+                derived.append(current_of(record, string))
+            else:
                 log.warning(
                     "a sig could not be derived again; a get will try from the store",
                     action="derive-failed",
@@ -105,11 +108,7 @@ class Relay:
                     key_id=record.key_id,
                     code=string.code,
                 )
-        return [
-            current_of(record, string)
-            for record, string in zip(records, strings, strict=True)
-            if isinstance(string, str)
-        ]
+        return derived
 
 
 class Publisher:

@@ -51,8 +51,8 @@ class Here:
             revocations=self.revocations,
             signer=world.ring,
             monotonic=lambda: self.seconds,
-            learned=[self.learned.append],
-            keys_changed=[self.changed],
+            learned=self.learned.append,
+            keys_changed=self.changed,
             health=self.health,
         )
 
