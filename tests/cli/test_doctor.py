@@ -10,7 +10,7 @@ import stat
 import pytest
 
 from sigmgr import settings, wiring
-from sigmgr.keys.generate import generate
+from sigmgr.keys.keychain import generate
 from sigmgr.keys.sealing import key_context
 from sigmgr.model.sig import KeyState
 from tests.cli.kit import APP, SECRET, check_narrow, check_refusal

@@ -17,7 +17,7 @@ import pytest
 
 from sigmgr import wiring
 from sigmgr.cli.serve import roles_of, upgraded
-from sigmgr.keys.generate import generate
+from sigmgr.keys.keychain import generate
 from sigmgr.model.holder import Room
 from sigmgr.model.policy import Policy
 from sigmgr.model.sig import KeyRef

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from sigmgr import wiring
-from sigmgr.keys.generate import generate
+from sigmgr.keys.keychain import generate
 from sigmgr.model.holder import Holder, Room
 from sigmgr.model.sig import Current
 from sigmgr.settings import Settings
