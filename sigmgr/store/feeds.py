@@ -154,7 +154,6 @@ class SqlEventReader:
         self._engine = engine
 
     async def read(self, sdkappid: int, after: Cursor | None, limit: int) -> Page:
-        """See the port."""
         return await self._engine.reading(partial(_page, sdkappid, after, limit))
 
 

@@ -228,7 +228,6 @@ class SqlOutbox:
 
     @contextlib.asynccontextmanager
     async def take(self, limit: int, before: int) -> AsyncIterator[list[Event]]:
-        """See the port."""
         values = {"limit": limit, "before": before}
         if self._engine.dialect is SQLITE:
             async with self._engine.relay_turn:
@@ -265,17 +264,14 @@ class SqlOutbox:
             await connection.execute(_forget(dialect), values)
 
     async def depth(self, now: int) -> tuple[int, int]:
-        """See the port."""
         question = select(cast(func.sum(o.size), BigInteger), func.min(o.at))
         [(count, oldest)] = await self._engine.rows(question)
         return (count, max(0, now - oldest)) if count else (0, 0)
 
     async def unnumbered(self) -> list[int]:
-        """See the port."""
         return [sdkappid for (sdkappid,) in await self._engine.rows(_unnumbered())]
 
     async def number(self, sdkappid: int, now: int, limit: int = BATCH) -> int:
-        """See the port."""
         count, known = await self._engine.writing(partial(self._number, sdkappid, now, limit))
         if known is not None:
             self._known[sdkappid] = known

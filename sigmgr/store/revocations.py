@@ -118,7 +118,6 @@ class SqlLooks:
         self._engine = engine
 
     async def look(self, since: int) -> LookResult:
-        """See the port."""
         statement = _look(self._engine.dialect)
 
         async def ask(connection: AsyncConnection) -> Sequence[Any]:
@@ -130,26 +129,22 @@ class SqlLooks:
         return LookResult(float(second), keys or "", tokens or "", found)
 
     async def revocations(self, after: Revocation | None, limit: int, now: int) -> list[Revocation]:
-        """See the port."""
         position = {} if after is None else {"sdkappid": after.sdkappid, "userid": after.userid}
         values = {"limit": limit, "now": now, **position}
         rows = await self._engine.rows(_page(first=after is None), values)
         return [Revocation(*row) for row in rows]
 
     async def revoked_until(self, sdkappid: int, userid: str) -> int:
-        """See the port."""
         values = {"sdkappid": sdkappid, "userid": userid}
         [(until,)] = await self._engine.rows(_UNTIL, values)
         return int(until or 0)
 
     async def since_written(self, revocation: Revocation) -> float:
-        """See the port."""
         values = {"sdkappid": revocation.sdkappid, "userid": revocation.userid}
         [(lag,)] = await self._engine.rows(_lag(self._engine.dialect), values)
         return float(lag)
 
     async def forget_revocations(self, now: int, limit: int) -> int:
-        """See the port."""
         statement = _forget(self._engine.dialect)
 
         async def forget(connection: AsyncConnection) -> int:

@@ -44,7 +44,6 @@ class SqlStore:
 
     @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncIterator[SqlTransaction]:
-        """See the port."""
         try:
             async with self._engine.write() as connection:
                 yield SqlTransaction(connection, self._dialect, self._memory)
@@ -54,7 +53,6 @@ class SqlStore:
             raise
 
     async def find(self, holders: Sequence[Holder]) -> list[Record | None]:
-        """See the port."""
         rows: dict[Holder, Record] = {}
         for wanted in _cut(sorted(set(holders))):
             found = await self._engine.rows(
@@ -64,13 +62,11 @@ class SqlStore:
         return [rows.get(holder) for holder in holders]
 
     async def of_user(self, sdkappid: int, userid: str) -> list[Record]:
-        """See the port."""
         values = {"sdkappid": sdkappid, "userid": userid}
         rows = await self._engine.rows(statements.of_user(), values)
         return list(map(self._memory.record, rows))
 
     async def of_users(self, users: Sequence[Holder]) -> list[list[Record]]:
-        """See the port."""
         rows: dict[tuple[int, str], list[Record]] = {(u.sdkappid, u.userid): [] for u in users}
         for wanted in _cut(sorted(rows)):
             found = await self._engine.rows(
@@ -81,14 +77,12 @@ class SqlStore:
         return [sorted(rows[u.sdkappid, u.userid]) for u in users]
 
     async def count(self, sdkappid: int, most: int) -> int:
-        """See the port."""
         [(found,)] = await self._engine.rows(
             statements.count(), {"sdkappid": sdkappid, "limit": most}
         )
         return int(found)
 
     async def page(self, after: Holder | None, limit: int) -> list[Record]:
-        """See the port."""
         values = {"limit": limit, **(after._asdict() if after is not None else {})}
         rows = await self._engine.rows(statements.page(first=after is None), values)
         return list(map(self._memory.record, rows))
@@ -104,7 +98,6 @@ class SqlStore:
         return [sdkappid for _, sdkappid in sorted(nearest)]
 
     async def mark_seen(self, seen: Sequence[tuple[Holder, int]]) -> None:
-        """See the port."""
         latest: dict[tuple[int, str], int] = {}
         for holder, at in seen:
             user = (holder.sdkappid, holder.userid)
@@ -135,7 +128,6 @@ class SqlJanitor:
         self._engine = engine
 
     async def forget_past(self, now: int, limit: int) -> int:
-        """See the port."""
         statement = statements.forget_past(self._engine.dialect)
 
         async def forget(connection: AsyncConnection) -> int:
@@ -145,7 +137,6 @@ class SqlJanitor:
         return await self._engine.writing(forget)
 
     async def forget_events(self, now: int, limit: int) -> int:
-        """See the port."""
         return await feeds.forget(self._engine, now, limit)
 
 

@@ -154,7 +154,6 @@ class SqlTransaction:
         return {record.holder: record for record in map(self._memory.record, found.all())}
 
     async def live_rooms(self, owner: Record, now: int) -> tuple[int, int]:
-        """See the port."""
         values = {"sdkappid": owner.sdkappid, "userid": owner.userid, "now": now}
         found = await self._connection.execute(
             statements.live_rooms(), values | {"revoked_at": owner.revoked_at}
@@ -245,7 +244,6 @@ class SqlTransaction:
         return claimed
 
     async def save(self, changes: Sequence[tuple[Record, int]], *, new_sigs: bool = False) -> None:
-        """See the port."""
         if not changes:
             return
         rows: list[tuple[Any, ...]]
@@ -284,11 +282,9 @@ class SqlTransaction:
         ]
 
     async def revoke(self, revocations: Sequence[Revocation]) -> None:
-        """See the port."""
         await write_revocations(self._connection, self._dialect, revocations)
 
     async def append(self, events: Sequence[Event]) -> list[int]:
-        """See the port."""
         return await append(self._connection, self._dialect, events)
 
     async def signing_states(self, key_ids: Sequence[int]) -> dict[int, KeyState]:
