@@ -10,8 +10,6 @@ fail-over. So each look asks for what is new since ``LOOK_BACK`` seconds before 
 
 A look counts when changed keys are loaded, too. One that waits for them in vain has told what it
 found of revocations and tokens all the same.
-
-What this module does not do: schedule itself.
 """
 
 from __future__ import annotations

@@ -206,7 +206,6 @@ class Reissuer:
     def _next(
         self, one: Reissue, key: KeyRef | errors.SigmgrError, now: int
     ) -> Record | errors.SigmgrError:
-        """The holder's next record, its sig not yet signed."""
         if isinstance(key, errors.SigmgrError):
             return key
         old = one.record
@@ -234,7 +233,6 @@ class Reissuer:
 
     @staticmethod
     def _announcements(outcomes: Sequence[Outcome], now: int) -> list[Announcement]:
-        """One event for each sig that was made."""
         return [
             Announcement(_event(one, now), one.answer)
             for one in outcomes

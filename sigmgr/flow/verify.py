@@ -2,8 +2,6 @@
 
 A sig does not show its own revocation, so this process's knowledge is asked last, and SQL where
 that is not enough. If neither can answer, the result is an error and not "valid".
-
-What this module does not do: read sigs (``model/usersig``) or hold keys (the ring).
 """
 
 from __future__ import annotations

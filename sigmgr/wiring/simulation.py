@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from sigmgr.cache.client import open_redis
 from sigmgr.flow.registry import Apps
 from sigmgr.keys.cached import CachedValues
-from sigmgr.keys.generate import generate
+from sigmgr.keys.keychain import generate
 from sigmgr.keys.ring import KeyRing
 from sigmgr.keys.sealing import MasterKey, key_context
 from sigmgr.model.policy import Policy

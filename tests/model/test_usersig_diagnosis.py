@@ -12,7 +12,7 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from sigmgr.keys.generate import generate
+from sigmgr.keys.keychain import generate
 from sigmgr.model.errors import BadSig, SigReason
 from sigmgr.model.ticket import Tickets
 from sigmgr.model.usersig import MAX_SIG_CHARS, decode, diagnosis, sign, verify

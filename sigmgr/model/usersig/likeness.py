@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_der_private_key, load_der_public_key
 
 from sigmgr.model.errors import BadKey, BadSig
-from sigmgr.model.usersig.decoding import decode
+from sigmgr.model.usersig.formats import decode
 
 CONSOLE_SECRET = re.compile(r"[0-9a-f]{64}")
 
