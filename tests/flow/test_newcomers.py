@@ -129,7 +129,7 @@ async def test_counts_are_seldom_far_from_the_limit_and_frequent_near_it(world: 
 async def test_a_count_that_fails_forgets_nothing_and_stops_no_other(world: World) -> None:
     other = APP + 1
     await world.add_app(other)
-    await world.catalog.set_app(other, policy=Policy(max_holders=1))
+    await world.catalog.set_app(other, policy=lambda _: Policy(max_holders=1))
     await limited(world, max_holders=20)
     assert set(await asked(world, 0, 20)) == {"ok"}
     counted: list[int] = []

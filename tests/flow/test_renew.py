@@ -118,7 +118,7 @@ async def test_a_bug_that_one_app_meets_stops_no_other(
         others += await issued(world, 3, app)
     later(world, 70)
     await seen(world, poisoned + others)
-    monkeypatch.setattr(world.flows.renew, "_lanes", lanes)
+    monkeypatch.setattr(world.flows.renew, "lanes", lanes)
     target, name = (
         (SqlTransaction, "claim_due") if where == "claim" else (world.announcer, "announce")
     )
