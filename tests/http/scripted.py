@@ -22,8 +22,8 @@ from sigmgr.model.policy import Policy, check_ttl
 from sigmgr.model.redis_layout import Layout
 from sigmgr.model.sig import Current, Reason, Record
 from sigmgr.model.ticket import Tickets
+from sigmgr.push.admission import GatewayLimits
 from sigmgr.push.gateway import Gateway
-from sigmgr.push.limits import GatewayLimits
 from sigmgr.push.poll import Polls
 from sigmgr.push.sse import SseStreams
 from sigmgr.testing import ManualClock

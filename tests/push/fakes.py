@@ -18,8 +18,8 @@ from sigmgr.model.redis_layout import Layout
 from sigmgr.model.sig import Current
 from sigmgr.model.ticket import Tickets
 from sigmgr.ports import Answer, Values
+from sigmgr.push.admission import GatewayLimits
 from sigmgr.push.gateway import Gateway
-from sigmgr.push.limits import GatewayLimits
 from sigmgr.push.poll import Polls
 from sigmgr.push.sse import TICKET_KEY, SseStreams
 from sigmgr.testing import ManualClock
