@@ -19,13 +19,13 @@ What this module does not do: know keys or values.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, NamedTuple, TypeVar
 from weakref import WeakValueDictionary
 
 from fakeredis import FakeServer
 from fakeredis.aioredis import FakeAsyncRedisConnection
-from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.client import PubSub
 from redis.asyncio.cluster import ClusterNode, RedisCluster
 from redis.asyncio.retry import Retry
@@ -59,7 +59,6 @@ class RedisLimits(NamedTuple):
     connect_timeout: float
     total_timeout: float
     max_connections: int
-    health_check_interval: float
 
 
 class RedisParts:
@@ -151,33 +150,31 @@ async def open_redis(
     connect_timeout: float = 0.3,
     total_timeout: float = 0.9,
     cooldown: float = 1.0,
-    health_check_interval: float = 30.0,
-    client_name: str = "sigmgr",
 ) -> RedisParts:
     """Connects at the first command. Raises BadSettings for an unreadable URL."""
     address = parse(url)
-    limits = RedisLimits(
-        socket_timeout, connect_timeout, total_timeout, max_connections, health_check_interval
-    )
+    limits = RedisLimits(socket_timeout, connect_timeout, total_timeout, max_connections)
     if address.form == "memory":
         limits = limits._replace(total_timeout=_MEMORY_TIMEOUT)
-    options = _options(limits, protocol=protocol, client_name=client_name)
+    options = _options(limits, protocol=protocol)
     try:
-        made = _MAKERS[address.form](address, options, limits)
+        make, others = _MAKERS[address.form](address, options, limits)
+        client = make(options, limits.max_connections)
+        listening = make(_quiet(options), _PUBSUB_CONNECTIONS)
     except (ValueError, *_FAILURES) as error:
         raise errors.BadSettings(f"the Redis URL: {type(error).__name__}") from None
-    client, listening, close, server = made
     return RedisParts(
         client=client,
         listening=listening,
-        close=close,
+        close=_closer(listening, client, *others),
         limits=limits,
         breaker=Breaker(cooldown, monotonic),
-        server=server,
+        server=options.get("server"),
     )
 
 
-_Made = tuple[Any, Any, Callable[[], Awaitable[None]], FakeServer | None]
+#: Makes a client of options and so many connections; and what else is to be closed.
+_Make = tuple[Callable[[dict[str, Any], int], Any], Sequence[Any]]
 
 
 def _retry(times: int) -> Retry:
@@ -185,16 +182,18 @@ def _retry(times: int) -> Retry:
     return Retry(NoBackoff(), times, supported_errors=(RedisConnectionError,))
 
 
-def _options(limits: RedisLimits, *, protocol: int, client_name: str) -> dict[str, Any]:
+def _options(limits: RedisLimits, *, protocol: int) -> dict[str, Any]:
     return {
         "protocol": protocol,
         "socket_timeout": limits.socket_timeout,
         "socket_connect_timeout": limits.connect_timeout,
         "socket_keepalive": True,
-        "health_check_interval": limits.health_check_interval,
-        "client_name": client_name,
+        "health_check_interval": 30.0,
+        "client_name": "sigmgr",
         "decode_responses": False,
         "retry": _retry(1),
+        # A feature of one vendor that costs every new connection a command.
+        "maint_notifications_config": MaintNotificationsConfig(enabled=False),
     }
 
 
@@ -202,11 +201,6 @@ def _quiet(options: dict[str, Any]) -> dict[str, Any]:
     """Options of listening connections: no retries, and always RESP2. With RESP3 redis-py formats a
     debug line of every message, sigs in plain text, even if nobody logs it."""
     return {**options, "retry": _retry(0), "health_check_interval": 0, "protocol": 2}
-
-
-def _no_notices() -> MaintNotificationsConfig:
-    """Switches off a vendor's feature that costs every new connection a command."""
-    return MaintNotificationsConfig(enabled=False)
 
 
 def _closer(*clients: Any) -> Callable[[], Awaitable[None]]:
@@ -217,57 +211,35 @@ def _closer(*clients: Any) -> Callable[[], Awaitable[None]]:
     return close
 
 
-def _plain(address: Address, options: dict[str, Any], limits: RedisLimits) -> _Made:
+def _plain(address: Address, options: dict[str, Any], limits: RedisLimits) -> _Make:
     if address.url.startswith("unix"):
         del options["socket_keepalive"]
-    client = Redis.from_pool(
-        BlockingConnectionPool.from_url(
-            address.url,
-            **options,
-            max_connections=limits.max_connections,
-            timeout=limits.total_timeout,
-            maint_notifications_config=_no_notices(),
-        )
-    )
-    listening = Redis.from_pool(
-        ConnectionPool.from_url(
-            address.url,
-            **_quiet(options),
-            max_connections=_PUBSUB_CONNECTIONS,
-            maint_notifications_config=_no_notices(),
-        )
-    )
-    return client, listening, _closer(listening, client), None
+
+    def make(options: dict[str, Any], connections: int) -> Redis:
+        more: dict[str, Any] = {"max_connections": connections, "timeout": limits.total_timeout}
+        return Redis.from_pool(BlockingConnectionPool.from_url(address.url, **options, **more))
+
+    return make, ()
 
 
-def _memory(address: Address, options: dict[str, Any], limits: RedisLimits) -> _Made:
+def _memory(address: Address, options: dict[str, Any], limits: RedisLimits) -> _Make:
     server = _servers.get(address.name) if address.name else None
     if server is None:
         server = FakeServer(version=(7, 0))
     if address.name:
         _servers[address.name] = server
-    fake: dict[str, Any] = {
-        "connection_class": FakeAsyncRedisConnection,
-        "server": server,
-        "maint_notifications_config": _no_notices(),
-    }
-    # The fake server does not answer a health check during its handshake; it needs none.
-    options = {**options, "health_check_interval": 0}
-    client = Redis.from_pool(
-        BlockingConnectionPool(
-            **options,
-            **fake,
-            max_connections=limits.max_connections,
-            timeout=limits.total_timeout,
-        )
-    )
-    listening = Redis.from_pool(
-        ConnectionPool(**_quiet(options), **fake, max_connections=_PUBSUB_CONNECTIONS)
-    )
-    return client, listening, _closer(listening, client), server
+    options |= {"connection_class": FakeAsyncRedisConnection, "server": server}
+    # The fake answers a health check during its handshake with silence; it needs none.
+    options["health_check_interval"] = 0
+
+    def make(options: dict[str, Any], connections: int) -> Redis:
+        more: dict[str, Any] = {"max_connections": connections, "timeout": limits.total_timeout}
+        return Redis.from_pool(BlockingConnectionPool(**options, **more))
+
+    return make, ()
 
 
-def _cluster(address: Address, options: dict[str, Any], limits: RedisLimits) -> _Made:
+def _cluster(address: Address, _: dict[str, Any], limits: RedisLimits) -> _Make:
     def make(options: dict[str, Any], connections: int) -> RedisCluster:
         return RedisCluster(
             startup_nodes=[ClusterNode(host, port) for host, port in address.hosts],
@@ -275,16 +247,13 @@ def _cluster(address: Address, options: dict[str, Any], limits: RedisLimits) -> 
             password=address.password,
             ssl=address.tls,
             max_connections=connections,
-            maint_notifications_config=_no_notices(),
             **options,
         )
 
-    client = make(options, limits.max_connections)
-    listening = make(_quiet(options), _PUBSUB_CONNECTIONS)
-    return client, listening, _closer(listening, client), None
+    return make, ()
 
 
-def _sentinel(address: Address, options: dict[str, Any], limits: RedisLimits) -> _Made:
+def _sentinel(address: Address, options: dict[str, Any], limits: RedisLimits) -> _Make:
     own = {
         **options,
         # Every new connection to the master asks a sentinel first, all at once if necessary.
@@ -292,11 +261,10 @@ def _sentinel(address: Address, options: dict[str, Any], limits: RedisLimits) ->
         "username": address.sentinel_username,
         "password": address.sentinel_password,
         "ssl": address.tls,
-        "maint_notifications_config": _no_notices(),
     }
     sentinel = Sentinel(list(address.hosts), sentinel_kwargs=own)  # type: ignore[no-untyped-call]
 
-    def master(options: dict[str, Any], connections: int) -> Any:
+    def make(options: dict[str, Any], connections: int) -> Any:
         return sentinel.master_for(
             address.service,
             **options,
@@ -305,15 +273,12 @@ def _sentinel(address: Address, options: dict[str, Any], limits: RedisLimits) ->
             password=address.password,
             ssl=address.tls,
             max_connections=connections,
-            maint_notifications_config=_no_notices(),
         )
 
-    client = master(options, limits.max_connections)
-    listening = master(_quiet(options), _PUBSUB_CONNECTIONS)
-    return client, listening, _closer(listening, client, *sentinel.sentinels), None
+    return make, sentinel.sentinels
 
 
-_MAKERS: Final[dict[str, Callable[[Address, dict[str, Any], RedisLimits], _Made]]] = {
+_MAKERS: Final[dict[str, Callable[[Address, dict[str, Any], RedisLimits], _Make]]] = {
     "memory": _memory,
     "plain": _plain,
     "cluster": _cluster,

@@ -147,7 +147,7 @@ async def _started(service: Service, over: asyncio.Event) -> tuple[asyncio.Task[
 
 async def _furnish(base: Base, cloud: Cloud, ttl: int) -> str:
     """Two apps with new keys, registered with the cloud; returns a backend token."""
-    from sigmgr.keys.generate import generate
+    from sigmgr.keys.keychain import generate
     from sigmgr.model.policy import Policy
     from sigmgr.model.usersig import FORMATS
 

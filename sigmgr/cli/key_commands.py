@@ -109,7 +109,7 @@ def generate(
     The Tencent console takes the public half of a v1 key. It takes no v2 secret: the cloud
     knows the one that the console shows, which is added with 'sigmgr key add'.
     """
-    from sigmgr.keys.generate import generate as make
+    from sigmgr.keys.keychain import generate as make
 
     form = formats.chosen(format, curve)
     material = make(format, curve)

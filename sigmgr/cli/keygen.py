@@ -42,7 +42,7 @@ def keygen(
       sigmgr keygen --format v1 --curve secp256k1 --out old-app.pem
       sigmgr keygen --format v2 --out secret.txt
     """
-    from sigmgr.keys.generate import generate
+    from sigmgr.keys.keychain import generate
 
     form = formats.chosen(format, curve)
     if not out.name:

@@ -15,6 +15,7 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 from sigmgr.flow.commit import Committed, append, once_more
@@ -35,38 +36,34 @@ _Meant = Claim | errors.SigmgrError
 _CONFIRMS = (Claim.KNOWN, Claim.OLD)
 
 
+@dataclass(eq=False, repr=False)
 class Acks:
     """Takes acks. ``gather_for``: seconds that the first of a burst waits for others."""
 
-    def __init__(
-        self,
-        store: Store,
-        publisher: Publisher,
-        restored: Restored,
-        limits: WaitLimits,
-        gather_for: float,
-    ) -> None:
-        self._store = store
-        self._publisher = publisher
-        self._restored = restored
-        self._limits = limits
+    store: Store
+    publisher: Publisher
+    restored: Restored
+    limits: WaitLimits
+    gather_for: float
+
+    def __post_init__(self) -> None:
         self._lane = Lane("acks", most=2)
         self._gather: Gather[Ack, Claim | None] = Gather(
-            self._durable, size=1000, at_once=2, gather_for=gather_for
+            self._durable, size=1000, at_once=2, gather_for=self.gather_for
         )
 
     async def take(self, ack: Ack, now: int) -> None:
         """Returns when the ack is durable. One for an older sig than the confirmed one changes
         nothing; one for a lost sig leads to a newer sig. Raises TicketRevoked, HolderUnknown,
         NeverIssued, StoreUnavailable, and the errors of making that newer sig."""
-        wait = Wait(self._limits.answer)
+        wait = Wait(self.limits.answer)
         while True:
             future = self._gather.ask(ack, now)
             if not await wait.all_done([future]):
                 raise errors.StoreUnavailable("the database did not answer in time", retry_after=1)
             claim = await answered(future)
             if claim is Claim.RESTORED:
-                await self._restored.newer_than(ack.user, ack.issued_at, now)
+                await self.restored.newer_than(ack.user, ack.issued_at, now)
             if claim is not None:
                 return
             if not await wait.pauses():
@@ -76,7 +73,7 @@ class Acks:
 
     async def _durable(self, acks: Sequence[Ack], now: int) -> list[_Meant | None]:
         return await self._lane.within(
-            self._limits.valid, once_more(partial(self._written, acks, now))
+            self.limits.valid, once_more(partial(self._written, acks, now))
         )
 
     async def _written(self, acks: Sequence[Ack], now: int) -> list[_Meant | None]:
@@ -95,17 +92,17 @@ class Acks:
     async def _confirmed(self, acks: Sequence[Ack], now: int) -> set[Ack]:
         """Write the ordinary ones: the first acks of current sigs."""
         first = {ack.user: ack for ack in reversed(acks)}
-        async with self._store.transaction() as tx:
+        async with self.store.transaction() as tx:
             done = await tx.confirm(list(first.values()), now)
             events = [Announcement(_delivered(*one, now), None) for one in done]
             committed = await append(tx, events) if events else Committed()
-        self._publisher.soon(committed, now)
+        self.publisher.soon(committed, now)
         ACKS.labels("new").inc(len(done))
         return {first[one.user] for one in done}
 
     async def _judged(self, acks: Sequence[Ack], now: int) -> list[_Meant | None]:
         users = list(dict.fromkeys(ack.user for ack in acks))
-        async with self._store.transaction() as tx:
+        async with self.store.transaction() as tx:
             rows = await tx.try_lock(users, make=False)
             records = {r.holder: r for r in rows if r is not None}
             meant = [_meant(ack, records.get(ack.user), now) for ack in acks]
@@ -118,10 +115,10 @@ class Acks:
                     for row, _ in changes
                 ]
                 committed = await append(tx, [Announcement(event, None) for event in events])
-        self._publisher.soon(committed, now)
+        self.publisher.soon(committed, now)
         ACKS.labels("new").inc(len(changes))
         unseen = [user for user in users if user not in records]
-        held = {r.holder for r in await self._store.find(unseen) if r} if unseen else set()
+        held = {r.holder for r in await self.store.find(unseen) if r} if unseen else set()
         return [None if ack.user in held else one for ack, one in zip(acks, meant, strict=True)]
 
 

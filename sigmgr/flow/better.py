@@ -105,5 +105,4 @@ def _answers_of(
 
 
 def _may_serve(app: App, record: Record, now: int) -> bool:
-    """Enough is left of a living sig to serve it although it is due."""
     return timing.may_serve(app.policy.durations(record.ttl), record.expires_at, now)

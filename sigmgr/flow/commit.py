@@ -1,7 +1,4 @@
-"""The events of a commit, and the retry of commits.
-
-What this module does not do: decide what is written (the flows), or announce (``relay``).
-"""
+"""The events of a commit, and the retry of commits."""
 
 from __future__ import annotations
 

@@ -10,6 +10,7 @@ What this module does not do: make new sigs, or write to the store.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from sigmgr.flow.reissuer import Batch
 from sigmgr.flow.revocations import Revocations
@@ -35,21 +36,19 @@ def key_of(current: Current) -> tuple[int, int]:
     return current.holder.sdkappid, current.key_id
 
 
+@dataclass(eq=False, repr=False)
 class Derive:
-    def __init__(
-        self, registry: Registry, cache: SigCache, signer: Signer, revocations: Revocations
-    ) -> None:
-        self._registry = registry
-        self._cache = cache
-        self._signer = signer
-        self._revocations = revocations
+    registry: Registry
+    cache: SigCache
+    signer: Signer
+    revocations: Revocations
 
     async def stands(self, hit: Current, now: int) -> bool:
         """A cached sig may be served without a look into the store."""
-        if not self._revocations.serves(hit, now):
+        if not self.revocations.serves(hit, now):
             return False
         try:
-            app = await self._registry.app(hit.holder.sdkappid)
+            app = await self.registry.app(hit.holder.sdkappid)
         except errors.SigmgrError:
             # The way through the store reports the error.
             return False
@@ -61,15 +60,15 @@ class Derive:
     async def valid(self, hit: Current, now: int) -> bool:
         """A cached sig may be served where nothing better can be had: it lives, and neither it nor
         its key is revoked or tainted."""
-        if now >= hit.expires_at or not self._revocations.serves(hit, now):
+        if now >= hit.expires_at or not self.revocations.serves(hit, now):
             return False
         return not await self._dead(*key_of(hit))
 
     def unless_revoked(self, answer: Answer, now: int) -> Answer:
         """The answer, or the error where it was revoked meanwhile. The last step before a sig is
         served, with no await after it."""
-        if isinstance(answer, Current) and self._revocations.killed(answer):
-            until = self._revocations.until(answer.holder.sdkappid, answer.holder.userid)
+        if isinstance(answer, Current) and self.revocations.killed(answer):
+            until = self.revocations.until(answer.holder.sdkappid, answer.holder.userid)
             return errors.RevokePause(retry_after=max(1, until + 1 - now))
         return answer
 
@@ -90,12 +89,12 @@ class Derive:
         self, app: App, records: Sequence[Record], now: int, privileges: int = 0
     ) -> list[Input]:
         try:
-            key = await self._signer.active_key(app.sdkappid)
+            key = await self.signer.active_key(app.sdkappid)
         except errors.SigmgrError:
             # None, or one that does not open: sigs of other keys are still served.
             key = None
         states = {
-            key_id: decision.state_of(await self._signer.key_state(app.sdkappid, key_id))
+            key_id: decision.state_of(await self.signer.key_state(app.sdkappid, key_id))
             for key_id in {record.key_id for record in records if record.issued_at}
         }
         return [
@@ -110,7 +109,7 @@ class Derive:
     async def only(self, batch: Batch, now: int) -> Current:
         """The answer of a batch for one holder. Raises its error, and those of the signer."""
         for record in batch.choice.keep:
-            [string] = await self._signer.sign([record.facts])
+            [string] = await self.signer.sign([record.facts])
             answer = current_of(record, string) if isinstance(string, str) else string
             break
         else:
@@ -119,7 +118,7 @@ class Derive:
 
     async def derived(self, records: Sequence[Record]) -> dict[Holder, Answer]:
         """The sigs of these facts."""
-        strings = await self._signer.sign([record.facts for record in records])
+        strings = await self.signer.sign([record.facts for record in records])
         return {
             record.holder: current_of(record, string) if isinstance(string, str) else string
             for record, string in zip(records, strings, strict=True)
@@ -131,7 +130,7 @@ class Derive:
             return {}
         answers = await self.derived(records)
         try:
-            await self._cache.put([a for a in answers.values() if isinstance(a, Current)], now)
+            await self.cache.put([a for a in answers.values() if isinstance(a, Current)], now)
         except errors.CacheUnavailable:
             log.debug("the cache was not warmed", action="put-skipped")
         return answers
@@ -140,7 +139,7 @@ class Derive:
         """As :meth:`derive_and_cache`, but sigs that the cache has of these facts are not
         derived."""
         try:
-            hits = await self._cache.get([record.holder for record in records])
+            hits = await self.cache.get([record.holder for record in records])
         except errors.CacheUnavailable:
             return await self.derive_and_cache(records, now)
         cached: dict[Holder, Answer] = {}
@@ -154,5 +153,5 @@ class Derive:
         return cached | await self.derive_and_cache(rest, now)
 
     async def _dead(self, sdkappid: int, key_id: int) -> bool:
-        state = await self._signer.key_state(sdkappid, key_id)
+        state = await self.signer.key_state(sdkappid, key_id)
         return decision.state_of(state) in decision.DEAD_KEYS

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
@@ -32,6 +33,8 @@ from sigmgr.telemetry import GETS
 _CREATE = (
     'Check the user id. To issue the first sig, GET it, or reissue with "create": true in the body.'
 )
+#: No better sig can be had now. A limit of new holders meets also who lost his row.
+_NONE_BETTER = (errors.UnavailableError, errors.MaxHolders, errors.TooManyNewHolders)
 
 
 def _nothing_to_replace() -> errors.SigmgrError:
@@ -50,29 +53,20 @@ class _Asked(NamedTuple):
     create: bool
 
 
+@dataclass(eq=False, repr=False)
 class Issue:
-    def __init__(
-        self,
-        registry: Registry,
-        store: Store,
-        cache: SigCache,
-        derive: Derive,
-        reissuer: Reissuer,
-        *,
-        seen: Seen,
-        newcomers: Newcomers,
-        limits: WaitLimits,
-    ) -> None:
-        self._registry = registry
-        self._store = store
-        self._cache = cache
-        self._derive = derive
-        self._reissuer = reissuer
-        self._seen = seen
-        self._limits = limits
+    registry: Registry
+    store: Store
+    cache: SigCache
+    derive: Derive
+    reissuer: Reissuer
+    seen: Seen
+    newcomers: Newcomers
+    limits: WaitLimits
+
+    def __post_init__(self) -> None:
         self._reads = Lane("sigs-read")
-        self._newcomers = newcomers
-        self.better = Better(self._renewed, derive, newcomers, limits)
+        self.better = Better(self._renewed, self.derive, self.newcomers, self.limits)
         self._flights: dict[Holder, asyncio.Future[Answer]] = {}
 
     async def current(self, holder: Holder, now: int) -> Current:
@@ -86,7 +80,7 @@ class Issue:
         answers: dict[Holder, Answer] = {
             hit.holder: hit
             for hit in cached
-            if hit is not None and await self._derive.stands(hit, now)
+            if hit is not None and await self.derive.stands(hit, now)
         }
         GETS.labels("cache").inc(len(answers))
         missing = [holder for holder in wanted if holder not in answers]
@@ -95,8 +89,8 @@ class Issue:
             await self._fall_back(answers, zip(wanted, cached, strict=True), now)
         for holder, answer in answers.items():
             if isinstance(answer, Current):
-                self._seen.note(holder.user, now)
-        return [self._derive.unless_revoked(answers[holder], now) for holder in holders]
+                self.seen.note(holder.user, now)
+        return [self.derive.unless_revoked(answers[holder], now) for holder in holders]
 
     async def reissue(
         self,
@@ -110,10 +104,10 @@ class Issue:
         """The holder's next sig. A second call within one second gets the first's result;
         ``replaces`` (an issued_at) that is not current raises AlreadyReplaced. Without ``create`` a
         holder that never had a sig raises HolderUnknown."""
-        app = await self._registry.app(holder.sdkappid)
+        app = await self.registry.app(holder.sdkappid)
         asked = _Asked(app, holder, now, reason, replaces, create)
-        batch = await self._reissuer.reissue(partial(self._next, asked), now, OnFailure.RAISE)
-        return await self._derive.only(batch, now)
+        batch = await self.reissuer.reissue(partial(self._next, asked), now, OnFailure.RAISE)
+        return await self.derive.only(batch, now)
 
     async def _next(self, asked: _Asked, tx: Transaction, written: Sequence[Record]) -> Choice:
         app, now = asked.app, asked.now
@@ -122,10 +116,10 @@ class Issue:
             return Choice(keep=[record])
         if record.issued_at == 0 and not asked.create:
             raise errors.HolderUnknown(advice=_CREATE)
-        self._newcomers.admit(app, tx.made, now)
+        self.newcomers.admit(app, tx.made, now)
         if not decision.may_replace(record, asked.replaces):
             raise errors.AlreadyReplaced if record.issued_at else _nothing_to_replace()
-        [given] = await self._derive.inputs(app, [record], now)
+        [given] = await self.derive.inputs(app, [record], now)
         if decision.in_revoke_pause(given) is not None:
             raise _pause(app, record, now)
         forced = decision.has_dead_key(given) is not None
@@ -165,17 +159,17 @@ class Issue:
     async def _from_store(self, holders: list[Holder], now: int) -> dict[Holder, Answer]:
         known, answers = await self._with_apps(holders)
         asked = [holder for _, holder in known]
-        found = await self._reads.within(self._limits.valid, self._store.find(asked))
+        found = await self._reads.within(self.limits.valid, self.store.find(asked))
         keep: list[Record] = []
         stale: list[tuple[App, Holder]] = []
         for (app, holder), record in zip(known, found, strict=True):
             if record is not None and record.due_at is not None:
-                verdict = await self._derive.decide(app, record, now)
+                verdict = await self.derive.decide(app, record, now)
                 if verdict.verdict is Verdict.KEEP:
                     keep.append(record)
                     continue
             stale.append((app, holder))
-        answers.update(await self._derive.derive_and_cache(keep, now))
+        answers.update(await self.derive.derive_and_cache(keep, now))
         if stale:
             old = [record for record in found if record is not None]
             wanted = {holder: app for app, holder in stale}
@@ -190,7 +184,7 @@ class Issue:
         unknown: dict[Holder, Answer] = {}
         for holder in holders:
             try:
-                known.append((await self._registry.app(holder.sdkappid), holder))
+                known.append((await self.registry.app(holder.sdkappid), holder))
             except errors.SigmgrError as error:
                 unknown[holder] = error
         return known, unknown
@@ -198,9 +192,9 @@ class Issue:
     async def _renewed(self, holders: Sequence[Holder], now: int) -> dict[Holder, Answer]:
         """The next sigs, or those found under the locks. See ``better.Make``."""
         known, unknown = await self._with_apps(holders)
-        batch = await self._reissuer.reissue(partial(self._if_free, known, now), now)
+        batch = await self.reissuer.reissue(partial(self._if_free, known, now), now)
         return (
-            unknown | batch.answers() | await self._derive.derive_and_cache(batch.choice.keep, now)
+            unknown | batch.answers() | await self.derive.derive_and_cache(batch.choice.keep, now)
         )
 
     async def _if_free(
@@ -212,7 +206,7 @@ class Issue:
         for (app, holder), record in zip(stale, records, strict=True):
             if record is None:
                 continue
-            verdict = await self._derive.decide(app, record, now)
+            verdict = await self.derive.decide(app, record, now)
             if verdict.verdict is Verdict.WAIT:
                 choice.refused[holder] = _pause(app, record, now)
             elif verdict.verdict is Verdict.KEEP:
@@ -228,7 +222,7 @@ class Issue:
 
     async def _cached(self, holders: Sequence[Holder]) -> Sequence[Current | None]:
         try:
-            return await self._cache.get(holders)
+            return await self.cache.get(holders)
         except errors.CacheUnavailable:
             return [None] * len(holders)
 
@@ -237,8 +231,8 @@ class Issue:
     ) -> None:
         """Where nothing better could be made, a cached sig that is still valid is served."""
         for holder, hit in cached:
-            failed = isinstance(answers.get(holder), errors.UnavailableError)
-            if failed and hit is not None and await self._derive.valid(hit, now):
+            failed = isinstance(answers.get(holder), _NONE_BETTER)
+            if failed and hit is not None and await self.derive.valid(hit, now):
                 answers[holder] = hit
 
 

@@ -10,14 +10,13 @@ fail-over. So each look asks for what is new since ``LOOK_BACK`` seconds before 
 
 A look counts when changed keys are loaded, too. One that waits for them in vain has told what it
 found of revocations and tokens all the same.
-
-What this module does not do: schedule itself.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 from sigmgr.flow.revocations import Revocations
@@ -40,34 +39,24 @@ PAGE: Final = 5000
 PART: Final = "revocations"
 
 
+@dataclass(eq=False, repr=False)
 class Look:
     """``answered`` gets the database's second when it arrives, and how long that took; ``tokens``
     when the look began and whether any API token changed since the last one; ``learned`` the second
     again when all is learned; ``keys_changed`` is called when a key has changed its state and the
     new states are loaded."""
 
-    def __init__(
-        self,
-        *,
-        looks: Looks,
-        revocations: Revocations,
-        signer: Signer,
-        monotonic: Callable[[], float],
-        answered: Callable[[float, float], None] = lambda second, took: None,
-        tokens: Callable[[float, bool], None] = lambda began, changed: None,
-        learned: Sequence[Callable[[float], None]] = (),
-        keys_changed: Sequence[Callable[[], None]] = (),
-        health: Health | None = None,
-    ) -> None:
-        self._looks = looks
-        self._revocations = revocations
-        self._signer = signer
-        self._monotonic = monotonic
-        self._answered = answered
-        self._notify_tokens = tokens
-        self._learned = learned
-        self._keys_changed = keys_changed
-        self._health = health
+    looks: Looks
+    revocations: Revocations
+    signer: Signer
+    monotonic: Callable[[], float]
+    answered: Callable[[float, float], None] = lambda second, took: None
+    tokens: Callable[[float, bool], None] = lambda began, changed: None
+    learned: Callable[[float], None] = lambda second: None
+    keys_changed: Callable[[], None] = lambda: None
+    health: Health | None = None
+
+    def __post_init__(self) -> None:
         self._keys: str | None = None
         self._loading: tuple[str, asyncio.Task[None]] | None = None
         self._tokens: str | None = None
@@ -76,16 +65,16 @@ class Look:
     async def load(self, now: int) -> int:
         """Learn all that matters now; answers how many. Raises StoreUnavailable."""
         # The first look comes before the pages, so that no later revocation is missed.
-        started = self._monotonic()
+        started = self.monotonic()
         look = await self._ask(2**62)
         count, after = 0, None
-        while page := await self._looks.revocations(after, PAGE, now):
-            self._revocations.learn(page)
+        while page := await self.looks.revocations(after, PAGE, now):
+            self.revocations.learn(page)
             count, after = count + len(page), page[-1]
         self._keys, self._since = look.keys, int(look.second) - LOOK_BACK
         self._see_tokens(look.tokens, started)
-        self._revocations.looked(started)
-        self._notify_learned(look.second)
+        self.revocations.looked(started)
+        self.learned(look.second)
         log.info("revocations that still matter were loaded", action="loaded", count=count)
         return count
 
@@ -102,28 +91,28 @@ class Look:
         if self._since is None:
             await self.load(now)
             return
-        started = self._monotonic()
+        started = self.monotonic()
         look = await self._ask(self._since)
-        self._revocations.learn(look.revocations)
+        self.revocations.learn(look.revocations)
         self._see_tokens(look.tokens, started)
         while look.keys != self._keys:
             await self._load_keys(look.keys)
         self._since = int(look.second) - LOOK_BACK
-        self._revocations.looked(started)
-        self._revocations.forget(now)
-        self._notify_learned(look.second)
+        self.revocations.looked(started)
+        self.revocations.forget(now)
+        self.learned(look.second)
 
     async def _ask(self, since: int) -> LookResult:
-        began = self._monotonic()
-        look = await self._looks.look(since)
-        self._answered(look.second, self._monotonic() - began)
+        began = self.monotonic()
+        look = await self.looks.look(since)
+        self.answered(look.second, self.monotonic() - began)
         return look
 
     async def _load_keys(self, mark: str) -> None:
         """Load keys and states. A key that does not open does not stop the others; a load that
         takes long goes on beside the next looks. Raises StoreUnavailable."""
         if self._loading is None:
-            self._loading = mark, asyncio.create_task(self._signer.refresh(), name="look: keys")
+            self._loading = mark, asyncio.create_task(self.signer.refresh(), name="look: keys")
         mark, loading = self._loading
         await asyncio.wait({loading}, timeout=KEYS_LIMIT)
         if not loading.done():
@@ -134,32 +123,27 @@ class Look:
         except errors.SetupError as error:
             log.warning("a key does not open", action="keys-not-loaded", code=error.code)
         self._keys = mark
-        for changed in self._keys_changed:
-            changed()
+        self.keys_changed()
 
     def _see_tokens(self, mark: str, began: float) -> None:
         changed, self._tokens = mark != self._tokens, mark
-        self._notify_tokens(began, changed)
-
-    def _notify_learned(self, second: float) -> None:
-        for listener in self._learned:
-            listener(second)
+        self.tokens(began, changed)
 
     def _report(self) -> None:
         """Report the age of the knowledge for /readyz, and what is served meanwhile."""
-        if self._health is None:
+        if self.health is None:
             return
-        age, grace = self._revocations.age, self._revocations.grace
+        age, grace = self.revocations.age, self.revocations.grace
         if age <= min(5.0, grace):
-            self._health.report(PART)
+            self.health.report(PART)
         elif age <= grace:
-            self._health.report(
+            self.health.report(
                 PART,
                 "degraded: SQL was not seen for a while; cached sigs are served until"
                 f" revocation.grace ({grace:g} s) has passed",
             )
         else:
-            self._health.report(
+            self.health.report(
                 PART,
                 f"failed: SQL was not seen for more than revocation.grace ({grace:g} s); what a"
                 " lost revocation could concern is not served",

@@ -1,5 +1,5 @@
 """Limits of new holders of an app: its policy's ``max_holders`` and ``new_holders_per_second``.
-Holders that have a row are never refused.
+Holders that have a row are never refused; who lost it keeps a cached sig that is valid.
 
 Precision: a process adds what it makes itself to its last count of the rows. It counts every
 minute, from nine tenths of the limit on every five seconds, and for at most a twentieth of the

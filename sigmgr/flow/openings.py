@@ -15,6 +15,7 @@ cached sig is the answer.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from sigmgr.flow.better import Better
@@ -42,8 +43,8 @@ _GATHER_FOR = 0.01
 
 
 class _State(NamedTuple):
-    """A user's rows. ``wanted``: the user and the live rooms; of these ``good`` are current, and
-    the others have to be made."""
+    """A user's rows. ``wanted``: the user and the live rooms. ``good``: the current sigs of all
+    users that were read with this one; what is wanted and not among them has to be made."""
 
     app: App
     records: list[Record]
@@ -52,31 +53,21 @@ class _State(NamedTuple):
     revoked_at: int
 
 
+@dataclass(eq=False, repr=False)
 class Openings:
     """Answers the first state of a stream."""
 
-    def __init__(
-        self,
-        registry: Registry,
-        store: Store,
-        cache: SigCache,
-        derive: Derive,
-        better: Better,
-        *,
-        restored: Restored,
-        revocations: Revocations,
-        seen: Seen,
-        limits: WaitLimits,
-    ) -> None:
-        self._registry = registry
-        self._store = store
-        self._cache = cache
-        self._derive = derive
-        self._better = better
-        self._restored = restored
-        self._revocations = revocations
-        self._seen = seen
-        self._limits = limits
+    registry: Registry
+    store: Store
+    cache: SigCache
+    derive: Derive
+    better: Better
+    restored: Restored
+    revocations: Revocations
+    seen: Seen
+    limits: WaitLimits
+
+    def __post_init__(self) -> None:
         self._lane = Lane("openings", most=2)
         self._streams: Gather[Holder, _State] = Gather(self._read_all, gather_for=_GATHER_FOR)
         self._polls: Gather[Holder, _State] = Gather(self._read_own, gather_for=_GATHER_FOR)
@@ -97,18 +88,18 @@ class Openings:
                 found[0] = await self._newer(found[0], lost, now)
         self._refuse_revoked(user, ticket_issued_at)
         own, *others = found
-        mine = raised(self._derive.unless_revoked(own, now))
-        return [mine, *(other for other in others if not self._revocations.killed(other))]
+        mine = raised(self.derive.unless_revoked(own, now))
+        return [mine, *(other for other in others if not self.revocations.killed(other))]
 
     async def _known_state(
         self, user: Holder, ticket_issued_at: int, state: _State, now: int
     ) -> list[Current]:
         if ticket_issued_at <= state.revoked_at:
             raise errors.TicketRevoked
-        answers = dict(state.good)
+        answers = {holder: state.good[holder] for holder in state.wanted if holder in state.good}
         due = {holder: state.app for holder in state.wanted if holder not in answers}
         if due:
-            made = await self._better.than(state.records, due, now)
+            made = await self.better.than(state.records, due, now)
             if _is_news(made, state.records):
                 again = await answered(self._polls.ask(user, now))
                 if ticket_issued_at <= again.revoked_at:
@@ -124,7 +115,7 @@ class Openings:
         """A newer sig than the client holds. Where none can be made, the client is sent nothing
         older; its next ack tries again."""
         try:
-            return await self._restored.newer_than(current.holder, held, now)
+            return await self.restored.newer_than(current.holder, held, now)
         except errors.SigmgrError as error:
             log.warning("a sig that was lost could not be replaced", action="restored-not",
                         error=error.code)  # fmt: skip
@@ -132,7 +123,7 @@ class Openings:
 
     def _refuse_revoked(self, user: Holder, ticket_issued_at: int) -> None:
         """Raises TicketRevoked for a revocation known here, whatever the rows contain."""
-        if ticket_issued_at <= self._revocations.until(user.sdkappid, user.userid):
+        if ticket_issued_at <= self.revocations.until(user.sdkappid, user.userid):
             raise errors.TicketRevoked
 
     def _note(self, user: Holder, state: _State, now: int) -> None:
@@ -143,21 +134,21 @@ class Openings:
             record.due_at is None or now - record.seen_at >= durations(record.ttl).mark_seen_every
             for record in state.records
         )
-        self._seen.note(user, now, sure=late)
+        self.seen.note(user, now, sure=late)
 
     # -- batches ---------------------------------------------------------------------------
 
     async def _read_all(
         self, users: Sequence[Holder], now: int
     ) -> list[_State | errors.SigmgrError]:
-        rows = await self._lane.within(self._limits.valid, self._store.of_users(users))
+        rows = await self._lane.within(self.limits.valid, self.store.of_users(users))
         return await self._judged(users, rows, now)
 
     async def _read_own(
         self, users: Sequence[Holder], now: int
     ) -> list[_State | errors.SigmgrError]:
         """Without the rooms: a revocation of the user is in the user's own row, too."""
-        found = await self._lane.within(self._limits.valid, self._store.find(users))
+        found = await self._lane.within(self.limits.valid, self.store.find(users))
         rows = [[] if record is None else [record] for record in found]
         return await self._judged(users, rows, now)
 
@@ -166,9 +157,10 @@ class Openings:
     ) -> list[_State | errors.SigmgrError]:
         states: list[_State | errors.SigmgrError] = []
         keep: list[Record] = []
+        good: dict[Holder, Answer] = {}
         for user, mine in zip(users, rows, strict=True):
             try:
-                app = await self._registry.app(user.sdkappid)
+                app = await self.registry.app(user.sdkappid)
             except errors.SigmgrError as error:
                 states.append(error)
                 continue
@@ -176,20 +168,20 @@ class Openings:
             keep += [r for r in living if await self._stands(app, r, now)]
             revoked_at = max((record.revoked_at for record in mine), default=0)
             rooms = [record.holder for record in living if record.kind == ROOM]
-            states.append(_State(app, living, [user, *rooms], {}, revoked_at))
-        good = await self._derive.cached_or_derived(keep, now)
-        return [_with_good(state, good) for state in states]
+            states.append(_State(app, living, [user, *rooms], good, revoked_at))
+        good.update(await self.derive.cached_or_derived(keep, now))
+        return states
 
     async def _stands(self, app: App, record: Record, now: int) -> bool:
-        return (await self._derive.decide(app, record, now)).verdict is Verdict.KEEP
+        return (await self.derive.decide(app, record, now)).verdict is Verdict.KEEP
 
     async def _from_cache(
         self, users: Sequence[Holder], now: int
     ) -> list[Current | errors.SigmgrError]:
-        hits = await self._cache.get(users)
+        hits = await self.cache.get(users)
         return [
             hit
-            if hit is not None and await self._derive.valid(hit, now)
+            if hit is not None and await self.derive.valid(hit, now)
             else errors.StoreUnavailable(retry_after=1)
             for hit in hits
         ]
@@ -204,11 +196,3 @@ def _is_news(made: Mapping[Holder, Answer], records: Sequence[Record]) -> bool:
         else isinstance(a, errors.RevokePause)
         for holder, a in made.items()
     )
-
-
-def _with_good(
-    state: _State | errors.SigmgrError, good: Mapping[Holder, Answer]
-) -> _State | errors.SigmgrError:
-    if isinstance(state, errors.SigmgrError):
-        return state
-    return state._replace(good={h: good[h] for h in state.wanted if h in good})

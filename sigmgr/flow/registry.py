@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 
 from sigmgr.flow.limits import Lane
 from sigmgr.model import errors
@@ -17,23 +18,18 @@ from sigmgr.model.app import App
 Load = Callable[[], Awaitable[Sequence[App]]]
 
 
+@dataclass(eq=False, repr=False)
 class Apps:
     """Fulfils ``ports.Registry``. An unknown app is looked up at most once in ``look_every``
     seconds, and waited for no longer than ``patience``; known ones are refreshed by
     :meth:`refresh`, which the scheduler calls."""
 
-    def __init__(
-        self,
-        load: Load,
-        monotonic: Callable[[], float],
-        *,
-        look_every: float = 1.0,
-        patience: float = 1.0,
-    ) -> None:
-        self._load = load
-        self._monotonic = monotonic
-        self._look_every = look_every
-        self._patience = patience
+    load: Load
+    monotonic: Callable[[], float]
+    look_every: float = 1.0
+    patience: float = 1.0
+
+    def __post_init__(self) -> None:
         self._apps: dict[int, App] = {}
         self._looked_at = float("-inf")
         self._lane = Lane("apps", most=1)
@@ -42,9 +38,9 @@ class Apps:
 
     async def refresh(self) -> None:
         """Read all apps again. Raises StoreUnavailable with the known ones kept."""
-        apps = await self._load()
+        apps = await self.load()
         self._apps = {app.sdkappid: app for app in apps}
-        self._looked_at = self._monotonic()
+        self._looked_at = self.monotonic()
         self._failure = None
 
     async def app(self, sdkappid: int) -> App:
@@ -68,15 +64,15 @@ class Apps:
     async def _look(self) -> None:
         """Wait for the running lookup, or start one if the last was not just now."""
         if self._flight is None:
-            if self._monotonic() - self._looked_at < self._look_every:
+            if self.monotonic() - self._looked_at < self.look_every:
                 return
             self._flight = asyncio.create_task(self._fly(), name="apps: look")
         await asyncio.wait({self._flight})
 
     async def _fly(self) -> None:
-        self._looked_at = self._monotonic()
+        self._looked_at = self.monotonic()
         try:
-            await self._lane.within(self._patience, self.refresh())
+            await self._lane.within(self.patience, self.refresh())
         except errors.SigmgrError as error:
             self._failure = error.anew()
         finally:

@@ -101,6 +101,7 @@ class Batch(NamedTuple):
         return self.choice.refused | {one.record.holder: one.answer for one in self.outcomes}
 
 
+@dataclass(eq=False, repr=False)
 class Reissuer:
     """Makes sigs real, a batch at a time.
 
@@ -108,26 +109,18 @@ class Reissuer:
     does not, reissues that are not urgent get ClockApart.
     """
 
-    def __init__(
-        self,
-        store: Store,
-        signer: Signer,
-        draw: Draw,
-        publisher: Publisher,
-        ordinary: Callable[[], bool] = lambda: True,
-    ) -> None:
-        self._store = store
-        self._signer = signer
-        self._draw = draw
-        self._publisher = publisher
-        self._ordinary = ordinary
+    store: Store
+    signer: Signer
+    draw: Draw
+    publisher: Publisher
+    ordinary: Callable[[], bool] = lambda: True
 
     async def reissue(
         self, choose: Choose, now: int, on_failure: OnFailure = OnFailure.ANSWER
     ) -> Batch:
         """As :meth:`commit`, and have it announced soon."""
         batch = await self.commit(choose, now, on_failure)
-        self._publisher.soon(batch.committed, now)
+        self.publisher.soon(batch.committed, now)
         return batch
 
     async def commit(self, choose: Choose, now: int, on_failure: OnFailure) -> Batch:
@@ -135,13 +128,13 @@ class Reissuer:
         StoreUnavailable."""
         written: list[Record] = []
         return await once_more(
-            lambda: self._in_one_transaction(choose, written, now, on_failure), self._signer
+            lambda: self._in_one_transaction(choose, written, now, on_failure), self.signer
         )
 
     async def _in_one_transaction(
         self, choose: Choose, written: list[Record], now: int, on_failure: OnFailure
     ) -> Batch:
-        async with self._store.transaction() as tx:
+        async with self.store.transaction() as tx:
             choice = await choose(tx, written)
             outcomes = await self._signed(tx, choice.reissues, now) if choice.reissues else []
             written += [one.record for one in outcomes if one.made]
@@ -168,7 +161,7 @@ class Reissuer:
         """The next sig of each, not yet written; an error where one fails. Raises KeyChanged
         where this process's keys are out of date."""
         keys = await self._signing_keys(tx, {one.record.sdkappid for one in reissues})
-        held = not self._ordinary()
+        held = not self.ordinary()
         planned = [
             errors.ClockApart(retry_after=_CLOCKS_AGREE_IN)
             if held and not decision.is_urgent(one.record, one.policy, now)
@@ -176,7 +169,7 @@ class Reissuer:
             for one in reissues
         ]
         facts = [plan.facts for plan in planned if isinstance(plan, Record)]
-        signed = zip(facts, await self._signer.sign(facts) if facts else [], strict=True)
+        signed = zip(facts, await self.signer.sign(facts) if facts else [], strict=True)
         outcomes = []
         for one, plan in zip(reissues, planned, strict=True):
             if isinstance(plan, Record):
@@ -198,7 +191,7 @@ class Reissuer:
         keys: dict[int, KeyRef | errors.SigmgrError] = {}
         for sdkappid in apps:
             try:
-                keys[sdkappid] = await self._signer.active_key(sdkappid)
+                keys[sdkappid] = await self.signer.active_key(sdkappid)
             except errors.SigmgrError as error:
                 keys[sdkappid] = error
         wanted = [key.key_id for key in keys.values() if isinstance(key, KeyRef)]
@@ -213,7 +206,6 @@ class Reissuer:
     def _next(
         self, one: Reissue, key: KeyRef | errors.SigmgrError, now: int
     ) -> Record | errors.SigmgrError:
-        """The holder's next record, its sig not yet signed."""
         if isinstance(key, errors.SigmgrError):
             return key
         old = one.record
@@ -224,7 +216,7 @@ class Reissuer:
             ttl = max(ttl, old.expires_at - issued_at + 1)
         try:
             times = timing.plan(
-                one.policy, issued_at, ttl, self._draw(), first_generation=one.first_generation
+                one.policy, issued_at, ttl, self.draw(), first_generation=one.first_generation
             )
         except errors.BadTime as error:
             return error
@@ -241,7 +233,6 @@ class Reissuer:
 
     @staticmethod
     def _announcements(outcomes: Sequence[Outcome], now: int) -> list[Announcement]:
-        """One event for each sig that was made."""
         return [
             Announcement(_event(one, now), one.answer)
             for one in outcomes
@@ -261,7 +252,7 @@ class Reissuer:
                 continue
             old = one.record
             durations, failures = one.reissue.policy.durations(old.ttl), old.failures + 1
-            due_at = timing.retry_at(durations, old.expires_at, failures, self._draw(), now)
+            due_at = timing.retry_at(durations, old.expires_at, failures, self.draw(), now)
             changed = old._replace(failures=failures, last_error=error.code, due_at=due_at)
             rows.append((changed, old.issued_at))
             failure = _event(one, now)._replace(note=error.code)

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from sigmgr.flow.commit import Committed, joined
 from sigmgr.model import errors
@@ -34,33 +35,26 @@ log = get_logger("sigmgr.relay")
 _NUMBERED = 500
 
 
+@dataclass(eq=False, repr=False)
 class Relay:
     """Announces and numbers events, and derives again the sigs that the cache lacks."""
 
-    def __init__(
-        self,
-        store: Store,
-        outbox: Outbox,
-        announcer: Announcer,
-        cache: SigCache,
-        signer: Signer,
-    ) -> None:
-        self._store = store
-        self._outbox = outbox
-        self._announcer = announcer
-        self._cache = cache
-        self._signer = signer
+    store: Store
+    outbox: Outbox
+    announcer: Announcer
+    cache: SigCache
+    signer: Signer
 
     async def publish(self, committed: Committed, now: int) -> None:
         """Announce committed events, and mark their rows in the outbox. Raises CacheUnavailable
         with the rows left for the sweep."""
         await self._announce(committed.batch, now)
-        await self._outbox.mark_announced(committed.rows)
+        await self.outbox.mark_announced(committed.rows)
 
     async def sweep(self, now: int, *, limit: int = 250, grace: int = 1) -> int:
         """Announce the events of up to ``limit`` rows that have waited for ``grace`` seconds.
         Answers how many events. Raises CacheUnavailable: the events stay."""
-        async with self._outbox.take(limit, now - grace) as events:
+        async with self.outbox.take(limit, now - grace) as events:
             if events:
                 await self._announce([Announcement(event, None) for event in events], now)
         return len(events)
@@ -72,38 +66,41 @@ class Relay:
         Answers how many. Ends between two batches when ``stopping()``, and leaves an app to another
         relay that is numbering it."""
         total = 0
-        while apps := await self._outbox.unnumbered():
+        while apps := await self.outbox.unnumbered():
             before = total
             for sdkappid in apps:
                 if stopping():
                     return total
-                total += await self._outbox.number(sdkappid, now, limit)
+                total += await self.outbox.number(sdkappid, now, limit)
             if total == before:
                 break
         return total
 
     async def measure(self, now: int) -> None:
-        pending, oldest = await self._outbox.depth(now)
+        pending, oldest = await self.outbox.depth(now)
         OUTBOX_PENDING.set(pending)
         OUTBOX_OLDEST.set(oldest)
 
     async def _announce(self, batch: Sequence[Announcement], now: int) -> None:
-        shown = await self._announcer.announce(batch, now)
+        shown = await self.announcer.announce(batch, now)
         missing = [one.event for one, ok in zip(batch, shown, strict=True) if not ok]
         if missing:
-            await self._cache.put(await self._derive(missing, now), now)
+            await self.cache.put(await self._derive(missing, now), now)
 
     async def _derive(self, events: Sequence[Event], now: int) -> list[Current]:
         """The holders' current sigs, perhaps newer than the events', derived from the facts."""
         holders = sorted({event.holder for event in events})
         records = [
             record
-            for record in await self._store.find(holders)
+            for record in await self.store.find(holders)
             if record is not None and record.alive(now)
         ]
-        strings = await self._signer.sign([record.facts for record in records])
+        strings = await self.signer.sign([record.facts for record in records])
+        derived = []
         for record, string in zip(records, strings, strict=True):
-            if isinstance(string, errors.SigmgrError):
+            if isinstance(string, str):
+                derived.append(current_of(record, string))
+            else:
                 log.warning(
                     "a sig could not be derived again; a get will try from the store",
                     action="derive-failed",
@@ -111,11 +108,7 @@ class Relay:
                     key_id=record.key_id,
                     code=string.code,
                 )
-        return [
-            current_of(record, string)
-            for record, string in zip(records, strings, strict=True)
-            if isinstance(string, str)
-        ]
+        return derived
 
 
 class Publisher:

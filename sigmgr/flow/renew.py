@@ -62,29 +62,18 @@ class Tally:
         self.kept += len(batch.choice.moved) - rested
 
 
+@dataclass(eq=False, repr=False)
 class Renew:
     """``limit`` holders at a time over all apps; batches of ``lanes`` apps under way at once."""
 
-    def __init__(
-        self,
-        registry: Registry,
-        store: Store,
-        derive: Derive,
-        reissuer: Reissuer,
-        publisher: Publisher,
-        *,
-        ordinary: Callable[[], bool] = lambda: True,
-        limit: int = 1000,
-        lanes: int = 1,
-    ) -> None:
-        self._registry = registry
-        self._store = store
-        self._derive = derive
-        self._reissuer = reissuer
-        self._publisher = publisher
-        self._ordinary = ordinary
-        self._limit = limit
-        self._lanes = lanes
+    registry: Registry
+    store: Store
+    derive: Derive
+    reissuer: Reissuer
+    publisher: Publisher
+    ordinary: Callable[[], bool] = lambda: True
+    limit: int = 1000
+    lanes: int = 1
 
     async def tick(
         self, now: int, *, turns: int = 1000, stopping: Callable[[], bool] = lambda: False
@@ -96,13 +85,11 @@ class Renew:
         their turn.
         """
         tally = Tally()
-        known = {app.sdkappid: app for app in self._registry.apps()}
+        known = {app.sdkappid: app for app in self.registry.apps()}
         due = [
-            known[sdkappid]
-            for sdkappid in await self._store.apps_with_due(now)
-            if sdkappid in known
+            known[sdkappid] for sdkappid in await self.store.apps_with_due(now) if sdkappid in known
         ]
-        robin = RoundRobin(due, limit=self._limit, turns=turns)
+        robin = RoundRobin(due, limit=self.limit, turns=turns)
         await self._work_off(robin, now, tally, stopping)
         if tally.problems:
             first, *others = tally.problems
@@ -126,7 +113,7 @@ class Renew:
         announcing: set[asyncio.Task[None]] = set()
         try:
             while True:
-                while len(turns) < self._lanes >= len(announcing) and not stopping():
+                while len(turns) < self.lanes >= len(announcing) and not stopping():
                     if (turn := robin.take()) is None:
                         break
                     turns[asyncio.create_task(self._turn(*turn, now, tally))] = turn[0]
@@ -151,7 +138,7 @@ class Renew:
         """One batch of an app; whether more may be due, and what is to be announced."""
         due = partial(self._due, app, share, now)
         try:
-            batch = await self._reissuer.commit(due, now, OnFailure.BACK_OFF)
+            batch = await self.reissuer.commit(due, now, OnFailure.BACK_OFF)
         except Exception as error:  # noqa: BLE001 - the tick raises it after all turns
             # One app's trouble, a bug even, ends this tick for that app alone. It comes first
             # in every tick to come, with the nearest deadlines.
@@ -168,7 +155,7 @@ class Renew:
     async def _announce(self, committed: Committed, now: int, tally: Tally) -> None:
         """What fails lies in the outbox."""
         try:
-            await self._publisher.at_once(committed, now)
+            await self.publisher.at_once(committed, now)
         except Exception as error:  # noqa: BLE001 - as above
             tally.problems.append(error)
 
@@ -176,10 +163,10 @@ class Renew:
         self, app: App, share: int, now: int, tx: Transaction, _: Sequence[Record]
     ) -> Choice:
         """Claim what is due, and choose who is reissued, who rests, who is looked at later."""
-        urgent = app.policy.emergency if app.paused or not self._ordinary() else None
+        urgent = app.policy.emergency if app.paused or not self.ordinary() else None
         records = await tx.claim_due(app.sdkappid, now, share, emergency=urgent)
         choice = Choice()
-        for given in await self._derive.inputs(app, records, now):
+        for given in await self.derive.inputs(app, records, now):
             record, verdict = given.record, decision.decide(decision.TICK_CHAIN, given)
             if verdict.verdict is Verdict.REISSUE:
                 assert verdict.reason is not None

@@ -12,6 +12,7 @@ What this module does not do: find out what else was lost, such as revocations a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
@@ -64,18 +65,14 @@ class _Lost(NamedTuple):
     issued_at: int
 
 
+@dataclass(eq=False, repr=False)
 class Restored:
-    def __init__(
-        self,
-        registry: Registry,
-        derive: Derive,
-        reissuer: Reissuer,
-        limits: WaitLimits,
-    ) -> None:
-        self._registry = registry
-        self._derive = derive
-        self._reissuer = reissuer
-        self._limits = limits
+    registry: Registry
+    derive: Derive
+    reissuer: Reissuer
+    limits: WaitLimits
+
+    def __post_init__(self) -> None:
         self._lane = Lane("restored", most=2)
         self._gather: Gather[_Lost, Current] = Gather(self._superseded)
         self._unlogged = 0
@@ -92,12 +89,12 @@ class Restored:
         claims: dict[Holder, int] = {}
         for user, issued_at in lost:
             claims[user] = max(issued_at, claims.get(user, 0))
-        made = await self._lane.within(self._limits.answer, self._made(claims, now))
-        return [self._derive.unless_revoked(made[user], now) for user, _ in lost]
+        made = await self._lane.within(self.limits.answer, self._made(claims, now))
+        return [self.derive.unless_revoked(made[user], now) for user, _ in lost]
 
     async def _made(self, claims: Mapping[Holder, int], now: int) -> dict[Holder, Answer]:
-        batch = await self._reissuer.reissue(partial(self._older, claims, now), now)
-        return batch.answers() | await self._derive.derive_and_cache(batch.choice.keep, now)
+        batch = await self.reissuer.reissue(partial(self._older, claims, now), now)
+        return batch.answers() | await self.derive.derive_and_cache(batch.choice.keep, now)
 
     async def _older(
         self, claims: Mapping[Holder, int], now: int, tx: Transaction, _: Sequence[Record]
@@ -119,8 +116,8 @@ class Restored:
         return choice
 
     async def _newer(self, record: Record, claim: int, now: int) -> Reissue:
-        app = await self._registry.app(record.sdkappid)
-        [given] = await self._derive.inputs(app, [record], now)
+        app = await self.registry.app(record.sdkappid)
+        [given] = await self.derive.inputs(app, [record], now)
         if decision.in_revoke_pause(given) is not None:
             raise errors.RevokePause(retry_after=decision.pause_left(app.policy, record, now))
         return Reissue(record, Reason.FORCED, app.policy, seen=True, newer_than=claim)

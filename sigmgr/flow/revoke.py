@@ -14,6 +14,7 @@ Rules:
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
@@ -45,28 +46,21 @@ class Revoked(NamedTuple):
     known: bool
 
 
+@dataclass(eq=False, repr=False)
 class Revoke:
-    def __init__(
-        self,
-        registry: Registry,
-        store: Store,
-        looks: Looks,
-        revocations: Revocations,
-        publisher: Publisher,
-    ) -> None:
-        self._registry = registry
-        self._store = store
-        self._looks = looks
-        self._revocations = revocations
-        self._publisher = publisher
+    registry: Registry
+    store: Store
+    looks: Looks
+    revocations: Revocations
+    publisher: Publisher
 
     async def user(self, sdkappid: int, userid: str, now: int) -> Revoked:
         """End every sig of the user, even if there is none: a ticket or sig that a slower process
         makes in this second is revoked, too."""
-        app = await self._registry.app(sdkappid)
+        app = await self.registry.app(sdkappid)
         longest = max(app.policy.ttl, app.policy.room_ttl, FULL_LIFE)
         done = Revoked(0, known=False)
-        rows = await self._store.of_user(sdkappid, userid)
+        rows = await self.store.of_user(sdkappid, userid)
         ended, left = set[Holder](), {Holder(sdkappid, userid)}
         while left:
             ended |= left | {row.holder for row in rows}
@@ -74,7 +68,7 @@ class Revoke:
             done = Revoked(max(done.revoked_at, until), any(row.issued_at for row in rows))
             # A room key may have been made between the read and the lock of the user's row; a later
             # one waits for the pause.
-            rows = await self._store.of_user(sdkappid, userid)
+            rows = await self.store.of_user(sdkappid, userid)
             left = {row.holder for row in rows if row.issued_at <= done.revoked_at} - ended
         return done
 
@@ -82,7 +76,7 @@ class Revoke:
         """End every sig of an app's users, or of all apps' where ``sdkappid`` is 0. Answers the
         second up to which sigs are revoked."""
         if sdkappid != EVERY_APP:
-            await self._registry.app(sdkappid)
+            await self.registry.app(sdkappid)
         until = now + WIDE_MARGIN
         everybody = Revocation(sdkappid, EVERY_USER, until, until + MAX_TTL)
         await once_more(partial(self._written, everybody))
@@ -90,9 +84,9 @@ class Revoke:
 
     async def _end(self, holders: set[Holder], longest: int, now: int) -> int:
         """One transaction with one call for all locks, so that all lock in the same order."""
-        async with self._store.transaction() as tx:
+        async with self.store.transaction() as tx:
             records = await tx.lock(sorted(holders))
-            revoked_at = max(now, *(record.issued_at for record in records))
+            revoked_at = max(now, *(max(r.issued_at, r.revoked_at) for r in records))
             changes = [
                 (record._replace(revoked_at=revoked_at, due_at=None), record.issued_at)
                 for record in records
@@ -103,18 +97,18 @@ class Revoke:
             await tx.revoke([revocation])
             await tx.save(changes)
             committed = await append(tx, [_announcement(record, now) for record, _ in changes])
-        self._revocations.learn([revocation])
+        self.revocations.learn([revocation])
         if await self._late(revocation):
             await self._written(revocation)
-        await self._publisher.at_once(committed, now)
+        await self.publisher.at_once(committed, now)
         return revoked_at
 
     async def _written(self, revocation: Revocation) -> None:
         """Write the row alone, in a short enough transaction. Raises StoreUnavailable."""
         for _ in range(_TRIES):
-            async with self._store.transaction() as tx:
+            async with self.store.transaction() as tx:
                 await tx.revoke([revocation])
-            self._revocations.learn([revocation])
+            self.revocations.learn([revocation])
             if not await self._late(revocation):
                 return
         raise errors.StoreUnavailable(
@@ -123,7 +117,7 @@ class Revoke:
 
     async def _late(self, revocation: Revocation) -> bool:
         """Whether a process may have looked past the revocation before it became visible."""
-        lag = await self._looks.since_written(revocation)
+        lag = await self.looks.since_written(revocation)
         late = lag > REVOKE_LIMIT
         if late:
             log.warning("a revocation took long and is written again", action="revoke-again")

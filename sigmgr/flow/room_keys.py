@@ -8,6 +8,7 @@ What this module does not do: renew room keys (``renew`` does, while a stream is
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
@@ -33,18 +34,12 @@ class _Asked(NamedTuple):
     now: int
 
 
+@dataclass(eq=False, repr=False)
 class RoomKeys:
-    def __init__(
-        self,
-        registry: Registry,
-        derive: Derive,
-        reissuer: Reissuer,
-        newcomers: Newcomers,
-    ) -> None:
-        self._registry = registry
-        self._derive = derive
-        self._reissuer = reissuer
-        self._newcomers = newcomers
+    registry: Registry
+    derive: Derive
+    reissuer: Reissuer
+    newcomers: Newcomers
 
     async def current(
         self, sdkappid: int, userid: str, room: Room, *, privileges: int, ttl: int | None, now: int
@@ -55,17 +50,17 @@ class RoomKeys:
         if ttl is not None:
             check_ttl(ttl)
         holder = Holder(sdkappid, userid, Kind.ROOM.value, room.scope)
-        app = await self._registry.app(sdkappid)
+        app = await self.registry.app(sdkappid)
         asked = _Asked(app, holder, privileges, ttl or 0, now)
-        batch = await self._reissuer.reissue(partial(self._fitting, asked), now, OnFailure.RAISE)
-        return await self._derive.only(batch, now)
+        batch = await self.reissuer.reissue(partial(self._fitting, asked), now, OnFailure.RAISE)
+        return await self.derive.only(batch, now)
 
     async def _fitting(self, asked: _Asked, tx: Transaction, _: Sequence[Record]) -> Choice:
         app, holder, privileges, ttl, now = asked
         owner, record = await tx.lock([holder.user, holder])
-        self._newcomers.admit(app, tx.made, now)
+        self.newcomers.admit(app, tx.made, now)
         record = record._replace(revoked_at=max(record.revoked_at, owner.revoked_at))
-        [given] = await self._derive.inputs(app, [record], now, privileges)
+        [given] = await self.derive.inputs(app, [record], now, privileges)
         verdict = _verdict(given, ttl)
         if verdict.verdict is Verdict.KEEP:
             asleep = record.due_at is None

@@ -5,8 +5,6 @@ Rules:
    the service), and at most ``turns`` turns.
 2. An app comes again only when all others that wait had their turn, and its own last turn is over:
    two concurrent claims of one app would skip over each other's locked rows.
-
-What this module does not do: work, wait, or know what is due.
 """
 
 from __future__ import annotations

@@ -2,11 +2,11 @@
 
 A sig does not show its own revocation, so this process's knowledge is asked last, and SQL where
 that is not enough. If neither can answer, the result is an error and not "valid".
-
-What this module does not do: read sigs (``model/usersig``) or hold keys (the ring).
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 from sigmgr.flow.revocations import Revocations
 from sigmgr.model import errors
@@ -16,17 +16,17 @@ from sigmgr.model.revocation import Judgement
 from sigmgr.ports import Looks, Signer, Verified
 
 
+@dataclass(eq=False, repr=False)
 class Verify:
-    def __init__(self, signer: Signer, looks: Looks, revocations: Revocations) -> None:
-        self._signer = signer
-        self._looks = looks
-        self._revocations = revocations
+    signer: Signer
+    looks: Looks
+    revocations: Revocations
 
     async def sig(
         self, sdkappid: int, usersig: str, /, *, now: int, userid: str | None = None
     ) -> Verified:
         """The verified sig. Raises BadSig with the reason, NoSigningKey, StoreUnavailable."""
-        found = await self._signer.verify(sdkappid, usersig, now=now, userid=userid)
+        found = await self.signer.verify(sdkappid, usersig, now=now, userid=userid)
         user = Holder(sdkappid, found.decoded.userid)
         until = await self._revoked_until(user, found.decoded.issued_at)
         if found.decoded.issued_at <= until:
@@ -36,8 +36,8 @@ class Verify:
         return found
 
     async def _revoked_until(self, user: Holder, issued_at: int) -> int:
-        known = self._revocations.until(user.sdkappid, user.userid)
-        sure = self._revocations.judge(user, issued_at) is not Judgement.ASK
-        if issued_at <= known or (sure and self._revocations.fresh):
+        known = self.revocations.until(user.sdkappid, user.userid)
+        sure = self.revocations.judge(user, issued_at) is not Judgement.ASK
+        if issued_at <= known or (sure and self.revocations.fresh):
             return known
-        return await self._looks.revoked_until(user.sdkappid, user.userid)
+        return await self.looks.revoked_until(user.sdkappid, user.userid)

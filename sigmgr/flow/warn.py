@@ -6,6 +6,7 @@ renewal keeps failing.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 
 from sigmgr.flow.commit import Committed, append, once_more
@@ -20,29 +21,27 @@ from sigmgr.telemetry import get_logger
 log = get_logger("sigmgr.warn")
 
 
+@dataclass(eq=False, repr=False)
 class Warn:
-    def __init__(
-        self, registry: Registry, store: Store, publisher: Publisher, limit: int = 1000
-    ) -> None:
-        self._registry = registry
-        self._store = store
-        self._publisher = publisher
-        self._limit = limit
+    registry: Registry
+    store: Store
+    publisher: Publisher
+    limit: int = 1000
 
     async def tick(self, now: int) -> int:
         """Fire all rungs crossed by ``now``; answers how many."""
         fired = 0
-        for app in self._registry.apps():
+        for app in self.registry.apps():
             while True:
                 rows, events = await once_more(partial(self._batch, app, now))
                 fired += events
-                if rows < self._limit:
+                if rows < self.limit:
                     break
         return fired
 
     async def _batch(self, app: App, now: int) -> tuple[int, int]:
-        async with self._store.transaction() as tx:
-            records = await tx.claim_warnings(app.sdkappid, now, self._limit, app.policy.ladder)
+        async with self.store.transaction() as tx:
+            records = await tx.claim_warnings(app.sdkappid, now, self.limit, app.policy.ladder)
             committed = Committed()
             fired: list[Announcement] = []
             changes: list[tuple[Record, int]] = []
@@ -62,7 +61,7 @@ class Warn:
                 app=app.sdkappid,
                 count=len(changes),
             )
-        await self._publisher.at_once(committed, now)
+        await self.publisher.at_once(committed, now)
         return len(records), len(committed)
 
 

@@ -12,6 +12,7 @@ What this module does not do: load, wait, or sign.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -84,3 +85,9 @@ def _open(sealed: SealedKey, master: MasterKey) -> LoadedKey:
     except errors.BadKey as error:
         problem = errors.SetupError(f"{name} is not usable: {error.text}")
     return LoadedKey(info, sealed.sealed, None, problem)
+
+
+def generate(format: str, curve: str | None = None) -> bytes:  # noqa: A002
+    """Material of a new key, from the system's random source, in the form of its format. Raises
+    :class:`errors.BadKey` for a format that is none, or a curve that it has not."""
+    return FORMATS.named(format).keys.generate(secrets.token_bytes, curve)

@@ -15,7 +15,7 @@ LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 
 _PORT = {"http": 80, "https": 443}
 #: Browsers send international names in ASCII.
-_HOST = re.compile(r"[a-z0-9._-]+|[0-9a-f:.]*:[0-9a-f:.]*")
+_HOST = re.compile(r"[a-z0-9._-]+|[0-9a-f.]*:[0-9a-f:.]*")
 
 
 def network_of(text: str) -> Network:

@@ -32,24 +32,9 @@ from sigmgr.store.locks import queue_for_keys
 from sigmgr.store.tables import apps, events, feeds, holders, keys, meta, outbox, tokens
 from sigmgr.telemetry import get_logger
 
-_INFO = (
-    keys.c.id,
-    keys.c.sdkappid,
-    keys.c.format,
-    keys.c.curve,
-    keys.c.state,
-    keys.c.fingerprint,
-    keys.c.created_at,
-    keys.c.changed_at,
-)
-_TOKEN = (
-    tokens.c.id,
-    tokens.c.name,
-    tokens.c.role,
-    tokens.c.sdkappid,
-    tokens.c.created_at,
-    tokens.c.revoked_at,
-)
+#: The columns of a KeyInfo and of a Token, in order.
+_INFO = tuple(column for column in keys.c if column is not keys.c.sealed)
+_TOKEN = tuple(column for column in tokens.c if column is not tokens.c.digest)
 
 _APP = select(
     *apps.c, select(feeds.c.feed).where(feeds.c.sdkappid == apps.c.sdkappid).scalar_subquery()

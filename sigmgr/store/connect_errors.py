@@ -64,78 +64,46 @@ class NotOpened(sqlite3.OperationalError):
 _POSTGRES = tuple(
     (re.compile(message, re.IGNORECASE), text, remedy)
     for message, text, remedy in (
-        (
-            r"failed to resolve host|could not translate host name|name or service not known",
-            "the database's host name is not known",
-            f"Correct the host in {_URL}, or see to the name service of this machine.",
-        ),
-        (
-            r"no route|(network|host) is (unreachable|down)|assign requested|address family not",
-            "there is no way to the database's host",
-            f"See to the network and firewalls between here and there, or correct {_URL}.",
-        ),
-        (
-            r"timeout expired|timed out",
-            "the database's host does not answer",
-            f"Is the machine up, is PostgreSQL overloaded or stopped, or is {_URL} wrong?",
-        ),
-        (
-            r"connection refused",
-            "nothing listens at the database's port",
-            f"Start PostgreSQL there, or correct host and port in {_URL}.",
-        ),
-        (
-            r"on socket .*no such file",
-            "there is no socket of a database",
-            f"Start PostgreSQL on this machine, or name its host in {_URL}.",
-        ),
-        (
-            r"database \".*\" does not exist|no such database",
-            "the server has no database of that name",
-            f"Make it (createdb NAME), or correct the name in {_URL}.",
-        ),
-        (
-            r"authentication failed|role \".*\" does not exist",
-            "the database refuses the user or the password",
-            f"Correct user and password in {_URL}.",
-        ),
-        (
-            r"no password supplied|password.* not provided",
-            "the database asks for a password, and none is set",
-            f"Put the password into {_URL}.",
-        ),
-        (
-            r"permission denied for database|pg_hba\.conf|not permitted to log in",
-            "the server does not let this user in",
-            "Allow it there: GRANT CONNECT ON DATABASE, and a line in pg_hba.conf.",
-        ),
-        (
-            r"too many (clients|connections)|remaining connection slots|no more connections",
-            "the server takes no more connections",
-            "Raise max_connections of PostgreSQL, or lower database.pool_size of the processes.",
-        ),
-        (
-            r"starting up|shutting down|not yet accepting|recovery mode|not accepting connections",
-            "the database is starting or stopping",
-            "Wait a moment; if it stays so, see the log of PostgreSQL.",
-        ),
-        (
-            r"invalid response|expected authentication request|unsupported frontend protocol",
-            "what answers at the database's port is no PostgreSQL",
-            f"Correct host and port in {_URL}.",
-        ),
-        (
-            r"server closed the connection unexpectedly",
-            "what answers at the database's port closes the connection",
-            "Is it a proxy without a server behind it, or is PostgreSQL stopping? See its log.",
-        ),
-        (
-            r"\bSSL\b|certificate",
-            "this machine and the database do not agree on TLS",
-            f"Correct sslmode and sslrootcert in {_URL}.",
-        ),
+        (r"failed to resolve host|could not translate host name|name or service not known",
+         "the database's host name is not known",
+         f"Correct the host in {_URL}, or see to the name service of this machine."),
+        (r"no route|(network|host) is (unreachable|down)|assign requested|address family not",
+         "there is no way to the database's host",
+         f"See to the network and firewalls between here and there, or correct {_URL}."),
+        (r"timeout expired|timed out", "the database's host does not answer",
+         f"Is the machine up, is PostgreSQL overloaded or stopped, or is {_URL} wrong?"),
+        (r"connection refused", "nothing listens at the database's port",
+         f"Start PostgreSQL there, or correct host and port in {_URL}."),
+        (r"on socket .*no such file", "there is no socket of a database",
+         f"Start PostgreSQL on this machine, or name its host in {_URL}."),
+        (r"database \".*\" does not exist|no such database",
+         "the server has no database of that name",
+         f"Make it (createdb NAME), or correct the name in {_URL}."),
+        (r"authentication failed|role \".*\" does not exist",
+         "the database refuses the user or the password",
+         f"Correct user and password in {_URL}."),
+        (r"no password supplied|password.* not provided",
+         "the database asks for a password, and none is set",
+         f"Put the password into {_URL}."),
+        (r"permission denied for database|pg_hba\.conf|not permitted to log in",
+         "the server does not let this user in",
+         "Allow it there: GRANT CONNECT ON DATABASE, and a line in pg_hba.conf."),
+        (r"too many (clients|connections)|remaining connection slots|no more connections",
+         "the server takes no more connections",
+         "Raise max_connections of PostgreSQL, or lower database.pool_size of the processes."),
+        (r"starting up|shutting down|not yet accepting|recovery mode|not accepting connections",
+         "the database is starting or stopping",
+         "Wait a moment; if it stays so, see the log of PostgreSQL."),
+        (r"invalid response|expected authentication request|unsupported frontend protocol",
+         "what answers at the database's port is no PostgreSQL",
+         f"Correct host and port in {_URL}."),
+        (r"server closed the connection unexpectedly",
+         "what answers at the database's port closes the connection",
+         "Is it a proxy without a server behind it, or is PostgreSQL stopping? See its log."),
+        (r"\bSSL\b|certificate", "this machine and the database do not agree on TLS",
+         f"Correct sslmode and sslrootcert in {_URL}."),
     )
-)
+)  # fmt: skip
 
 
 def check_password(url: URL, text: str) -> None:

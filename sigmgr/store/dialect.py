@@ -49,6 +49,10 @@ class Dialect(ABC):
     #: An expression over a row of a table: another text after this database was restored, as far as
     #: the database can tell.
     history: str
+    #: The column with the location of a row.
+    address: str
+    #: Makes an insert into a table that knows ``on_conflict_do_nothing``.
+    insert: Callable[[Table], Any]
 
     @abstractmethod
     def batch(self, *columns: tuple[str, type]) -> FromClause:
@@ -67,13 +71,9 @@ class Dialect(ABC):
     def located(self, table: Table, found: Select[Any]) -> ColumnElement[bool]:
         """Rows of ``table`` at the locations that ``found`` selects, see :meth:`location`."""
 
-    @abstractmethod
     def location(self, table: Table) -> ColumnElement[Any]:
         """The location of a row of ``table``."""
-
-    @abstractmethod
-    def insert(self, table: Table) -> Any:
-        """An insert that knows ``on_conflict_do_nothing``."""
+        return literal_column(f"{table.name}.{self.address}")
 
 
 def _numbers(values: Iterable[int | None]) -> str:
@@ -116,6 +116,8 @@ class Postgres(Dialect):
         "concat_ws(' ', (SELECT system_identifier FROM pg_control_system()),"
         " left(pg_walfile_name(pg_current_wal_lsn()), 8), tableoid)"
     )
+    address = "ctid"
+    insert = staticmethod(postgresql.insert)
 
     @lru_cache  # noqa: B019 - two instances per process at most, and few shapes
     def batch(self, *columns: tuple[str, type]) -> FromClause:
@@ -133,23 +135,19 @@ class Postgres(Dialect):
         # A join with an unnested array may become a walk over the whole index.
         return column == func.any(bindparam("column_0", type_=_Array(int)))
 
-    def location(self, table: Table) -> ColumnElement[Any]:
-        return literal_column(f"{table.name}.ctid")
-
     def located(self, table: Table, found: Select[Any]) -> ColumnElement[bool]:
         # An array computed once is a list of addresses; IN (SELECT ...) may become a join that
         # reads the whole table.
         addresses: ScalarSelect[Any] = found.scalar_subquery()
         return self.location(table).bool_op("=")(func.any(func.array(addresses)))
 
-    def insert(self, table: Table) -> Any:
-        return postgresql.insert(table)
-
 
 class Sqlite(Dialect):
     name = "sqlite"
     random_text = "lower(hex(randomblob(16)))"
     history = "''"  # a file that was copied over another is the same file
+    address = "rowid"
+    insert = staticmethod(sqlite.insert)
 
     @lru_cache  # noqa: B019 - as above
     def batch(self, *columns: tuple[str, type]) -> FromClause:
@@ -166,14 +164,8 @@ class Sqlite(Dialect):
     def among(self, column: ColumnElement[int]) -> ColumnElement[bool]:
         return column.in_(select(self.batch(("number", int)).c.number))
 
-    def location(self, table: Table) -> ColumnElement[Any]:
-        return literal_column(f"{table.name}.rowid")
-
     def located(self, table: Table, found: Select[Any]) -> ColumnElement[bool]:
         return self.location(table).in_(found)
-
-    def insert(self, table: Table) -> Any:
-        return sqlite.insert(table)
 
 
 POSTGRES: Dialect = Postgres()

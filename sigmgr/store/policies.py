@@ -5,7 +5,6 @@ later version reaches every app without a choice of its own.
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -33,21 +32,16 @@ def policy_from(overrides: Mapping[str, Any]) -> Policy:
         raise errors.BadSettings(f"a policy has no field {', '.join(unknown)}")
     try:
         return msgspec.convert(dict(overrides), Policy)
-    except msgspec.ValidationError as error:
+    except (msgspec.ValidationError, errors.InputError) as error:
         raise errors.BadSettings(f"the policy is not valid: {error}") from error
-    except errors.InputError as error:
-        raise errors.BadSettings(f"the policy is not valid: {error.text}") from error
 
 
 def dump(policy: Policy) -> str:
-    return json.dumps(policy_overrides(policy), sort_keys=True)
+    return msgspec.json.encode(policy_overrides(policy), order="sorted").decode()
 
 
 def load(text: str) -> Policy:
     try:
-        overrides = json.loads(text)
-    except ValueError as error:
-        raise errors.BadSettings("the policy is no JSON") from error
-    if not isinstance(overrides, dict):
-        raise errors.BadSettings("the policy is no JSON object")
-    return policy_from(overrides)
+        return policy_from(msgspec.json.decode(text, type=dict[str, Any]))
+    except msgspec.DecodeError as error:
+        raise errors.BadSettings("the policy is no JSON object") from error

@@ -17,10 +17,13 @@ the two).
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    ColumnElement,
     ForeignKey,
     Index,
     Integer,
@@ -29,6 +32,7 @@ from sqlalchemy import (
     PrimaryKeyConstraint,
     Table,
     Text,
+    TextClause,
     UniqueConstraint,
     text,
 )
@@ -47,6 +51,13 @@ def _text(name: str) -> Column[str]:
 
 def _number(name: str) -> Column[int]:
     return Column(name, BigInteger, nullable=False, server_default=text("0"))
+
+
+def _where(
+    condition: ColumnElement[bool] | TextClause, sqlite: TextClause | None = None
+) -> dict[str, Any]:
+    """The condition of an index; ``sqlite``: where it is written otherwise there."""
+    return {"postgresql_where": condition, "sqlite_where": condition if sqlite is None else sqlite}
 
 
 #: When a row without a due time may be deleted: users 180 d after expiry and rooms 1 d, for a life
@@ -96,34 +107,20 @@ holders = Table(
     },
 )
 
-_tracked = holders.c.due_at.is_not(None)
+_tracked = _where(holders.c.due_at.is_not(None))
 
 # What is due, the longest overdue first: one probe shows whether an app has work, and a small
 # backlog is read through it.
-Index(
-    "ix_holders_due",
-    holders.c.sdkappid,
-    holders.c.due_at,
-    postgresql_where=_tracked,
-    sqlite_where=_tracked,
-)
+Index("ix_holders_due", holders.c.sdkappid, holders.c.due_at, **_tracked)
 # What expires next: a large backlog is read in this order, without sorting; due_at lets rows that
 # are not due be skipped inside the index. Warnings use it, too.
-Index(
-    "ix_holders_expiry",
-    holders.c.sdkappid,
-    holders.c.expires_at,
-    holders.c.due_at,
-    postgresql_where=_tracked,
-    sqlite_where=_tracked,
-)
+Index("ix_holders_expiry", holders.c.sdkappid, holders.c.expires_at, holders.c.due_at, **_tracked)
 # What may be deleted, for the janitor. By expires_at alone it would walk over dormant users of
 # several months to find yesterday's rooms.
 Index(
     "ix_holders_past",
     text(f"({FORGET_AT})"),
-    postgresql_where=holders.c.due_at.is_(None),
-    sqlite_where=holders.c.due_at.is_(None),
+    **_where(holders.c.due_at.is_(None)),
     _table=holders,
 )
 
@@ -171,13 +168,7 @@ outbox = Table(
 )
 
 # What waits for numbers, in their order. Only rows of apps with durable readers.
-Index(
-    "ix_outbox_waits",
-    outbox.c.sdkappid,
-    outbox.c.id,
-    postgresql_where=text("waits"),
-    sqlite_where=text("waits = 1"),
-)
+Index("ix_outbox_waits", outbox.c.sdkappid, outbox.c.id, **_where(text("waits"), text("waits = 1")))
 
 apps = Table(
     "apps",
@@ -242,13 +233,7 @@ keys = Table(
 )
 
 # One key signs for an app; the database guarantees it for concurrent operators.
-Index(
-    "uq_keys_active",
-    keys.c.sdkappid,
-    unique=True,
-    postgresql_where=keys.c.state == text("'active'"),
-    sqlite_where=keys.c.state == text("'active'"),
-)
+Index("uq_keys_active", keys.c.sdkappid, unique=True, **_where(keys.c.state == text("'active'")))
 
 tokens = Table(
     "tokens",

@@ -23,24 +23,10 @@ _WHY: Final = {
 }
 #: PostgreSQL: missing rights, out of memory or numbers, errors of the operating system, damaged
 #: data; SQLite the same.
-_REFUSALS: Final = frozenset(
-    {
-        "42501",
-        "53000",
-        "53200",
-        "53400",
-        "54000",
-        "58000",
-        "58030",
-        "XX001",
-        "XX002",
-        "SQLITE_AUTH",
-        "SQLITE_CORRUPT",
-        "SQLITE_IOERR",
-        "SQLITE_NOMEM",
-        "SQLITE_PERM",
-    }
-)
+_REFUSALS: Final = frozenset({
+    "42501", "53000", "53200", "53400", "54000", "58000", "58030", "XX001", "XX002",
+    "SQLITE_AUTH", "SQLITE_CORRUPT", "SQLITE_IOERR", "SQLITE_NOMEM", "SQLITE_PERM",
+})  # fmt: skip
 
 
 @contextlib.contextmanager

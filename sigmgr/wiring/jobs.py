@@ -95,8 +95,8 @@ def look_of(
         monotonic=monotonic_seconds(),
         answered=base.clock.observe,
         tokens=tokens.looked,
-        learned=[trust],
-        keys_changed=[forget_answers],
+        learned=trust,
+        keys_changed=forget_answers,
         health=health,
     )
 

@@ -29,7 +29,7 @@ from sigmgr.wiring.base import Base, open_base
 _LAST = 2.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Parts:
     """A base, and the flows over it. ``redis`` None: commands beside a ``memory://`` service."""
 
@@ -56,8 +56,7 @@ async def open_parts(settings: Settings, *, serving: bool = False) -> AsyncItera
         redis: RedisParts | None = None
         cache: SigCache = NoRedis()
         announcer: Announcer = NoRedis()
-        url = settings.redis.url.get_secret_value()
-        if serving or not url.startswith("memory:"):
+        if serving or not settings.redis.url.get_secret_value().startswith("memory:"):
             redis = await redis_of(settings)
             stack.push_async_callback(redis.aclose)
             cache, announcer = over_redis(redis, layout, values, policy_of)
@@ -80,9 +79,7 @@ async def open_parts(settings: Settings, *, serving: bool = False) -> AsyncItera
             lanes=1 if settings.database.is_sqlite else settings.scheduler.lanes,
             limits=PROMPT if serving else PATIENT,
         )
-        yield Parts(
-            base=base, flows=flows, redis=redis, layout=layout, values=values, policy_of=policy_of
-        )
+        yield Parts(base, flows, redis, layout, values, policy_of)
         await _finish(flows, base.clock())
 
 

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 
 from sigmgr.cli import frame, keygen, missing, output
-from sigmgr.keys.generate import generate
+from sigmgr.keys.keychain import generate
 from sigmgr.model import errors
 from tests.cli.kit import APP, SECRET, check_refusal, process
 

@@ -11,7 +11,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from sigmgr.keys.generate import generate
+from sigmgr.keys.keychain import generate
 from sigmgr.model import usersig
 from sigmgr.model.usersig import ecdsa
 from tests.cli.kit import process

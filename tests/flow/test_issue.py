@@ -240,7 +240,7 @@ async def _room(world: World) -> Current:
 
 
 async def _lost(world: World) -> Current:
-    restored = world.flows.deliver._openings._restored
+    restored = world.flows.deliver.openings.restored
     return await restored.newer_than(ALICE, world.clock(), world.clock())
 
 

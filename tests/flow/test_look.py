@@ -51,8 +51,8 @@ class Here:
             revocations=self.revocations,
             signer=world.ring,
             monotonic=lambda: self.seconds,
-            learned=[self.learned.append],
-            keys_changed=[self.changed],
+            learned=self.learned.append,
+            keys_changed=self.changed,
             health=self.health,
         )
 
@@ -224,7 +224,7 @@ async def test_a_key_that_does_not_load_is_tried_again(world: World, here: Here)
             if self.calls == 1:
                 raise errors.StoreUnavailable
 
-    here.look._signer = ring = Ring()  # type: ignore[assignment]
+    here.look.signer = ring = Ring()  # type: ignore[assignment]
     with pytest.raises(errors.StoreUnavailable):
         await here.look.once(NOW)
     await here.look.once(NOW)
@@ -247,14 +247,14 @@ async def test_keys_that_do_not_come_hold_up_no_look(
             self.calls += 1
             await come.wait()
 
-    here.look._signer = ring = Ring()  # type: ignore[assignment]
+    here.look.signer = ring = Ring()  # type: ignore[assignment]
     here.seconds += GRACE + 1
     for userid in ("bob", "carol"):
         await world.flows.revoke.user(APP, userid, NOW)
         async with asyncio.timeout(1):
             with pytest.raises(errors.StoreUnavailable):
                 await here.look.once(NOW)
-    assert [one.userid for one in here.told] == ["bob", "carol"], "what the look found is known"
+    assert [one.userid for one in here.reported] == ["bob", "carol"], "what the look found is known"
     assert here.revocations.age > GRACE, "a key that is tainted by now may be believed no longer"
     assert here.changes == 0
     # Meanwhile a key changes once more: what is on its way may be older.

@@ -170,6 +170,22 @@ async def test_a_limit_that_is_lifted_holds_nobody(world: World) -> None:
     assert set(await asked(world, 0, 9)) == {"ok"}
 
 
+@pytest.mark.parametrize("limit", [{"max_holders": 1}, {"new_holders_per_second": 1}])
+async def test_whose_row_is_lost_keeps_a_cached_sig_that_is_valid(
+    world: World, limit: dict[str, int]
+) -> None:
+    first = await world.flows.issue.current(ALICE, world.clock())
+    await world.flows.publisher.flush()
+    async with world.store._engine.write() as connection:
+        await connection.exec_driver_sql("DELETE FROM holders")
+    await limited(world, **limit)
+    # So little is left that a better one is looked for.
+    world.clock.now = first.expires_at - 60
+    assert await asked(world, 0, 1) == ["ok"]
+    assert await world.flows.issue.current(ALICE, world.clock()) == first
+    assert (await asked(world, 1, 2))[0] in {"max-holders", "too-many-new-holders"}
+
+
 # -- every way in ------------------------------------------------------------------------
 
 

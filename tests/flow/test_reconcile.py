@@ -18,7 +18,7 @@ USERS = [Holder(APP, f"u{n}") for n in range(5)]
 def reconcile(world: World, page: int) -> Reconcile:
     whole = world.flows.reconcile
     return Reconcile(
-        derive=whole._derive,
+        derive=whole.derive,
         store=world.store,
         looks=world.looks,
         cache=world.cache,

@@ -22,7 +22,7 @@ BOB = Holder(APP, "bob")
 
 @pytest.fixture
 def reissuer(world: World) -> Reissuer:
-    return world.flows.issue._reissuer
+    return world.flows.issue.reissuer
 
 
 async def run(
@@ -107,7 +107,7 @@ async def test_it_ends_later_than_the_last_unless_that_was_revoked(
 
 
 async def test_what_happens_to_one_reissue_counts(world: World, reissuer: Reissuer) -> None:
-    now, reissuer._draw = world.clock(), lambda: 0.0
+    now, reissuer.draw = world.clock(), lambda: 0.0
     batch = await run(reissuer, now, ALICE, ttl=DAY, privileges=7, seen=True, first_generation=True)
     row = await world.row()
     assert (row.expires_at - now, row.privileges, row.seen_at) == (DAY, 7, now)

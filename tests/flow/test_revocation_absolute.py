@@ -102,8 +102,8 @@ class Process:
             revocations=self.revocations,
             signer=self.ring,
             monotonic=seconds,
-            learned=[lambda _: self.near.trust(world.clock() + GRACE)],
-            keys_changed=[lambda: self.near.resync(0)],
+            learned=lambda _: self.near.trust(world.clock() + GRACE),
+            keys_changed=lambda: self.near.resync(0),
         )
         self.services: Any = SimpleNamespace(
             clock=world.clock,

@@ -141,6 +141,21 @@ async def test_all_users_are_revoked_without_a_write_to_their_rows(world: World)
     assert world.revocations.killed(current)
 
 
+async def test_a_later_revocation_reaches_as_far_as_the_one_in_force(world: World) -> None:
+    """By a process whose clock is behind, or after a revocation of all users."""
+    await world.flows.issue.current(ALICE, world.clock())
+    world.clock.advance(60)
+    for revoke, behind in (
+        (world.flows.revoke.user(APP, "alice", world.clock()), 5),
+        (world.flows.revoke.everybody(APP, world.clock()), 0),
+    ):
+        await revoke
+        until = world.revocations.until(APP, "alice")
+        done = await world.flows.revoke.user(APP, "alice", world.clock() - behind)
+        assert done.revoked_at == until
+        assert (await world.row()).revoked_at == until
+
+
 async def test_the_users_of_an_app_that_is_not_known_are_not_revoked(world: World) -> None:
     for revoke in (world.flows.revoke.everybody(77, world.clock()),
                    world.flows.revoke.user(77, "alice", world.clock())):  # fmt: skip

@@ -97,7 +97,7 @@ async def comes_to_rest(world: World) -> None:
     """What hung goes on and ends; then every rule holds."""
     world.plan.heal()
     issue, deliver = world.flows.issue, world.flows.deliver
-    openings, acks = deliver._openings, deliver._acks
+    openings, acks = deliver.openings, deliver.acks
     lanes = [issue._reads, issue.better._lane, openings._lane, acks._lane, deliver._lane]
     gathers = [issue.better._gather, openings._streams, openings._polls, acks._gather]
     async with asyncio.timeout(10):

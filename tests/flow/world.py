@@ -21,7 +21,7 @@ from sigmgr.flow.limits import PROMPT, WaitLimits
 from sigmgr.flow.registry import Apps
 from sigmgr.flow.revocations import Revocations
 from sigmgr.keys.cached import CachedValues
-from sigmgr.keys.generate import generate
+from sigmgr.keys.keychain import generate
 from sigmgr.keys.ring import KeyRing
 from sigmgr.keys.sealing import MasterKey, key_context
 from sigmgr.model import errors

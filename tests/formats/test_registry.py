@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from sigmgr.keys.generate import generate
+from sigmgr.keys.keychain import generate
 from sigmgr.model import pasted, values
 from sigmgr.model.errors import BadKey, BadSig, SigReason
 from sigmgr.model.holder import Holder

@@ -16,7 +16,7 @@ import httpx2
 import pytest
 
 from sigmgr.cli.serve import roles_of, upgraded
-from sigmgr.keys.generate import generate
+from sigmgr.keys.keychain import generate
 from sigmgr.model.holder import Room
 from sigmgr.model.policy import Policy
 from sigmgr.model.sig import KeyRef

@@ -18,7 +18,7 @@ from urllib.parse import quote
 import pytest
 
 from sigmgr.http.app import App
-from sigmgr.keys.generate import generate
+from sigmgr.keys.keychain import generate
 from sigmgr.model import usersig
 from sigmgr.model.ticket import Tickets
 from tests.http.scripted import APP, NOW, House, call

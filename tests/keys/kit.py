@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from sigmgr.keys.generate import generate
+from sigmgr.keys.keychain import generate
 from sigmgr.keys.ring import KeyRing
 from sigmgr.keys.sealing import MasterKey, key_context
 from sigmgr.model.app import KeyInfo, SealedKey

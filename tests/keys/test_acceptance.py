@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sigmgr.keys.acceptance import acceptable
-from sigmgr.keys.generate import generate
+from sigmgr.keys.keychain import generate
 from sigmgr.model import errors, usersig
 from sigmgr.model.usersig import ecdsa, secret
 from sigmgr.model.usersig.container import unpack

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from sigmgr.keys.generate import generate
+from sigmgr.keys.keychain import generate
 from sigmgr.model import errors
 from sigmgr.model.usersig import FORMATS, ecdsa, secret
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import re
@@ -20,6 +21,8 @@ from sigmgr.model import pasted, usersig
 from sigmgr.model.errors import BadKey
 from sigmgr.model.ticket import Tickets
 from sigmgr.model.usersig import ecdsa
+from sigmgr.model.usersig.formats import MAX_KEY_BYTES
+from tests.growth import MOST, TIMES, growth, repeated
 from tests.model.usersig_kit import HMAC, K1_KEY, P256_KEY, SECRET, V2, VECTORS, pem
 
 Encoding, Private = serialization.Encoding, serialization.PrivateFormat
@@ -426,3 +429,12 @@ def check_nothing_shown(answer: str, *contents: bytes) -> None:
         for at in range(len(text) - 8):
             piece = text[at : at + 8]
             assert piece not in answer or piece in OUR_WORDS, piece
+
+
+@pytest.mark.parametrize("piece", ["\\", "KEY", "[a", "' ", "0a "])
+def test_a_paste_is_judged_in_work_that_grows_with_its_length(piece):
+    def judge(text: str) -> None:
+        with contextlib.suppress(BadKey):
+            pasted.read(text.encode(), None)
+
+    assert growth(judge, repeated(piece, "\x01"), MAX_KEY_BYTES // TIMES - 1) < MOST

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import sigmgr
 from sigmgr.http.auth import new_token
-from sigmgr.keys.generate import generate
+from sigmgr.keys.keychain import generate
 from sigmgr.model import usersig
 from sigmgr.model.holder import Holder
 from sigmgr.model.mistaken import no_ticket, no_token

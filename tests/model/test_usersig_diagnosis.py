@@ -12,12 +12,12 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from sigmgr.keys.generate import generate
+from sigmgr.keys.keychain import generate
 from sigmgr.model.errors import BadSig, SigReason
 from sigmgr.model.ticket import Tickets
 from sigmgr.model.usersig import MAX_SIG_CHARS, decode, diagnosis, sign, verify
 from sigmgr.model.usersig.mangled import STEPS
-from tests.growth import MOST, growth
+from tests.growth import MOST, TIMES, growth, repeated
 from tests.model.usersig_kit import (
     HMAC,
     K1,
@@ -325,6 +325,11 @@ def test_what_a_cut_sig_says_is_read_in_work_that_grows_with_its_length(start, p
         return wrap(document.encode()).rstrip("_")[:-4]
 
     assert growth(refused, cut, 1800) < MOST
+
+
+@pytest.mark.parametrize("piece", ["\\", '\\"', "&#42", "=", "*~", "% ", "eJ ", "= \t"])
+def test_damages_are_undone_in_work_that_grows_with_the_length(piece):
+    assert growth(refused, repeated(piece, "x"), MAX_SIG_CHARS // TIMES - 1) < MOST
 
 
 def test_a_text_longer_than_any_sig_is_not_worked_on() -> None:

@@ -1,7 +1,8 @@
-"""The state does not allow it: not found, in conflict, or a pause."""
+"""The state does not allow it: not found, gone, in conflict, a limit, or a pause."""
 
 from __future__ import annotations
 
+from sigmgr.model.cursor import Cursor
 from sigmgr.model.errors.base import SigmgrError
 
 
@@ -52,6 +53,34 @@ class FeedOff(NotFoundError):
 
     code = "feed-off"
     advice = "Switch it on with 'sigmgr app set SDKAPPID --feed on'."
+
+
+class GoneError(SigmgrError):
+    """This place in the events is gone."""
+
+    code = "gone"
+    advice = "Read the current state of all users, and begin at the cursor that is named."
+
+    def __init__(self, *, begin: Cursor) -> None:
+        """``begin``: a cursor from which everything that is kept can be read."""
+        self.begin = begin
+        super().__init__()
+
+
+class CursorExpired(GoneError):
+    """The events after this cursor were removed; they are kept for 7 days."""
+
+    code = "cursor-expired"
+
+
+class CursorUnknown(GoneError):
+    """This cursor is not of the app's present feed."""
+
+    code = "cursor-unknown"
+    advice = (
+        "The feed was switched on anew, or the database was restored. Read the current state of"
+        " all users, and begin at the cursor that is named."
+    )
 
 
 class ConflictError(SigmgrError):
@@ -111,6 +140,34 @@ class MaxRooms(ConflictError):
 
     code = "max-rooms"
     advice = "Ask for keys of rooms that the user enters; see Retry-After and max_rooms."
+
+
+class LimitedError(SigmgrError):
+    """Too much was asked for at once."""
+
+    code = "limited"
+    advice = "Ask again after the seconds in Retry-After."
+
+
+class TooManyStreams(LimitedError):
+    """The user has as many streams and polls open as one may; the oldest goes."""
+
+    code = "too-many-streams"
+    advice = "Hold one stream for each device, and close it before the next is opened."
+
+
+class TooManyWrong(LimitedError):
+    """Too many wrong tokens or tickets came from this address."""
+
+    code = "too-many-wrong"
+    advice = "Correct the token or ticket and stop repeating it; right ones are still taken."
+
+
+class TooManyNewHolders(LimitedError):
+    """The app gets new holders faster than its policy allows."""
+
+    code = "too-many-new-holders"
+    advice = "Ask for users who sign in, a few at a time; holders that exist are not limited."
 
 
 class RevokePause(SigmgrError):

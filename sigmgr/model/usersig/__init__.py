@@ -14,9 +14,14 @@ What this package does not do: pick keys, read clocks, know policies or revocati
 
 from sigmgr.model.usersig.container import MAX_JSON_BYTES, MAX_SIG_CHARS
 from sigmgr.model.usersig.decoded import Decoded
-from sigmgr.model.usersig.decoding import decode
-from sigmgr.model.usersig.formats import FORMATS, SigningKey, VerifyingKey
-from sigmgr.model.usersig.signing import sign, sign_checked
+from sigmgr.model.usersig.formats import (
+    FORMATS,
+    SigningKey,
+    VerifyingKey,
+    decode,
+    sign,
+    sign_checked,
+)
 from sigmgr.model.usersig.tencent import V1, V2
 from sigmgr.model.usersig.verifying import MAX_AHEAD, issued_in_future, verify
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import functools
 from binascii import b2a_base64
+from collections.abc import Callable
 from typing import NamedTuple
 
 from sigmgr.model import errors
@@ -42,6 +43,26 @@ class Claims(NamedTuple):
     issued_at: int
     ttl: int
     userbuf: bytes | None
+
+
+class Layout:
+    """How a format arranges claims: templates of its signed text and of its JSON, each up to the
+    place where a userbuf comes."""
+
+    def __init__(self, text: bytes, json: bytes) -> None:
+        self._plain = text, json + b',"TLS.sig":"%b"}'
+        self._with_userbuf = (
+            text + b"TLS.userbuf:%b\n",
+            json + b',"TLS.userbuf":"%b","TLS.sig":"%b"}',
+        )
+
+    def document(self, claims: Claims, sign: Callable[[bytes], bytes]) -> bytes:
+        userid, quoted, sdkappid, issued_at, ttl, userbuf = claims
+        text, json = self._plain if userbuf is None else self._with_userbuf
+        last = () if userbuf is None else (userbuf,)
+        signature = sign(text % (userid, sdkappid, issued_at, ttl, *last))
+        mark = b2a_base64(signature, newline=False)
+        return json % (quoted, sdkappid, ttl, issued_at, *last, mark)
 
 
 def claims(facts: SigFacts) -> Claims:

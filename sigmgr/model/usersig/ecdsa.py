@@ -81,35 +81,24 @@ class EcdsaVerifier:
         return True
 
     def __repr__(self) -> str:
-        return f"<EcdsaVerifier {self.curve} {self.fingerprint}>"
+        return f"<{type(self).__name__} {self.curve} {self.fingerprint}>"
 
 
-class EcdsaSigner:
-    __slots__ = ("_key", "cost", "curve", "fingerprint", "public_pem", "verifier")
-
-    format = v1.NAME
+class EcdsaSigner(EcdsaVerifier):
+    __slots__ = ("_private", "cost")
 
     def __init__(self, key: ec.EllipticCurvePrivateKey) -> None:
-        self._key = key
-        self.verifier = EcdsaVerifier(key.public_key())
-        self.curve = self.verifier.curve
-        self.fingerprint = self.verifier.fingerprint
-        self.public_pem = self.verifier.public_pem
+        super().__init__(key.public_key())
+        self._private = key
         self.cost = _COSTS[self.curve]
 
     def sign(self, text: bytes) -> bytes:
         """The DER signature; the same for the same text."""
-        return self._key.sign(text, _ECDSA_SIGN)
-
-    def verify(self, text: bytes, signature: bytes) -> bool:
-        return self.verifier.verify(text, signature)
+        return self._private.sign(text, _ECDSA_SIGN)
 
     def pkcs8(self) -> bytes:
         """The private key as PEM, to be sealed and nothing else."""
-        return self._key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-
-    def __repr__(self) -> str:
-        return f"<EcdsaSigner {self.curve} {self.fingerprint}>"
+        return self._private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
 def load_private(pem: bytes) -> EcdsaSigner:
@@ -127,7 +116,7 @@ def load_public(pem: bytes) -> EcdsaVerifier:
     """A v1 public key from SPKI PEM, or the public half of a private one. Raises BadKey."""
     label, block = key_block(pem)
     if label.endswith("PRIVATE KEY"):
-        return load_private(pem).verifier
+        block = load_private(pem).public_pem
     key = _loaded(load_pem_public_key, block, "public")
     if not isinstance(key, ec.EllipticCurvePublicKey):
         raise BadKey(f"the PEM holds {_kind_of(key)}; {WANTED}")
@@ -189,7 +178,7 @@ def is_signature(signature: bytes) -> bool:
     return True
 
 
-def _oddness(key: EcdsaSigner | EcdsaVerifier) -> str:
+def _oddness(key: EcdsaVerifier) -> str:
     name = _PUBLISHED.get(key.fingerprint)
     return published(name) if name else ""
 

@@ -23,10 +23,10 @@ import hashlib
 from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple, Protocol
 
-from sigmgr.model.errors import BadKey
+from sigmgr.model.errors import BadKey, BadSig, SigReason
 from sigmgr.model.shown import shown
-from sigmgr.model.sig import Format
-from sigmgr.model.usersig.claims import Claims
+from sigmgr.model.sig import Format, SigFacts
+from sigmgr.model.usersig.claims import Claims, claims
 from sigmgr.model.usersig.decoded import Decoded
 
 #: Far above the size of any key; bounds the work on a wrong file.
@@ -211,3 +211,37 @@ FORMATS: Final = Formats()
 def fingerprint(data: bytes) -> str:
     """The first 16 hex digits of a SHA-256."""
     return hashlib.sha256(data).hexdigest()[:16]
+
+
+def decode(text: str) -> Decoded:
+    """The fields of a sig of any origin, unverified. Raises :class:`BadSig` for a structural
+    reason: one before ``wrong-format`` in :class:`SigReason`."""
+    for reader in FORMATS.readers():
+        found = reader(text)
+        if found is not None:
+            return found
+    raise BadSig(SigReason.NO_SIG, "no format has such a text")
+
+
+def sign(facts: SigFacts, key: SigningKey) -> str:
+    """The sig. The same facts and key give the same signed text and signature: v2 by nature, v1 by
+    RFC 6979; another zlib-ng may compress to other bytes. Raises an :class:`InputError` that names
+    what does not fit.
+
+    ``facts.key_id`` is ignored, and so are privileges where the holder is no room holder.
+    """
+    return _format_of(facts, key).write(claims(facts), key)
+
+
+def sign_checked(facts: SigFacts, key: SigningKey) -> tuple[str, bool]:
+    """As :func:`sign`; True beside it where the sig is read back and proves to be that of these
+    facts and this key, at half the cost of ``verify``. False proves nothing; ``verify`` does."""
+    format_, signed = _format_of(facts, key), claims(facts)
+    text = format_.write(signed, key)
+    return text, format_.holds(text, signed, key)
+
+
+def _format_of(facts: SigFacts, key: SigningKey) -> SigFormat:
+    if key.format != facts.format:
+        raise BadKey(f"a {key.format} key cannot make a sig of format {shown(facts.format)}")
+    return FORMATS.named(facts.format)

@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_der_private_key, load_der_public_key
 
 from sigmgr.model.errors import BadKey, BadSig
-from sigmgr.model.usersig.decoding import decode
+from sigmgr.model.usersig.formats import decode
 
 CONSOLE_SECRET = re.compile(r"[0-9a-f]{64}")
 
@@ -68,7 +68,7 @@ _FORMS = tuple(
          "the name of a file", "name the file itself with the option"),
         (r"((export|set|setx|env)\s+|\$env:)?[A-Za-z_][\w.-]*\s*:?=\s*(?!=*\Z).*",
          "an assignment, NAME=VALUE", "give the value alone"),
-        (r"\w*(KEY|SECRET)\w*\s*=", "an assignment of nothing", _ALONE),
+        (r"(?=\w*(KEY|SECRET))\w+\s*=", "an assignment of nothing", _ALONE),
         (r"[A-Za-z_][\w .-]*:\s.*", "a line 'NAME: VALUE'", "give the value alone"),
         (r"[\"'`\u2018-\u201f\u00ab\u00bb].*|.*[\"'`\u2018-\u201f\u00ab\u00bb]",
          "a text in quotation marks", "take the quotation marks away"),
@@ -78,7 +78,7 @@ _PART_OF_A_PEM = re.compile(r"-----END|(PRIVATE|PUBLIC) KEY|BEGIN CERTIFICATE")
 _INVISIBLE = re.compile("[\u00a0\u00ad\u200b-\u200f\u2028-\u202f\u2060-\u2064\ufeff]")
 _SECRET_INSIDE = re.compile(r"(?<![0-9A-Fa-f])[0-9a-f]{64}(?![0-9A-Fa-f])")
 _BASE64 = re.compile(r"[A-Za-z0-9+/]{20,}={0,2}")
-_WRITTEN_END = re.compile(r"\\+[rn]")
+_WRITTEN_END = re.compile(r"(?<!\\)\\+[rn]")
 _HEX = re.compile(r"([0-9A-Fa-f]{2}){16,}")
 _HEX_SECRET = re.compile(r"[0-9A-Fa-f]{64}")
 _MARKS = re.compile(r"[\W_]+")

@@ -14,6 +14,7 @@ import re
 import zlib
 from binascii import a2b_base64, a2b_qp
 from collections.abc import Callable
+from functools import partial
 from typing import Final, NamedTuple
 from urllib.parse import unquote
 
@@ -23,8 +24,8 @@ from sigmgr.model.usersig.container import MAX_JSON_BYTES
 _QUOTES: Final = " \t\r\n\"'`\\.,;:()[]{}<>\u00ab\u00bb\u2018\u2019\u201a\u201c\u201d\u201e"
 #: White space, invisible characters, and line ends that a shell left as text.
 _SPACE: Final = re.compile(r"[\s\u00ad\u200b-\u200f\u2060\ufeff]+|\\[rnt]")
-_ESCAPED: Final = re.compile(r"\\+(?=[/\"'*_-])")
-_NUMBERED: Final = re.compile(r"\\+(?:u00|x)([0-9A-Fa-f]{2})")
+_ESCAPED: Final = re.compile(r"(?<!\\)\\+(?=[/\"'*_-])")
+_NUMBERED: Final = re.compile(r"(?<!\\)\\+(?:u00|x)([0-9A-Fa-f]{2})")
 _ENTITY: Final = re.compile(r"&(?:#[0-9]{2,5}|#[xX][0-9A-Fa-f]{2,4}|[A-Za-z]{3,8});")
 _MARKED: Final = re.compile(r"([*~]+)([^*~].*)", re.DOTALL)
 _MAIL: Final = re.compile(r"=([ \t]*\r?\n(?!\Z)|[0-9A-F]{2})")
@@ -35,7 +36,7 @@ _TYPESET: Final = str.maketrans(
     | dict.fromkeys("\u204e\u2217\u2731\uff0a", "*")
     | {"\uff3f": "_"}
 )
-_ESCAPED_SLASH: Final = re.compile(r"\\+/")
+_ESCAPED_SLASH: Final = re.compile(r"(?<!\\)\\+/")
 _STANDARD: Final = str.maketrans("+/=", "*-_")
 _URL_SAFE: Final = str.maketrans("-_=", "*-_")
 _WIRE_TO_STANDARD: Final = str.maketrans("*-_", "+/=")
@@ -55,38 +56,14 @@ class Step(NamedTuple):
     undo: Callable[[str], str | None]
 
 
-def _unquoted(text: str) -> str | None:
-    return text.strip(_QUOTES)
-
-
-def _unescaped(text: str) -> str | None:
-    return _ESCAPED.sub("", text)
-
-
-def _unnumbered(text: str) -> str | None:
-    return _NUMBERED.sub(lambda found: chr(int(found[1], 16)), text)
-
-
-def _without_entities(text: str) -> str | None:
-    return _ENTITY.sub(lambda found: html.unescape(found[0]), text)
-
-
 def _without_marks(text: str) -> str | None:
     """Without a byte order mark in front; no sig begins with one."""
     found = _MARKED.fullmatch(text.strip())
     return found[2].removesuffix(found[1]) if found else None
 
 
-def _not_typeset(text: str) -> str | None:
-    return text.translate(_TYPESET)
-
-
 def _out_of_mail(text: str) -> str | None:
     return _as_text(a2b_qp(text.encode("utf-8", "replace"))) if _MAIL.search(text) else None
-
-
-def _out_of_hex(text: str) -> str | None:
-    return _as_text(bytes.fromhex(text)) if _HEX.fullmatch(text) else None
 
 
 def _as_text(content: bytes) -> str | None:
@@ -95,14 +72,6 @@ def _as_text(content: bytes) -> str | None:
     except ValueError:
         return None
     return text if _SPACE.sub("", text).isprintable() else None
-
-
-def _unwrapped(text: str) -> str | None:
-    return _SPACE.sub("", text)
-
-
-def _url_decoded(text: str) -> str | None:
-    return unquote(text) if "%" in text else None
 
 
 def _filled_up(text: str) -> str | None:
@@ -142,13 +111,8 @@ def _decoded_once(text: str) -> str | None:
         return None
 
 
-def _up_to_a_foreign_character(text: str) -> str | None:
-    found = _OWN_RUN.match(text.lstrip())
-    return found[0] if found else None
-
-
-def _up_to_no_base64(text: str) -> str | None:
-    found = _RUN.match(text.lstrip())
+def _first(run: re.Pattern[str], text: str) -> str | None:
+    found = run.match(text.lstrip())
     return found[0] if found else None
 
 
@@ -177,12 +141,8 @@ def _up_to_the_end_of_its_stream(text: str) -> str | None:
     return whole[: -(-(len(stream) - len(inflate.unused_data)) // 3) * 4]
 
 
-def _longest_run(text: str) -> str | None:
-    return max(_RUN.findall(text), key=len, default=None)
-
-
-def _longest_own_run(text: str) -> str | None:
-    return max(_OWN_RUN.findall(text), key=len, default=None)
+def _longest(run: re.Pattern[str], text: str) -> str | None:
+    return max(run.findall(text), key=len, default=None)
 
 
 _ALONE = "Give the sig alone, from its first character, an e, to its last; nothing before or after."
@@ -206,25 +166,25 @@ STEPS: Final = (
         SigReason.QUOTED,
         "has marks around it, such as quotes, brackets or commas",
         "Give what stands between them.",
-        _unquoted,
+        lambda text: text.strip(_QUOTES),
     ),
     Step(
         SigReason.QUOTED,
         "has backslashes in it, as JSON and shells put them before quotes and slashes",
         "Read the JSON with a parser, and take the text that it gives.",
-        _unescaped,
+        lambda text: _ESCAPED.sub("", text),
     ),
     Step(
         SigReason.QUOTED,
         "has characters in it that are written as numbers, such as \\u002a for *",
         "Read the JSON with a parser, and take the text that it gives.",
-        _unnumbered,
+        lambda text: _NUMBERED.sub(lambda found: chr(int(found[1], 16)), text),
     ),
     Step(
         SigReason.QUOTED,
         "has HTML entities in it, such as &#42; for *",
         "Take it from what the page shows, or from where the page has it.",
-        _without_entities,
+        lambda text: _ENTITY.sub(lambda found: html.unescape(found[0]), text),
     ),
     Step(
         SigReason.QUOTED,
@@ -242,13 +202,13 @@ STEPS: Final = (
         SigReason.WRAPPED,
         "has line ends or blanks in it, as text that was wrapped",
         "Take them out: a sig is one line. Encode without line breaks (base64 -w 0).",
-        _unwrapped,
+        lambda text: _SPACE.sub("", text),
     ),
     Step(
         SigReason.URL_ENCODED,
         "is URL-encoded",
         "Decode it once (%2A is *); encode a sig only when it is put into a URL.",
-        _url_decoded,
+        lambda text: unquote(text) if "%" in text else None,
     ),
     Step(
         SigReason.CUT_OFF,
@@ -266,14 +226,14 @@ STEPS: Final = (
         SigReason.ENCODED_TWICE,
         "is in hex",
         "Decode it: each two digits are one character.",
-        _out_of_hex,
+        lambda text: _as_text(bytes.fromhex(text)) if _HEX.fullmatch(text) else None,
     ),
     Step(
         SigReason.OTHER_ALPHABET,
         "has typeset characters in it, such as long dashes",
         "Take it from where nothing sets type: no word processor, no web page. Its characters are"
         " * - and _.",
-        _not_typeset,
+        lambda text: text.translate(_TYPESET),
     ),
     Step(*_ALPHABET, _from_standard),
     Step(*_ALPHABET, _from_form),
@@ -283,10 +243,10 @@ STEPS: Final = (
         f"{_OWN_ALPHABET} * for -, - for _, and _ for each = of the padding.",
         _from_url_safe,
     ),
-    Step(*_TAIL, _up_to_a_foreign_character),
-    Step(*_TAIL, _up_to_no_base64),
+    Step(*_TAIL, partial(_first, _OWN_RUN)),
+    Step(*_TAIL, partial(_first, _RUN)),
     Step(*_TAIL, _up_to_its_padding),
     Step(*_TAIL, _up_to_the_end_of_its_stream),
-    Step(*_INSIDE, _longest_run),
-    Step(*_INSIDE, _longest_own_run),
+    Step(*_INSIDE, partial(_longest, _RUN)),
+    Step(*_INSIDE, partial(_longest, _OWN_RUN)),
 )

@@ -23,7 +23,7 @@ _URL_ENCODED = "the PEM is URL-encoded; decode it first"
 WANTED = "v1 needs an EC key on P-256 or secp256k1"
 
 _BLOCK = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----(.*?)-----END \1-----", re.DOTALL)
-_WRITTEN_END = re.compile(r"\\+[rn]")
+_WRITTEN_END = re.compile(r"(?<!\\)\\+[rn]")
 #: In source code a plus may join the quoted lines.
 _BETWEEN_LINES = re.compile(r"([\"'`]\s*\+\s*[\"'`]|[\s\\\"'`])+")
 _BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}")

@@ -36,7 +36,7 @@ class V1:
         return ecdsa
 
     def write(self, claims: Claims, key: SigningKey) -> str:
-        return pack(v1.document(claims, key))
+        return pack(v1.document(claims, key.sign))
 
     def holds(self, _text: str, _claims: Claims, _key: SigningKey) -> bool:
         """Always False: signing again costs as much as verifying, and would repeat a wrong
@@ -68,11 +68,11 @@ class V2:
         return secret
 
     def write(self, claims: Claims, key: SigningKey) -> str:
-        return pack(v2.document(claims, key))
+        return pack(v2.document(claims, key.sign))
 
     def holds(self, text: str, claims: Claims, key: SigningKey) -> bool:
         """Whether the sig unpacks to exactly this document."""
         try:
-            return unpack(text) == v2.document(claims, key)
+            return unpack(text) == v2.document(claims, key.sign)
         except InputError:
             return False

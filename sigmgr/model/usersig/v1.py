@@ -12,15 +12,13 @@ What this module does not do: check what it writes (``claims`` does), or judge w
 
 from __future__ import annotations
 
-from binascii import b2a_base64
 from typing import Final
 
 from sigmgr.model.holder import MAX_UINT32
 from sigmgr.model.sig import Format
 from sigmgr.model.usersig import members as read
-from sigmgr.model.usersig.claims import Claims
+from sigmgr.model.usersig.claims import Layout
 from sigmgr.model.usersig.decoded import Decoded
-from sigmgr.model.usersig.formats import SigningKey
 
 NAME: Final = Format("v1")
 #: Informational and not signed; the official C++ library's last one.
@@ -30,25 +28,12 @@ _TEXT = (
     b"TLS.appid_at_3rd:0\nTLS.account_type:0\nTLS.identifier:%b\n"
     b"TLS.sdk_appid:%d\nTLS.time:%d\nTLS.expire_after:%d\n"
 )
-_TEXT_USERBUF = _TEXT + b"TLS.userbuf:%b\n"
-_JSON_HEAD = (
+_JSON = (
     b'{"TLS.account_type":"0","TLS.identifier":"%b","TLS.appid_at_3rd":"0",'
     b'"TLS.sdk_appid":"%d","TLS.expire_after":"%d",'
     b'"TLS.version":"' + VERSION.encode("ascii") + b'","TLS.time":"%d"'
 )
-_JSON = _JSON_HEAD + b',"TLS.sig":"%b"}'
-_JSON_USERBUF = _JSON_HEAD + b',"TLS.userbuf":"%b","TLS.sig":"%b"}'
-
-
-def document(claims: Claims, key: SigningKey) -> bytes:
-    userid, quoted, sdkappid, issued_at, ttl, userbuf = claims
-    if userbuf is None:
-        text = _TEXT % (userid, sdkappid, issued_at, ttl)
-        mark = b2a_base64(key.sign(text), newline=False)
-        return _JSON % (quoted, sdkappid, ttl, issued_at, mark)
-    text = _TEXT_USERBUF % (userid, sdkappid, issued_at, ttl, userbuf)
-    mark = b2a_base64(key.sign(text), newline=False)
-    return _JSON_USERBUF % (quoted, sdkappid, ttl, issued_at, userbuf, mark)
+document: Final = Layout(_TEXT, _JSON).document
 
 
 def decode(members: read.Members) -> Decoded:

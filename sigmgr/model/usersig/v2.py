@@ -13,36 +13,19 @@ What this module does not do: check what it writes (``claims`` does), or judge w
 
 from __future__ import annotations
 
-from binascii import b2a_base64
 from typing import Final
 
 from sigmgr.model.sig import Format
 from sigmgr.model.usersig import members as read
-from sigmgr.model.usersig.claims import Claims
+from sigmgr.model.usersig.claims import Layout
 from sigmgr.model.usersig.decoded import Decoded
-from sigmgr.model.usersig.formats import SigningKey
 
 NAME: Final = Format("v2")
 VERSION = "2.0"
 
 _TEXT = b"TLS.identifier:%b\nTLS.sdkappid:%d\nTLS.time:%d\nTLS.expire:%d\n"
-_TEXT_USERBUF = _TEXT + b"TLS.userbuf:%b\n"
-_JSON_HEAD = (
-    b'{"TLS.ver":"2.0","TLS.identifier":"%b","TLS.sdkappid":%d,"TLS.expire":%d,"TLS.time":%d'
-)
-_JSON = _JSON_HEAD + b',"TLS.sig":"%b"}'
-_JSON_USERBUF = _JSON_HEAD + b',"TLS.userbuf":"%b","TLS.sig":"%b"}'
-
-
-def document(claims: Claims, key: SigningKey) -> bytes:
-    userid, quoted, sdkappid, issued_at, ttl, userbuf = claims
-    if userbuf is None:
-        text = _TEXT % (userid, sdkappid, issued_at, ttl)
-        mark = b2a_base64(key.sign(text), newline=False)
-        return _JSON % (quoted, sdkappid, ttl, issued_at, mark)
-    text = _TEXT_USERBUF % (userid, sdkappid, issued_at, ttl, userbuf)
-    mark = b2a_base64(key.sign(text), newline=False)
-    return _JSON_USERBUF % (quoted, sdkappid, ttl, issued_at, userbuf, mark)
+_JSON = b'{"TLS.ver":"2.0","TLS.identifier":"%b","TLS.sdkappid":%d,"TLS.expire":%d,"TLS.time":%d'
+document: Final = Layout(_TEXT, _JSON).document
 
 
 def decode(members: read.Members) -> Decoded:

@@ -25,8 +25,7 @@ from typing import Final
 from sigmgr.model.errors import BadSig, SigReason
 from sigmgr.model.shown import shown
 from sigmgr.model.usersig.decoded import Decoded
-from sigmgr.model.usersig.decoding import decode
-from sigmgr.model.usersig.formats import FORMATS, SigFormat, VerifyingKey
+from sigmgr.model.usersig.formats import FORMATS, SigFormat, VerifyingKey, decode
 
 #: The most seconds by which a sig may be issued ahead of now.
 MAX_AHEAD: Final = 86400
