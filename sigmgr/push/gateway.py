@@ -33,8 +33,7 @@ from sigmgr.model.revocation import EVERY_APP, Revocation
 from sigmgr.model.sig import Current
 from sigmgr.model.ticket import Tickets
 from sigmgr.ports import Clock, Draw, States, Values
-from sigmgr.push.admission import Admission
-from sigmgr.push.limits import GatewayLimits
+from sigmgr.push.admission import Admission, GatewayLimits
 from sigmgr.push.logs import log, log_unexpected
 from sigmgr.push.lookup import Answers, Lookups, Wanted
 from sigmgr.push.message import Messages

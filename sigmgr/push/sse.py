@@ -3,7 +3,7 @@
 Rules:
 1. A stream is authorised or refused, never degraded. One product took a lapsed token for an
    anonymous reader: its streams looked healthy and never got a private message again. Here
-   whoever shows no good ticket gets a problem document with 401.
+   the route opens the ticket first, and whoever shows no good one gets a problem with 401.
 2. A write never waits. It goes past the send where the server offers a way; else the send is
    run for one step, and where that would wait, the client is behind, the step is closed and
    the message dropped. (uvicorn waits before it writes, so a closed step has written nothing.)
@@ -24,10 +24,9 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from sigmgr.model import errors
-from sigmgr.model.bearer import bearer
 from sigmgr.model.problem import Header, problem
-from sigmgr.model.ticket import Ticket, Tickets
-from sigmgr.ports import Clock, Draw
+from sigmgr.model.ticket import Ticket
+from sigmgr.ports import Draw
 from sigmgr.push.gateway import Gateway
 from sigmgr.push.logs import log_unexpected
 from sigmgr.push.message import RENEWED, Message
@@ -36,11 +35,10 @@ from sigmgr.push.table import Stream
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
-OpenTicket = Callable[[Scope, str | None, int], Ticket]
 
 #: Of the one route that this is; what problems name as their instance.
 PATH = "/v1/stream"
-#: Where a route that has opened a ticket in another way (a single-use code) leaves it.
+#: Where the route leaves the ticket that it has opened.
 TICKET_KEY = "sigmgr.ticket"
 #: Where a server leaves headers that every answer to this request has besides.
 HEADERS_KEY = "sigmgr.headers"
@@ -152,14 +150,11 @@ class SseTransport:
 
 
 class SseStreams:
-    """The endpoint, an ASGI app. ``open_ticket`` opens the ticket of a request; it may count
-    wrong ones by who shows them."""
+    """The endpoint, an ASGI app, for requests whose ticket the route has opened."""
 
-    def __init__(self, gateway: Gateway, clock: Clock, draw: Draw, open_ticket: OpenTicket) -> None:
+    def __init__(self, gateway: Gateway, draw: Draw) -> None:
         self._gateway = gateway
-        self._clock = clock
         self._draw = draw
-        self._open_ticket = open_ticket
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         transport: SseTransport | None = None
@@ -184,11 +179,9 @@ class SseStreams:
                 self._gateway.leave(stream)
 
     def _admit(self, scope: Scope, send: Send) -> tuple[int, int, SseTransport, Stream]:
-        """Authorise and register; answers when the ticket's sig was issued, and when the one
+        """Register; answers when the ticket's sig was issued, and when the one
         was that its client claims to hold."""
-        ticket = scope.get(TICKET_KEY)
-        if not isinstance(ticket, Ticket):
-            ticket = self._open_ticket(scope, bearer(scope["headers"]), self._clock())
+        ticket: Ticket = scope[TICKET_KEY]
         headers = [*_HEADERS, *scope.get(HEADERS_KEY, ())]
         beginning = Beginning(headers, retry(self._draw()), scope.get(WRITE_KEY))
         transport = SseTransport(send, asyncio.current_task(), beginning)
@@ -204,18 +197,6 @@ class SseStreams:
         headers += scope.get(HEADERS_KEY, ())
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
-
-
-def opening(tickets: Tickets) -> OpenTicket:
-    """Opens the ticket of a request with these, and counts nothing."""
-
-    def open_ticket(scope: Scope, shown: str | None, now: int) -> Ticket:
-        del scope
-        if not shown:
-            raise errors.TicketInvalid("the request carries no ticket")
-        return tickets.open(shown, now)
-
-    return open_ticket
 
 
 def _last_event_id(headers: Iterable[Header]) -> int:

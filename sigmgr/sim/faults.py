@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sigmgr.model import errors
+from sigmgr.model.event import Event
 from sigmgr.model.sig import SigFacts
-from sigmgr.ports import Signer
+from sigmgr.ports import Announcement, Announcer, Signer
 
 
 class Crash(BaseException):
@@ -78,4 +79,17 @@ class FlakySigner:
         if self._faults.rng.random() < self._faults.rate:
             self._faults.count["bad item"] += 1
             return errors.SigningFailed("simulated bad item")
+        return answer
+
+
+class Tap:
+    """The announcer, with a list of what it announced, which gateways would receive."""
+
+    def __init__(self, announcer: Announcer) -> None:
+        self._announcer = announcer
+        self.announced: list[Event] = []
+
+    async def announce(self, batch: Sequence[Announcement], now: int) -> list[bool]:
+        answer = await self._announcer.announce(batch, now)
+        self.announced.extend(one.event for one in batch)
         return answer

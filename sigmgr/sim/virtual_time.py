@@ -21,7 +21,7 @@ import asyncio
 import heapq
 import random
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sigmgr.flow.assembly import Flows, Ports, assemble
@@ -31,10 +31,9 @@ from sigmgr.model import errors
 from sigmgr.model.event import EventType
 from sigmgr.model.holder import Holder
 from sigmgr.model.sig import Current
-from sigmgr.sim.backends import Backends, Tap
 from sigmgr.sim.cloud import Cloud
 from sigmgr.sim.fault_schedule import FaultSchedule
-from sigmgr.sim.faults import Crash, Faults, FlakySigner
+from sigmgr.sim.faults import Crash, Faults, FlakySigner, Tap
 from sigmgr.sim.invariants import InvariantChecker, Violation
 from sigmgr.sim.people import DAY, Crowd, Person
 from sigmgr.testing import Faulty, ManualClock
@@ -74,11 +73,14 @@ class Report:
 
 
 class Simulation:
-    """One run. ``seed`` determines everything; ``start`` is its first virtual second."""
+    """One run. ``seed`` determines everything; ``start`` is its first virtual second. ``ports``:
+    the real ones, around which each worker has faults, and a draw and revocations of its own;
+    ``wipe`` empties Redis."""
 
     def __init__(
         self,
-        backends: Backends,
+        ports: Ports,
+        wipe: Callable[[], Awaitable[None]],
         cloud: Cloud,
         *,
         seed: int,
@@ -87,7 +89,8 @@ class Simulation:
         start: int = 2_000_000_000,
         progress: Callable[[int, Report], None] = lambda day, report: None,
     ) -> None:
-        self._backends = backends
+        self._ports = ports
+        self._wipe = wipe
         self._cloud = cloud
         self._rng = random.Random(seed)
         self._true = start
@@ -95,14 +98,14 @@ class Simulation:
         self._clock = ManualClock(start)
         self._faults = Faults(random.Random(seed + 1))
         self._schedule = FaultSchedule(self._faults, self._rng, start, self._end)
-        self._invariants = InvariantChecker(backends.store, self._clock)
-        self._tap = Tap(backends.announcer)
+        self._invariants = InvariantChecker(ports.store, self._clock)
+        self._tap = Tap(ports.announcer)
         self._crowd = Crowd.drawn(
-            sorted(app.sdkappid for app in backends.registry.apps()), holders, self._rng
+            sorted(app.sdkappid for app in ports.registry.apps()), holders, self._rng
         )
         self._emergency = {
             app.sdkappid: app.policy.durations(app.policy.ttl).emergency
-            for app in backends.registry.apps()
+            for app in ports.registry.apps()
         }
         self._agenda: list[tuple[int, Holder]] = []
         self._looking: list[Person] = []
@@ -149,21 +152,21 @@ class Simulation:
 
     def _start_worker(self) -> Flows:
         """A new worker process: flows with empty memory."""
-        b, plan = self._backends, self._faults.plan
-        looks = Faulty(b.looks, plan, "looks")
-        signer = FlakySigner(b.signer, self._faults)
+        ports, plan = self._ports, self._faults.plan
+        looks = Faulty(ports.looks, plan, "looks")
+        signer = FlakySigner(ports.signer, self._faults)
         revocations = Revocations(lambda: self._true, grace=60)
         self._look = Look(
             looks=looks, revocations=revocations, signer=signer, monotonic=lambda: self._true
         )
         return assemble(
-            Ports(
-                registry=b.registry,
+            replace(
+                ports,
                 store=Faulty(self._invariants, plan, "store"),
                 looks=looks,
-                outbox=Faulty(b.outbox, plan, "outbox"),
-                janitor=Faulty(b.janitor, plan, "janitor"),
-                cache=Faulty(b.cache, plan, "cache"),
+                outbox=Faulty(ports.outbox, plan, "outbox"),
+                janitor=Faulty(ports.janitor, plan, "janitor"),
+                cache=Faulty(ports.cache, plan, "cache"),
                 announcer=Faulty(self._tap, plan, "cache"),
                 signer=signer,
                 draw=self._rng.random,
@@ -176,7 +179,7 @@ class Simulation:
     async def _jobs(self, step: int) -> None:
         flows, now = self._flows, self._clock()
         if self._rng.random() < 0.004:
-            await self._backends.wipe()
+            await self._wipe()
             self.report.wipes += 1
         await self._try(lambda: self._look.once(now))
         await self._try(lambda: flows.renew.tick(now))
@@ -367,7 +370,7 @@ class Simulation:
             if not await self._flows.relay.sweep(now, grace=0):
                 break
         await self._flows.renew.tick(now)
-        if await self._backends.store.apps_with_due(now):
+        if await self._ports.store.apps_with_due(now):
             self._invariants.report(11, "holders are still due after calm days")
         late = [
             row.holder

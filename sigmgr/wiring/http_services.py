@@ -41,7 +41,7 @@ def http_services_of(
     assert parts.redis is not None
     stream = polls = None
     if gateway is not None:
-        stream = SseStreams(gateway, base.clock, random.random, credentials.ticket)
+        stream = SseStreams(gateway, random.random)
         polls = Polls(gateway, parts.flows.deliver, credentials.tickets, base.clock)
 
     return Services(

@@ -18,8 +18,8 @@ from sigmgr.http.server import bind_unless, bracketed, serve
 from sigmgr.http.services import API, EVERY_ROLE, GATEWAY, Services
 from sigmgr.model import errors
 from sigmgr.model.ticket import Tickets
+from sigmgr.push.admission import GatewayLimits
 from sigmgr.push.gateway import Gateway
-from sigmgr.push.limits import GatewayLimits
 from sigmgr.push.shards import ShardChannels
 from sigmgr.scheduler import Job, Ticker
 from sigmgr.settings import Settings

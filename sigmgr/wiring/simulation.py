@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from sigmgr.cache.client import open_redis
+from sigmgr.flow.assembly import Ports
 from sigmgr.flow.registry import Apps
+from sigmgr.flow.revocations import Revocations
 from sigmgr.keys.cached import CachedValues
 from sigmgr.keys.keychain import generate
 from sigmgr.keys.ring import KeyRing
@@ -16,7 +19,6 @@ from sigmgr.model.policy import Policy
 from sigmgr.model.redis_layout import Layout
 from sigmgr.model.sig import KeyState
 from sigmgr.model.usersig import FORMATS
-from sigmgr.sim.backends import Backends
 from sigmgr.sim.cloud import Cloud
 from sigmgr.sim.virtual_time import Report, Simulation
 from sigmgr.store import migrate
@@ -56,7 +58,7 @@ async def open_simulation(
         layout = Layout(8)
         values = CachedValues(master.derive, layout)
         cache, announcer = over_redis(redis, layout, values, policies(apps))
-        backends = Backends(
+        ports = Ports(
             registry=apps,
             store=SqlStore(engine),
             looks=SqlLooks(engine),
@@ -65,9 +67,18 @@ async def open_simulation(
             cache=cache,
             announcer=announcer,
             signer=ring,
-            wipe=lambda: redis.run(lambda client: client.flushall()),
+            draw=random.random,
+            revocations=Revocations(time.monotonic, grace=60),
         )
-        yield Simulation(backends, cloud, seed=seed, days=days, holders=holders, progress=progress)
+        yield Simulation(
+            ports,
+            lambda: redis.run(lambda client: client.flushall()),
+            cloud,
+            seed=seed,
+            days=days,
+            holders=holders,
+            progress=progress,
+        )
 
 
 async def _furnished(catalog: Catalog, master: MasterKey) -> Cloud:

@@ -22,10 +22,10 @@ from sigmgr.model.policy import Policy, check_ttl
 from sigmgr.model.redis_layout import Layout
 from sigmgr.model.sig import Current, Reason, Record
 from sigmgr.model.ticket import Tickets
+from sigmgr.push.admission import GatewayLimits
 from sigmgr.push.gateway import Gateway
-from sigmgr.push.limits import GatewayLimits
 from sigmgr.push.poll import Polls
-from sigmgr.push.sse import SseStreams, opening
+from sigmgr.push.sse import SseStreams
 from sigmgr.testing import ManualClock
 
 NOW = 1_900_000_000
@@ -223,7 +223,7 @@ class Push(Gateway):
 
     def __init__(self, states, tickets, clock, draw, policy_of, **options: Any) -> None:
         super().__init__(states, tickets, clock, draw, policy_of, **options)
-        self._stream = SseStreams(self, clock, draw, opening(tickets))
+        self._stream = SseStreams(self, draw)
         self.newer = Polls(self, states, tickets, clock).newer
 
     async def __call__(self, scope, receive, send) -> None:

@@ -241,6 +241,25 @@ async def test_the_stream_goes_to_the_gateway_untouched(house):
     problem(answer, 405, "method-not-allowed")
 
 
+@pytest.mark.parametrize(
+    ("given", "code"),
+    [
+        (None, "ticket-invalid"),
+        ("t1." + "A" * 80, "ticket-invalid"),
+        ("x" * 5000, "ticket-invalid"),
+        ("smt_" + "A" * 43, "ticket-invalid"),
+        ("expired", "ticket-expired"),
+    ],
+)
+async def test_no_good_ticket_no_stream(house, given, code):
+    async def gateway(scope, receive, send):
+        raise AssertionError("asked")
+
+    app = App(replace(house.services, gateway=gateway))
+    shown = house.ticket(issued_at=NOW - LIFE) if given == "expired" else given
+    problem(await call(app, "GET", "/v1/stream", token=shown), 401, code, shown or "t1.")
+
+
 async def test_a_process_of_another_role_has_no_stream():
     house = House(roles=frozenset({"api"}), gateway=None, polls=None)
     answer = await call(App(house.services), "GET", "/v1/stream", token=house.ticket())

@@ -10,6 +10,7 @@ from typing import Any
 from sigmgr.keys.cached import CachedValues
 from sigmgr.keys.sealing import MasterKey
 from sigmgr.model import errors
+from sigmgr.model.bearer import bearer
 from sigmgr.model.event import Event, EventType
 from sigmgr.model.holder import Holder
 from sigmgr.model.policy import Policy
@@ -17,10 +18,10 @@ from sigmgr.model.redis_layout import Layout
 from sigmgr.model.sig import Current
 from sigmgr.model.ticket import Tickets
 from sigmgr.ports import Answer, Values
+from sigmgr.push.admission import GatewayLimits
 from sigmgr.push.gateway import Gateway
-from sigmgr.push.limits import GatewayLimits
 from sigmgr.push.poll import Polls
-from sigmgr.push.sse import SseStreams, opening
+from sigmgr.push.sse import TICKET_KEY, SseStreams
 from sigmgr.testing import ManualClock
 
 NOW = 1_900_000_000
@@ -254,8 +255,13 @@ class House:
             stands=stands,
             limits=GatewayLimits(**limits),
         )
-        self.stream = SseStreams(self.gateway, self.clock, self._draw, opening(TICKETS))
+        self._stream = SseStreams(self.gateway, self._draw)
         self.polls = Polls(self.gateway, self.states, TICKETS, self.clock)
+
+    async def stream(self, scope: Any, receive: Any, send: Any) -> None:
+        """The endpoint, behind the check of its route."""
+        scope[TICKET_KEY] = TICKETS.open(bearer(scope["headers"]) or "", self.clock())
+        await self._stream(scope, receive, send)
 
     def _draw(self) -> float:
         return self.draws.pop(0) if self.draws else self.draw

@@ -10,7 +10,6 @@ import pytest
 from sigmgr.model import errors
 from sigmgr.model.delivery import Phase
 from sigmgr.model.event import EventType
-from sigmgr.push.sse import TICKET_KEY
 from tests.push.fakes import (
     DAY,
     LAYOUT,
@@ -21,7 +20,6 @@ from tests.push.fakes import (
     event,
     room,
     sig,
-    ticket,
     user,
 )
 
@@ -104,40 +102,6 @@ async def test_a_client_that_holds_a_newer_sig_gets_no_older_one():
     house.renew(user(), NOW + 80)
     await house.settle()
     assert ahead.issued == [NOW + 80]
-
-
-@pytest.mark.parametrize(
-    ("given", "code"),
-    [
-        (None, "ticket-invalid"), ("", "ticket-invalid"), ("t1.", "ticket-invalid"),
-        ("t1." + "A" * 80, "ticket-invalid"), ("x" * 5000, "ticket-invalid"),
-        ("t1.é", "ticket-invalid"), (ticket(issued_at=NOW - 91 * DAY), "ticket-expired"),
-    ],
-)  # fmt: skip
-async def test_no_good_ticket_no_stream(given, code):
-    house = House()
-    client = Client(house.stream, None if given is None else given)
-    answer = await refused(house, client)
-    assert (client.status, answer["code"]) == (401, code)
-    assert client.headers[b"www-authenticate"] == b'Bearer realm="sigmgr"'
-    assert house.states.openings == []
-    if given:
-        assert given not in client.body.decode()
-
-
-async def test_a_token_in_the_place_of_a_ticket_is_reported():
-    house = House()
-    answer = await refused(house, Client(house.stream, "smt_" + "A" * 43))
-    assert answer["code"] == "ticket-invalid"
-    assert "looks like an API token" in answer["detail"]
-    assert "sigmgr token revoke" in answer["advice"]
-
-
-async def test_another_scheme_is_no_ticket():
-    house = House()
-    client = Client(house.stream, None)
-    client.scope["headers"].append((b"authorization", b"Basic " + ticket().encode()))
-    assert (await refused(house, client))["code"] == "ticket-invalid"
 
 
 @pytest.mark.parametrize(
@@ -233,15 +197,6 @@ async def test_the_ticket_does_not_stay_in_memory():
     house = House()
     client = await house.open()
     assert client.scope["headers"] == []
-
-
-async def test_a_ticket_opened_by_another_route_is_taken():
-    house = House()
-    house.states.put(sig(user()))
-    client = Client(house.stream, None)
-    client.scope[TICKET_KEY] = TICKETS.open(ticket(), NOW)
-    await asyncio.sleep(0.01)
-    assert client.issued == [NOW]
 
 
 async def test_phases_only_go_forward():

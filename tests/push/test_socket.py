@@ -116,18 +116,6 @@ async def test_first_message_at_once_then_a_renewal_then_hang_up():
         assert house.counters.open == 0
 
 
-async def test_a_bad_ticket_is_a_problem_and_not_a_stream():
-    house = House()
-    async with Server(house) as server:
-        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-        writer.write(b"GET /v1/stream HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-        answer = await asyncio.wait_for(reader.read(), 5)
-        writer.close()
-        assert answer.startswith(b"HTTP/1.1 401 ")
-        assert b"application/problem+json" in answer
-        assert b"ticket-invalid" in answer
-
-
 async def test_three_hundred_streams_get_a_wave():
     house = House()
     names = [f"u{n}" for n in range(300)]
