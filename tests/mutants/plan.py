@@ -1,0 +1,111 @@
+"""Which tests are asked about a mutant, in which order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.mutants.graph import Graph
+from tests.mutants.mutant import Mutant, exchange
+from tests.mutants.place import Place
+from tests.mutants.records import Record, file_of
+
+#: Seconds of tests for one mutant, as measured without it.
+BUDGET = 20.0
+#: Of these a module's own lines are known by most of what they do wrong; each costs an import.
+BUDGET_OF_IMPORTS = 10.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A mutant and its tests with their seconds. ``swapped``: its functions can take the new
+    code in a process that has imported the old one."""
+
+    mutant: Mutant
+    tests: tuple[tuple[str, float], ...]
+    swapped: bool
+
+    @property
+    def seconds(self) -> float:
+        return sum(seconds for _, seconds in self.tests)
+
+
+class Planner:
+    """``records`` are by test file."""
+
+    def __init__(self, place: Place, graph: Graph, records: Mapping[str, Record]) -> None:
+        self._place = place
+        self._graph = graph
+        self._records = records
+
+    def plan(self, mutant: Mutant, source: bytes) -> Plan:
+        swapped = mutant.inside and not self._imported(mutant)
+        if swapped:
+            path = str(self._place.root / mutant.file)
+            swapped = exchange(source, mutant.applied(source), path) is not None
+        tests = self._executing(mutant) if mutant.inside else []
+        if not tests and not (mutant.inside and swapped):
+            tests = self._near(mutant)
+        return Plan(mutant, self._within(mutant, tests, swapped=swapped), swapped)
+
+    def _imported(self, mutant: Mutant) -> bool:
+        """Whether it runs when modules are imported, and would be too late afterwards."""
+        lines = range(mutant.statement[0], mutant.statement[1] + 1)
+        return any(
+            line in imported
+            for record in self._records.values()
+            if (imported := record.imported.get(mutant.file))
+            for line in lines
+        )
+
+    def _executing(self, mutant: Mutant) -> list[tuple[str, float]]:
+        """Tests that execute its lines; where none is known, those of its statement."""
+        for first, last in (mutant.lines, mutant.statement):
+            if found := self._on(mutant.file, range(first, last + 1)):
+                return found
+        return []
+
+    def _on(self, file: str, lines: range) -> list[tuple[str, float]]:
+        found: list[tuple[str, float]] = []
+        for record in self._records.values():
+            executed = record.lines.get(file, {})
+            numbers = {number for line in lines for number in executed.get(line, ())}
+            found += [one for i, one in enumerate(record.tests.items()) if i in numbers]
+        return found
+
+    def _near(self, mutant: Mutant) -> list[tuple[str, float]]:
+        """For a module's own lines: tests that execute anything of it or import it."""
+        found: list[tuple[str, float]] = []
+        for file, record in self._records.items():
+            executed = record.lines.get(mutant.file, {})
+            numbers = {number for tests in executed.values() for number in tests}
+            imports = self._imports(file, mutant)
+            tests = enumerate(record.tests.items())
+            found += [one for i, one in tests if imports or i in numbers]
+        if not found:
+            behind = [f for f in self._records if self._path(mutant) in self._behind(f)]
+            found = [one for f in behind for one in self._records[f].tests.items()]
+        return found
+
+    def _within(
+        self, mutant: Mutant, tests: Sequence[tuple[str, float]], *, swapped: bool
+    ) -> tuple[tuple[str, float], ...]:
+        """Those that know the module by name first, and the quickest of them."""
+        left = BUDGET if swapped else BUDGET_OF_IMPORTS
+        chosen: list[tuple[str, float]] = []
+        near = {file: not self._imports(file, mutant) for file in self._records}
+        for test, seconds in sorted(tests, key=lambda one: (near[file_of(one[0])], one[1])):
+            if seconds <= left:
+                chosen.append((test, seconds))
+                left -= seconds
+        return tuple(chosen)
+
+    def _path(self, mutant: Mutant) -> Path:
+        return self._place.root / mutant.file
+
+    def _imports(self, file: str, mutant: Mutant) -> bool:
+        return self._path(mutant) in self._graph.direct(self._place.root / file)
+
+    def _behind(self, file: str) -> set[Path]:
+        return self._graph.behind(self._place.root / file)
