@@ -7,7 +7,9 @@ import os
 import random
 import sys
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from hashlib import sha256
 from pathlib import Path
 
 from tests.mutants import report, work
@@ -26,7 +28,7 @@ def main() -> int:
     """0: enough were noticed; 1: too few; 2: the run itself went wrong."""
     asked = _parser().parse_args()
     place = Place(asked.root, asked.package, asked.tests)
-    found, sources = _drawn(place, asked)
+    found, sources = _meant(place, asked)
     entries = listed(asked.equivalents)
     equivalents = [(one, entries[one.key]) for one in found if one.key in entries]
     found = [one for one in found if one.key not in entries]
@@ -67,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _drawn(place: Place, asked: argparse.Namespace) -> tuple[list[Mutant], dict[str, bytes]]:
+def _meant(place: Place, asked: argparse.Namespace) -> tuple[list[Mutant], dict[str, bytes]]:
     """The mutants that are meant, and the files they are of."""
     size = asked.sample
     if asked.files:
@@ -81,10 +83,24 @@ def _drawn(place: Place, asked: argparse.Namespace) -> tuple[list[Mutant], dict[
     print(f"{len(found)} mutants in {len(files)} files", end="")
     if size and size < len(found):
         seed = random.randrange(1_000_000) if asked.seed is None else asked.seed
-        found = random.Random(seed).sample(found, size)
+        found = drawn(found, size, seed)
         print(f"; {size} drawn with --seed {seed}", end="")
     print(flush=True)
     return found, sources
+
+
+def drawn(found: Sequence[Mutant], size: int, seed: int) -> list[Mutant]:
+    """By a hash of each, so that a change in one file leaves the sample of the others alone."""
+    ranked = {sha256(repr((seed, one.key, i)).encode()).digest(): one for i, one in _again(found)}
+    return [ranked[rank] for rank in sorted(ranked)[:size]]
+
+
+def _again(found: Sequence[Mutant]) -> Iterator[tuple[int, Mutant]]:
+    """Each with the number of those before it that have the same words."""
+    seen: Counter[tuple[str, ...]] = Counter()
+    for one in found:
+        yield seen[one.key], one
+        seen[one.key] += 1
 
 
 def _plans(

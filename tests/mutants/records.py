@@ -22,7 +22,7 @@ from tests.mutants.place import Place
 #: A change of what is recorded makes all records new.
 VERSION = "1"
 #: Seconds; a slower test is asked about nothing.
-SLOWEST = 6.0
+SLOWEST = 10.0
 #: Fixtures behind which a server starts.
 SERVERS = {"postgres_server", "postgres_url", "redis_server", "redis_url"}
 

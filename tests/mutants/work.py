@@ -20,7 +20,9 @@ from tests.mutants.records import Shelf
 
 _NUMBER = struct.Struct("=I")
 #: Of a message that many processes write into one pipe.
-_LONGEST = 2000
+_LONGEST = 1000
+#: Test files that are recorded by one process.
+_FILES_AT_ONCE = 5
 
 
 @dataclass(frozen=True)
@@ -58,13 +60,20 @@ class Queue:
 
 
 def record_all(place: Place, shelf: Shelf, files: Sequence[str], jobs: int) -> None:
-    """Records of these test files, put on the shelf. Raises RuntimeError where it fails."""
-    parts = [files[i::jobs] for i in range(jobs) if files[i::jobs]]
-    outputs = [fresh(place.kept / f"record-{i}.log") for i in range(len(parts))]
-    running = [
-        children.fork(partial(_record, place, shelf, part), output)
-        for part, output in zip(parts, outputs, strict=True)
-    ]
+    """Records of these test files, put on the shelf a few at a time, so that a run that is
+    stopped leaves what it has. Raises RuntimeError where one fails."""
+    parts = [files[i : i + _FILES_AT_ONCE] for i in range(0, len(files), _FILES_AT_ONCE)]
+    queue = Queue(range(len(parts)))
+
+    def worker(output: Path) -> int:
+        for number in queue:
+            record = partial(_record, place, shelf, parts[number])
+            if children.wait(children.fork(record, fresh(output))):
+                return 1
+        return 0
+
+    outputs = [fresh(place.kept / f"record-{i}.log") for i in range(jobs)]
+    running = [children.fork(partial(worker, output), output) for output in outputs]
     codes = [children.wait(child) for child in running]
     for code, output in zip(codes, outputs, strict=True):
         if code:
@@ -176,4 +185,4 @@ def _named(code: int | None, verdict: Path, output: Path) -> tuple[str, str]:
         return "timeout", ""
     if code < 0:
         return "killed", f"signal {-code}"
-    return "error", f"exit code {code}\n{text[-_LONGEST // 2 :]}"
+    return "error", f"exit code {code}\n{text[-_LONGEST:]}"
