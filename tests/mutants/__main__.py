@@ -119,7 +119,7 @@ def _plans(
         records[file] = shelf.get(file) or Record()
         for test in records[file].failed:
             print(f"left out, since it fails without a mutant: {test}")
-    planner = Planner(place, graph, records)
+    planner = Planner(place, graph, records, shelf.source)
     return [planner.plan(one, sources[one.file]) for one in found]
 
 

@@ -15,7 +15,7 @@ class Graph:
     def __init__(self, root: Path) -> None:
         self._root = root
         self.direct = cache(self._direct)
-        self._digest = cache(self._digest_of)
+        self.digest = cache(self._digest_of)
 
     def _direct(self, file: Path) -> frozenset[Path]:
         """The files that this one imports, with the packages they lie in."""
@@ -56,9 +56,10 @@ class Graph:
             if folder == self._root:
                 return
 
-    def key(self, file: Path) -> str:
-        """Changes when anything behind the file does."""
-        parts = [f"{one.relative_to(self._root)} {self._digest(one)}" for one in self.behind(file)]
+    def key(self, file: Path, folder: str) -> str:
+        """Changes when anything behind the file does that lies in this folder."""
+        names = ((one.relative_to(self._root), one) for one in self.behind(file))
+        parts = [f"{name} {self.digest(one)}" for name, one in names if name.parts[0] == folder]
         return sha256("\n".join(sorted(parts)).encode()).hexdigest()
 
     def _digest_of(self, file: Path) -> str:

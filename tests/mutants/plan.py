@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from tests.mutants.graph import Graph
+from tests.mutants.moved import lines_before
 from tests.mutants.mutant import Mutant, exchange
 from tests.mutants.place import Place
 from tests.mutants.records import Record, file_of
@@ -32,45 +34,73 @@ class Plan:
 
 
 class Planner:
-    """``records`` are by test file."""
+    """``records`` are by test file; ``old`` gives a source by its digest."""
 
-    def __init__(self, place: Place, graph: Graph, records: Mapping[str, Record]) -> None:
+    def __init__(
+        self,
+        place: Place,
+        graph: Graph,
+        records: Mapping[str, Record],
+        old: Callable[[str], bytes],
+    ) -> None:
         self._place = place
         self._graph = graph
         self._records = records
+        self._old = cache(old)
+        self._before = cache(self._lines_before)
 
     def plan(self, mutant: Mutant, source: bytes) -> Plan:
-        swapped = mutant.inside and not self._imported(mutant)
+        swapped = mutant.inside and not self._imported(mutant, source)
         if swapped:
             path = str(self._place.root / mutant.file)
             swapped = exchange(source, mutant.applied(source), path) is not None
-        tests = self._executing(mutant) if mutant.inside else []
-        if not tests and not (mutant.inside and swapped):
+        tests = self._executing(mutant, source) if mutant.inside else []
+        if not tests and (not mutant.inside or not swapped or self._unknown(mutant, source)):
             tests = self._near(mutant)
         return Plan(mutant, self._within(mutant, tests, swapped=swapped), swapped)
 
-    def _imported(self, mutant: Mutant) -> bool:
-        """Whether it runs when modules are imported, and would be too late afterwards."""
-        lines = range(mutant.statement[0], mutant.statement[1] + 1)
-        return any(
-            line in imported
+    def _lines_before(
+        self, digest: str, source: bytes, function: str, lines: range
+    ) -> set[int] | None:
+        return lines_before(self._old(digest), source, function, lines)
+
+    def _lines(self, record: Record, mutant: Mutant, source: bytes, lines: range) -> set[int]:
+        """Where these lines were when the record was made."""
+        digest = record.sources.get(mutant.file)
+        if digest is None:
+            return set()
+        return self._before(digest, source, mutant.function, lines) or set()
+
+    def _unknown(self, mutant: Mutant, source: bytes) -> bool:
+        """Whether its function is younger than the records."""
+        return all(
+            self._before(digest, source, mutant.function, _lines_of(mutant.lines)) is None
             for record in self._records.values()
-            if (imported := record.imported.get(mutant.file))
-            for line in lines
+            if (digest := record.sources.get(mutant.file))
         )
 
-    def _executing(self, mutant: Mutant) -> list[tuple[str, float]]:
+    def _imported(self, mutant: Mutant, source: bytes) -> bool:
+        """Whether it runs when modules are imported, and would be too late afterwards."""
+        lines = _lines_of(mutant.statement)
+        return any(
+            not self._lines(record, mutant, source, lines).isdisjoint(imported)
+            for record in self._records.values()
+            if (imported := record.imported.get(mutant.file))
+        )
+
+    def _executing(self, mutant: Mutant, source: bytes) -> list[tuple[str, float]]:
         """Tests that execute its lines; where none is known, those of its statement."""
-        for first, last in (mutant.lines, mutant.statement):
-            if found := self._on(mutant.file, range(first, last + 1)):
+        for lines in (mutant.lines, mutant.statement):
+            if found := self._on(mutant, source, _lines_of(lines)):
                 return found
         return []
 
-    def _on(self, file: str, lines: range) -> list[tuple[str, float]]:
+    def _on(self, mutant: Mutant, source: bytes, lines: range) -> list[tuple[str, float]]:
         found: list[tuple[str, float]] = []
         for record in self._records.values():
-            executed = record.lines.get(file, {})
-            numbers = {number for line in lines for number in executed.get(line, ())}
+            executed = record.lines.get(mutant.file, {})
+            before = self._lines(record, mutant, source, lines)
+            numbers = {number for line in before for number in executed.get(line, ())}
             found += [one for i, one in enumerate(record.tests.items()) if i in numbers]
         return found
 
@@ -109,3 +139,7 @@ class Planner:
 
     def _behind(self, file: str) -> set[Path]:
         return self._graph.behind(self._place.root / file)
+
+
+def _lines_of(span: tuple[int, int]) -> range:
+    return range(span[0], span[1] + 1)

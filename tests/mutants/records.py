@@ -1,7 +1,8 @@
 """Which test executes which line, measured once for each test file.
 
-A record is kept under ``.mutants/`` for as long as nothing changes in the test file and in what
-it imports. Tests that fail, are skipped, take too long or want a server of their own are not in
+A record is kept under ``.mutants/`` for as long as the test file and the tests' own modules that
+it imports stay as they are. The code may change: each record knows of which source its lines
+are. Tests that fail, are skipped, take too long or want a server of their own are not in
 it: they are asked about no mutant.
 """
 
@@ -20,7 +21,7 @@ from tests.mutants.graph import Graph
 from tests.mutants.place import Place
 
 #: A change of what is recorded makes all records new.
-VERSION = "1"
+VERSION = "2"
 #: Seconds; a slower test is asked about nothing.
 SLOWEST = 10.0
 #: Fixtures behind which a server starts.
@@ -30,12 +31,14 @@ SERVERS = {"postgres_server", "postgres_url", "redis_server", "redis_url"}
 @dataclass
 class Record:
     """Of one test file: seconds of each test, and for each file which lines it executed, as
-    ``line -> numbers of tests``. ``imported``: the lines that ran before any test."""
+    ``line -> numbers of tests``. ``imported``: the lines that ran before any test. ``sources``:
+    the digest of each file as it was."""
 
     key: str = ""
     tests: dict[str, float] = field(default_factory=dict)
     lines: dict[str, dict[int, list[int]]] = field(default_factory=dict)
     imported: dict[str, list[int]] = field(default_factory=dict)
+    sources: dict[str, str] = field(default_factory=dict)
     failed: list[str] = field(default_factory=list)
 
 
@@ -54,7 +57,9 @@ class Recorder:
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         for item in items:
-            item.add_marker(pytest.mark.timeout(SLOWEST, method="signal"), append=False)
+            # Of the test alone: an alarm must not ring where the recorder itself works.
+            limit = pytest.mark.timeout(SLOWEST, method="signal", func_only=True)
+            item.add_marker(limit, append=False)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_fixture_setup(self, fixturedef: Any) -> None:
@@ -119,7 +124,10 @@ class Shelf:
         return self._place.kept / "records" / f"{file.replace('/', '.')}.json"
 
     def _key(self, file: str) -> str:
-        return f"{VERSION} {self._graph.key(self._place.root / file)}"
+        return f"{VERSION} {self._graph.key(self._place.root / file, self._place.tests)}"
+
+    def _source(self, digest: str) -> Path:
+        return self._place.kept / "sources" / digest
 
     def get(self, file: str) -> Record | None:
         """The record of a test file, if it still holds."""
@@ -138,7 +146,21 @@ class Shelf:
     def put(self, file: str, record: Record) -> None:
         path = self._path(file)
         path.parent.mkdir(parents=True, exist_ok=True)
+        for name in record.lines.keys() | record.imported.keys():
+            record.sources[name] = self._keep(self._place.root / name)
         path.write_text(json.dumps(asdict(record) | {"key": self._key(file)}))
+
+    def _keep(self, file: Path) -> str:
+        digest = self._graph.digest(file)
+        kept = self._source(digest)
+        if not kept.exists():
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            kept.write_bytes(file.read_bytes())
+        return digest
+
+    def source(self, digest: str) -> bytes:
+        """A source as it was recorded."""
+        return self._source(digest).read_bytes()
 
     def missing(self, files: Iterable[str]) -> list[str]:
         return [file for file in files if self.get(file) is None]
