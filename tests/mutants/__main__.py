@@ -42,9 +42,7 @@ def main() -> int:
     except RuntimeError as error:
         print(error, file=sys.stderr)
         return 2
-    answers = _asked(place, plans, asked.jobs)
-    if asked.json:
-        report.write_json(asked.json, answers)
+    answers = _asked(place, plans, asked.jobs, asked.json)
     return _told(answers, equivalents, time.monotonic() - began)
 
 
@@ -60,7 +58,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--sample", type=int, metavar="N", help=sample)
     parser.add_argument("--seed", type=int, help="of the sample; printed where none is given")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, metavar="N")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write each verdict there")
+    parser.add_argument(
+        "--json",
+        type=Path,
+        metavar="FILE",
+        help="write each verdict there as it comes",
+    )
     parser.add_argument("--list", action="store_true", help="say what they are, and run nothing")
     parser.add_argument("--root", type=Path, default=ROOT, help=argparse.SUPPRESS)
     parser.add_argument("--package", default="sigmgr", help=argparse.SUPPRESS)
@@ -123,11 +126,17 @@ def _plans(
     return [planner.plan(one, sources[one.file]) for one in found]
 
 
-def _asked(place: Place, plans: Sequence[Plan], jobs: int) -> list[work.Answer]:
+def _asked(
+    place: Place, plans: Sequence[Plan], jobs: int, written: Path | None
+) -> list[work.Answer]:
     answers: list[work.Answer] = []
+    if written:
+        written.write_text("")
     shown = time.monotonic()
     for answer in work.Asking(place, plans, jobs).answers():
         answers.append(answer)
+        if written:
+            report.add_to(written, answer)
         if time.monotonic() - shown > 15 or len(answers) == len(plans):
             shown = time.monotonic()
             print(f"{len(answers)} of {len(plans)}, {report.score(answers):.1%}", flush=True)

@@ -77,9 +77,10 @@ def _place(mutant: Mutant) -> tuple[str, int, str]:
     return mutant.file, mutant.line, mutant.what
 
 
-def write_json(path: Path, answers: Sequence[Answer]) -> None:
-    """For who wants to sort them otherwise."""
-    path.write_text(json.dumps([_fields(answer) for answer in answers], indent=1))
+def add_to(path: Path, answer: Answer) -> None:
+    """A line of JSON, for who wants to sort them otherwise."""
+    with path.open("a") as file:
+        file.write(json.dumps(_fields(answer)) + "\n")
 
 
 def _fields(answer: Answer) -> dict[str, Any]:

@@ -82,7 +82,7 @@ def run(place: Path, *more: str) -> tuple[int, str, dict[str, str]]:
     command += ["--json", str(place / "verdicts.json"), *more]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert not done.stderr, done.stderr
-    written = json.loads((place / "verdicts.json").read_text())
+    written = map(json.loads, (place / "verdicts.json").read_text().splitlines())
     return done.returncode, done.stdout, {one["what"]: one["verdict"] for one in written}
 
 
