@@ -74,6 +74,19 @@ def test_nothing_is_asked_for_or_written_before_it_is_live():
     assert world.asked == {USER: False}
 
 
+def test_what_it_heard_while_it_opened_is_asked_for_as_it_goes_live():
+    quiet, newer, gap = World(), World(), World()
+    for world in (quiet, newer, gap):
+        world.delivery.opened([sig()])
+    assert newer.delivery.news(USER, NOW + 1, newer.moment) is None
+    assert gap.delivery.missed(0, gap.moment) == []
+    assert [world.live().asked for world in (quiet, newer, gap)] == [
+        {},
+        {USER: False},
+        {USER: False},
+    ]
+
+
 def test_who_goes_live_twice_or_after_its_end_does_not():
     world = World().open()
     assert world.delivery.live(world.moment) == []
