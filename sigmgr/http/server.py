@@ -70,7 +70,7 @@ class _Server(uvicorn.Server):
 async def bind(host: str, port: int, *, patience: float = PATIENCE) -> socket.socket:
     """A bound TCP socket; port 0 takes a free one. Raises AddressInUse or BadAddress, the
     latter also where a name is not resolved within ``patience`` seconds."""
-    address = f"{bracketed(host)}:{port}"
+    where = f"{bracketed(host)}:{port}"
     try:
         async with asyncio.timeout(patience):
             family, address = await _resolved(host, port)
@@ -78,9 +78,9 @@ async def bind(host: str, port: int, *, patience: float = PATIENCE) -> socket.so
         return socket.create_server(address, family=family, backlog=BACKLOG)
     except TimeoutError:
         why = f"the name was not resolved within {patience:g} s"
-        raise BadAddress(f"cannot listen on {address}: {why}") from None
+        raise BadAddress(f"cannot listen on {where}: {why}") from None
     except (OSError, UnicodeError) as error:
-        raise _refused(address, error) from error
+        raise _refused(where, error) from error
 
 
 async def bind_unless(stop: asyncio.Event, host: str, port: int) -> socket.socket | None:
@@ -221,13 +221,13 @@ def _looked_up(host: str, port: int, flags: int = 0) -> _Address:
     return family, address
 
 
-def _refused(address: str, error: OSError | UnicodeError) -> errors.SetupError:
+def _refused(where: str, error: OSError | UnicodeError) -> errors.SetupError:
     if isinstance(error, UnicodeError):
         number = int(socket.EAI_NONAME)
     else:
         number = error.errno or errno.EINVAL
     if number == errno.EADDRINUSE:
-        return errors.AddressInUse(f"{address} is in use by another process")
+        return errors.AddressInUse(f"{where} is in use by another process")
     # Python's own text of a refused address repeats the address.
     why = error.strerror if isinstance(error, socket.gaierror) else os.strerror(number)
-    return BadAddress(f"cannot listen on {address}: {_WHY.get(number, why)}")
+    return BadAddress(f"cannot listen on {where}: {_WHY.get(number, why)}")
