@@ -55,7 +55,7 @@ def lost_second(
         return 0
     claims = [second for second in (held, ticket_issued_at) if second]
     meanings = {second: meaning(row, second, ticket_issued_at, now) for second in claims}
-    return max((at for at, meaning in meanings.items() if meaning is Claim.RESTORED), default=0)
+    return max((at for at, claim in meanings.items() if claim is Claim.RESTORED), default=0)
 
 
 class _Lost(NamedTuple):

@@ -28,14 +28,14 @@ def no_ticket(text: str) -> errors.TicketInvalid:
     kind = credential(text)
     if not kind or kind == "a ticket":
         return errors.TicketInvalid()
-    text = f"what was sent looks like {kind}; this route takes a ticket"
+    problem = f"what was sent looks like {kind}; this route takes a ticket"
     more = _FOR_NO_CLIENT if kind == "an API token" else ""
-    return errors.TicketInvalid(text, advice=_FOR_CLIENTS + more)
+    return errors.TicketInvalid(problem, advice=_FOR_CLIENTS + more)
 
 
 def no_token(text: str) -> errors.TokenUnknown:
     kind = credential(text)
     if not kind or kind == "an API token":
         return errors.TokenUnknown()
-    text = f"what was sent looks like {kind}; this route takes an API token"
-    return errors.TokenUnknown(text, advice=_FOR_BACKENDS)
+    problem = f"what was sent looks like {kind}; this route takes an API token"
+    return errors.TokenUnknown(problem, advice=_FOR_BACKENDS)

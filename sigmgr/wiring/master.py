@@ -78,12 +78,12 @@ def _read(path: str, *, strict: bool) -> tuple[str, str]:
             text = without_mark(file.read(_MOST_BYTES)).decode("ascii").strip()
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is no ASCII text"
-        text = f"the master key file {path} cannot be read: {why}"
+        problem = f"the master key file {path} cannot be read: {why}"
         advice = f"Name a file that the user which sigmgr runs as may read, in {_FILE}."
         if kind := credential(path):
-            text = f"{_FILE} takes the name of a file; what is given looks like {kind}"
+            problem = f"{_FILE} takes the name of a file; what is given looks like {kind}"
             advice = f"Put the key into a file of mode 0600 and name that, or set {_VARIABLE}."
-        raise errors.BadSettings(text, advice=advice) from None
+        raise errors.BadSettings(problem, advice=advice) from None
     if concern and strict:
         raise errors.BadSettings(
             concern,
