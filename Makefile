@@ -1,7 +1,7 @@
 # sigmgr: everything a newcomer or a build machine runs. Start with `make` alone.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test slow matrix bench lint pins clean
+.PHONY: help demo test slow mutants matrix bench lint pins clean
 MAKEFLAGS += --no-print-directory
 
 VENV := .venv
@@ -36,6 +36,9 @@ slow: $(VENV)/.dev  ## soak, load and many-process scenarios
 	@echo "== slow tests"
 	@$(BIN)/python -m pytest -q -m slow $(PYTEST_ARGS)
 
+mutants: $(VENV)/.dev  ## 600 small faults, each of which a test has to notice; MUTANTS_ARGS=--help says more
+	@$(BIN)/python -m tests.mutants $(MUTANTS_ARGS)
+
 matrix: $(BIN)/python  ## demo and test in a chroot of Debian 13 and of sid, not root; SUITES=trixie picks
 	@.ci/matrix $(SUITES)
 
@@ -48,7 +51,7 @@ lint: $(VENV)/.dev  ## style, types and who may import whom
 	@$(BIN)/python -m ruff format --quiet --check $(CHECKED)
 	@echo "== mypy"
 	@$(BIN)/python -m mypy --no-error-summary
-	@$(BIN)/python -m mypy --no-error-summary tests/servers.py
+	@$(BIN)/python -m mypy --no-error-summary tests/servers.py tests/mutants
 	@echo "== import contracts"
 	@$(BIN)/lint-imports --no-logo > $(VENV)/lint-imports.log || { cat $(VENV)/lint-imports.log; exit 1; }
 
@@ -59,7 +62,7 @@ pins: $(VENV)/.dev  ## requirements/ follow pyproject.toml; UPGRADE=1 takes the 
 		$$(sed -n 's/^\([a-z0-9-]*\)[=[].*/--no-emit-package \1/p' requirements/runtime.txt)
 
 clean:  ## remove what make built
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage dist
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage .mutants dist
 	find $(CHECKED) -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamps make the venv follow the pins: .runtime is all that the demo needs, .dev adds the rest.

@@ -41,8 +41,8 @@ class Buckets:
         level = self.level(key, now)
         taken = min(most, int(level))
         # Inserted anew at the end: the first key is the least recently used one.
-        _, last = self._levels.pop(key, (0.0, now))
-        self._levels[key] = (level - taken, last if now < last <= now + LATE else now)
+        _, last = self._levels.pop(key, (level, now))
+        self._levels[key] = (level - taken, now if last > now + LATE else max(last, now))
         if len(self._levels) > self._most:
             del self._levels[next(iter(self._levels))]
         return taken

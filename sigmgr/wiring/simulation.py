@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from typing import Any
 
 from sigmgr.cache.client import open_redis
 from sigmgr.flow.assembly import Ports
@@ -20,7 +22,7 @@ from sigmgr.model.redis_layout import Layout
 from sigmgr.model.sig import KeyState
 from sigmgr.model.usersig import FORMATS
 from sigmgr.sim.cloud import Cloud
-from sigmgr.sim.virtual_time import Report, Simulation
+from sigmgr.sim.virtual_time import Simulation
 from sigmgr.store import migrate
 from sigmgr.store.catalog import Catalog
 from sigmgr.store.engine import open_engine
@@ -31,15 +33,9 @@ from sigmgr.wiring.parts import over_redis, policies
 
 
 @asynccontextmanager
-async def open_simulation(
-    *,
-    seed: int,
-    days: int,
-    holders: int,
-    progress: Callable[[int, Report], None] = lambda day, report: None,
-) -> AsyncIterator[Simulation]:
+async def open_simulation(*, seed: int, **options: Any) -> AsyncIterator[Simulation]:
     """A simulation over its own SQLite file and in-process Redis, with three apps: v2 and v1 with
-    the policy's defaults, and v2 with sigs of thirty days."""
+    the policy's defaults, and v2 with sigs of thirty days. The options are those of Simulation."""
     master = MasterKey(b"a run of virtual months has this")
     async with AsyncExitStack() as stack:
         # In process there is no network; a busy machine must not look like an outage.
@@ -70,15 +66,8 @@ async def open_simulation(
             draw=random.random,
             revocations=Revocations(time.monotonic, grace=60),
         )
-        yield Simulation(
-            ports,
-            lambda: redis.run(lambda client: client.flushall()),
-            cloud,
-            seed=seed,
-            days=days,
-            holders=holders,
-            progress=progress,
-        )
+        wipe = partial(redis.run, lambda client: client.flushall())
+        yield Simulation(ports, wipe, cloud, seed=seed, **options)
 
 
 async def _furnished(catalog: Catalog, master: MasterKey) -> Cloud:

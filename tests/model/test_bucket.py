@@ -64,6 +64,23 @@ def test_keys_are_apart_and_a_clock_that_is_set_back_gives_nothing():
     assert buckets.take("a", 51.5) == 1
 
 
+def test_a_minute_late_is_a_reading_and_more_is_a_clock_that_was_set():
+    buckets = Buckets(burst=1, rate=1)
+    assert buckets.take("a", 1000) == 1
+    assert buckets.take("a", 940) == 0
+    assert buckets.level("a", 1000) == 0
+    assert buckets.take("a", 939.9) == 0
+    assert buckets.take("a", 941) == 1
+
+
+def test_without_a_word_ten_thousand_keys_are_kept():
+    buckets = Buckets(burst=1, rate=1)
+    for key in range(10_001):
+        buckets.take(key, 0)
+    assert len(buckets) == 10_000
+    assert buckets.level(0, 0) == 1
+
+
 @given(st.lists(st.integers(0, 50), max_size=200), st.integers(1, 10))
 def test_memory_is_bounded_and_the_busy_are_remembered(keys, most):
     buckets = Buckets(burst=1, rate=1e-9, keys=most)

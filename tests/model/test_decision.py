@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -11,8 +12,10 @@ from sigmgr.model.decision import (
     Input,
     Verdict,
     decide,
+    is_urgent,
     may_replace,
     pause_left,
+    state_of,
 )
 from sigmgr.model.policy import DAY, Policy
 from sigmgr.model.reference import APART
@@ -129,3 +132,68 @@ def test_who_names_the_sig_it_replaces_must_name_the_current_one() -> None:
     assert may_replace(row, None)
     assert may_replace(row, row.issued_at)
     assert not may_replace(row, row.issued_at - 1)
+
+
+def test_a_revoked_holder_is_told_how_long_to_wait() -> None:
+    pause, revoked = Policy(revoke_pause=5), record(revoked_at=NOW)
+    waits = [pause_left(pause, revoked, NOW + past) for past in (0, 1, 4, 5, 9)]
+    assert waits == [5, 4, 1, 1, 1]
+
+
+def said(row: Record, **changes: object) -> str:
+    given_ = Input(row, NOW, POLICY, KEY, KeyState.ACTIVE)._replace(**changes)  # type: ignore[arg-type]
+    return decide(REQUEST_CHAIN, given_).sentence
+
+
+@pytest.mark.parametrize(
+    ("row", "sentence"),
+    [
+        # The pause: from its first second to its last, and not before a clock that went back.
+        (record(revoked_at=NOW), "revoked; the next sig waits 2 s"),
+        (record(revoked_at=NOW - 1), "revoked; the next sig waits 1 s"),
+        (record(revoked_at=NOW - 2), "the last sig was revoked"),
+        (record(revoked_at=NOW + 1), "the last sig was revoked"),
+        # What was issued in the second of a revocation is dead.
+        (record(10, revoked_at=NOW - 10), "the last sig was revoked"),
+        (record(10, revoked_at=NOW - 11), "the sig is good"),
+        (record(90 * DAY), "expired 0 s ago"),
+        (record(90 * DAY + 7), "expired 7 s ago"),
+        (record(90 * DAY - 1), "only 1 s are left"),
+        (record(90 * DAY - 388_799), "only 388799 s are left"),
+        (record(90 * DAY - 388_800), "its renewal time passed 2203200 s ago"),
+        (record(60 * DAY), "its renewal time passed 0 s ago"),
+        (record(60 * DAY - 1), "the sig is good"),
+    ],
+)
+def test_a_reason_begins_at_its_second(row: Record, sentence: str) -> None:
+    assert said(row) == sentence
+
+
+def test_other_privileges_are_a_reason_where_some_are_asked_for() -> None:
+    room = record(privileges=42)
+    assert said(room, privileges=255) == "privileges are to be 255"
+    assert said(room, privileges=42) == said(room, privileges=0) == "the sig is good"
+
+
+def test_who_was_never_revoked_has_no_pause() -> None:
+    epoch = record()._replace(issued_at=0)
+    assert ask(REQUEST_CHAIN, epoch, now=1) == (Verdict.REISSUE, Reason.MISSING)
+
+
+def test_a_tick_leaves_idle_holders_alone() -> None:
+    idle = record(seen_at=NOW - 31 * DAY)
+    decision = decide(TICK_CHAIN, Input(idle, NOW, POLICY, KEY, KeyState.ACTIVE))
+    assert decision == (Verdict.REST, None, f"not seen for {31 * DAY} s")
+
+
+def test_what_is_urgent_is_near_its_end_and_was_not_revoked() -> None:
+    assert is_urgent(record(86 * DAY), POLICY, NOW)
+    assert not is_urgent(record(80 * DAY), POLICY, NOW)
+    assert not is_urgent(record(86 * DAY, revoked_at=NOW), POLICY, NOW)
+    assert not is_urgent(record(86 * DAY, revoked_at=NOW - 86 * DAY), POLICY, NOW)
+    assert is_urgent(record(86 * DAY, revoked_at=NOW - 86 * DAY - 1), POLICY, NOW)
+
+
+def test_an_unknown_key_is_a_revoked_one() -> None:
+    assert state_of(None) is KeyState.REVOKED
+    assert state_of(KeyState.ACTIVE) is KeyState.ACTIVE

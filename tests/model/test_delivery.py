@@ -74,6 +74,19 @@ def test_nothing_is_asked_for_or_written_before_it_is_live():
     assert world.asked == {USER: False}
 
 
+def test_what_it_heard_while_it_opened_is_asked_for_as_it_goes_live():
+    quiet, newer, gap = World(), World(), World()
+    for world in (quiet, newer, gap):
+        world.delivery.opened([sig()])
+    assert newer.delivery.news(USER, NOW + 1, newer.moment) is None
+    assert gap.delivery.missed(0, gap.moment) == []
+    assert [world.live().asked for world in (quiet, newer, gap)] == [
+        {},
+        {USER: False},
+        {USER: False},
+    ]
+
+
 def test_who_goes_live_twice_or_after_its_end_does_not():
     world = World().open()
     assert world.delivery.live(world.moment) == []
@@ -341,6 +354,34 @@ def test_a_revocation_of_an_app_closes_within_its_seconds_whatever_comes_between
     assert world.closed is None
     world.pass_time(1)
     assert world.closed == Revoked(NOW, NOW + 90 * DAY)
+
+
+def test_a_revocation_of_an_app_before_its_sig_leaves_a_stream_open():
+    world = World().open()
+    assert world.delivery.revoked_widely(NOW - 1, 5, world.moment) is None
+    world.pass_time(10)
+    assert world.closed is None
+
+
+def test_a_room_key_that_was_not_sent_yet_does_not_say_how_often_its_user_is_seen():
+    world = World()
+    world.delivery.opened([sig()])
+    assert world.delivery.news(ROOM, NOW, world.moment) is None
+    world.live()
+    assert world.delivery.seen_at == STEADY + POLICY.spans(90 * DAY).touch_every
+
+
+def test_looks_for_a_sig_that_is_known_of_are_counted_until_it_is_found():
+    world = World().open()
+    world.hear(sig(issued_at=NOW + 1))
+    for count in (1, 2, 3):
+        assert world.delivery.answered(USER, sig(), world.moment) is None
+        assert world.delivery.own.tries == count
+    world.carry_out(world.delivery.answered(USER, sig(issued_at=NOW + 1), world.moment))
+    world.pass_time(1)
+    assert world.delivery.own.tries == 0
+    assert world.delivery.answered(USER, sig(issued_at=NOW + 1), world.moment) is None
+    assert world.delivery.own.tries == 0
 
 
 def test_what_waits_to_be_closed_is_not_sent_again():

@@ -132,6 +132,10 @@ NAMED = {
         "a private key without its BEGIN and END lines",
     ),
     "base64 twice": (base64.b64encode(base64.b64encode(PEM)), "base64 of base64 of a PEM"),
+    "base64 twice, of a key": (
+        base64.b64encode(base64.b64encode(DER)),
+        "base64 of base64 of a PKCS#8 private key",
+    ),
     "base64 of a secret": (base64.b64encode(SECRET_BYTES + b"\n"), "base64 of a secret"),
     "hex of a secret": (SECRET_BYTES.hex().encode(), "hex of a secret"),
     "hex of a key": (DER.hex().encode(), "hex of a PKCS#8 private key"),

@@ -74,6 +74,12 @@ def test_forgetting_lets_go_of_the_past_only(learned, now, sdkappid, userid, iss
         assert known.judge(sdkappid, userid, issued_at) is Judgement.DEAD or raised
 
 
+def test_a_revocation_of_all_is_wide() -> None:
+    assert Revocation(1, EVERY_USER, 1, 2).wide
+    assert Revocation(EVERY_APP, EVERY_USER, 1, 2).wide
+    assert not Revocation(1, "a", 1, 2).wide
+
+
 def test_what_was_given_up_is_asked() -> None:
     known = Known(most=1)
     known.learn(Revocation(1, "a", 10, 99))

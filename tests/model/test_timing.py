@@ -147,3 +147,119 @@ def test_a_room_holder_is_idle_soon_a_user_after_thirty_days_or_never() -> None:
     assert timing.is_idle(user, "user", 0, 30 * day + 1)
     never = Policy(idle_after=0).durations(FULL_LIFE)
     assert not timing.is_idle(never, "user", 0, 900 * day)
+
+
+# With their numbers: a rule that is off by one is another rule.
+
+SPANS = POLICY.spans(FULL_LIFE)
+END = 2_000_000_000
+
+
+@pytest.mark.parametrize(
+    ("start", "ttl", "draw", "first", "renew", "warn"),
+    [
+        (1000, FULL_LIFE, 0.0, False, 4_665_600, 4_838_400),
+        (1000, FULL_LIFE, 0.5, False, 5_171_040, 5_343_840),
+        (1000, FULL_LIFE, 0.0, True, 1_710_720, 1_883_520),
+        (1000, FULL_LIFE, 0.5, True, 4_315_680, 4_488_480),
+        (1, 10, 0.0, False, 6, 7),
+        (1, 1000, 0.5, False, 665, 687),
+    ],
+)
+def test_a_plan_with_its_numbers(
+    start: int, ttl: int, draw: float, first: bool, renew: int, warn: int
+) -> None:
+    times = timing.plan(POLICY, start, ttl, draw, first_generation=first)
+    assert times == (start, start + renew, start + warn, start + ttl)
+
+
+def test_a_window_at_the_edge_of_a_life_leaves_room_for_the_warning() -> None:
+    late = Policy(renew_from=0.98, renew_to=0.99, emergency=0.005, first_to=0.9)
+    assert timing.plan(late, 1, 10, 0.9) == (1, 9, 10, 11)
+    early = Policy(renew_from=0.01, renew_to=0.02, warn_lag=90 * 86400)
+    assert timing.plan(early, 1, 10, 0.0) == (1, 2, 10, 11)
+
+
+def test_the_last_second_of_32_bits_is_an_expiry() -> None:
+    last = 2**32 - 1
+    assert timing.plan(POLICY, last - 1000, 1000, 0.5).expires_at == last
+    with pytest.raises(errors.BadTime):
+        timing.plan(POLICY, last - 999, 1000, 0.5)
+    assert timing.plan(POLICY, 1, 1000, 0.5).issued_at == 1
+
+
+def test_what_is_left_of_a_life() -> None:
+    assert timing.remaining(100, 70) == 30
+    emergency, enough = SPANS.emergency, SPANS.min_remaining
+    assert not timing.in_emergency(SPANS, END, END - emergency)
+    assert timing.in_emergency(SPANS, END, END - emergency + 1)
+    assert timing.may_serve(SPANS, END, END - enough)
+    assert not timing.may_serve(SPANS, END, END - enough + 1)
+
+
+def test_a_holder_is_idle_from_the_second_after_its_time() -> None:
+    assert not timing.is_idle(SPANS, "room", 5, 5 + SPANS.presence)
+    assert timing.is_idle(SPANS, "room", 5, 6 + SPANS.presence)
+    assert not timing.is_idle(SPANS, "user", 5, 5 + SPANS.idle_after)
+    assert timing.is_idle(SPANS, "user", 5, 6 + SPANS.idle_after)
+    second = SPANS._replace(idle_after=1)
+    assert timing.is_idle(second, "user", 5, 7)
+
+
+@pytest.mark.parametrize(
+    ("failures", "draw", "seconds"),
+    [
+        (0, 0.5, 60),
+        (1, 0.0, 30),
+        (1, 0.5, 60),
+        (2, 0.5, 120),
+        (6, 0.5, 3600),
+        (7, 0.5, 7200),
+        (8, 0.5, 14_400),
+        (9, 0.5, 21_600),
+        (9, 0.25, 16_200),
+        (40, 0.0, 10_800),
+    ],
+)
+def test_backoff_with_its_numbers(failures: int, draw: float, seconds: int) -> None:
+    assert timing.backoff(SPANS, failures, draw) == seconds
+
+
+def test_backoff_doubles_twenty_times_and_waits_a_second_at_least() -> None:
+    endless = SPANS._replace(backoff=(1,), backoff_cap=2**40)
+    assert timing.backoff(endless, 20, 0.5) == 2**19
+    assert timing.backoff(endless, 21, 0.5) == 2**20
+    assert timing.backoff(endless, 90, 0.5) == 2**20
+    assert timing.backoff(endless, 1, 0.0) == 1
+
+
+@pytest.mark.parametrize(
+    ("left", "failures", "after"),
+    [
+        # Gone: nothing is left to save.
+        (0, 1, 60),
+        (-5, 1, 60),
+        # In the emergency: a twentieth of what is left.
+        (1, 1, 1),
+        (39, 1, 1),
+        (400, 1, 20),
+        (1200, 1, 60),
+        (388_799, 6, 3600),
+        # Before it: at its first second at the latest.
+        (388_800, 1, 1),
+        (388_801, 1, 2),
+        (388_859, 1, 60),
+        (388_860, 1, 60),
+        (400_000, 1, 60),
+    ],
+)
+def test_a_retry_with_its_numbers(left: int, failures: int, after: int) -> None:
+    now = END - left
+    assert timing.retry_at(SPANS, END, failures, 0.5, now) == now + after
+
+
+@pytest.mark.parametrize(
+    ("left", "crossed"), [(101, 0), (100, 1), (99, 1), (10, 2), (1, 2), (0, 3), (-1, 3)]
+)
+def test_a_rung_is_crossed_in_its_second(left: int, crossed: int) -> None:
+    assert timing.rungs_crossed((100, 10), END, END - left) == crossed

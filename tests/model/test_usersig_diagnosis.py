@@ -73,6 +73,7 @@ DAMAGES = {
         "inside-text",
     ),
     "in JSON": (lambda s: json.dumps({"usersig": s, "expire": 1}), "inside-text"),
+    "in a path": (lambda s: f"/v4/sigs/{s}/raw", "inside-text"),
     "an assignment": (lambda s: f"usersig={s}", "inside-text"),
     "quotes": (lambda s: f'"{s}"', "quoted"),
     "single quotes": (lambda s: f"'{s}'", "quoted"),
