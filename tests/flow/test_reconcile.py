@@ -78,7 +78,7 @@ async def test_while_redis_is_away_no_page_is_passed_over(world: World) -> None:
     await drifted(world, *USERS)
     walk = reconcile(world, 2)
     await walk.step(world.clock())
-    walk._cache = world.flows.reconcile._cache
+    walk.cache = world.flows.reconcile.cache
     world.plan.fail = cannot("cache.get")
     with pytest.raises(errors.CacheUnavailable):
         await walk.step(world.clock())
