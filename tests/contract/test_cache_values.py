@@ -57,6 +57,15 @@ events = st.builds(
 ids = st.tuples(st.integers(0, 2**63), st.integers(0, 2**63))
 
 
+@pytest.mark.parametrize(
+    "text", ["AB__", "AAB_", "AAAB", "AA__", "AAA_", "AA", "A", "", "AB==", "é"]
+)
+def test_a_sig_of_any_spelling_comes_back_as_it_was(text):
+    one = current(holder())._replace(usersig=text)
+    decoded = values.decode(one.holder, values.encode(one))
+    assert decoded == (one if text else None)
+
+
 @given(currents)
 def test_a_value_gives_the_same_sig_back(sig: Current) -> None:
     value = values.encode(sig)
