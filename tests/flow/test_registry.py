@@ -45,6 +45,14 @@ async def test_an_unknown_app_is_looked_up_once_a_second_for_all_who_ask() -> No
     assert shelf.loads == 2
 
 
+async def test_a_known_app_costs_no_look() -> None:
+    shelf = Shelf(1)
+    await shelf.apps.refresh()
+    shelf.seconds = 99.0
+    assert (await shelf.apps.app(1)).sdkappid == 1
+    assert shelf.loads == 1
+
+
 @pytest.mark.parametrize("error", [errors.StoreUnavailable("away"), errors.NotMigrated("old")])
 async def test_where_the_look_fails_nobody_hears_that_there_is_no_such_app(
     error: errors.SigmgrError,
