@@ -49,7 +49,8 @@ async def test_a_known_app_costs_no_look() -> None:
     shelf = Shelf(1)
     await shelf.apps.refresh()
     shelf.seconds = 99.0
-    assert (await shelf.apps.app(1)).sdkappid == 1
+    assert await shelf.apps.app(1) is shelf.apps.known(1) is shelf.kept[1]
+    assert shelf.apps.known(2) is None
     assert shelf.loads == 1
 
 
