@@ -65,6 +65,26 @@ events = st.builds(
 ids = st.tuples(st.integers(0, 2**63), st.integers(0, 2**63))
 
 
+def test_values_have_their_bytes() -> None:
+    """Those of other versions read them: a change here is a new version."""
+    first = Current(holder(), "v1", 7, 1, 3, 2, "AAAA", Reason.FORCED.value)
+    v2, text = first._replace(format="v2"), first._replace(usersig="AAA")
+    layout = "01 00000001 {} 00000003 00000002 00000007 08 {}"
+    assert values.encode(first) == bytes.fromhex(layout.format("01", "000000"))
+    assert values.encode(v2) == bytes.fromhex(layout.format("02", "000000"))
+    assert values.encode(text) == bytes.fromhex(layout.format("09", "414141"))
+    assert values.tombstone(5) == bytes.fromhex("01 00000005 04") + bytes(13)
+
+
+@pytest.mark.parametrize(
+    "text", ["AB__", "AAB_", "AAAB", "AA__", "AAA_", "AA", "A", "", "AB==", "é"]
+)
+def test_a_sig_of_any_spelling_comes_back_as_it_was(text):
+    one = current(holder())._replace(usersig=text)
+    decoded = values.decode(one.holder, values.encode(one))
+    assert decoded == (one if text else None)
+
+
 @given(currents)
 def test_a_value_gives_the_same_sig_back(sig: Current) -> None:
     value = values.encode(sig)

@@ -105,3 +105,47 @@ def cannot(call: str) -> Callable[[str, str], None]:
             raise errors.CacheUnavailable
 
     return plan
+
+
+class Past:
+    """Stands for janitor and looks: so many are left of each kind."""
+
+    def __init__(self, holders: int, revocations: int, events: int) -> None:
+        self.left = {"holders": holders, "revocations": revocations, "events": events}
+        self.asked: list[str] = []
+
+    def _forget(self, kind: str, limit: int) -> int:
+        self.asked.append(kind)
+        gone = min(limit, self.left[kind])
+        self.left[kind] -= gone
+        return gone
+
+    async def forget_past(self, _now: int, limit: int) -> int:
+        return self._forget("holders", limit)
+
+    async def forget_revocations(self, _now: int, limit: int) -> int:
+        return self._forget("revocations", limit)
+
+    async def forget_events(self, _now: int, limit: int) -> int:
+        return self._forget("events", limit)
+
+
+async def cleaned(world: World, past: Past) -> int:
+    whole = world.flows.reconcile
+    walk = Reconcile(
+        derive=whole.derive, store=world.store, looks=past, cache=world.cache, janitor=past
+    )  # type: ignore[arg-type]
+    return await walk.clean_up(world.clock(), limit=2, batches=3)
+
+
+async def test_a_clean_up_asks_until_a_batch_is_not_full(world: World) -> None:
+    past = Past(holders=3, revocations=2, events=1)
+    assert await cleaned(world, past) == 3
+    assert past.asked == ["holders", "holders", "revocations", "revocations", "events"]
+
+
+async def test_a_clean_up_ends_after_its_batches(world: World) -> None:
+    past = Past(holders=99, revocations=99, events=999)
+    assert await cleaned(world, past) == 6
+    counted = [past.asked.count(kind) for kind in ("holders", "revocations", "events")]
+    assert counted == [3, 3, 60]

@@ -45,6 +45,15 @@ async def test_an_unknown_app_is_looked_up_once_a_second_for_all_who_ask() -> No
     assert shelf.loads == 2
 
 
+async def test_a_known_app_costs_no_look() -> None:
+    shelf = Shelf(1)
+    await shelf.apps.refresh()
+    shelf.seconds = 99.0
+    assert await shelf.apps.app(1) is shelf.apps.known(1) is shelf.kept[1]
+    assert shelf.apps.known(2) is None
+    assert shelf.loads == 1
+
+
 @pytest.mark.parametrize(
     "error",
     [

@@ -15,6 +15,7 @@ from sigmgr.model.holder import Holder
 from sigmgr.model.policy import Policy
 from sigmgr.model.sig import Current, KeyState, Reason, Record, SigFacts, past_of
 from sigmgr.ports import Transaction
+from sigmgr.telemetry import ISSUED
 from tests.flow.world import ALICE, APP, DAY, OTHER, World
 
 BOB = Holder(APP, "bob")
@@ -226,3 +227,12 @@ async def test_only_what_may_be_gone_is_tried_once_more() -> None:
         with pytest.raises(error):
             await once_more(lambda error=error: case(error))  # type: ignore[misc]
         assert len(tries) == 1
+
+
+async def test_what_was_made_and_what_failed_is_counted(world: World, reissuer: Reissuer) -> None:
+    signs_not(world, "bob")
+    results = [ISSUED.labels(str(APP), "Forced", result) for result in ("ok", "failed", "held")]
+    before = [one._value.get() for one in results]
+    await run(reissuer, world.clock(), ALICE, BOB)
+    counted = [one._value.get() - was for one, was in zip(results, before, strict=True)]
+    assert counted == [1, 1, 0]

@@ -384,6 +384,24 @@ def test_looks_for_a_sig_that_is_known_of_are_counted_until_it_is_found():
     assert world.delivery.own.tries == 0
 
 
+def test_a_resend_pays_what_is_owed_for_the_users_sig_only():
+    world = World(sig(), sig(ROOM)).open()
+    room = world.delivery.rooms[0]
+    world.delivery.owes = True
+    assert world.delivery.repeated(Write(room, sig(ROOM)), world.moment) is None
+    assert world.delivery.owes
+    assert world.delivery.repeated(Write(world.delivery.own, sig()), world.moment) is None
+    assert not world.delivery.owes
+
+
+def test_after_a_resend_in_the_emergency_the_sig_is_renewed_unless_it_just_was():
+    world = World().open()
+    world.now += 89 * DAY
+    own = Write(world.delivery.own, sig())
+    assert world.delivery.repeated(own, world.moment) == Renew(USER, NOW)
+    assert world.delivery.repeated(own, world.moment, renewed=True) is None
+
+
 def test_what_waits_to_be_closed_is_not_sent_again():
     world = World().open()
     world.pass_time(60, look=False)

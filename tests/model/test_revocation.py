@@ -80,6 +80,13 @@ def test_a_revocation_of_all_is_wide() -> None:
     assert not Revocation(1, "a", 1, 2).wide
 
 
+def test_the_first_second_is_news_as_any_other() -> None:
+    known = Known()
+    for first in (Revocation(1, "a", 1, 9), Revocation(1, "", 1, 9), Revocation(0, "", 1, 9)):
+        assert known.learn(first)
+        assert not known.learn(first)
+
+
 def test_what_was_given_up_is_asked() -> None:
     known = Known(most=1)
     known.learn(Revocation(1, "a", 10, 99))

@@ -106,6 +106,12 @@ def test_a_long_word_is_masked_and_a_long_path_is_not():
     assert masked(f"the file {path} is none") == f"the file {path} is none"
 
 
+def test_of_a_path_the_part_with_a_secret_is_masked():
+    secret = "x9Qb7Zk2Wd5Rt8Lp3Vn6Hs4Jg1Fc0My"
+    assert masked(f"{secret}/etc/hosts") == "***/etc/hosts"
+    assert masked(f"/etc/{secret}/hosts") == "/etc/***/hosts"
+
+
 @given(st.text(max_size=200))
 def test_what_is_reported_is_printable_and_short(text):
     answer = shown(text)

@@ -73,7 +73,6 @@ DAMAGES = {
         "inside-text",
     ),
     "in JSON": (lambda s: json.dumps({"usersig": s, "expire": 1}), "inside-text"),
-    "in a path": (lambda s: f"/v4/sigs/{s}/raw", "inside-text"),
     "an assignment": (lambda s: f"usersig={s}", "inside-text"),
     "quotes": (lambda s: f'"{s}"', "quoted"),
     "single quotes": (lambda s: f"'{s}'", "quoted"),
@@ -144,6 +143,12 @@ def refused(text: str) -> BadSig:
     with pytest.raises(BadSig):
         verify(text, [P256, HMAC], now=NOW)
     return caught.value
+
+
+@given(sigs)
+def test_a_sig_is_found_in_a_path_and_in_a_sentence(sig):
+    assert refused(f"/v4/sigs/{sig}/raw").reason is SigReason.INSIDE_TEXT
+    assert "stands inside a longer text" in refused(f"it is {standard(sig)} now").text
 
 
 @pytest.mark.parametrize("damage", DAMAGES)

@@ -41,6 +41,7 @@ def refused(text: str) -> SigReason:
 def test_too_long_is_found_before_anything_else():
     assert refused("!" * (MAX_SIG_CHARS + 1)) is SigReason.TOO_LONG
     assert refused(" " * (MAX_SIG_CHARS + 1)) is SigReason.TOO_LONG
+    assert refused("!" * MAX_SIG_CHARS) is SigReason.NOT_BASE64
 
 
 @pytest.mark.parametrize(

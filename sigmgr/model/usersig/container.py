@@ -61,7 +61,7 @@ def unpack(text: str) -> bytes:
 
 def from_base64(text: bytes) -> bytes:
     """Standard base64 in its one canonical spelling. Raises ValueError."""
-    raw = binascii.a2b_base64(text, strict_mode=True)
+    raw = binascii.a2b_base64(text)
     if binascii.b2a_base64(raw, newline=False) != text:
         raise ValueError("not the canonical base64 of these bytes")
     return raw
