@@ -62,7 +62,7 @@ def in_revoke_pause(i: Input) -> Decision | None:
     clock far in the future has written keeps nobody waiting."""
     pause, revoked_at = i.policy.revoke_pause, i.record.revoked_at
     wait = revoked_at + pause - i.now
-    if i.record.issued_at <= revoked_at and 0 < wait <= WIDE_MARGIN + APART + pause:
+    if 0 < revoked_at >= i.record.issued_at and 0 < wait <= WIDE_MARGIN + APART + pause:
         return Decision(Verdict.WAIT, Reason.REVOKED, f"revoked; the next sig waits {wait} s")
     return None
 

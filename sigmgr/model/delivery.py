@@ -103,7 +103,8 @@ class ClientSig:
 
     ``sent``, ``acked``: the issued_at written, and confirmed by the client; both only rise.
     ``want``: the newest known to exist. ``look_at``: when to ask next, steady. ``tries``: looks
-    since the last one that found a sig to send. ``untimed``: written, deadlines not set yet.
+    since the last one that found a sig to send. ``misses``: of these, since one that found any,
+    those that found none. ``untimed``: written, deadlines not set yet.
     """
 
     __slots__ = (
@@ -112,6 +113,7 @@ class ClientSig:
         "holder",
         "lapsed",
         "look_at",
+        "misses",
         "renew_at",
         "sent",
         "tries",
@@ -124,7 +126,7 @@ class ClientSig:
         self.sent = self.acked = self.want = 0
         self.renew_at = self.expires_at = 0
         self.look_at = NEVER
-        self.tries = 0
+        self.tries = self.misses = 0
         self.lapsed = self.untimed = False
 
     @property
@@ -137,7 +139,7 @@ class ClientSig:
         self.sent = current.issued_at
         self.renew_at = current.renew_at
         self.expires_at = current.expires_at
-        self.tries = 0
+        self.tries = self.misses = 0
         self.lapsed = False
 
     def durations(self, policy: Policy) -> Durations:
@@ -483,7 +485,7 @@ class Delivery:
         elif issued_at <= sig.sent or issued_at <= sig.acked or issued_at <= sig.want:
             return None
         sig.want = issued_at
-        sig.tries = 0
+        sig.tries = sig.misses = 0
         return sig if self.phase is OPEN else None
 
     def _add_room(self, holder: Holder) -> ClientSig:
@@ -511,7 +513,7 @@ class Delivery:
         sig.look_at = moment.steady + sig.look_in(moment.now, moment.draw)
 
     def _nothing_new(self, sig: ClientSig, moment: Moment, *, renewed: bool) -> Renew | None:
-        sig.tries = sig.tries + 1 if sig.want > sig.floor else 0
+        sig.tries, sig.misses = sig.tries + 1 if sig.want > sig.floor else 0, 0
         self._look_again(sig, moment)
         if renewed or not sig.late(moment):
             return None
@@ -519,10 +521,11 @@ class Delivery:
 
     def _missing(self, sig: ClientSig, moment: Moment) -> Renew | Bye | None:
         sig.tries += 1
+        sig.misses += 1
         if sig.sent and moment.now >= sig.expires_at:
             self._look_again(sig, moment)
             return Renew(sig.holder, sig.sent) if sig is self.own else None
-        if sig.tries < MISSING_LOOKS:
+        if sig.misses < MISSING_LOOKS:
             sig.look_at = moment.steady + sig.retry()
             return None
         if sig is not self.own:

@@ -16,7 +16,7 @@ MOST_LINES_OF_A_FILE = 400
 MOST_LINES_OF_A_FUNCTION = 40
 
 # One thought, which two files would split: all rules of one stream, in order.
-LONGER_FILES = {"sigmgr/model/delivery.py": 570}
+LONGER_FILES = {"sigmgr/model/delivery.py": 580}
 
 # Where a library may be known; everybody else talks to a port.
 HOMES = {

@@ -148,11 +148,11 @@ def said(row: Record, **changes: object) -> str:
 @pytest.mark.parametrize(
     ("row", "sentence"),
     [
-        # The pause: from its first second to its last, and not before a clock that went back.
+        # The pause: from its first second to its last, and as long where it reaches ahead.
         (record(revoked_at=NOW), "revoked; the next sig waits 2 s"),
         (record(revoked_at=NOW - 1), "revoked; the next sig waits 1 s"),
         (record(revoked_at=NOW - 2), "the last sig was revoked"),
-        (record(revoked_at=NOW + 1), "the last sig was revoked"),
+        (record(revoked_at=NOW + 1), "revoked; the next sig waits 3 s"),
         # What was issued in the second of a revocation is dead.
         (record(10, revoked_at=NOW - 10), "the last sig was revoked"),
         (record(10, revoked_at=NOW - 11), "the sig is good"),

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from sigmgr.model import errors
 from sigmgr.model.delivery import (
     AUDIT,
+    MISSING_LOOKS,
     NEVER,
+    OPEN,
     RETRY,
     ROOM_GRACE,
     Ask,
@@ -368,12 +370,12 @@ def test_a_room_key_that_was_not_sent_yet_does_not_say_how_often_its_user_is_see
     world.delivery.opened([sig()])
     assert world.delivery.news(ROOM, NOW, world.moment) is None
     world.live()
-    assert world.delivery.seen_at == STEADY + POLICY.spans(90 * DAY).touch_every
+    assert world.delivery.seen_at == STEADY + POLICY.durations(90 * DAY).mark_seen_every
 
 
 def test_looks_for_a_sig_that_is_known_of_are_counted_until_it_is_found():
     world = World().open()
-    world.hear(sig(issued_at=NOW + 1))
+    world.receive(sig(issued_at=NOW + 1))
     for count in (1, 2, 3):
         assert world.delivery.answered(USER, sig(), world.moment) is None
         assert world.delivery.own.tries == count
@@ -480,3 +482,14 @@ def test_no_connected_client_ever_holds_an_expired_sig(ttl, draw, works, reporte
             world.ack(world.sigs[-1])
     assert world.lapsed == []
     assert len(set(world.sigs)) >= 4 if works else 3
+
+
+def test_a_lookup_that_fails_is_none_that_found_nothing():
+    world = World().open()
+    for _ in range(MISSING_LOOKS):
+        world.delivery.unanswered(USER, world.moment)
+    assert world.delivery.answered(USER, None, world.moment) is None
+    assert world.delivery.phase is OPEN
+    for _ in range(MISSING_LOOKS - 2):
+        assert world.delivery.answered(USER, None, world.moment) is None
+    assert isinstance(world.delivery.answered(USER, None, world.moment), Bye)

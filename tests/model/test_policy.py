@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from sigmgr.model import errors
 from sigmgr.model.limits import MAX_TTL, MIN_TTL
-from sigmgr.model.policy import DAY, FULL_LIFE, HOUR, Policy, Spans, emergency_of
+from sigmgr.model.policy import DAY, FULL_LIFE, HOUR, Durations, Policy, emergency_of
 
 
 def test_a_full_life_has_the_durations_of_the_contract() -> None:
@@ -126,49 +126,49 @@ def test_the_defaults_are_those_of_the_contract() -> None:
     [
         (
             7_776_000,
-            Spans(7_776_000, 172_800, 86_400, 388_800, 2_592_000, 648_000, 86_400,
+            Durations(7_776_000, 172_800, 86_400, 388_800, 2_592_000, 648_000, 86_400,
                   (60, 120, 300, 600, 1200, 3600), 21_600, (60, 300, 1800),
                   (604_800, 259_200, 86_400, 21_600, 3600), 300),
         ),
         # Twice as long: what belongs to a full life stays, the shares of a life grow.
         (
             15_552_000,
-            Spans(15_552_000, 172_800, 86_400, 777_600, 2_592_000, 1_296_000, 86_400,
+            Durations(15_552_000, 172_800, 86_400, 777_600, 2_592_000, 1_296_000, 86_400,
                   (60, 120, 300, 600, 1200, 3600), 21_600, (60, 300, 1800),
                   (604_800, 259_200, 86_400, 21_600, 3600), 300),
         ),
         # A hundredth of a full life, and a thousandth of it.
         (
             77_760,
-            Spans(77_760, 1728, 7776, 3888, 25_920, 6480, 2160,
+            Durations(77_760, 1728, 7776, 3888, 25_920, 6480, 2160,
                   (1, 1, 3, 6, 12, 36), 216, (1, 3, 18), (6048, 2592, 864, 216, 36), 3),
         ),
         (
             7776,
-            Spans(7776, 172, 777, 388, 2592, 648, 216,
+            Durations(7776, 172, 777, 388, 2592, 648, 216,
                   (1, 1, 1, 1, 1, 3), 21, (1, 1, 1), (604, 259, 86, 21, 3), 0),
         ),
         # The shortest: nothing is below a second, and warnings that would be are left out.
         (
             10,
-            Spans(10, 1, 1, 2, 3, 2, 1, (1, 1, 1, 1, 1, 1), 1, (1, 1, 1), (), 0),
+            Durations(10, 1, 1, 2, 3, 2, 1, (1, 1, 1, 1, 1, 1), 1, (1, 1, 1), (), 0),
         ),
     ],
 )  # fmt: skip
-def test_spans_scale_with_the_life(ttl: int, expected: Spans) -> None:
-    assert Policy().spans(ttl) == expected
+def test_spans_scale_with_the_life(ttl: int, expected: Durations) -> None:
+    assert Policy().durations(ttl) == expected
 
 
 def test_a_rung_of_a_second_is_the_shortest() -> None:
-    assert Policy(ladder=(DAY,)).spans(90).ladder == (1,)
-    assert Policy(ladder=(DAY - 1,)).spans(90).ladder == ()
+    assert Policy(ladder=(DAY,)).durations(90).ladder == (1,)
+    assert Policy(ladder=(DAY - 1,)).durations(90).ladder == ()
 
 
 def test_without_dormancy_a_stream_is_touched_by_its_life() -> None:
     never = Policy(idle_after=0)
-    assert never.spans(FULL_LIFE).idle_after == 0
-    assert never.spans(MAX_TTL).touch_every == DAY
-    assert Policy(idle_after=DAY).spans(FULL_LIFE).touch_every == 6 * HOUR
+    assert never.durations(FULL_LIFE).idle_after == 0
+    assert never.durations(MAX_TTL).mark_seen_every == DAY
+    assert Policy(idle_after=DAY).durations(FULL_LIFE).mark_seen_every == 6 * HOUR
 
 
 @pytest.mark.parametrize(
@@ -189,12 +189,12 @@ def test_rooms_live_shorter() -> None:
 
 def test_a_policy_remembers_the_spans_of_a_thousand_lives() -> None:
     policy = Policy()
-    first = policy.spans(10)
+    first = policy.durations(10)
     for ttl in range(11, 1010):
-        policy.spans(ttl)
-    assert policy.spans(10) is first
-    policy.spans(1010)
-    again = policy.spans(10)
+        policy.durations(ttl)
+    assert policy.durations(10) is first
+    policy.durations(1010)
+    again = policy.durations(10)
     assert again is not first
     assert again == first
 

@@ -256,7 +256,7 @@ def test_an_answer_that_was_slow_is_no_difference() -> None:
 
 
 def test_before_the_database_was_heard_nothing_is_apart() -> None:
-    state = Reference.start(SHARED, Reading(START, 1000.0))
+    state = Reference.start(SHARED, ClockReading(START, 1000.0))
     assert (state.apart, state.why(), state.ordinary) == (0.0, "", True)
 
 

@@ -151,7 +151,7 @@ def test_a_room_holder_is_idle_soon_a_user_after_thirty_days_or_never() -> None:
 
 # With their numbers: a rule that is off by one is another rule.
 
-SPANS = POLICY.spans(FULL_LIFE)
+DURATIONS = POLICY.durations(FULL_LIFE)
 END = 2_000_000_000
 
 
@@ -189,20 +189,19 @@ def test_the_last_second_of_32_bits_is_an_expiry() -> None:
 
 
 def test_what_is_left_of_a_life() -> None:
-    assert timing.remaining(100, 70) == 30
-    emergency, enough = SPANS.emergency, SPANS.min_remaining
-    assert not timing.in_emergency(SPANS, END, END - emergency)
-    assert timing.in_emergency(SPANS, END, END - emergency + 1)
-    assert timing.may_serve(SPANS, END, END - enough)
-    assert not timing.may_serve(SPANS, END, END - enough + 1)
+    emergency, enough = DURATIONS.emergency, DURATIONS.min_remaining
+    assert not timing.in_emergency(DURATIONS, END, END - emergency)
+    assert timing.in_emergency(DURATIONS, END, END - emergency + 1)
+    assert timing.may_serve(DURATIONS, END, END - enough)
+    assert not timing.may_serve(DURATIONS, END, END - enough + 1)
 
 
 def test_a_holder_is_idle_from_the_second_after_its_time() -> None:
-    assert not timing.is_idle(SPANS, "room", 5, 5 + SPANS.presence)
-    assert timing.is_idle(SPANS, "room", 5, 6 + SPANS.presence)
-    assert not timing.is_idle(SPANS, "user", 5, 5 + SPANS.idle_after)
-    assert timing.is_idle(SPANS, "user", 5, 6 + SPANS.idle_after)
-    second = SPANS._replace(idle_after=1)
+    assert not timing.is_idle(DURATIONS, "room", 5, 5 + DURATIONS.presence)
+    assert timing.is_idle(DURATIONS, "room", 5, 6 + DURATIONS.presence)
+    assert not timing.is_idle(DURATIONS, "user", 5, 5 + DURATIONS.idle_after)
+    assert timing.is_idle(DURATIONS, "user", 5, 6 + DURATIONS.idle_after)
+    second = DURATIONS._replace(idle_after=1)
     assert timing.is_idle(second, "user", 5, 7)
 
 
@@ -222,11 +221,11 @@ def test_a_holder_is_idle_from_the_second_after_its_time() -> None:
     ],
 )
 def test_backoff_with_its_numbers(failures: int, draw: float, seconds: int) -> None:
-    assert timing.backoff(SPANS, failures, draw) == seconds
+    assert timing.backoff(DURATIONS, failures, draw) == seconds
 
 
 def test_backoff_doubles_twenty_times_and_waits_a_second_at_least() -> None:
-    endless = SPANS._replace(backoff=(1,), backoff_cap=2**40)
+    endless = DURATIONS._replace(backoff=(1,), backoff_cap=2**40)
     assert timing.backoff(endless, 20, 0.5) == 2**19
     assert timing.backoff(endless, 21, 0.5) == 2**20
     assert timing.backoff(endless, 90, 0.5) == 2**20
@@ -255,7 +254,7 @@ def test_backoff_doubles_twenty_times_and_waits_a_second_at_least() -> None:
 )
 def test_a_retry_with_its_numbers(left: int, failures: int, after: int) -> None:
     now = END - left
-    assert timing.retry_at(SPANS, END, failures, 0.5, now) == now + after
+    assert timing.retry_at(DURATIONS, END, failures, 0.5, now) == now + after
 
 
 @pytest.mark.parametrize(
