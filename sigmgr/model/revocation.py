@@ -93,7 +93,8 @@ class Known:
     def judge(self, sdkappid: int, userid: str, issued_at: int) -> Judgement:
         if issued_at <= self.until(sdkappid, userid):
             return Judgement.DEAD
-        if issued_at <= self.floor and (sdkappid, userid) not in self._users:
+        # Of a user that is here, too: what was dropped may come again in part, the older first.
+        if issued_at <= self.floor:
             return Judgement.ASK
         return Judgement.FREE
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sigmgr.model.revocation import EVERY_APP, EVERY_USER, Judgement, Known, Revocation
@@ -20,6 +20,10 @@ def concerns(revocation: Revocation, sdkappid: int, userid: str) -> bool:
     return revocation.sdkappid in (EVERY_APP, sdkappid) and revocation.userid in ("", userid)
 
 
+# Dropped, and then learned anew by an older revocation only.
+@example(
+    [Revocation(1, "u0", 2, 1), Revocation(1, "u1", 1, 1), Revocation(1, "u0", 1, 1)], 1, "u0", 2, 1
+)
 @given(SOME, APPS, USERS, SECONDS, st.integers(1, 4))
 def test_what_is_dead_is_never_called_free(learned, sdkappid, userid, issued_at, most) -> None:
     known = Known(most=most)

@@ -163,12 +163,14 @@ def test_every_damage_gets_its_name(damage: str, sig: str) -> None:
     assert sig[10:40] not in answer.text + answer.advice
 
 
+# Without its last character, a star, it reads as if an underscore were lost and then mapped twice.
 @given(sig=st.one_of(sigs, foreign), data=st.data())
 def test_a_sig_cut_anywhere_is_called_that(sig: str, data: st.DataObject) -> None:
     size = data.draw(st.integers(4, len(sig) - 1))
     answer = refused(sig[:size])
     assert answer.reason is SigReason.CUT_OFF
-    assert str(size) in answer.text or answer.text == "the sig has lost the underscores at its end"
+    lost = answer.text.startswith("the sig has lost the underscores at its end")
+    assert lost or str(size) in answer.text
 
 
 #: After which of a first damage a second one leaves too little to tell.
