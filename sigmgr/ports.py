@@ -319,10 +319,12 @@ class Announcement(NamedTuple):
 
 
 class Values(Protocol):
-    """A sig as the bytes in Redis and on its channels. ``shard``: of the holder, where the caller
-    knows it."""
+    """A sig as the bytes in Redis and on its channels. ``shard`` and ``key``: of the holder, where
+    the caller knows them."""
 
-    def encode(self, current: Current, shard: int | None = None) -> bytes: ...
+    def encode(
+        self, current: Current, shard: int | None = None, key: bytes | None = None
+    ) -> bytes: ...
 
     def decode(self, holder: Holder, value: bytes, shard: int | None = None) -> Current | None:
         """None for a tombstone, and for what is unreadable or not authentic."""

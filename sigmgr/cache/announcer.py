@@ -85,8 +85,9 @@ class RedisAnnouncer:
         tasks: list[bytes] = []
         sigs: list[bytes] = []
         for event, current in batch:
-            todo, seconds, value = self._task(event, current, shard, now)
-            keys.append(layout.sig_key_in(shard, event.holder).encode())
+            key = layout.sig_key_in(shard, event.holder).encode()
+            todo, seconds, value = self._task(event, current, (shard, key), now)
+            keys.append(key)
             tasks.append(scripts.TASK.pack(todo, seconds))
             sigs.append(value)
         args = [
@@ -100,13 +101,13 @@ class RedisAnnouncer:
         return Call(keys, args)
 
     def _task(
-        self, event: Event, current: Current | None, shard: int, now: int
+        self, event: Event, current: Current | None, at: tuple[int, bytes], now: int
     ) -> tuple[int, int, bytes]:
         """What the script is to do with the cached sig: the task, seconds to live, value."""
         if current is not None and event.type != _REVOKED:
             seconds = self._serve_until(current) - now
             if seconds > 0:
-                return scripts.PUT_IF_NEWER, seconds, self._values.encode(current, shard)
+                return scripts.PUT_IF_NEWER, seconds, self._values.encode(current, *at)
         elif event.type == _REVOKED:
             return scripts.BURY, self._tombstone_ttl, tombstone(event.issued_at)
         elif event.type in _NEW_SIG and event.expires_at > now:

@@ -69,13 +69,13 @@ class CachedValues:
         self._damaged = UNREAD.labels("damaged")
         self._unsealed = UNREAD.labels("unsealed")
 
-    def encode(self, current: Current, shard: int | None = None) -> bytes:
+    def encode(self, current: Current, shard: int | None = None, key: bytes | None = None) -> bytes:
         """Raises KeyError for an unknown format or reason."""
         value = values.encode(current)
         if not self._seal:
             return value
         head = value[:_FLAGS_AT] + _FLAGS
-        aead, key = self._of(current.holder, current.issued_at, shard)
+        aead, key = self._of(current.holder, current.issued_at, shard, key)
         nonce = urandom(_NONCE_BYTES)
         return head + nonce + aead.encrypt(nonce, value[_FLAGS_AT:], head + key)
 
@@ -105,9 +105,12 @@ class CachedValues:
             return None
         return values.decode(holder, value[:_FLAGS_AT] + rest)
 
-    def _of(self, holder: Holder, issued_at: int, shard: int | None) -> tuple[AESGCM, bytes]:
+    def _of(
+        self, holder: Holder, issued_at: int, shard: int | None, key: bytes | None = None
+    ) -> tuple[AESGCM, bytes]:
         """The key of a value, and the name it is bound to."""
         if shard is None:
             shard = self._layout.shard(holder)
-        key = self._layout.sig_key_in(shard, holder).encode()
+        if key is None:
+            key = self._layout.sig_key_in(shard, holder).encode()
         return self._aead(shard, issued_at // MONTH), key

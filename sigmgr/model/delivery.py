@@ -102,9 +102,9 @@ class ClientSig:
     """One sig as a stream's client holds it.
 
     ``sent``, ``acked``: the issued_at written, and confirmed by the client; both only rise.
-    ``want``: the newest known to exist. ``look_at``: when to ask next, steady. ``tries``: looks
-    since the last one that found a sig to send. ``misses``: of these, since one that found any,
-    those that found none. ``untimed``: written, deadlines not set yet.
+    ``want``: the newest known to exist, these included. ``look_at``: when to ask next, steady.
+    ``tries``: looks since the last one that found a sig to send. ``misses``: of these, since one
+    that found any, those that found none. ``untimed``: written, deadlines not set yet.
     """
 
     __slots__ = (
@@ -136,7 +136,8 @@ class ClientSig:
 
     def take(self, current: Current) -> None:
         """The client was sent this sig."""
-        self.sent = current.issued_at
+        self.sent = issued_at = current.issued_at
+        self.want = max(self.want, issued_at)
         self.renew_at = current.renew_at
         self.expires_at = current.expires_at
         self.tries = self.misses = 0
@@ -252,7 +253,7 @@ class Delivery:
 
     def __init__(self, user: Holder, claim: int = 0) -> None:
         self.own = ClientSig(user)
-        self.own.acked = claim
+        self.own.acked = self.own.want = claim
         self.rooms: tuple[ClientSig, ...] = ()
         self.phase = Phase.OPENING
         self.dead_until = 0
@@ -482,7 +483,7 @@ class Delivery:
             return None
         if sig is None:
             sig = self._add_room(holder)
-        elif issued_at <= sig.sent or issued_at <= sig.acked or issued_at <= sig.want:
+        elif issued_at <= sig.want:
             return None
         sig.want = issued_at
         sig.tries = sig.misses = 0

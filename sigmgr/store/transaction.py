@@ -59,7 +59,7 @@ class Horizon(NamedTuple):
     renewed, and walking over them again took a third of the statements' time in a mass renewal.
     Rows there that became free by a rollback elsewhere wait for a few claims, at most until the
     tick ends: ``now`` is that of the claim that looked, and what has fallen due since may expire
-    before all of this.
+    before all of this. ``end`` is START where all that was due then is within the lookahead.
     """
 
     start: Position
@@ -170,9 +170,15 @@ class SqlTransaction:
             return await self._urgent(values, whole, limit, emergency)
         known = self._memory.horizons.get(sdkappid)
         if known is None or known.now != now:
-            if (await self._connection.execute(statements.due_beyond(), values)).first() is None:
-                return await self._records(statements.backlog(), {**values, "limit": limit})
-            known = Horizon(START, await self._horizon(values), HORIZON_CLAIMS, now)
+            probe = await self._connection.execute(statements.due_beyond(), values)
+            if probe.first() is None:
+                known = Horizon(START, START, 0, now)
+            else:
+                known = Horizon(START, await self._horizon(values), HORIZON_CLAIMS, now)
+        if known.end == START:
+            # Of what is due at one second a backlog never grows: it is not probed again.
+            self._memory.horizons[sdkappid] = known
+            return await self._records(statements.backlog(), {**values, "limit": limit})
         claimed = await self._urgent(values, known, limit)
         if len(claimed) == limit and known.claims_left > 1:
             last = (claimed[-1].expires_at, claimed[-1].due_at or 0)

@@ -35,7 +35,7 @@ class StreamLife(RuleBasedStateMachine):
     def open_(self, claim, rooms, meanwhile):
         """Something may happen while its state is asked for."""
         world = self.world
-        world.acked = world.delivery.own.acked = claim
+        world.acked = world.delivery.own.acked = world.delivery.own.want = claim
         state = [self.made[0], *([sig(ROOM, NOW - 1)] if rooms else [])]
         world.newest[ROOM] = sig(ROOM, NOW - 1)
         if meanwhile == "renewed":
