@@ -319,12 +319,15 @@ class Announcement(NamedTuple):
 
 
 class Values(Protocol):
-    """A sig as the bytes in Redis and on its channels. ``shard`` and ``key``: of the holder, where
-    the caller knows them."""
+    """Sigs as the bytes in Redis and on its channels; ``model/values`` has the plain ones."""
 
-    def encode(
-        self, current: Current, shard: int | None = None, key: bytes | None = None
-    ) -> bytes: ...
+    def seal(self, shard: int, key: bytes, value: bytes) -> bytes:
+        """A plain value as it is put under this key of a shard."""
+        ...
+
+    def seal_message(self, shard: int, events: bytes, brought: Sequence[bytes], now: int) -> bytes:
+        """The plain values that a message brings for its events, empty where there is none."""
+        ...
 
     def decode(self, holder: Holder, value: bytes, shard: int | None = None) -> Current | None:
         """None for a tombstone, and for what is unreadable or not authentic."""

@@ -22,7 +22,7 @@ from sigmgr.cache.sigs import CHUNK, chunks
 from sigmgr.model import redis_layout
 from sigmgr.model.event import Event, EventType
 from sigmgr.model.sig import Current
-from sigmgr.model.values import tombstone
+from sigmgr.model.values import encode, tombstone
 from sigmgr.ports import Announcement, Values
 
 #: The first message of a wide batch brings so many events.
@@ -84,30 +84,33 @@ class RedisAnnouncer:
         keys: list[str | bytes] = [layout.stream_key(shard)]
         tasks: list[bytes] = []
         sigs: list[bytes] = []
+        brought: list[bytes] = []
         for event, current in batch:
             key = layout.sig_key_in(shard, event.holder).encode()
-            todo, seconds, value = self._task(event, current, (shard, key), now)
+            todo, seconds, value = self._task(event, current, now)
             keys.append(key)
             tasks.append(scripts.TASK.pack(todo, seconds))
-            sigs.append(value)
+            put = todo == scripts.PUT_IF_NEWER
+            sigs.append(self._values.seal(shard, key, value) if put else value)
+            brought.append(value if put else b"")
+        events = redis_layout.encode_events([one.event for one in batch])
         args = [
             layout.channel(shard),
             self._stream_length,
             self._stream_ms,
-            redis_layout.encode_events([one.event for one in batch]),
+            events,
             b"".join(tasks),
             redis_layout.encode_values(sigs),
+            self._values.seal_message(shard, events, brought, now),
         ]
         return Call(keys, args)
 
-    def _task(
-        self, event: Event, current: Current | None, at: tuple[int, bytes], now: int
-    ) -> tuple[int, int, bytes]:
-        """What the script is to do with the cached sig: the task, seconds to live, value."""
+    def _task(self, event: Event, current: Current | None, now: int) -> tuple[int, int, bytes]:
+        """What the script is to do with the cached sig: the task, seconds to live, plain value."""
         if current is not None and event.type != _REVOKED:
             seconds = self._serve_until(current) - now
             if seconds > 0:
-                return scripts.PUT_IF_NEWER, seconds, self._values.encode(current, *at)
+                return scripts.PUT_IF_NEWER, seconds, encode(current)
         elif event.type == _REVOKED:
             return scripts.BURY, self._tombstone_ttl, tombstone(event.issued_at)
         elif event.type in _NEW_SIG and event.expires_at > now:

@@ -74,8 +74,8 @@ MISSING: Final = ord("0")
 
 #: KEYS: the shard's stream, then a sig key for each event. ARGV: channel; the stream's length
 #: and its age in milliseconds; a msgpack array of the events; a task for each; a msgpack array
-#: of a value for each. Adds one entry to the stream, publishes a message of ``wire``, and
-#: answers a string with one character of the above for each event.
+#: of a value for each; what the message brings of them. Adds one entry to the stream, publishes a
+#: message of ``redis_layout``, and answers a string with one character of the above for each event.
 #:
 #: Events and values stay the texts they came as: to cut and join them here would cost as much
 #: as the work itself, and seven arguments for each event cost more to send than that.
@@ -120,7 +120,7 @@ local oldest = tonumber(string.match(last, '%d+')) - ARGV[3]
 if oldest > 0 then call('XTRIM', stream, 'MINID', '~', string.format('%.0f', oldest)) end
 local said = table.concat(flags)
 local head_line = previous .. ' ' .. last .. ' ' .. #events .. '\\n'
-call('PUBLISH', ARGV[1], head_line .. events .. said .. values)
+call('PUBLISH', ARGV[1], head_line .. events .. said .. ARGV[7])
 return said
 """
 )

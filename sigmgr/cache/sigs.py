@@ -27,7 +27,7 @@ from sigmgr.cache.scripts import Call
 from sigmgr.model import errors, redis_layout
 from sigmgr.model.holder import Holder
 from sigmgr.model.sig import Current
-from sigmgr.model.values import VERSION, is_tombstone, tombstone
+from sigmgr.model.values import VERSION, encode, is_tombstone, tombstone
 from sigmgr.ports import Values
 from sigmgr.telemetry import get_logger
 
@@ -81,8 +81,9 @@ class RedisSigCache:
                     continue
                 shard = self._layout.shard(current.holder)
                 call = calls.setdefault(shard, Call([], []))
-                call.keys.append(self._layout.sig_key_in(shard, current.holder))
-                value = self._values.encode(current, shard)
+                key = self._layout.sig_key_in(shard, current.holder).encode()
+                call.keys.append(key)
+                value = self._values.seal(shard, key, encode(current))
                 call.args += (current.issued_at, (until - now) * 1000, value)
             await scripts.run(self._redis, scripts.PUT, list(calls.values()))
 

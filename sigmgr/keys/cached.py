@@ -14,6 +14,8 @@ Rules:
 4. With the seal off, sealed values are still read, so that both settings may run side by side.
 5. What does not open (damaged, copied, of another master key) counts as no value, without an error.
 6. A tombstone holds no secret and is not sealed.
+7. What a message on a channel brings is in one seal, under a key for each channel and month, with
+   the month in the clear. The tag covers the message's events: each value belongs to its event.
 
 Random nonces allow 2^32 = 4.3e9 values under a key (NIST SP 800-38D: a collision has a chance below
 2^-32). With 10^9 users in 64 shards each shard has 1.6e7. Sigs of 90 days are renewed after 60, so
@@ -26,9 +28,10 @@ What this module does not do: talk to Redis, or judge whether a sig may still be
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from os import urandom
+from struct import Struct
 from typing import Final
 
 from cryptography.exceptions import InvalidTag
@@ -36,7 +39,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from sigmgr.model import values
 from sigmgr.model.holder import Holder
-from sigmgr.model.redis_layout import Layout
+from sigmgr.model.redis_layout import Layout, decode_values, encode_values
 from sigmgr.model.sig import Current
 from sigmgr.telemetry import UNREAD
 
@@ -47,6 +50,10 @@ _FLAGS: Final = bytes([values.SEALED])
 _NONCE_AT: Final = _FLAGS_AT + 1
 _NONCE_BYTES: Final = 12
 _SEALED_AT: Final = _NONCE_AT + _NONCE_BYTES
+#: The head of what a message brings: version, month.
+_MESSAGE: Final = Struct(">BI")
+_MESSAGE_AT: Final = _MESSAGE.size + _NONCE_BYTES
+_VERSION: Final = bytes([values.VERSION])
 #: 2.5 kB each; 64 shards and sigs of 90 days need 320. Deriving one takes 4 us.
 _KEYS_KEPT: Final = 2048
 
@@ -62,22 +69,51 @@ class CachedValues:
         self._seal = seal
 
         @lru_cache(maxsize=_KEYS_KEPT)
-        def aead(shard: int, month: int) -> AESGCM:
-            return AESGCM(derive(f"cached/{shard}/{month}"))
+        def aead(part: int | str, month: int) -> AESGCM:
+            return AESGCM(derive(f"cached/{part}/{month}"))
 
         self._aead = aead
         self._damaged = UNREAD.labels("damaged")
         self._unsealed = UNREAD.labels("unsealed")
 
-    def encode(self, current: Current, shard: int | None = None, key: bytes | None = None) -> bytes:
+    def encode(self, current: Current) -> bytes:
         """Raises KeyError for an unknown format or reason."""
-        value = values.encode(current)
+        shard = self._layout.shard(current.holder)
+        key = self._layout.sig_key_in(shard, current.holder).encode()
+        return self.seal(shard, key, values.encode(current))
+
+    def seal(self, shard: int, key: bytes, value: bytes) -> bytes:
+        """A value as it is put under this key."""
         if not self._seal:
             return value
-        head = value[:_FLAGS_AT] + _FLAGS
-        aead, key = self._of(current.holder, current.issued_at, shard, key)
-        nonce = urandom(_NONCE_BYTES)
+        head, nonce = value[:_FLAGS_AT] + _FLAGS, urandom(_NONCE_BYTES)
+        aead = self._aead(shard, int.from_bytes(value[1:_FLAGS_AT], "big") // MONTH)
         return head + nonce + aead.encrypt(nonce, value[_FLAGS_AT:], head + key)
+
+    def seal_message(self, shard: int, events: bytes, brought: Sequence[bytes], now: int) -> bytes:
+        """The values that a message brings, in one seal that is bound to its channel and events."""
+        body = encode_values(brought)
+        if not self._seal:
+            return body
+        head, nonce = _MESSAGE.pack(values.VERSION, now // MONTH), urandom(_NONCE_BYTES)
+        aead = self._aead(self._layout.channel(shard), now // MONTH)
+        return head + nonce + aead.encrypt(nonce, body, head + events)
+
+    def open_message(self, shard: int, events: bytes, sealed: bytes) -> Sequence[bytes] | None:
+        """What :meth:`seal_message` was given; None where it does not open. Raises ValueError for
+        what is no list of values."""
+        head, nonce = sealed[: _MESSAGE.size], sealed[_MESSAGE.size : _MESSAGE_AT]
+        if sealed[:1] != _VERSION or len(nonce) < _NONCE_BYTES:
+            if not self._seal:
+                return decode_values(sealed)
+            self._unsealed.inc()
+            return None
+        aead = self._aead(self._layout.channel(shard), _MESSAGE.unpack(head)[1])
+        try:
+            return decode_values(aead.decrypt(nonce, sealed[_MESSAGE_AT:], head + events))
+        except InvalidTag:
+            self._damaged.inc()
+            return None
 
     def decode(self, holder: Holder, value: bytes, shard: int | None = None) -> Current | None:
         """The sig in a value of this holder, or None."""
@@ -95,7 +131,9 @@ class CachedValues:
         return current
 
     def _open(self, holder: Holder, value: bytes, shard: int | None) -> Current | None:
-        aead, key = self._of(holder, int.from_bytes(value[1:_FLAGS_AT], "big"), shard)
+        shard = self._layout.shard(holder) if shard is None else shard
+        aead = self._aead(shard, int.from_bytes(value[1:_FLAGS_AT], "big") // MONTH)
+        key = self._layout.sig_key_in(shard, holder).encode()
         try:
             rest = aead.decrypt(
                 value[_NONCE_AT:_SEALED_AT], value[_SEALED_AT:], value[:_NONCE_AT] + key
@@ -104,13 +142,3 @@ class CachedValues:
             # ValueError: it ends within the nonce.
             return None
         return values.decode(holder, value[:_FLAGS_AT] + rest)
-
-    def _of(
-        self, holder: Holder, issued_at: int, shard: int | None, key: bytes | None = None
-    ) -> tuple[AESGCM, bytes]:
-        """The key of a value, and the name it is bound to."""
-        if shard is None:
-            shard = self._layout.shard(holder)
-        if key is None:
-            key = self._layout.sig_key_in(shard, holder).encode()
-        return self._aead(shard, issued_at // MONTH), key

@@ -12,16 +12,16 @@ Rules:
    events of a batch that belong to this shard.
 4. A message on a shard's channel is a line ``previous last size`` (two stream ids and a number of
    bytes); then ``size`` bytes, the entry added as ``last``; then a character for each event, and an
-   array of as many byte strings. Where the character is ``2``, the string is the value (see
-   ``values``) just put into the cache; other sigs may be older than the cached one. ``previous`` is
-   the last id in the shard's stream before this entry; a reader whose last id is another one has
-   missed something.
+   array of as many byte strings, in one seal (``keys/cached``). Where the character is ``2``, the
+   string is the plain value (``values``) of the sig just put into the cache; others may be older
+   than the cached one. ``previous`` is the last id in the shard's stream before this entry; a
+   reader whose last id is another one has missed something.
 5. Anything that cannot be read raises ValueError. Readers then look into the store.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 import msgspec
@@ -45,6 +45,9 @@ _USER: Final = Kind.USER.value
 _encoder = msgspec.msgpack.Encoder()
 _events = msgspec.msgpack.Decoder(list[Event])
 _sigs = msgspec.msgpack.Decoder(list[bytes])
+
+
+OpenValues = Callable[[bytes, bytes], Sequence[bytes] | None]
 
 
 class Layout(NamedTuple):
@@ -85,7 +88,7 @@ class ChannelMessage(NamedTuple):
     previous: StreamId
     last: StreamId
     events: list[Event]
-    sigs: list[bytes]
+    sigs: Sequence[bytes]
 
 
 def encode_events(events: Sequence[Event]) -> bytes:
@@ -102,14 +105,23 @@ def encode_values(values: Sequence[bytes]) -> bytes:
     return _encoder.encode(values)
 
 
-def decode_message(data: bytes) -> ChannelMessage:
-    """Raises ValueError. A message of a newer version, with more fields, raises it too."""
+def decode_values(data: bytes) -> list[bytes]:
+    """Raises ValueError."""
+    return _sigs.decode(data)
+
+
+def decode_message(data: bytes, open_values: OpenValues) -> ChannelMessage:
+    """Raises ValueError. A message of a newer version, with more fields, raises it too.
+    ``open_values`` gets the events and what was brought, as bytes; None brings nothing."""
     line, _, body = data.partition(b"\n")
     previous, last, size = line.split(b" ")
     end = int(size)
     events = _events.decode(body[:end])
-    flags, values = body[end : end + len(events)], _sigs.decode(body[end + len(events) :])
-    if len(events) != len(values):
+    flags = body[end : end + len(events)]
+    values = open_values(body[:end], body[end + len(events) :])
+    if values is None:
+        values = [b""] * len(events)
+    if not len(events) == len(values) == len(flags):
         raise ValueError("the message has not as many sigs as events")
     sigs = [value if flag == _WRITTEN else b"" for flag, value in zip(flags, values, strict=True)]
     return ChannelMessage(parse_id(previous), parse_id(last), events, sigs)

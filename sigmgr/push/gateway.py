@@ -32,7 +32,8 @@ from sigmgr.model.policy import Policy
 from sigmgr.model.revocation import EVERY_APP, Revocation
 from sigmgr.model.sig import Current
 from sigmgr.model.ticket import Tickets
-from sigmgr.ports import Clock, Draw, States, Values
+from sigmgr.model.values import decode
+from sigmgr.ports import Clock, Draw, States
 from sigmgr.push.admission import Admission, GatewayLimits
 from sigmgr.push.logs import log, log_unexpected
 from sigmgr.push.lookup import Answers, Lookups, Wanted
@@ -57,9 +58,8 @@ class Gateway:
     """Fulfils :class:`sigmgr.ports.EventListener`. Use ``start`` and ``aclose``, or drive it with
     ``tick`` and ``settle``, as tests do.
 
-    ``policy_of``: of an app, the default for one that is not there any more; ``values`` reads the
-    sigs that come with events; ``stands``: whether a sig of that second may
-    be pushed, for all that this process knows of revocations.
+    ``policy_of``: of an app, the default for one that is not there any more; ``stands``: whether a
+    sig of that second may be pushed, for all that this process knows of revocations.
     """
 
     def __init__(
@@ -70,7 +70,6 @@ class Gateway:
         draw: Draw,
         policy_of: Callable[[int], Policy],
         *,
-        values: Values,
         stands: Callable[[Holder, int], bool] = lambda holder, issued_at: True,
         limits: GatewayLimits,
     ) -> None:
@@ -84,7 +83,6 @@ class Gateway:
         self._clock = clock
         self._draw = draw
         self._policy_of = policy_of
-        self._values = values
         self._stands = stands
         self._limits = limits
         self._surge = 0
@@ -146,7 +144,7 @@ class Gateway:
             if not streams or holder.kind == _ADMIN:
                 continue
             if kind in _NEWER:
-                if not (sig and self._brought(event, sig, shard, streams, now)):
+                if not (sig and self._brought(event, sig, streams, now)):
                     self._news(event, streams, now)
             else:
                 self._receive(event, streams, now)
@@ -209,9 +207,7 @@ class Gateway:
             for stream in streams:
                 self._carry_out(stream, stream.delivery.will_expire(event))
 
-    def _brought(
-        self, event: Event, sig: bytes, shard: int, streams: Sequence[Stream], now: int
-    ) -> bool:
+    def _brought(self, event: Event, sig: bytes, streams: Sequence[Stream], now: int) -> bool:
         """Write the sig that came with its event, if it is the one and not due again itself."""
         _, holder, issued_at, *_ = event
         # In a wave that is spread, the turn of most comes later, when there may be a newer one.
@@ -219,7 +215,7 @@ class Gateway:
             return False
         if not self._stands(holder, issued_at):
             return False
-        current = self._values.decode(holder, sig, shard)
+        current = decode(holder, sig)
         if current is None or current.issued_at != issued_at or now >= current.renew_at:
             return False
         for stream in streams:

@@ -26,6 +26,7 @@ import asyncio
 import itertools
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, NoReturn, Protocol
 
 from redis.exceptions import RedisError
@@ -71,8 +72,17 @@ class _Lost(Exception):
     """The connection is of no more use."""
 
 
+#: Of a shard, the events and what was brought, as bytes.
+OpenMessage = Callable[[int, bytes, bytes], Sequence[bytes] | None]
+
+
+def _nothing(_shard: int, _events: bytes, _brought: bytes) -> None:
+    return None
+
+
 class ShardChannels:
-    """``on_state`` is called when the channels go up or down; up after everything was repaired.
+    """``open_message`` opens what a message of a shard brings for its events; None brings nothing.
+    ``on_state`` is called when the channels go up or down; up after everything was repaired.
 
     ``ping_after`` seconds of silence ask whether the server lives, as many more mean that it
     does not. A gap of more than ``repair_limit`` entries is not read but missed.
@@ -84,6 +94,7 @@ class ShardChannels:
         layout: redis_layout.Layout,
         *,
         draw: Draw,
+        open_message: OpenMessage = _nothing,
         on_state: Callable[[bool], None] = lambda up: None,
         ping_after: float = 1.0,
         repair_limit: int = 1000,
@@ -92,6 +103,7 @@ class ShardChannels:
         self._redis = redis
         self._layout = layout
         self._draw = draw
+        self._open = open_message
         self._on_state = on_state
         self._ping_after = ping_after
         self._repair_limit = repair_limit
@@ -210,7 +222,8 @@ class ShardChannels:
         if shard is None:
             return
         try:
-            previous, last, events, sigs = redis_layout.decode_message(raw["data"])
+            opened = partial(self._open, shard)
+            previous, last, events, sigs = redis_layout.decode_message(raw["data"], opened)
         except ValueError:
             self.counts.malformed += 1
             self._miss(shard)

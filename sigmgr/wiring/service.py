@@ -149,7 +149,13 @@ def _channels(parts: Parts, near: NearCache[bytes] | None) -> ShardChannels:
         if near is not None:
             near.channel(up, parts.base.clock())
 
-    return ShardChannels(parts.redis, parts.layout, draw=random.random, on_state=on_state)
+    return ShardChannels(
+        parts.redis,
+        parts.layout,
+        draw=random.random,
+        open_message=parts.values.open_message,
+        on_state=on_state,
+    )
 
 
 def _gateway(parts: Parts, tickets: Tickets, capacity: Capacity) -> Gateway:
@@ -160,7 +166,6 @@ def _gateway(parts: Parts, tickets: Tickets, capacity: Capacity) -> Gateway:
         parts.base.clock,
         random.random,
         parts.policy_of,
-        values=parts.values,
         stands=parts.base.revocations.stands,
         limits=GatewayLimits(
             shards=settings.redis.shards,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator
+from functools import partial
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -15,6 +17,7 @@ from sigmgr.keys.cached import CachedValues
 from sigmgr.model import errors, redis_layout
 from sigmgr.model.event import EventType
 from sigmgr.model.holder import Holder
+from sigmgr.model.values import decode
 from sigmgr.ports import Announcement, Announcer, SigCache
 from tests.contract.cache_kit import (
     DAY,
@@ -195,6 +198,11 @@ async def test_the_stream_holds_facts_and_no_sig(cache: Both, redis: RedisParts)
     assert sig.usersig not in repr(entries)
 
 
+async def message(pubsub: Any, values: CachedValues) -> redis_layout.ChannelMessage:
+    data = (await pubsub.get_message(timeout=5))["data"]
+    return redis_layout.decode_message(data, partial(values.open_message, LAYOUT.shard(ALICE)))
+
+
 async def test_a_message_brings_only_sigs_that_were_put(
     cache: Both, redis: RedisParts, values: CachedValues
 ) -> None:
@@ -204,13 +212,11 @@ async def test_a_message_brings_only_sigs_that_were_put(
     assert (await pubsub.get_message(timeout=5))["type"] == "subscribe"
     for at in (NOW, NOW - 1, NOW + 1):
         await cache.announce([renewed(ALICE, at, current(ALICE, at))], NOW)
-    answer = [
-        redis_layout.decode_message((await pubsub.get_message(timeout=5))["data"]) for _ in range(3)
-    ]
+    answer = [await message(pubsub, values) for _ in range(3)]
     await pubsub.aclose()
     sigs = [one.sigs for one in answer]
     assert sigs[:2] == [[b""], [b""]]
-    assert values.decode(ALICE, sigs[2][0]) == current(ALICE, NOW + 1)
+    assert decode(ALICE, sigs[2][0]) == current(ALICE, NOW + 1)
 
 
 async def test_sigs_of_any_length_share_a_call(cache: Both, redis: RedisParts) -> None:
@@ -254,15 +260,13 @@ async def test_a_message_names_what_was_before_it(
     await cache.announce([renewed(ALICE, NOW, current(ALICE))], NOW)
     given = [renewed(one, NOW, current(one)) for one in mates[:10]]
     await cache.announce([*given, *map(renewed, mates[10:])], NOW)
-    first, second = [
-        redis_layout.decode_message((await pubsub.get_message(timeout=5))["data"]) for _ in range(2)
-    ]
+    first, second = [await message(pubsub, values) for _ in range(2)]
     await pubsub.aclose()
     assert first.previous == redis_layout.NO_ID < first.last == second.previous < second.last
     assert first.events == [event(ALICE)]
     assert second.events == [event(one) for one in mates]
-    assert [values.decode(ALICE, sig) for sig in first.sigs] == [current(ALICE)]
-    assert [*map(values.decode, mates, second.sigs[:10])] == [*map(current, mates[:10])]
+    assert [decode(ALICE, sig) for sig in first.sigs] == [current(ALICE)]
+    assert [*map(decode, mates, second.sigs[:10])] == [*map(current, mates[:10])]
     assert second.sigs[10:] == [b""] * 10
     entries = await raw(redis, "XRANGE", LAYOUT.stream_key(shard), "-", "+")
     ids = [redis_layout.parse_id(entry_id) for entry_id, _ in entries]

@@ -13,10 +13,12 @@ from sigmgr.cache.client import RedisParts
 from sigmgr.cache.near import NearCache
 from sigmgr.model import redis_layout
 from sigmgr.model.event import Event
+from sigmgr.model.values import encode
 from sigmgr.push.shards import ShardChannels
 from tests.contract.cache_kit import (
     LAYOUT,
     NOW,
+    SEALED,
     Recorder,
     cache_over,
     current,
@@ -295,3 +297,26 @@ async def test_a_near_cache_follows(redis: RedisParts) -> None:
         near.put(ALICE, "old", NOW, NOW + 60)
         assert near.get(ALICE, NOW + 1) is None
     assert near.get(ALICE, NOW + 60) is None
+
+
+class Brought:
+    """Listens for the sigs that come with events."""
+
+    def __init__(self) -> None:
+        self.sigs: list[bytes] = []
+
+    def receive(self, shard: int, events: Sequence[Event], sigs: Sequence[bytes] = ()) -> None:
+        self.sigs += sigs
+
+    def resync(self, shard: int) -> None:
+        pass
+
+
+@pytest.mark.parametrize("opens", [True, False])
+async def test_a_message_brings_its_sigs_to_who_can_open_it(redis: RedisParts, opens: bool) -> None:
+    cache, brought = cache_over(redis), Brought()
+    options = {"open_message": SEALED.open_message} if opens else {}
+    async with listening(redis, brought, **options):
+        await cache.announce([renewed(ALICE, NOW, current(ALICE))], NOW)
+        await until(lambda: bool(brought.sigs))
+    assert brought.sigs == ([encode(current(ALICE))] if opens else [b""])

@@ -13,13 +13,10 @@ from sigmgr.http.auth import Auth, new_token
 from sigmgr.http.credentials import Credentials
 from sigmgr.http.peers import Peers
 from sigmgr.http.services import Services
-from sigmgr.keys.cached import CachedValues
-from sigmgr.keys.sealing import MasterKey
 from sigmgr.model import errors
 from sigmgr.model.app import App, Token
 from sigmgr.model.holder import Holder, Room
 from sigmgr.model.policy import Policy, check_ttl
-from sigmgr.model.redis_layout import Layout
 from sigmgr.model.sig import Current, Reason, Record
 from sigmgr.model.ticket import Tickets
 from sigmgr.push.admission import GatewayLimits
@@ -280,7 +277,6 @@ class House:
             self.clock,
             lambda: 0.5,
             lambda _: Policy(),
-            values=CachedValues(MasterKey(self.KEY).derive, Layout()),
             limits=GatewayLimits(max_per_user=PER_USER),
         )
         self.backend = self.token("backend", APP)

@@ -163,3 +163,33 @@ def test_values_of_an_older_version_go_on_opening() -> None:
 def test_a_sig_of_no_format_or_reason_is_not_written(missing: str) -> None:
     with pytest.raises(KeyError):
         SEALED.encode(SIG._replace(**{missing: "v9"}))
+
+
+EVENTS = b"events"
+BROUGHT = [b"one", b"", b"two"]
+
+
+@pytest.mark.parametrize("values", [SEALED, PLAIN])
+def test_what_a_message_brings_gives_itself_back(values):
+    message = values.seal_message(7, EVENTS, BROUGHT, 1_900_000_000)
+    assert values.open_message(7, EVENTS, message) == BROUGHT
+    assert PLAIN.open_message(7, EVENTS, message) == BROUGHT, "the seal may be on elsewhere"
+    assert (b"one" in message) is (values is PLAIN)
+
+
+def test_what_a_message_brings_is_bound_to_its_channel_and_events():
+    message = SEALED.seal_message(7, EVENTS, BROUGHT, 1_900_000_000)
+    strangers = CachedValues(MasterKey(b"x" * 32).derive, LAYOUT)
+    others = CachedValues(MASTER.derive, Layout(prefix="other"))
+    assert SEALED.open_message(8, EVENTS, message) is None
+    assert SEALED.open_message(7, b"others", message) is None
+    assert strangers.open_message(7, EVENTS, message) is None
+    assert others.open_message(7, EVENTS, message) is None
+    assert SEALED.open_message(7, EVENTS, PLAIN.seal_message(7, EVENTS, BROUGHT, 1)) is None
+
+
+@given(st.binary(max_size=60), st.integers(0, 200))
+def test_a_damaged_message_brings_nothing(junk, at):
+    message = SEALED.seal_message(7, EVENTS, BROUGHT, 1_900_000_000)
+    damaged = message[:at] + junk
+    assert SEALED.open_message(7, EVENTS, damaged) is None or damaged[:at] == damaged == message

@@ -7,9 +7,7 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from sigmgr.keys.cached import CachedValues
-from sigmgr.keys.sealing import MasterKey
-from sigmgr.model import errors
+from sigmgr.model import errors, values
 from sigmgr.model.bearer import bearer
 from sigmgr.model.event import Event, EventType
 from sigmgr.model.holder import Holder
@@ -17,7 +15,7 @@ from sigmgr.model.policy import Policy
 from sigmgr.model.redis_layout import Layout
 from sigmgr.model.sig import Current
 from sigmgr.model.ticket import Tickets
-from sigmgr.ports import Answer, Values
+from sigmgr.ports import Answer
 from sigmgr.push.admission import GatewayLimits
 from sigmgr.push.gateway import Gateway
 from sigmgr.push.poll import Polls
@@ -29,7 +27,6 @@ APP = 1_400_000_000
 DAY = 86400
 TICKETS = Tickets(b"k" * 32)
 LAYOUT = Layout()
-VALUES = CachedValues(MasterKey(b"k" * 32).derive, LAYOUT)
 
 
 def user(name: str = "ann") -> Holder:
@@ -235,7 +232,6 @@ class House:
         self,
         draw: float = 0.5,
         policy: Policy | None = None,
-        values: Values = VALUES,
         stands: Callable[[Holder, int], bool] = lambda holder, issued_at: True,
         **limits: Any,
     ) -> None:
@@ -244,14 +240,12 @@ class House:
         self.policy = policy or Policy()
         self.draws: list[float] = []
         self.draw = draw
-        self.values = values
         self.gateway = Gateway(
             self.states,
             TICKETS,
             self.clock,
             self._draw,
             lambda _: self.policy,
-            values=values,
             stands=stands,
             limits=GatewayLimits(**limits),
         )
@@ -283,7 +277,7 @@ class House:
         made = sig(holder, issued_at, ttl, "NearingExpiry")
         self.states.put(made)
         if announce:
-            brought = [self.values.encode(made)] if bring else []
+            brought = [values.encode(made)] if bring else []
             news = event(EventType.RENEWED, holder, issued_at, ttl)
             self.gateway.receive(LAYOUT.shard(holder), [news], brought)
 

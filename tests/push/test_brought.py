@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from sigmgr.keys.cached import CachedValues
-from sigmgr.keys.sealing import MasterKey
+from sigmgr.model import values
 from sigmgr.model.event import EventType
 from sigmgr.model.policy import Policy
-from sigmgr.model.redis_layout import Layout
 from sigmgr.push import gateway
 from tests.push.fakes import DAY, LAYOUT, NOW, TICKETS, House, event, room, sig, user
 
@@ -73,34 +71,13 @@ async def test_what_is_due_again_or_damaged_is_looked_up():
     assert client.issued[-1] == newest
 
 
-def _unsealed() -> CachedValues:
-    return CachedValues(MasterKey(b"k" * 32).derive, Layout(), seal=False)
-
-
-async def test_without_the_seal_both_sides_agree_on_plain_values():
-    house = House(values=_unsealed())
-    client = await house.open()
-    house.renew(user(), NOW + 9, bring=True)
-    await house.settle()
-    assert client.issued == [NOW, NOW + 9]
-    assert house.states.lookups == []
-
-
-async def test_a_stranger_on_the_channel_puts_no_sig_into_a_clients_hands():
-    """Who can publish has neither the seal nor a sealed value for the event."""
+async def test_a_sig_of_another_second_than_its_event_is_looked_up():
     house = House()
     client = await house.open()
     house.states.put(sig(user(), NOW + 9))
-    strangers = CachedValues(MasterKey(b"x" * 32).derive, Layout())
-    values = [
-        _unsealed().encode(sig(user(), NOW + 20)),
-        strangers.encode(sig(user(), NOW + 20)),
-        house.values.encode(sig(user("bob"), NOW + 20)),
-        house.values.encode(sig(user(), NOW - 20)),
-    ]
-    for at, value in enumerate(values, NOW + 20):
-        house.gateway.receive(SHARD, [event(EventType.RENEWED, user(), at)], [value])
-        await house.settle()
+    news = event(EventType.RENEWED, user(), NOW + 20)
+    house.gateway.receive(SHARD, [news], [values.encode(sig(user(), NOW + 30))])
+    await house.settle()
     assert client.issued == [NOW, NOW + 9]
 
 
@@ -110,7 +87,7 @@ async def test_a_revocation_right_behind_it_has_the_last_word():
     house.gateway.receive(
         SHARD,
         [event(EventType.RENEWED, user(), NOW + 9), event(EventType.REVOKED, user(), NOW + 9)],
-        [house.values.encode(sig(user(), NOW + 9)), b""],
+        [values.encode(sig(user(), NOW + 9)), b""],
     )
     await house.settle()
     assert client.events[-1]["type"] == "sig.revoked"
