@@ -356,13 +356,15 @@ class Delivery:
             self._look_again(sig, moment)
             sig.tries += 1
 
-    def written(self, write: Write) -> None:
-        """The client took a new sig. Its deadlines are set in the next second (rule 13)."""
+    def written(self, write: Write) -> bool:
+        """The client took a new sig. Its deadlines are set in the next second (rule 13). False where
+        they were to be set already."""
         sig, current = write
         sig.take(current)
-        sig.untimed = True
         if sig is self.own:
             self.owes = False
+        timed, sig.untimed = not sig.untimed, True
+        return timed
 
     def not_taken(self, write: Write, moment: Moment) -> None:
         """The client is behind, and the new sig was dropped."""

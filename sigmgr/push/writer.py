@@ -53,7 +53,7 @@ class Writer:
         """Write all messages that wait. Those whose stream has ended meanwhile are dropped."""
         waiting, self._waiting = self._waiting, []
         refused: list[Refused] = []
-        before = len(self.written)
+        sent = 0
         for stream, write, message in waiting:
             delivery = stream.delivery
             if delivery.phase is not OPEN:
@@ -62,12 +62,13 @@ class Writer:
             news = current.issued_at > sig.sent
             taken = self._post(stream, message)
             if taken and news:
-                delivery.written(write)
-                self.written.append(stream)
+                sent += 1
+                if delivery.written(write):
+                    self.written.append(stream)
             elif delivery.phase is OPEN:
                 self._counters.resent_total += taken
                 refused.append(Refused(stream, write, taken))
-        self._counters.sent_total += len(self.written) - before
+        self._counters.sent_total += sent
         return refused
 
     def warn(self, stream: Stream, event: Event) -> None:
