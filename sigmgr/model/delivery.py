@@ -357,8 +357,8 @@ class Delivery:
             sig.tries += 1
 
     def written(self, write: Write) -> bool:
-        """The client took a new sig. Its deadlines are set in the next second (rule 13). False where
-        they were to be set already."""
+        """The client took a new sig; its deadlines are set in the next second (rule 13). False
+        where they were to be set already."""
         sig, current = write
         sig.take(current)
         if sig is self.own:
