@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 from structlog.testing import capture_logs
 
-from sigmgr.flow.limits import Lane, pauses
+from sigmgr.flow.limits import Lane, Wait
 from sigmgr.model import errors
 
 
@@ -128,7 +128,17 @@ async def test_time_that_the_loop_was_too_busy_to_count_is_not_held_against_the_
     assert await lane.within(0.1, answers_in_a_few_turns()) == "in time"
 
 
-def test_pauses_grow_to_a_fifth_of_a_second_and_spend_the_budget() -> None:
-    steps = [0.01, 0.02, 0.04, 0.08, 0.16, 0.2, 0.2, 0.04]
-    assert list(pauses(0.75)) == pytest.approx(steps)
-    assert list(pauses(0.0)) == []
+async def test_pauses_grow_to_a_fifth_of_a_second_and_spend_the_budget(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    slept: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    wait = Wait(0.75)
+    while await wait.pauses():
+        pass
+    assert slept == pytest.approx([0.01, 0.02, 0.04, 0.08, 0.16, 0.2, 0.2, 0.04])
+    assert not await Wait(0.0).pauses()
