@@ -329,7 +329,7 @@ class Values(Protocol):
         """The plain values that a message brings for its events, empty where there is none."""
         ...
 
-    def decode(self, holder: Holder, value: bytes, shard: int | None = None) -> Current | None:
+    def decode(self, holder: Holder, value: bytes) -> Current | None:
         """None for a tombstone, and for what is unreadable or not authentic."""
         ...
 

@@ -173,7 +173,8 @@ async def open_redis(
     )
 
 
-#: Makes a client of options and so many connections; and what else is to be closed.
+#: Makes a client of options and so many connections; and what else is to be closed. Who gives it
+#: changes the options where its form of URL demands it, for all clients.
 _Make = tuple[Callable[[dict[str, Any], int], Any], Sequence[Any]]
 
 

@@ -23,9 +23,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import partial
 from typing import Any, NoReturn
 
 import httptools
@@ -33,9 +33,10 @@ from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from sigmgr.http.problems import wire_answer
+from sigmgr.http.unframed import Unframed
 from sigmgr.model import errors
 from sigmgr.model.problem import HeadersTooLarge, TooSlow, UriTooLong
-from sigmgr.push.sse import WRITE_KEY
+from sigmgr.push.sse import CUT_KEY, WRITE_KEY
 from sigmgr.telemetry import CONNECTIONS_CUT, get_logger
 
 log = get_logger("sigmgr.http")
@@ -333,6 +334,7 @@ class Connection(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         scope: dict[str, Any] = cycle.scope  # type: ignore[assignment]
+        scope[CUT_KEY] = partial(self._cut, cycle)
         if scope["http_version"] == "1.1":
             scope[WRITE_KEY] = self.write_chunk
         else:
@@ -340,10 +342,9 @@ class Connection(HttpToolsProtocol):
         super()._start_asgi_task(cycle, app)
 
     def write_chunk(self, body: bytes) -> bool:
-        """What the send of a response that is cut into chunks would write, without a coroutine
-        for each: in a wave to all streams a tenth of the time. To be called between the first
-        chunk and the last. False where the client has not taken all that was written before; to
-        one that has hung up nothing is written, and the handler is told so in a moment."""
+        """What the send would write between the first chunk and the last, without a coroutine for
+        each: a tenth of the time of a wave. False where the client has not taken all that was
+        written before; to one that has hung up nothing is written."""
         transport = self.transport
         if transport.get_write_buffer_size():
             return False
@@ -351,8 +352,13 @@ class Connection(HttpToolsProtocol):
             transport.write(b"%x\r\n%b\r\n" % (len(body), body))
         return True
 
+    def _cut(self, cycle: RequestResponseCycle) -> None:
+        """End the connection in the middle of this answer, which is no fault of its handler."""
+        cycle.disconnected = True
+        self.transport.abort()
+
     def on_response_complete(self) -> None:
-        """As uvicorn's, which sets a timer of its own for each request."""
+        # As uvicorn's, which sets a timer of its own for each request.
         self.server_state.total_requests += 1
         self._served = True
         if self.transport.is_closing():
@@ -375,24 +381,3 @@ class Connection(HttpToolsProtocol):
             self.due = _NEVER
         elif self._reading is NOTHING:
             self._wait(self.all.limits.keep_alive)
-
-
-class Unframed:
-    """The send of an answer to HTTP/1.0: one without a length is not cut into chunks."""
-
-    def __init__(self, cycle: RequestResponseCycle) -> None:
-        self._cycle = cycle
-        self._send: Callable[[Any], Any] = cycle.send
-        self._endless = False
-
-    async def send(self, message: Any) -> None:
-        """As the cycle's."""
-        cycle = self._cycle
-        if message["type"] == "http.response.start":
-            named = {name.lower() for name, _ in message.get("headers", ())}
-            self._endless = b"content-length" not in named
-            if self._endless:
-                cycle.chunked_encoding = False
-        elif self._endless:
-            cycle.expected_content_length = len(message.get("body", b""))
-        await self._send(message)

@@ -135,13 +135,7 @@ async def serve(
         listener.close()
 
 
-def _not_of_a_cut(record: logging.LogRecord) -> bool:
-    """A stream that is cut has no end: that is counted, and no error of ours."""
-    return record.msg != "ASGI callable returned without completing response."
-
-
 def _config(app: ASGIApp, connections: Connections) -> uvicorn.Config:
-    logging.getLogger("uvicorn.error").addFilter(_not_of_a_cut)
     return uvicorn.Config(
         app,
         http=partial(Connection, connections),  # type: ignore[arg-type]  # it is called only

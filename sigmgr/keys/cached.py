@@ -115,10 +115,10 @@ class CachedValues:
             self._damaged.inc()
             return None
 
-    def decode(self, holder: Holder, value: bytes, shard: int | None = None) -> Current | None:
+    def decode(self, holder: Holder, value: bytes) -> Current | None:
         """The sig in a value of this holder, or None."""
         if values.is_sealed(value):
-            current = self._open(holder, value, shard)
+            current = self._open(holder, value)
         elif values.is_tombstone(value):
             return None
         elif self._seal:
@@ -130,8 +130,8 @@ class CachedValues:
             self._damaged.inc()
         return current
 
-    def _open(self, holder: Holder, value: bytes, shard: int | None) -> Current | None:
-        shard = self._layout.shard(holder) if shard is None else shard
+    def _open(self, holder: Holder, value: bytes) -> Current | None:
+        shard = self._layout.shard(holder)
         aead = self._aead(shard, int.from_bytes(value[1:_FLAGS_AT], "big") // MONTH)
         key = self._layout.sig_key_in(shard, holder).encode()
         try:

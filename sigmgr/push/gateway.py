@@ -391,4 +391,4 @@ class Gateway:
             try:
                 await work()
             except Exception as error:  # noqa: BLE001 - the work for all streams must go on
-                log_unexpected("lookup", error, "a round of lookups failed")
+                log_unexpected("gateway", error, "a round of the gateway's work failed")

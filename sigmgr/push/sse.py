@@ -45,6 +45,8 @@ HEADERS_KEY = "sigmgr.headers"
 #: Where a server leaves a way past the send for the body of a response that has begun and is not
 #: over: it writes at once, or answers False where the client is behind.
 WRITE_KEY = "sigmgr.write"
+#: Where a server leaves what ends the connection in the middle of a response.
+CUT_KEY = "sigmgr.cut"
 
 #: A comment line: keeps proxies from closing a quiet stream, and is ignored by clients.
 HEARTBEAT = b":\n\n"
@@ -78,18 +80,19 @@ def retry(draw: float, low: int = 1000, high: int = 5000) -> bytes:
 
 class Beginning(NamedTuple):
     """What only the start of a response needs: its headers and its first bytes. ``past``: the way
-    past the send, which is open from then on."""
+    past the send, which is open from then on; ``cut``: what ends the connection."""
 
     headers: Sequence[Header]
     body: bytes
     past: Callable[[bytes], bool] | None
+    cut: Callable[[], None] | None
 
 
 class SseTransport:
     """Fulfils :class:`sigmgr.push.transport.Transport`. ``task`` is the endpoint's: to cut the
     client off is to cancel it."""
 
-    __slots__ = ("_beginning", "_past", "_send", "_task", "refusal")
+    __slots__ = ("_beginning", "_end", "_past", "_send", "_task", "refusal")
 
     news = RENEWED
     sends_bye = True
@@ -99,6 +102,7 @@ class SseTransport:
         self._task = task
         self._beginning: Beginning | None = beginning
         self._past: Callable[[bytes], bool] | None = None
+        self._end: Callable[[], None] | None = None
         self.refusal: errors.SigmgrError | None = None
 
     @property
@@ -112,7 +116,7 @@ class SseTransport:
 
     async def open(self, messages: Sequence[Message]) -> None:
         assert self._beginning is not None
-        headers, body, past = self._beginning
+        headers, body, past, self._end = self._beginning
         self._beginning = None
         await self._send({"type": "http.response.start", "status": 200, "headers": headers})
         body += b"".join(map(frame, messages))
@@ -131,6 +135,8 @@ class SseTransport:
     def cut(self, error: errors.SigmgrError | None = None) -> None:
         if not self.started:
             self.refusal = error
+        elif self._end is not None:
+            self._end()
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
@@ -183,7 +189,8 @@ class SseStreams:
         was that its client claims to hold."""
         ticket: Ticket = scope[TICKET_KEY]
         headers = [*_HEADERS, *scope.get(HEADERS_KEY, ())]
-        beginning = Beginning(headers, retry(self._draw()), scope.get(WRITE_KEY))
+        past, cut = scope.get(WRITE_KEY), scope.get(CUT_KEY)
+        beginning = Beginning(headers, retry(self._draw()), past, cut)
         transport = SseTransport(send, asyncio.current_task(), beginning)
         claim = _last_event_id(scope["headers"])
         stream = self._gateway.enter(ticket.user, transport, claim)

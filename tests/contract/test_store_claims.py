@@ -8,6 +8,8 @@ import random
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import event as sql_event
+from sqlalchemy.engine import Engine
 
 from sigmgr.model.limits import MAX_TTL, MIN_TTL
 from sigmgr.model.policy import FULL_LIFE, Policy
@@ -64,6 +66,25 @@ async def test_a_small_backlog_is_taken_in_exact_order_of_expiry(db):
             for n in range(60)]  # fmt: skip
     await db.put(rows)
     assert await claimed(db, 10) == edf(rows)[:10]
+
+
+async def test_a_small_backlog_is_probed_once_a_tick(db):
+    await db.put([record(n, due_at=NOW - 9) for n in range(60)])
+    probes = 0
+
+    def count(_connection, _cursor, statement, *_more):
+        nonlocal probes
+        probes += statement.startswith("SELECT holders.due_at")
+
+    sql_event.listen(Engine, "before_cursor_execute", count)
+    try:
+        for _ in range(4):
+            await claimed(db, 10)
+        assert probes == 1
+        await claimed(db, 10, now=NOW + 1)
+    finally:
+        sql_event.remove(Engine, "before_cursor_execute", count)
+    assert probes == 2
 
 
 async def test_emergencies_are_ahead_of_any_backlog(db):

@@ -285,17 +285,21 @@ async def test_a_change_is_followed_at_once():
         await house.auth.token(house.backend)
 
 
-async def test_a_lookup_from_before_the_change_is_not_kept():
-    """It brings the token as it was, and the looks after it see no further change."""
-    house = House()
-    gate = asyncio.Event()
+def slow_auth(house: House, gate: asyncio.Event) -> Auth:
+    """Its lookups read at once, and answer when the gate opens."""
 
     async def lookup(digest: bytes) -> Token | None:
         found = house.stored.get(digest)
         await gate.wait()
         return found
 
-    auth = Auth(lookup, House.KEY, lambda: house.seconds)
+    return Auth(lookup, House.KEY, lambda: house.seconds)
+
+
+async def test_a_lookup_from_before_the_change_is_not_kept():
+    """It brings the token as it was, and the looks after it see no further change."""
+    house, gate = House(), asyncio.Event()
+    auth = slow_auth(house, gate)
     asking = asyncio.create_task(auth.token(house.backend))
     await asyncio.sleep(0.01)
     house.seconds += 1
@@ -310,15 +314,8 @@ async def test_a_lookup_from_before_the_change_is_not_kept():
 async def test_a_lookup_from_before_the_revocation_is_not_kept_though_the_look_began_before_it():
     """The look begins, a lookup reads the token, it is revoked, the look sees that and is
     answered first."""
-    house = House()
-    gate = asyncio.Event()
-
-    async def lookup(digest: bytes) -> Token | None:
-        found = house.stored.get(digest)
-        await gate.wait()
-        return found
-
-    auth = Auth(lookup, House.KEY, lambda: house.seconds)
+    house, gate = House(), asyncio.Event()
+    auth = slow_auth(house, gate)
     look_began = house.seconds
     house.seconds += 0.001
     asking = asyncio.create_task(auth.token(house.backend))

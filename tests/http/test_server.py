@@ -18,6 +18,7 @@ from sigmgr.http.server import bind, bind_unless, serve
 from sigmgr.model import errors
 from sigmgr.model.event import Event
 from sigmgr.model.holder import Holder
+from sigmgr.push.sse import CUT_KEY
 from tests.http.scripted import APP, NOW, House
 
 SIG = f"/v1/apps/{APP}/users/alice/sig"
@@ -298,10 +299,17 @@ async def test_a_response_that_was_cut_is_no_error_in_the_log(caplog):
     async def cut(scope, receive, send):
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b":\n\n", "more_body": True})
+        if scope["path"] == "/cut":
+            scope[CUT_KEY]()
 
-    async with Running(cut) as server:
-        reader, writer = await server.connect()
-        writer.write(b"GET /v1/stream HTTP/1.1\r\nhost: x\r\n\r\n")
-        assert (await reader.read()).endswith(b":\n\n\r\n")
-        writer.close()
-    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []
+    found = []
+    for path in (b"/cut", b"/forgotten"):
+        caplog.clear()
+        async with Running(cut) as server:
+            reader, writer = await server.connect()
+            writer.write(b"GET %b HTTP/1.1\r\nhost: x\r\n\r\n" % path)
+            with contextlib.suppress(ConnectionError):
+                await asyncio.wait_for(reader.read(), 5)
+            writer.close()
+        found.append([one.getMessage() for one in caplog.records if one.levelname == "ERROR"])
+    assert found == [[], ["ASGI callable returned without completing response."]]

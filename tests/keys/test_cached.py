@@ -192,4 +192,4 @@ def test_what_a_message_brings_is_bound_to_its_channel_and_events():
 def test_a_damaged_message_brings_nothing(junk, at):
     message = SEALED.seal_message(7, EVENTS, BROUGHT, 1_900_000_000)
     damaged = message[:at] + junk
-    assert SEALED.open_message(7, EVENTS, damaged) is None or damaged[:at] == damaged == message
+    assert damaged == message or SEALED.open_message(7, EVENTS, damaged) is None

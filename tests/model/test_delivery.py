@@ -493,3 +493,12 @@ def test_a_lookup_that_fails_is_none_that_found_nothing():
     for _ in range(MISSING_LOOKS - 2):
         assert world.delivery.answered(USER, None, world.moment) is None
     assert isinstance(world.delivery.answered(USER, None, world.moment), Bye)
+
+
+def test_a_stream_that_takes_two_sigs_within_a_second_sets_its_deadlines_once():
+    world = World().open()
+    own = world.delivery.own
+    assert world.delivery.written(Write(own, sig(issued_at=NOW + 1)))
+    assert not world.delivery.written(Write(own, sig(issued_at=NOW + 2)))
+    world.delivery.set_deadlines(world.moment)
+    assert world.delivery.written(Write(own, sig(issued_at=NOW + 3)))

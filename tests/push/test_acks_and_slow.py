@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import Any
+
 from sigmgr.model.event import EventType
 from sigmgr.model.policy import Policy
-from tests.push.fakes import LAYOUT, NOW, House, event, sig, user
+from sigmgr.push.sse import CUT_KEY, WRITE_KEY
+from tests.push.fakes import LAYOUT, NOW, Client, House, event, sig, ticket, user
 
 # -- acks and the resend ladder ----------------------------------------------------------
 
@@ -176,3 +180,25 @@ async def test_urgent_lookups_go_first():
         house.renew(user(name), NOW + 980)
     await house.settle()
     assert house.states.lookups[0] == [user("late")]
+
+
+async def test_a_stream_goes_past_the_send_and_ends_its_connection_where_the_server_offers_it():
+    house, past, ends = House(), [], []
+    house.states.put(sig(user()))
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        scope |= {WRITE_KEY: lambda body: not past.append(body), CUT_KEY: lambda: ends.append(True)}
+        await house.stream(scope, receive, send)
+
+    client = Client(app, ticket())
+    for _ in range(5):
+        await asyncio.sleep(0)
+    house.renew(user(), NOW + 9)
+    await house.settle()
+    assert client.issued == [NOW]
+    assert [b"%d" % (NOW + 9) in body for body in past] == [True]
+    [stream] = house.gateway.table.all()
+    assert not ends
+    house.gateway._writer.cut(stream)
+    await client.task
+    assert ends == [True]
