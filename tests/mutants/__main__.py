@@ -26,9 +26,15 @@ SAMPLE = 600
 
 def main() -> int:
     """0: enough were noticed; 1: too few; 2: the run itself went wrong."""
-    asked = _parser().parse_args()
+    parser = _parser()
+    asked = parser.parse_args()
     place = Place(asked.root, asked.package, asked.tests)
-    found, sources = _meant(place, asked)
+    try:
+        found, sources = _meant(place, asked)
+        if asked.json and not asked.list:
+            asked.json.write_text("")
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
     entries = listed(asked.equivalents)
     equivalents = [(one, entries[one.key]) for one in found if one.key in entries]
     found = [one for one in found if one.key not in entries]
@@ -55,9 +61,11 @@ def _parser() -> argparse.ArgumentParser:
     sample = f"draw so many; without it {SAMPLE} of all rooms, and all of named files"
     which.add_argument("--changed", nargs="?", const="HEAD", metavar="REVISION", help=changed)
     which.add_argument("--files", nargs="+", type=Path, help="all mutants of these files")
-    parser.add_argument("--sample", type=int, metavar="N", help=sample)
+    parser.add_argument("--sample", type=_count, metavar="N", help=sample)
     parser.add_argument("--seed", type=int, help="of the sample; printed where none is given")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, metavar="N")
+    parser.add_argument(
+        "--jobs", type=_count, default=os.cpu_count() or 1, metavar="N", help="beside each other"
+    )
     parser.add_argument(
         "--json",
         type=Path,
@@ -72,11 +80,17 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _count(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 on")
+    return int(text)
+
+
 def _meant(place: Place, asked: argparse.Namespace) -> tuple[list[Mutant], dict[str, bytes]]:
     """The mutants that are meant, and the files they are of."""
     size = asked.sample
     if asked.files:
-        files = [path.resolve() for path in asked.files]
+        files = [place.file(path) for path in asked.files]
     elif asked.changed:
         files = place.changed(asked.changed)
     else:
@@ -130,8 +144,6 @@ def _asked(
     place: Place, plans: Sequence[Plan], jobs: int, written: Path | None
 ) -> list[work.Answer]:
     answers: list[work.Answer] = []
-    if written:
-        written.write_text("")
     shown = time.monotonic()
     for answer in work.Asking(place, plans, jobs).answers():
         answers.append(answer)

@@ -58,6 +58,13 @@ class Place:
         names = {name for text in listed for name in text.splitlines()}
         return [one for one in self._code() if self.name(one) in names]
 
+    def file(self, path: Path) -> Path:
+        """Raises ValueError for what is no module of the package."""
+        found = path.resolve()
+        if found not in self._code():
+            raise ValueError(f"{path} is no module of {self.package}/")
+        return found
+
     def name(self, file: Path) -> str:
         return file.relative_to(self.root).as_posix()
 
@@ -73,4 +80,7 @@ def _matches(file: Path, patterns: tuple[str, ...]) -> bool:
 def _git(root: Path, *arguments: str) -> str:
     # The checkout may belong to another user than the one who runs this.
     command = ["git", "-c", "safe.directory=*", *arguments]
-    return subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise ValueError(f"git: {done.stderr.strip().splitlines()[0]}")
+    return done.stdout

@@ -112,3 +112,23 @@ def test_a_fault_without_end_is_noticed_by_the_clock(place: Path) -> None:
     code, printed, verdicts = run(place, "--files", str(source))
     assert verdicts["n -= 1 -> n += 1"] == "timeout"
     assert code == 0, printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "answer"),
+    [
+        (["--files", "sigmgr/model/nosuch.py"], "is no module of sigmgr/"),
+        (["--files", "/etc/passwd"], "is no module of sigmgr/"),
+        (["--changed", "nosuchrevision"], "git: "),
+        (["--sample", "0"], "is no number from 1 on"),
+        (["--jobs", "0"], "is no number from 1 on"),
+        (["--files", "sigmgr/model/sig.py", "--json", "/nosuch/x"], "No such file or directory"),
+    ],
+)
+def test_a_wrong_argument_is_named(arguments, answer):
+    command = [sys.executable, "-m", "tests.mutants", *arguments]
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 2
+    assert answer in done.stderr.splitlines()[-1]
