@@ -125,7 +125,7 @@ def test_a_fault_without_end_is_noticed_by_the_clock(place: Path) -> None:
         (["--files", "sigmgr/model/sig.py", "--json", "/nosuch/x"], "No such file or directory"),
     ],
 )
-def test_a_wrong_argument_is_named(arguments, answer):
+def test_a_wrong_argument_is_named(arguments: list[str], answer: str) -> None:
     command = [sys.executable, "-m", "tests.mutants", *arguments]
     done = subprocess.run(
         command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False

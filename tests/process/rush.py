@@ -206,7 +206,8 @@ class Place:
         return "".join(text for one in self.processes.values() for text in one.logs().values())
 
     def sigs(self, userids: Iterable[str]) -> list[dict[str, Any]]:
-        """The current sigs of these users, issued where there are none."""
+        """The current sigs of these users, issued where there are none. It asks again after a 503,
+        as a backend does: on a busy machine a look takes more than its second now and then."""
         return asyncio.run(self._sigs(list(userids)))
 
     async def _sigs(self, userids: list[str]) -> list[dict[str, Any]]:
@@ -214,7 +215,11 @@ class Place:
         async with Caller(self.api.url) as call:
             for at in range(0, len(userids), 500):
                 body = {"userids": userids[at : at + 500]}
+                until = time.monotonic() + 10
                 answer = await call("POST", path, self.token, body)
+                while answer.status == 503 and time.monotonic() < until:
+                    await asyncio.sleep(int(answer.headers["retry-after"]))
+                    answer = await call("POST", path, self.token, body)
                 assert answer.status == 200, answer
                 found += answer.json["sigs"]
         assert all("ticket" in sig for sig in found), found[:3]
