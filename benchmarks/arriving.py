@@ -57,7 +57,7 @@ def opens(_: Options) -> Row:
         )
     return Row(
         "opens",
-        found.ours / found.bare,
+        found.ratio,
         f"{found.ours:,.0f} streams a CPU second, bare {found.bare:,.0f}; {STREAMS:,} at once",
     )
 
@@ -83,7 +83,7 @@ def acks(_: Options) -> Row:
         found = alternate(ROUNDS, lambda: _ours_acked(house, gateway), lambda: _bare_acked(house))
     return Row(
         "acks",
-        found.ours / found.bare,
+        found.ratio,
         f"{found.ours:,.0f}/s durable, bare {found.bare:,.0f}/s; {ACKS:,} at once",
     )
 

@@ -44,7 +44,7 @@ def cached_get(_: Options) -> Row:
         found = alternate(ROUNDS, ours, lambda: _load(client, bare, bare_asked, CONNECTIONS))
     return Row(
         "cached-get",
-        found.ours / found.bare,
+        found.ratio,
         f"{found.ours:,.0f}/s (process {median(busy):.0%} busy),"
         f" bare {found.bare:,.0f}/s; {size} bytes, {CONNECTIONS} connections",
     )
@@ -67,7 +67,7 @@ def batch_get(_: Options) -> Row:
         )
     return Row(
         "batch-get",
-        found.ours / found.bare,
+        found.ratio,
         f"{found.ours:,.0f} sigs/s in batches of {USERS:,}, {found.bare:,.0f}/s one by one",
     )
 

@@ -28,7 +28,7 @@ from sigmgr.model.policy import FULL_LIFE
 #: All cores; bounded, so that connections are.
 WORKERS = min(8, max(2, os.cpu_count() or 2))
 COUNT = 40_000
-ROUNDS = 3
+ROUNDS = 5
 
 SMALL = 10_000
 LARGE = 1_000_000
@@ -83,7 +83,7 @@ def renewals(_: Options) -> Row:
         found = alternate(ROUNDS, ours, bare)
     return Row(
         "renewals",
-        found.ours / found.bare,
+        found.ratio,
         f"{found.ours:,.0f}/s by {WORKERS} workers, {median(cpu) * 1e6:.0f} us of their CPU each;"
         f" bare {found.bare:,.0f}/s; fsync on, outbox, cache and channels written",
     )
@@ -97,7 +97,7 @@ def feed(_: Options) -> Row:
         found = alternate(ROUNDS, sides[0].renew, sides[1].renew)
     return Row(
         "renewals-feed",
-        found.ours / found.bare,
+        found.ratio,
         f"{found.ours:,.0f}/s with, {found.bare:,.0f}/s without, by {WORKERS} workers",
     )
 
@@ -185,7 +185,7 @@ def scale(options: Options) -> Row:
 def _scale_row(found: Pair, many: int) -> Row:
     return Row(
         "renewals-scale",
-        found.ours / found.bare,
+        found.ratio,
         f"cost with {SMALL:,} holders / with {many:,}, so 1/1.3 and 1/1.1:"
         f" {found.ours * 1e6:.0f} us, {found.bare * 1e6:.0f} us a renewal, one worker",
     )

@@ -77,17 +77,23 @@ def _figure(value: float) -> str:
 
 
 class Pair(NamedTuple):
-    """The medians of both sides."""
+    """The medians of both sides, and that of their ratio within a turn: a shared machine changes
+    its speed by half for seconds at a time, and so both sides of a turn alike."""
 
     ours: float
     bare: float
+    ratio: float
+
+    @classmethod
+    def of(cls, turns: list[tuple[float, float]]) -> Pair:
+        ours, bare = zip(*turns, strict=True)
+        return cls(median(ours), median(bare), median(o / b for o, b in turns))
 
 
 def alternate(rounds: int, ours: Callable[[], float], bare: Callable[[], float]) -> Pair:
     """Let both sides measure themselves in turns, after one turn each that does not count."""
     ours(), bare()
-    found = [(ours(), bare()) for _ in range(rounds)]
-    return Pair(median(o for o, _ in found), median(b for _, b in found))
+    return Pair.of([(ours(), bare()) for _ in range(rounds)])
 
 
 async def alternate_async(
@@ -96,5 +102,4 @@ async def alternate_async(
     """The same for sides that wait for others."""
     await ours()
     await bare()
-    found = [(await ours(), await bare()) for _ in range(rounds)]
-    return Pair(median(o for o, _ in found), median(b for _, b in found))
+    return Pair.of([(await ours(), await bare()) for _ in range(rounds)])

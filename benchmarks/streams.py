@@ -49,12 +49,13 @@ Begin = Callable[[Callable[[], object]], Awaitable[float]]
 
 
 class Found(NamedTuple):
-    """Medians of both sides: bytes per stream, seconds per wave."""
+    """Medians of both sides: bytes per stream, seconds per wave and their ratio in turns."""
 
     our_bytes: float
     bare_bytes: float
     our_wave: float
     bare_wave: float
+    wave_ratio: float
 
 
 def stream_memory(options: Options) -> Row:
@@ -73,7 +74,7 @@ def wave(options: Options) -> Row:
     found = _measured(options.run)
     return Row(
         "wave",
-        found.bare_wave / found.our_wave,
+        1 / found.wave_ratio,
         f"bare / ours: {found.our_wave * 1e3:.0f} ms from announcing to the last of {STREAMS:,},"
         f" bare {found.bare_wave * 1e3:.0f} ms; not splayed",
     )
@@ -112,7 +113,7 @@ async def _round(house: House) -> Found:
             )
         finally:
             await redis.aclose()
-    return Found(our_bytes, bare_bytes, found.ours, found.bare)
+    return Found(our_bytes, bare_bytes, *found)
 
 
 class _Side:

