@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from sigmgr.flow.commit import Committed, append, once_more
-from sigmgr.flow.gather import Gather, answered
+from sigmgr.flow.gather import Gather
 from sigmgr.flow.limits import Lane, Wait, WaitLimits
 from sigmgr.flow.relay import Publisher
 from sigmgr.flow.restored import Restored, meaning
@@ -58,10 +58,7 @@ class Acks:
         NeverIssued, StoreUnavailable, and the errors of making that newer sig."""
         wait = Wait(self.limits.answer)
         while True:
-            future = self._gather.ask(ack, now)
-            if not await wait.all_done([future]):
-                raise errors.StoreUnavailable("the database did not answer in time", retry_after=1)
-            claim = await answered(future)
+            claim = await wait.answered(self._gather.ask(ack, now), _late)
             if claim is Claim.RESTORED:
                 await self.restored.newer_than(ack.user, ack.issued_at, now)
             if claim is not None:
@@ -85,6 +82,8 @@ class Acks:
         except errors.StoreUnavailable:
             # Some rows are locked; :meth:`_judged` finds out which.
             done = set()
+        if len(done) == len(acks):
+            return [Claim.KNOWN] * len(acks)
         rest = [ack for ack in acks if ack not in done]
         meant = dict(zip(rest, await self._judged(rest, now), strict=True)) if rest else {}
         return [Claim.KNOWN if ack in done else meant[ack] for ack in acks]
@@ -98,7 +97,7 @@ class Acks:
             committed = await append(tx, events) if events else Committed()
         self.publisher.soon(committed, now)
         ACKS.labels("new").inc(len(done))
-        return {first[one.user] for one in done}
+        return set(acks) if len(done) == len(acks) else {first[one.user] for one in done}
 
     async def _judged(self, acks: Sequence[Ack], now: int) -> list[_Meant | None]:
         users = list(dict.fromkeys(ack.user for ack in acks))
@@ -120,6 +119,10 @@ class Acks:
         unseen = [user for user in users if user not in records]
         held = {r.holder for r in await self.store.find(unseen) if r} if unseen else set()
         return [None if ack.user in held else one for ack, one in zip(acks, meant, strict=True)]
+
+
+def _late() -> errors.StoreUnavailable:
+    return errors.StoreUnavailable("the database did not answer in time", retry_after=1)
 
 
 def _changes(

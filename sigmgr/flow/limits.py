@@ -16,7 +16,10 @@ What this module does not do: know what is asked, or limit Redis (``cache`` does
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable
+import heapq
+import itertools
+from collections.abc import Callable, Coroutine, Iterable
+from functools import lru_cache
 from typing import Any, NamedTuple, TypeVar
 
 from sigmgr.model import errors
@@ -26,8 +29,9 @@ T = TypeVar("T")
 
 log = get_logger("sigmgr.limits")
 
-#: The number of slices of a wait; see rule 3.
-_SLICES = 10
+#: Seconds between two looks at the time, and how much may count between two; see rule 3.
+_TICK = 0.025
+_MOST_OF_A_TICK = 0.05
 
 
 class WaitLimits(NamedTuple):
@@ -44,24 +48,103 @@ PROMPT = WaitLimits()
 PATIENT = WaitLimits(30.0, 30.0)
 
 
+class _CountedTime:
+    """The seconds of an event loop that count, and the waits that end by them. One timer for all:
+    thousands wait at once, and a timer for each took longer than the work they waited for."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self._looked_at = 0.0
+        self._ends: list[tuple[float, int, asyncio.Future[Any], Callable[[], Any]]] = []
+        self._number = itertools.count()
+        self._ticks = False
+
+    def _look(self) -> None:
+        at = asyncio.get_running_loop().time()
+        self.now += min(at - self._looked_at, _MOST_OF_A_TICK)
+        self._looked_at = at
+
+    def end(self, future: asyncio.Future[Any], seconds: float, late: Callable[[], Any]) -> None:
+        """Answer a future with ``late()`` where it is not done after so many seconds, give or take
+        a tick."""
+        if not self._ticks:
+            self._look()
+            self._tick_later()
+        heapq.heappush(self._ends, (self.now + seconds, next(self._number), future, late))
+
+    def _tick_later(self) -> None:
+        self._ticks = True
+        asyncio.get_running_loop().call_later(_TICK, self._tick)
+
+    def _tick(self) -> None:
+        self._look()
+        while self._ends and (self._ends[0][0] <= self.now or self._ends[0][2].done()):
+            _, _, future, late = heapq.heappop(self._ends)
+            if not future.done():
+                future.set_result(late())
+        self._ticks = False
+        if self._ends:
+            self._tick_later()
+
+
+class _Countdown:
+    """Ends a wait when so many futures are done."""
+
+    __slots__ = ("_left", "_over")
+
+    def __init__(self, left: int, over: asyncio.Future[None]) -> None:
+        self._left = left
+        self._over = over
+
+    def __call__(self, _: asyncio.Future[Any]) -> None:
+        self._left -= 1
+        if not self._left and not self._over.done():
+            self._over.set_result(None)
+
+
+@lru_cache(maxsize=1)
+def _counted(_loop: asyncio.AbstractEventLoop) -> _CountedTime:
+    return _CountedTime()
+
+
 class Wait:
     """The wait of one caller: so many ``seconds`` in all, however often it asks."""
 
     def __init__(self, seconds: float) -> None:
         self._left = seconds
-        self._slice = seconds / _SLICES
         self._pause = 0.01
 
     async def all_done(self, futures: Iterable[asyncio.Future[Any]]) -> bool:
-        """Wait for all of them; False where the time is over. The futures are not cancelled, and a
-        slice of the time counts as one however late the loop is."""
-        clock = asyncio.get_running_loop().time
-        waiting = {future for future in futures if not future.done()}
-        while waiting and self._left > 0:
-            began, part = clock(), min(self._slice, self._left)
-            _, waiting = await asyncio.wait(waiting, timeout=part)
-            self._left -= min(part, clock() - began)
-        return not waiting
+        """Wait for all of them; False where the time is over. The futures are not cancelled."""
+        waiting = [future for future in futures if not future.done()]
+        if waiting and self._left > 0:
+            loop = asyncio.get_running_loop()
+            time, over = _counted(loop), loop.create_future()
+            time.end(over, self._left, lambda: None)
+            began, countdown = time.now, _Countdown(len(waiting), over)
+            for future in waiting:
+                future.add_done_callback(countdown)
+            try:
+                await over
+            finally:
+                for future in waiting:
+                    future.remove_done_callback(countdown)
+            self._left -= time.now - began
+        return all(future.done() for future in waiting)
+
+    async def answered(
+        self, future: asyncio.Future[T | Exception], late: Callable[[], Exception]
+    ) -> T:
+        """The answer that comes to this caller's own future; raises ``late()`` where it comes too
+        late, and an exception that is the answer."""
+        time = _counted(asyncio.get_running_loop())
+        time.end(future, self._left, late)
+        began = time.now
+        answer = await future
+        self._left -= time.now - began
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
     async def pauses(self) -> bool:
         """Between two tries, each time longer; False where the time is over."""

@@ -142,3 +142,58 @@ async def test_pauses_grow_to_a_fifth_of_a_second_and_spend_the_budget(
         pass
     assert slept == pytest.approx([0.01, 0.02, 0.04, 0.08, 0.16, 0.2, 0.2, 0.04])
     assert not await Wait(0.0).pauses()
+
+
+async def test_thousands_of_waits_share_one_timer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A timer for each slice of each wait took 20,000 acks at once beyond their limit."""
+    loop, timers = asyncio.get_running_loop(), 0
+    call_later = loop.call_later
+
+    def counted(*args: object, **kwargs: object) -> asyncio.TimerHandle:
+        nonlocal timers
+        timers += 1
+        return call_later(*args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(loop, "call_later", counted)
+    never: asyncio.Future[None] = loop.create_future()
+    soon: asyncio.Future[None] = loop.create_future()
+    waits = [asyncio.ensure_future(Wait(0.2).all_done([never])) for _ in range(1000)]
+    waits += [asyncio.ensure_future(Wait(0.2).all_done([soon, soon])) for _ in range(1000)]
+    await asyncio.sleep(0)
+    soon.set_result(None)
+    assert await asyncio.gather(*waits) == [False] * 1000 + [True] * 1000
+    assert timers < 20
+    wait = Wait(0.2)
+    began = loop.time()
+    assert not await wait.all_done([never])
+    assert 0.15 < loop.time() - began < 5
+    assert not await wait.all_done([never]), "the time is spent"
+    assert not never._callbacks, "nothing of them is left there"  # type: ignore[attr-defined]
+
+
+async def test_a_wait_that_is_cancelled_ends_and_leaves_its_future() -> None:
+    never: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    wait = asyncio.ensure_future(Wait(60).all_done([never]))
+    await asyncio.sleep(0)
+    wait.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await wait
+    assert not never.done()
+
+
+async def test_an_answer_is_bounded_too_and_keeps_the_budget_of_its_caller() -> None:
+    loop = asyncio.get_running_loop()
+    there: asyncio.Future[int | Exception] = loop.create_future()
+    there.set_result(7)
+    wrong: asyncio.Future[int | Exception] = loop.create_future()
+    loop.call_soon(wrong.set_result, errors.AppUnknown())
+    never: asyncio.Future[int | Exception] = loop.create_future()
+    wait = Wait(0.2)
+    assert await wait.answered(there, errors.StoreUnavailable) == 7
+    with pytest.raises(errors.AppUnknown):
+        await wait.answered(wrong, errors.StoreUnavailable)
+    began = loop.time()
+    with pytest.raises(errors.StoreUnavailable):
+        await wait.answered(never, errors.StoreUnavailable)
+    assert 0.15 < loop.time() - began < 5
+    assert not await wait.pauses(), "the time is spent"
