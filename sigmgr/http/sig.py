@@ -29,6 +29,7 @@ from sigmgr.model.holder import Holder, check_userid
 from sigmgr.model.problem import brief, status_of
 from sigmgr.model.shown import MOST_SHOWN, credential, shown
 from sigmgr.model.sig import Current
+from sigmgr.push.sse import PAST_KEY
 from sigmgr.telemetry import get_logger
 
 log = get_logger("sigmgr.http.sig")
@@ -53,6 +54,9 @@ _decode = msgspec.json.Decoder(_Asked).decode
 _encode = msgspec.json.Encoder().encode
 
 
+_FIELDS = b"content-type: application/json\r\ncache-control: no-store\r\n"
+
+
 @lru_cache(maxsize=4096)
 def _start(size: int) -> dict[str, Any]:
     """The response start for a body of this size; shared, nobody changes it."""
@@ -61,8 +65,8 @@ def _start(size: int) -> dict[str, Any]:
         "status": 200,
         "headers": (
             (b"content-type", b"application/json"),
-            (b"content-length", b"%d" % size),
             (b"cache-control", b"no-store"),
+            (b"content-length", b"%d" % size),
         ),
     }
 
@@ -86,8 +90,10 @@ async def sig(services: Services, scope: Scope, receive: Receive, send: Send) ->
         current = await services.issue.current(holder, now)
         body = sig_body(services, current)
         remember(services, current, body, now)
-    await send(_start(len(body)))
-    await send({"type": "http.response.body", "body": body})
+    past = scope.get(PAST_KEY)
+    if past is None or not past.answer(_FIELDS, body):
+        await send(_start(len(body)))
+        await send({"type": "http.response.body", "body": body})
 
 
 @routes.post(

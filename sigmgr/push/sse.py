@@ -21,7 +21,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from sigmgr.model import errors
 from sigmgr.model.problem import Header, problem
@@ -42,11 +42,8 @@ PATH = "/v1/stream"
 TICKET_KEY = "sigmgr.ticket"
 #: Where a server leaves headers that every answer to this request has besides.
 HEADERS_KEY = "sigmgr.headers"
-#: Where a server leaves a way past the send for the body of a response that has begun and is not
-#: over: it writes at once, or answers False where the client is behind.
-WRITE_KEY = "sigmgr.write"
-#: Where a server leaves what ends the connection in the middle of a response.
-CUT_KEY = "sigmgr.cut"
+#: Where a server leaves the request's :class:`Past`.
+PAST_KEY = "sigmgr.past"
 
 #: A comment line: keeps proxies from closing a quiet stream, and is ignored by clients.
 HEARTBEAT = b":\n\n"
@@ -78,21 +75,37 @@ def retry(draw: float, low: int = 1000, high: int = 5000) -> bytes:
     return b"retry: %d\n\n" % (low + int((high - low) * draw))
 
 
+class Past(Protocol):
+    """What a server offers past the send, for a response that has begun and is not over."""
+
+    @property
+    def chunked(self) -> bool:
+        """It is sent in chunks, so that :meth:`write` may be used."""
+        ...
+
+    def write(self, body: bytes) -> bool:
+        """A part of the body, at once; False where the client is behind."""
+        ...
+
+    def cut(self) -> None:
+        """End the connection in the middle, which is no fault of the handler."""
+        ...
+
+
 class Beginning(NamedTuple):
-    """What only the start of a response needs: its headers and its first bytes. ``past``: the way
-    past the send, which is open from then on; ``cut``: what ends the connection."""
+    """What only the start of a response needs: its headers, its first bytes, and the way past the
+    send, which is open from then on."""
 
     headers: Sequence[Header]
     body: bytes
-    past: Callable[[bytes], bool] | None
-    cut: Callable[[], None] | None
+    past: Past | None
 
 
 class SseTransport:
     """Fulfils :class:`sigmgr.push.transport.Transport`. ``task`` is the endpoint's: to cut the
     client off is to cancel it."""
 
-    __slots__ = ("_beginning", "_end", "_past", "_send", "_task", "refusal")
+    __slots__ = ("_beginning", "_past", "_send", "_task", "_write", "refusal")
 
     news = RENEWED
     sends_bye = True
@@ -101,8 +114,8 @@ class SseTransport:
         self._send = send
         self._task = task
         self._beginning: Beginning | None = beginning
-        self._past: Callable[[bytes], bool] | None = None
-        self._end: Callable[[], None] | None = None
+        self._past: Past | None = None
+        self._write: Callable[[bytes], bool] | None = None
         self.refusal: errors.SigmgrError | None = None
 
     @property
@@ -116,12 +129,14 @@ class SseTransport:
 
     async def open(self, messages: Sequence[Message]) -> None:
         assert self._beginning is not None
-        headers, body, past, self._end = self._beginning
+        headers, body, past = self._beginning
+        self._past = past
         self._beginning = None
         await self._send({"type": "http.response.start", "status": 200, "headers": headers})
         body += b"".join(map(frame, messages))
         await self._send({"type": "http.response.body", "body": body, "more_body": True})
-        self._past = past
+        if past is not None and past.chunked:
+            self._write = past.write
 
     def write(self, message: Message) -> bool:
         return self._put(frame(message))
@@ -135,15 +150,15 @@ class SseTransport:
     def cut(self, error: errors.SigmgrError | None = None) -> None:
         if not self.started:
             self.refusal = error
-        elif self._end is not None:
-            self._end()
+        elif self._past is not None:
+            self._past.cut()
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
 
     def _put(self, body: bytes) -> bool:
-        past = self._past
-        return past(body) if past is not None else self._step(body)
+        write = self._write
+        return write(body) if write is not None else self._step(body)
 
     def _step(self, body: bytes, *, more: bool = True) -> bool:
         step: Any = self._send({"type": "http.response.body", "body": body, "more_body": more})
@@ -189,8 +204,7 @@ class SseStreams:
         was that its client claims to hold."""
         ticket: Ticket = scope[TICKET_KEY]
         headers = [*_HEADERS, *scope.get(HEADERS_KEY, ())]
-        past, cut = scope.get(WRITE_KEY), scope.get(CUT_KEY)
-        beginning = Beginning(headers, retry(self._draw()), past, cut)
+        beginning = Beginning(headers, retry(self._draw()), scope.get(PAST_KEY))
         transport = SseTransport(send, asyncio.current_task(), beginning)
         claim = _last_event_id(scope["headers"])
         stream = self._gateway.enter(ticket.user, transport, claim)

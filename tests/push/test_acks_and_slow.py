@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any
 
 from sigmgr.model.event import EventType
 from sigmgr.model.policy import Policy
-from sigmgr.push.sse import CUT_KEY, WRITE_KEY
+from sigmgr.push.sse import PAST_KEY
 from tests.push.fakes import LAYOUT, NOW, Client, House, event, sig, ticket, user
 
 # -- acks and the resend ladder ----------------------------------------------------------
@@ -187,7 +188,11 @@ async def test_a_stream_goes_past_the_send_and_ends_its_connection_where_the_ser
     house.states.put(sig(user()))
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        scope |= {WRITE_KEY: lambda body: not past.append(body), CUT_KEY: lambda: ends.append(True)}
+        scope[PAST_KEY] = SimpleNamespace(
+            chunked=True,
+            write=lambda body: not past.append(body),
+            cut=lambda: ends.append(True),
+        )
         await house.stream(scope, receive, send)
 
     client = Client(app, ticket())

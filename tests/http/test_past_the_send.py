@@ -1,10 +1,13 @@
-"""A chunk past the send is the same on the wire, and is not written where it must not be."""
+"""What goes past the send is the same on the wire, and is not written where it must not be."""
 
 from __future__ import annotations
 
 import asyncio
+import re
 
-from sigmgr.push.sse import WRITE_KEY
+import pytest
+
+from sigmgr.push.sse import PAST_KEY
 from tests.http.test_server import Running, closed
 
 START = {"type": "http.response.start", "status": 200, "headers": []}
@@ -39,7 +42,7 @@ async def test_the_bytes_are_those_of_the_send():
     async def past_it(scope, receive, send):
         await send(START)
         for line in LINES:
-            while not scope[WRITE_KEY](line):
+            while not scope[PAST_KEY].write(line):
                 await asyncio.sleep(0.01)
         await send({"type": "http.response.body", "body": b"last"})
 
@@ -50,8 +53,8 @@ async def test_an_answer_to_http_1_0_has_no_chunks():
     found = []
 
     async def app(scope, receive, send):
-        found.append(WRITE_KEY in scope)
         await send(START)
+        found.append(scope[PAST_KEY].chunked)
         await send({"type": "http.response.body", "body": b"ok"})
 
     async with Running(app) as server:
@@ -68,7 +71,7 @@ async def test_who_does_not_read_is_behind_and_who_is_gone_is_not_written_to():
     over = asyncio.Event()
 
     async def app(scope, receive, send):
-        write = scope[WRITE_KEY]
+        write = scope[PAST_KEY].write
         await send(START)
         while write(b"x" * 100_000):
             await asyncio.sleep(0)
@@ -85,3 +88,50 @@ async def test_who_does_not_read_is_behind_and_who_is_gone_is_not_written_to():
         writer.transport.abort()
         await asyncio.wait_for(over.wait(), 5)
     assert said == [False, True]
+
+
+FIELDS = b"content-type: text/plain\r\ncache-control: no-store\r\n"
+HEADERS = [(b"content-type", b"text/plain"), (b"cache-control", b"no-store")]
+
+
+async def test_a_whole_answer_is_that_of_the_two_sends():
+    answered = []
+
+    async def app(scope, receive, send):
+        if scope["path"] == "/past":
+            answered.append(scope[PAST_KEY].answer(FIELDS, b"body"))
+            answered.append(scope[PAST_KEY].answer(FIELDS, b"again"))
+        else:
+            length = (b"content-length", b"4")
+            await send({**START, "headers": [*HEADERS, length]})
+            await send({"type": "http.response.body", "body": b"body"})
+
+    async with Running(app) as server:
+        reader, writer = await server.connect()
+        found = []
+        for path in (b"/past", b"/send", b"/past"):
+            writer.write(b"GET %b HTTP/1.1\r\nhost: x\r\n\r\n" % path)
+            head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+            found.append((re.sub(rb"date: [^\r]*", b"date:", head), await reader.readexactly(4)))
+        await closed(writer)
+    assert found[0] == found[1] == found[2]
+    assert b"date:" in found[0][0]
+    assert answered == [True, False, True, False], "once for each request"
+
+
+@pytest.mark.parametrize("head", [b"HTTP/1.1\r\nconnection: close", b"HTTP/1.0"])
+async def test_what_ends_its_connection_is_left_to_the_send(head):
+    answered = []
+
+    async def app(scope, receive, send):
+        answered.append(scope[PAST_KEY].answer(FIELDS, b"body"))
+        await send(START)
+        await send({"type": "http.response.body", "body": b"sent"})
+
+    async with Running(app) as server:
+        reader, writer = await server.connect()
+        writer.write(b"GET / %b\r\nhost: x\r\n\r\n" % head)
+        raw = await asyncio.wait_for(reader.read(), 5)
+        await closed(writer)
+    assert answered == [False]
+    assert b"sent" in raw
