@@ -49,7 +49,7 @@ IN_CI = os.environ.get("CI") == "true"
 # Two cores shared by many: a deadline would measure the neighbours.
 settings.register_profile(
     "ci",
-    max_examples=200,
+    max_examples=100,
     deadline=None,
     derandomize=False,
     print_blob=True,

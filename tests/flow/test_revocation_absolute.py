@@ -35,6 +35,7 @@ from sigmgr.model.sig import Current, KeyState
 from sigmgr.model.ticket import Tickets
 from sigmgr.ports import Announcement
 from sigmgr.store.stores import SqlStore
+from tests.conftest import IN_CI
 from tests.flow.world import APP, World, open_world
 
 ROOM = Room(id=7)
@@ -322,7 +323,7 @@ async def play(world: World, steps: Sequence[tuple[str, int]]) -> None:
 
 
 @pytest.mark.timeout(900)
-@settings(max_examples=settings().max_examples * 5)
+@settings(max_examples=1000 if IN_CI else 200)
 @given(st.lists(STEP, min_size=3, max_size=25))
 @example([("get", 0), ("redis_refuses", 0), ("revoke", 0), ("get", 0)])
 @example([("get", 0), ("get", 1), ("redis_refuses", 0), ("revoke", 0), ("pass_time", 0),
