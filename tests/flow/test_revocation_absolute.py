@@ -35,7 +35,6 @@ from sigmgr.model.sig import Current, KeyState
 from sigmgr.model.ticket import Tickets
 from sigmgr.ports import Announcement
 from sigmgr.store.stores import SqlStore
-from tests.conftest import IN_CI
 from tests.flow.world import APP, World, open_world
 
 ROOM = Room(id=7)
@@ -322,8 +321,6 @@ async def play(world: World, steps: Sequence[tuple[str, int]]) -> None:
             await process.ring.aclose()
 
 
-@pytest.mark.timeout(900)
-@settings(max_examples=1000 if IN_CI else 200)
 @given(st.lists(STEP, min_size=3, max_size=25))
 @example([("get", 0), ("redis_refuses", 0), ("revoke", 0), ("get", 0)])
 @example([("get", 0), ("get", 1), ("redis_refuses", 0), ("revoke", 0), ("pass_time", 0),
@@ -333,5 +330,14 @@ async def play(world: World, steps: Sequence[tuple[str, int]]) -> None:
 @example([("get", 0), ("get", 1), ("revoke_all", 0), ("look", 1), ("get", 1), ("latest", 1)])
 @example([("get", 0), ("get", 1), ("redis_refuses", 0), ("taint", 0), ("get", 1)])
 def test_nothing_dead_is_handed_out(stage, steps) -> None:
+    runner, world = stage
+    runner.run(play(world, steps))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@settings(max_examples=1000)
+@given(st.lists(STEP, min_size=3, max_size=25))
+def test_nor_in_a_thousand_lives(stage, steps) -> None:
     runner, world = stage
     runner.run(play(world, steps))

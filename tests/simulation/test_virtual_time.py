@@ -1,6 +1,6 @@
 """Virtual months: 400 days of the real flows, store and cache under seeded faults.
 
-Two seeds in the normal run, one for each core, more in the slow group. A failure names the
+Two seeds in the normal run, one for each core, more users in the slow group. A failure names the
 seed, and ``sigmgr simulate --seed N`` replays it.
 """
 
@@ -27,9 +27,9 @@ async def run(seed: int, *, days: int, holders: int) -> Report:
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("seed", [20260, 20261])
 async def test_four_hundred_days_break_no_rule(seed: int) -> None:
-    report = await run(seed, days=400, holders=500)
-    assert report.issued > 500 * 3
-    assert report.delivered > 500
+    report = await run(seed, days=400, holders=250)
+    assert report.issued > 250 * 3
+    assert report.delivered > 250
     assert report.faults > 1000
     assert report.crashes > 10
     assert report.wipes > 0
@@ -45,4 +45,4 @@ async def test_the_same_seed_gives_the_same_run() -> None:
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("seed", range(1, 7))
 async def test_other_seeds_break_no_rule_either(seed: int) -> None:
-    await run(seed, days=400, holders=400)
+    await run(seed, days=400, holders=1000 if seed == 1 else 400)
