@@ -195,28 +195,20 @@ def _problem(schema: dict[str, Any]) -> str:
 
 
 def _example(schema: dict[str, Any], found: dict[str, Any]) -> Any:
-    """The first example of a schema, through references and optional bodies."""
+    """Put together of the fields' examples, in the order of the contract; None: it is left out."""
+    found = _followed(schema, found)
+    if "examples" in found:
+        return found["examples"][0]
+    if "properties" in found:
+        fields = {name: _example(schema, one) for name, one in found["properties"].items()}
+        return {name: value for name, value in fields.items() if value is not None}
+    if "items" in found:
+        items = found["items"]
+        return [_example(schema, one) for one in items.get("anyOf", [items])]
     for choice in found.get("anyOf", ()):
         if "$ref" in choice:
             return _example(schema, choice)
-    found = _followed(schema, found)
-    if "examples" in found:
-        return _ordered(schema, found, found["examples"][0])
-    return {name: p.get("const", p.get("type")) for name, p in found["properties"].items()}
-
-
-def _ordered(schema: dict[str, Any], found: dict[str, Any], value: Any) -> Any:
-    """The value with its fields as the contract lists them; the document sorts them."""
-    if isinstance(value, list):
-        return [_ordered(schema, found.get("items", {}), item) for item in value]
-    if not isinstance(value, dict):
-        return value
-    choices = [_followed(schema, choice) for choice in found.get("anyOf", [found])]
-    fits = [c for c in choices if set(c.get("required", ())) <= set(value)]
-    fields = fits[0].get("properties", {}) if fits else {}
-    rank = {name: index for index, name in enumerate(fields)}
-    names = sorted(value, key=lambda name: rank.get(name, len(rank)))
-    return {name: _ordered(schema, fields.get(name, {}), value[name]) for name in names}
+    return found.get("const", found.get("default", next(iter(found.get("enum", [None])))))
 
 
 def _followed(schema: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:

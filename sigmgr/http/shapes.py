@@ -35,16 +35,22 @@ _REASONS = (
     " it is another thing, such as a token."
 )
 
-Seconds = Annotated[int, Field(description="Unix seconds, UTC.")]
+# Each field has its example in its type; the docs page puts an object's example together.
+Seconds = Annotated[int, Field(description="Unix seconds, UTC.", examples=[AT])]
+ExpiresAt = Annotated[Seconds, Field(examples=[AT + 7776000])]
+RenewAt = Annotated[Seconds, Field(examples=[AT + 5132160])]
 IssuedAt = Annotated[
-    int, Field(ge=1, le=MAX_UINT32, description="Unix seconds, UTC, in digits: not 1.0.")
+    int,
+    Field(ge=1, le=MAX_UINT32, description="Unix seconds, UTC, in digits: not 1.0.", examples=[AT]),
 ]
-
-FormatName = Annotated[str, Field(json_schema_extra={"enum": [one.name for one in FORMATS]})]
-
-
-def example(**fields: Any) -> dict[str, Any]:
-    return {"examples": [fields]}
+SdkAppId = Annotated[int, Field(examples=[1400000000])]
+UserId = Annotated[str, Field(examples=["alice"])]
+SigText = Annotated[str, Field(examples=[_SIG])]
+TicketText = Annotated[str, Field(examples=["t1.q0J6Zr..."])]
+FormatName = Annotated[
+    str, Field(examples=["v2"], json_schema_extra={"enum": [one.name for one in FORMATS]})
+]
+ReasonName = Annotated[str, Field(examples=["NearingExpiry"])]
 
 
 def _only(given: str, kind: str, other: str) -> dict[str, Any]:
@@ -66,64 +72,43 @@ class Request(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
 
 
+_ADVICE = "Use 1 to 32 bytes of printable ASCII; letters, digits, _ and - are safest."
+_DETAIL = "the user id has 33 bytes; 32 is the limit"
+
+
 class Problem(BaseModel):
     """An RFC 9457 problem document with a stable code."""
 
-    type: str
-    title: str
-    status: int
-    detail: str
-    instance: str
-    code: str = Field(description="Stable; branch on this one.")
-    advice: str = Field(description="What to do next.")
+    type: str = Field(examples=["urn:sigmgr:problem:bad-userid"])
+    title: str = Field(examples=["The user id is not valid."])
+    status: int = Field(examples=[400])
+    detail: str = Field(examples=[_DETAIL])
+    instance: str = Field(examples=["/v1/apps/1400000000/users/.../sig"])
+    code: str = Field(description="Stable; branch on this one.", examples=["bad-userid"])
+    advice: str = Field(description="What to do next.", examples=[_ADVICE])
     reason: str | None = Field(default=None, description="Why a sig is not valid.")
-    model_config = ConfigDict(
-        json_schema_extra=example(
-            type="urn:sigmgr:problem:bad-userid",
-            title="The user id is not valid.",
-            status=400,
-            detail="the user id has 33 bytes; 32 is the limit",
-            instance="/v1/apps/1400000000/users/.../sig",
-            code="bad-userid",
-            advice="Use 1 to 32 bytes of printable ASCII; letters, digits, _ and - are safest.",
-        )
-    )
-
-
-_SIG_EXAMPLE: dict[str, Any] = {
-    "sdkappid": 1400000000,
-    "userid": "alice",
-    "usersig": _SIG,
-    "format": "v2",
-    "issued_at": AT,
-    "expires_at": AT + 7776000,
-    "renew_at": AT + 5132160,
-    "ticket": "t1.q0J6Zr...",
-    "stream_url": "https://sigmgr.example/v1/stream",
-}
 
 
 class Sig(BaseModel):
     """A user's current sig, and the ticket with which the client opens its stream."""
 
-    sdkappid: int
-    userid: str
-    usersig: str
+    sdkappid: SdkAppId
+    userid: UserId
+    usersig: SigText
     format: FormatName
     issued_at: Seconds
-    expires_at: Seconds
-    renew_at: Seconds
-    ticket: str
-    stream_url: str
-    model_config = ConfigDict(json_schema_extra=example(**_SIG_EXAMPLE))
+    expires_at: ExpiresAt
+    renew_at: RenewAt
+    ticket: TicketText
+    stream_url: str = Field(examples=["https://sigmgr.example/v1/stream"])
 
 
 class ItemError(BaseModel):
     """Why one item of a batch has no sig."""
 
-    code: str
-    detail: str
-    advice: str
+    code: str = Field(examples=["bad-userid"])
+    detail: str = Field(examples=[_DETAIL])
+    advice: str = Field(examples=[_ADVICE])
     retry_after: int | None = Field(default=None, description="Seconds to wait.")
 
 
@@ -132,7 +117,8 @@ class FailedSig(BaseModel):
 
     userid: str = Field(
         description="As it was asked for; '...' where it is longer than 64 characters or looks"
-        " like a credential."
+        " like a credential.",
+        examples=["bob-of-the-far-too-long-user-name"],
     )
     error: ItemError
 
@@ -140,29 +126,13 @@ class FailedSig(BaseModel):
 class BatchRequest(Request):
     """Up to 1,000 user ids; an invalid one gets an error in its own place."""
 
-    userids: list[str] = Field(min_length=1, max_length=1000)
-    model_config = ConfigDict(json_schema_extra=example(userids=["alice", "bob"]))
+    userids: list[str] = Field(min_length=1, max_length=1000, examples=[["alice", "bob"]])
 
 
 class Batch(BaseModel):
     """One answer for each id, in the order asked; an id asked twice is answered twice."""
 
     sigs: list[Sig | FailedSig]
-    model_config = ConfigDict(
-        json_schema_extra=example(
-            sigs=[
-                _SIG_EXAMPLE,
-                {
-                    "userid": "bob\u00e9",
-                    "error": {
-                        "code": "bad-userid",
-                        "detail": "the user id has characters other than printable ASCII",
-                        "advice": "Use 1 to 32 bytes of printable ASCII; ...",
-                    },
-                },
-            ]
-        )
-    )
 
 
 class ReissueRequest(Request):
@@ -170,6 +140,7 @@ class ReissueRequest(Request):
 
     reason: str = Field(
         default="ClientRequested",
+        examples=["Forced"],
         json_schema_extra={
             "enum": ["ClientRequested", "Forced", "KeyRotated", "KeyTainted", "PolicyChanged"]
         },
@@ -178,20 +149,17 @@ class ReissueRequest(Request):
     create: bool = Field(
         default=False,
         description="Issue the first sig where the user never had one; without it that is a 404.",
+        examples=[True],
     )
-    model_config = ConfigDict(json_schema_extra=example(reason="Forced", create=True))
 
 
 class Revoked(BaseModel):
     """Every sig of the user issued at or before ``revoked_at`` is dead."""
 
-    sdkappid: int
-    userid: str
+    sdkappid: SdkAppId
+    userid: UserId
     revoked_at: Seconds
-    known: bool = Field(description="The user had a sig or room key at some time.")
-    model_config = ConfigDict(
-        json_schema_extra=example(sdkappid=1400000000, userid="alice", revoked_at=AT, known=True)
-    )
+    known: bool = Field(description="The user had a sig or room key at some time.", examples=[True])
 
 
 class RoomKeyRequest(Request):
@@ -200,6 +168,7 @@ class RoomKeyRequest(Request):
     room_id: int | None = Field(
         default=None,
         description="A number; the room of the same number in letters is another room.",
+        examples=[10000],
         json_schema_extra={"minimum": 1, "maximum": MAX_ROOM_ID},
     )
     room_name: str | None = Field(
@@ -212,6 +181,7 @@ class RoomKeyRequest(Request):
         default=ALL_PRIVILEGES,
         description="A mask of 1 to 255, or names: create, enter, send_audio, receive_audio,"
         " send_video, receive_video, send_screen, receive_screen.",
+        examples=[["enter", "receive_audio"]],
         json_schema_extra={"anyOf": [_MASK, _NAMES]},
     )
     ttl: int | None = Field(
@@ -221,8 +191,7 @@ class RoomKeyRequest(Request):
         json_schema_extra={"minimum": MIN_TTL, "maximum": MAX_TTL},
     )
     model_config = ConfigDict(
-        json_schema_extra=example(room_id=10000, privileges=["enter", "receive_audio"])
-        | {
+        json_schema_extra={
             "oneOf": [
                 _only("room_id", "integer", "room_name"),
                 _only("room_name", "string", "room_id"),
@@ -234,35 +203,21 @@ class RoomKeyRequest(Request):
 class RoomKey(BaseModel):
     """A privateMapKey for one user in one room."""
 
-    sdkappid: int
-    userid: str
-    room_id: int | None = None
+    sdkappid: SdkAppId
+    userid: UserId
+    room_id: int | None = Field(default=None, examples=[10000])
     room_name: str | None = None
-    privileges: int
-    privilege_names: list[str]
-    private_map_key: str
+    privileges: int = Field(examples=[10])
+    privilege_names: list[str] = Field(examples=[["enter", "receive_audio"]])
+    private_map_key: SigText
     format: FormatName
     issued_at: Seconds
-    expires_at: Seconds
-    renew_at: Seconds
+    expires_at: Seconds = Field(examples=[AT + 21600])
+    renew_at: Seconds = Field(examples=[AT + 14256])
     note: str | None = Field(
         default=None,
         description="What the caller may not expect: of the privileges, or of a life that is"
         " longer than the ttl that was asked for.",
-    )
-    model_config = ConfigDict(
-        json_schema_extra=example(
-            sdkappid=1400000000,
-            userid="alice",
-            room_id=10000,
-            privileges=10,
-            privilege_names=["enter", "receive_audio"],
-            private_map_key=_SIG,
-            format="v2",
-            issued_at=AT,
-            expires_at=AT + 21600,
-            renew_at=AT + 14256,
-        )
     )
 
 
@@ -270,9 +225,12 @@ class VerifyRequest(Request):
     """A sig to look at. With ``userid`` it must be that user's: the two are compared, and
     any text may be given."""
 
-    usersig: str = Field(max_length=16384)
-    userid: str | None = None
-    model_config = ConfigDict(json_schema_extra=example(usersig=_SIG, userid="alice"))
+    usersig: SigText = Field(max_length=16384)
+    userid: str | None = Field(default=None, examples=["alice"])
+
+
+_VALID: JsonDict = {"valid": True, "sdkappid": 1400000000, "userid": "alice", "format": "v2",
+                    "issued_at": AT, "expires_at": AT + 7776000}  # fmt: skip
 
 
 class Verdict(BaseModel):
@@ -291,55 +249,27 @@ class Verdict(BaseModel):
         description="By how many seconds issued_at is ahead of now: whoever made it has a clock"
         f" that is wrong, or this service has. Beyond {MAX_AHEAD} it is not valid.",
     )
-    model_config = ConfigDict(
-        extra="allow",
-        json_schema_extra=example(
-            valid=True,
-            reason=None,
-            detail=None,
-            advice=None,
-            issued_in_future=0,
-            sdkappid=1400000000,
-            userid="alice",
-            format="v2",
-            issued_at=AT,
-            expires_at=AT + 7776000,
-        ),
-    )
+    model_config = ConfigDict(extra="allow", json_schema_extra={"examples": [_VALID]})
 
 
 class StreamSig(BaseModel):
     """The same object as the stream's ``sig.current`` message."""
 
     type: Literal["sig.current"]
-    sdkappid: int
-    userid: str
+    sdkappid: SdkAppId
+    userid: UserId
     issued_at: Seconds
-    expires_at: Seconds
-    usersig: str
-    ticket: str
-    reason: str
+    expires_at: ExpiresAt
+    usersig: SigText
+    ticket: TicketText
+    reason: ReasonName
     action: Literal["keep", "relogin", "update_private_map_key"]
-    model_config = ConfigDict(
-        json_schema_extra=example(
-            type="sig.current",
-            sdkappid=1400000000,
-            userid="alice",
-            issued_at=AT,
-            expires_at=AT + 7776000,
-            usersig=_SIG,
-            ticket="t1.q0J6Zr...",
-            reason="NearingExpiry",
-            action="keep",
-        )
-    )
 
 
 class Ack(Request):
     """The client holds the sig of this issued_at now."""
 
     issued_at: IssuedAt
-    model_config = ConfigDict(json_schema_extra=example(issued_at=AT))
 
 
 class Alive(BaseModel):
@@ -352,7 +282,4 @@ class Readiness(BaseModel):
     """Each part by name: ``ok``, or what is wrong."""
 
     status: Literal["ok", "degraded", "failed"]
-    checks: dict[str, str]
-    model_config = ConfigDict(
-        json_schema_extra=example(status="ok", checks={"database": "ok", "redis": "ok"})
-    )
+    checks: dict[str, str] = Field(examples=[{"database": "ok", "redis": "ok"}])
