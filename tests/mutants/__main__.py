@@ -49,7 +49,7 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 2
     answers = _asked(place, plans, asked.jobs, asked.json)
-    return _told(answers, equivalents, time.monotonic() - began)
+    return _reported(answers, equivalents, time.monotonic() - began)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -155,7 +155,7 @@ def _asked(
     return answers
 
 
-def _told(
+def _reported(
     answers: Sequence[work.Answer],
     equivalents: Sequence[tuple[Mutant, Equivalent]],
     seconds: float,
