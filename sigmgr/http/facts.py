@@ -9,7 +9,6 @@ from pydantic import BaseModel, Field
 from sigmgr.http.shapes import (
     AT,
     ExpiresAt,
-    FormatName,
     ReasonName,
     RenewAt,
     SdkAppId,
@@ -46,7 +45,7 @@ class HolderFacts(BaseModel):
         description="The room: 'id:10000' or 'name:lobby'; else empty.", examples=[""]
     )
     state: Literal["current", "dormant", "revoked", "expired"]
-    format: FormatName
+    format: str = Field(description="Empty where no sig was ever issued.", examples=["v2"])
     key_id: int = Field(examples=[1])
     reason: ReasonName
     issued_at: Seconds

@@ -64,6 +64,7 @@ class Past:
             return False
         defaults = self._fields.joined(cycle.default_headers)
         cycle.response_started = cycle.response_complete = True
+        cycle.waiting_for_100_continue = False
         self._transport.write(
             b"HTTP/1.1 200 OK\r\n%b%bcontent-length: %d\r\n\r\n%b"
             % (defaults, fields, len(body), body)
