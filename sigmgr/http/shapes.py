@@ -35,13 +35,13 @@ _REASONS = (
     " it is another thing, such as a token."
 )
 
-# Each field has its example in its type; the docs page puts an object's example together.
+# A field of an answer has its example in its type; the docs page puts an object's together.
 Seconds = Annotated[int, Field(description="Unix seconds, UTC.", examples=[AT])]
 ExpiresAt = Annotated[Seconds, Field(examples=[AT + 7776000])]
 RenewAt = Annotated[Seconds, Field(examples=[AT + 5132160])]
 IssuedAt = Annotated[
     int,
-    Field(ge=1, le=MAX_UINT32, description="Unix seconds, UTC, in digits: not 1.0.", examples=[AT]),
+    Field(ge=1, le=MAX_UINT32, description="Unix seconds, UTC, in digits: not 1.0."),
 ]
 SdkAppId = Annotated[int, Field(examples=[1400000000])]
 UserId = Annotated[str, Field(examples=["alice"])]
@@ -51,6 +51,11 @@ FormatName = Annotated[
     str, Field(examples=["v2"], json_schema_extra={"enum": [one.name for one in FORMATS]})
 ]
 ReasonName = Annotated[str, Field(examples=["NearingExpiry"])]
+
+
+def _example(**fields: Any) -> JsonDict:
+    """Of a request, whole: put together of its fields' it need not be one that is accepted."""
+    return {"examples": [fields]}
 
 
 def _only(given: str, kind: str, other: str) -> dict[str, Any]:
@@ -126,7 +131,8 @@ class FailedSig(BaseModel):
 class BatchRequest(Request):
     """Up to 1,000 user ids; an invalid one gets an error in its own place."""
 
-    userids: list[str] = Field(min_length=1, max_length=1000, examples=[["alice", "bob"]])
+    userids: list[str] = Field(min_length=1, max_length=1000)
+    model_config = ConfigDict(json_schema_extra=_example(userids=["alice", "bob"]))
 
 
 class Batch(BaseModel):
@@ -140,7 +146,6 @@ class ReissueRequest(Request):
 
     reason: str = Field(
         default="ClientRequested",
-        examples=["Forced"],
         json_schema_extra={
             "enum": ["ClientRequested", "Forced", "KeyRotated", "KeyTainted", "PolicyChanged"]
         },
@@ -149,7 +154,10 @@ class ReissueRequest(Request):
     create: bool = Field(
         default=False,
         description="Issue the first sig where the user never had one; without it that is a 404.",
-        examples=[True],
+    )
+    # Together: alone neither is accepted for a user that is not known.
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"reason": "Forced", "create": True}]}
     )
 
 
@@ -168,7 +176,6 @@ class RoomKeyRequest(Request):
     room_id: int | None = Field(
         default=None,
         description="A number; the room of the same number in letters is another room.",
-        examples=[10000],
         json_schema_extra={"minimum": 1, "maximum": MAX_ROOM_ID},
     )
     room_name: str | None = Field(
@@ -181,7 +188,6 @@ class RoomKeyRequest(Request):
         default=ALL_PRIVILEGES,
         description="A mask of 1 to 255, or names: create, enter, send_audio, receive_audio,"
         " send_video, receive_video, send_screen, receive_screen.",
-        examples=[["enter", "receive_audio"]],
         json_schema_extra={"anyOf": [_MASK, _NAMES]},
     )
     ttl: int | None = Field(
@@ -191,7 +197,8 @@ class RoomKeyRequest(Request):
         json_schema_extra={"minimum": MIN_TTL, "maximum": MAX_TTL},
     )
     model_config = ConfigDict(
-        json_schema_extra={
+        json_schema_extra=_example(room_id=10000, privileges=["enter", "receive_audio"])
+        | {
             "oneOf": [
                 _only("room_id", "integer", "room_name"),
                 _only("room_name", "string", "room_id"),
@@ -225,8 +232,9 @@ class VerifyRequest(Request):
     """A sig to look at. With ``userid`` it must be that user's: the two are compared, and
     any text may be given."""
 
-    usersig: SigText = Field(max_length=16384)
-    userid: str | None = Field(default=None, examples=["alice"])
+    usersig: str = Field(max_length=16384)
+    userid: str | None = None
+    model_config = ConfigDict(json_schema_extra=_example(usersig=_SIG, userid="alice"))
 
 
 _VALID: JsonDict = {"valid": True, "sdkappid": 1400000000, "userid": "alice", "format": "v2",
@@ -270,6 +278,7 @@ class Ack(Request):
     """The client holds the sig of this issued_at now."""
 
     issued_at: IssuedAt
+    model_config = ConfigDict(json_schema_extra=_example(issued_at=AT))
 
 
 class Alive(BaseModel):
