@@ -314,9 +314,7 @@ async def test_a_response_that_was_cut_is_no_error_in_the_log():
         if scope["path"] == "/cut":
             scope[PAST_KEY].cut()
 
-    found = []
-    server_log = logging.getLogger("uvicorn.error")
-    for path in (b"/cut", b"/forgotten"):
+    async def logged(path):
         lines = Lines()
         server_log.addHandler(lines)
         async with Running(cut) as server:
@@ -326,5 +324,10 @@ async def test_a_response_that_was_cut_is_no_error_in_the_log():
                 await asyncio.wait_for(reader.read(), 5)
             writer.close()
         server_log.removeHandler(lines)
-        found.append(lines.texts)
-    assert found == [[], ["ASGI callable returned without completing response."]]
+        return lines.texts
+
+    server_log = logging.getLogger("uvicorn.error")
+    assert await logged(b"/cut") == []
+    # A busy machine may reset the connection before the app has run; not each time.
+    tries = [await logged(b"/forgotten") for _ in range(5)]
+    assert ["ASGI callable returned without completing response."] in tries
