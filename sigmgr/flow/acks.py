@@ -97,7 +97,7 @@ class Acks:
             committed = await append(tx, events) if events else Committed()
         self.publisher.soon(committed, now)
         ACKS.labels("new").inc(len(done))
-        return set(acks) if len(done) == len(acks) else {first[one.user] for one in done}
+        return {first[one.user] for one in done}
 
     async def _judged(self, acks: Sequence[Ack], now: int) -> list[_Meant | None]:
         users = list(dict.fromkeys(ack.user for ack in acks))

@@ -22,6 +22,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from functools import lru_cache
 from typing import Any, NamedTuple, TypeVar
 
+from sigmgr.flow.gather import answered
 from sigmgr.model import errors
 from sigmgr.telemetry import LATE, get_logger
 
@@ -140,11 +141,10 @@ class Wait:
         time = _counted(asyncio.get_running_loop())
         time.end(future, self._left, late)
         began = time.now
-        answer = await future
-        self._left -= time.now - began
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+        try:
+            return await answered(future)
+        finally:
+            self._left -= time.now - began
 
     async def pauses(self) -> bool:
         """Between two tries, each time longer; False where the time is over."""

@@ -140,7 +140,7 @@ class Reissuer:
             choice = await choose(tx, written)
             outcomes = await self._signed(tx, choice.reissues, now) if choice.reissues else []
             made = [one for one in outcomes if one.made]
-            failed = [] if len(made) == len(outcomes) else [o for o in outcomes if not o.made]
+            failed = [one for one in outcomes if not one.made]
             written += [one.record for one in made]
             moved, events = choice.moved, [_announcement(one, now) for one in made]
             if failed and on_failure is OnFailure.RAISE:
@@ -287,16 +287,14 @@ def _error(one: Outcome) -> errors.SigmgrError:
 
 def _count(outcomes: Sequence[Outcome]) -> None:
     tally = Counter(
-        # The reason of a sig that was made is in its record, too, where it is quick to hash.
-        (one.record.sdkappid, one.record.reason, "ok")
-        if one.made
-        else (one.record.sdkappid, one.reissue.reason.value, _failed(one.answer))
-        for one in outcomes
+        (one.record.sdkappid, one.reissue.reason, _result(one.answer)) for one in outcomes
     )
     for (app, reason, result), n in tally.items():
-        ISSUED.labels(str(app), reason, result).inc(n)
+        ISSUED.labels(str(app), reason.value, result).inc(n)
 
 
-def _failed(answer: Current | errors.SigmgrError) -> str:
+def _result(answer: Current | errors.SigmgrError) -> str:
     """What was held is no failure: it is made when the clocks agree."""
+    if isinstance(answer, Current):
+        return "ok"
     return "held" if isinstance(answer, errors.ClockApart) else "failed"

@@ -54,7 +54,8 @@ _decode = msgspec.json.Decoder(_Asked).decode
 _encode = msgspec.json.Encoder().encode
 
 
-_FIELDS = b"content-type: application/json\r\ncache-control: no-store\r\n"
+_HEADERS = ((b"content-type", b"application/json"), (b"cache-control", b"no-store"))
+_FIELDS = b"".join(b"%b: %b\r\n" % header for header in _HEADERS)
 
 
 @lru_cache(maxsize=4096)
@@ -63,11 +64,7 @@ def _start(size: int) -> dict[str, Any]:
     return {
         "type": "http.response.start",
         "status": 200,
-        "headers": (
-            (b"content-type", b"application/json"),
-            (b"cache-control", b"no-store"),
-            (b"content-length", b"%d" % size),
-        ),
+        "headers": (*_HEADERS, (b"content-length", b"%d" % size)),
     }
 
 

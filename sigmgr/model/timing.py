@@ -39,15 +39,14 @@ def plan(
     expires_at = issued_at + ttl
     if issued_at <= 0 or expires_at > MAX_UINT32:
         raise errors.BadTime(f"a sig issued at {issued_at} for {ttl} s does not fit into 32 bits")
-    lo, hi = policy.renew_from, policy.renew_to
-    if first_generation:
-        lo, hi = policy.first_from, policy.first_to
+    lo, hi = (
+        (policy.first_from, policy.first_to)
+        if first_generation
+        else (policy.renew_from, policy.renew_to)
+    )
     renew_at = issued_at + int(ttl * (lo + (hi - lo) * draw))
-    if not issued_at < renew_at < expires_at - 1:
-        renew_at = min(max(renew_at, issued_at + 1), expires_at - 2)
-    warn_after = renew_at + policy.durations(ttl).warn_lag
-    if warn_after >= expires_at:
-        warn_after = expires_at - 1
+    renew_at = min(max(renew_at, issued_at + 1), expires_at - 2)
+    warn_after = min(renew_at + policy.durations(ttl).warn_lag, expires_at - 1)
     return Times(issued_at, renew_at, warn_after, expires_at)
 
 
