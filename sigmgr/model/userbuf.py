@@ -8,8 +8,8 @@ The layout (format notes, section 3), integers big-endian and unsigned::
 Rules:
 1. Version 0 carries a room id and ends there; version 1 carries a room name, and its room id is 0.
    No byte may be missing or left over.
-2. ``encode`` takes only what the cloud accepts; the official generators silently wrap a room of
-   2**32 to 0 and mangle other characters.
+2. ``encode`` gets what ``usersig.claims`` has checked; the official generators silently wrap a room
+   of 2**32 to 0 and mangle other characters.
 3. ``decode`` checks identities and rooms by the same limits, but passes any 32 bits of privileges,
    so that people can see an unknown mask.
 4. Whatever ``decode`` accepts has exactly one encoding.
@@ -24,14 +24,7 @@ from typing import NamedTuple
 
 from sigmgr.model import errors
 from sigmgr.model.errors import BadSig, SigReason
-from sigmgr.model.holder import (
-    MAX_UINT32,
-    Room,
-    check_privileges,
-    check_room,
-    check_sdkappid,
-    check_userid,
-)
+from sigmgr.model.holder import Room, check_room, check_sdkappid, check_userid
 
 _NUMERIC_ROOM = 0
 _NAMED_ROOM = 1
@@ -53,19 +46,6 @@ class Userbuf(NamedTuple):
 
 
 def encode(userbuf: Userbuf) -> bytes:
-    """The bytes. Raises an :class:`errors.InputError` for a value that does not fit."""
-    check_userid(userbuf.userid)
-    check_sdkappid(userbuf.sdkappid)
-    if not 0 < userbuf.expires_at <= MAX_UINT32:
-        raise errors.BadTime(f"expiry {userbuf.expires_at} does not fit into 32 bits")
-    check_privileges(userbuf.privileges)
-    if not 0 <= userbuf.account_type <= MAX_UINT32:
-        raise errors.BadRequest(f"account type {userbuf.account_type} does not fit into 32 bits")
-    return pack(userbuf._replace(room=_checked_room(userbuf.room)))
-
-
-def pack(userbuf: Userbuf) -> bytes:
-    """As :func:`encode`, for values that are already checked."""
     userid, sdkappid, room, expires_at, privileges, account_type = userbuf
     room_id, name = room
     head = _HEAD.pack(_NAMED_ROOM if name else _NUMERIC_ROOM, len(userid)) + userid.encode("ascii")
@@ -92,12 +72,6 @@ def decode(raw: bytes) -> Userbuf:
         raise BadSig(SigReason.BAD_FIELD, f"the userbuf is not valid: {error.text}") from None
     except (struct.error, UnicodeDecodeError):
         raise BadSig(SigReason.BAD_FIELD, "the userbuf has not the layout of one") from None
-
-
-def _checked_room(room: Room) -> Room:
-    if room.id and room.name:
-        raise errors.BadRoom("a room has an id or a name, not both")
-    return check_room(room_name=room.name) if room.name else check_room(room_id=room.id)
 
 
 def _read_room(version: int, room_id: int, tail: bytes) -> Room:

@@ -165,7 +165,10 @@ def test_a_sig_is_hardly_longer_than_zlib_would_make_it(fact):
         ({"holder": IN_ROOM._replace(scope=""), "privileges": 1}, errors.BadRoom),
         ({"holder": IN_ROOM._replace(scope="id:0"), "privileges": 1}, errors.BadRoom),
         ({"holder": IN_ROOM._replace(scope="id:01"), "privileges": 1}, errors.BadRoom),
+        ({"holder": IN_ROOM._replace(scope="id:4294967296"), "privileges": 1}, errors.BadRoom),
+        ({"holder": IN_ROOM._replace(scope="id:-1"), "privileges": 1}, errors.BadRoom),
         ({"holder": IN_ROOM._replace(scope="name:"), "privileges": 1}, errors.BadRoom),
+        ({"holder": IN_ROOM._replace(scope="name:a/b"), "privileges": 1}, errors.BadRoom),
     ],
 )
 @pytest.mark.parametrize(("fact", "key"), BASES[:2])

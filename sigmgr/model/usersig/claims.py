@@ -103,7 +103,7 @@ def _userbuf(facts: SigFacts) -> bytes:
     expires_at = facts.issued_at + facts.ttl
     privileges = check_privileges(facts.privileges)
     grant = userbufs.Userbuf(userid, sdkappid, _room(scope), expires_at, privileges)
-    return b2a_base64(userbufs.pack(grant), newline=False)
+    return b2a_base64(userbufs.encode(grant), newline=False)
 
 
 @functools.lru_cache(maxsize=1024)
