@@ -33,7 +33,6 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from sigmgr.http.past import Fields, Past
 from sigmgr.http.problems import wire_answer
-from sigmgr.http.unframed import Unframed
 from sigmgr.model import errors
 from sigmgr.model.problem import HeadersTooLarge, TooSlow, UriTooLong
 from sigmgr.push.sse import PAST_KEY
@@ -337,7 +336,7 @@ class Connection(HttpToolsProtocol):
         scope: dict[str, Any] = cycle.scope  # type: ignore[assignment]
         scope[PAST_KEY] = Past(self.all.fields, cycle)
         if scope["http_version"] != "1.1":
-            cycle.send = Unframed(cycle).send  # type: ignore[method-assign]
+            _unframe(cycle)
         super()._start_asgi_task(cycle, app)
 
     def on_response_complete(self) -> None:
@@ -364,3 +363,21 @@ class Connection(HttpToolsProtocol):
             self.due = _NEVER
         elif self._reading is NOTHING:
             self._wait(self.all.limits.keep_alive)
+
+
+def _unframe(cycle: RequestResponseCycle) -> None:
+    """An answer without a length is not cut into chunks (rule 5)."""
+    send, endless = cycle.send, False
+
+    async def unframed(message: Any) -> None:
+        nonlocal endless
+        if message["type"] == "http.response.start":
+            named = {name.lower() for name, _ in message.get("headers", ())}
+            endless = b"content-length" not in named
+            if endless:
+                cycle.chunked_encoding = False
+        elif endless:
+            cycle.expected_content_length = len(message.get("body", b""))
+        await send(message)
+
+    cycle.send = unframed  # type: ignore[method-assign]
