@@ -18,7 +18,8 @@ from redis.asyncio import Redis
 
 from benchmarks import clients
 from benchmarks.stage import Handler
-from sigmgr.http.server import serve
+from sigmgr.http.protocol import ConnectionLimits, Connections
+from sigmgr.http.server import bind, serve
 from sigmgr.model.holder import Holder
 from sigmgr.settings import Settings
 from sigmgr.wiring.parts import open_parts
@@ -189,7 +190,15 @@ async def _served(app: Any) -> AsyncIterator[int]:
         return
 
     task = asyncio.create_task(
-        serve(app, "127.0.0.1", 0, stop=stop, drain=drain, graceful=0.5, bound=port.set_result)
+        serve(
+            app,
+            await bind("127.0.0.1", 0),
+            stop=stop,
+            drain=drain,
+            graceful=0.5,
+            bound=port.set_result,
+            connections=Connections(ConnectionLimits()),
+        )
     )
     try:
         yield await _port(task, port)

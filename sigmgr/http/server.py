@@ -26,7 +26,7 @@ from typing import Any
 import uvicorn
 from starlette.types import ASGIApp
 
-from sigmgr.http.protocol import Connection, ConnectionLimits, Connections
+from sigmgr.http.protocol import Connection, Connections
 from sigmgr.model import errors
 
 log = logging.getLogger("sigmgr.http")
@@ -101,32 +101,27 @@ def bracketed(host: str) -> str:
 
 async def serve(
     app: ASGIApp,
-    host: str,
-    port: int,
+    listener: socket.socket,
     *,
     stop: asyncio.Event,
     drain: Callable[[], Awaitable[None]],
-    graceful: float = 3.0,
-    sock: socket.socket | None = None,
-    bound: Callable[[int], None] | None = None,
-    connections: Connections | None = None,
+    graceful: float,
+    bound: Callable[[int], None],
+    connections: Connections,
 ) -> None:
     """Serve until ``stop`` is set; returns when everything has ended.
 
-    ``bound`` is called with the port once connections are accepted. ``sock`` is a
-    listening socket that somebody else has bound. ``connections`` brings the limits that they
-    have here.
+    ``bound`` is called with the port once connections are accepted. ``connections`` brings the
+    limits that they have here.
     """
-    listener = sock or await bind(host, port)
     number = listener.getsockname()[1]
     listening = asyncio.Event()
-    connections = connections or Connections(ConnectionLimits())
     server = _Server(_config(app, connections), listening.set)
     running = asyncio.create_task(server.serve([listener]), name="http server")
     sweeping = asyncio.create_task(connections.run(), name="http sweep")
     try:
         await _first(running, listening)
-        if bound is not None and not running.done():
+        if not running.done():
             bound(number)
         await _first(running, stop)
     finally:

@@ -45,7 +45,7 @@ class Service:
     channels: ShardChannels
     connections: Connections
 
-    async def run(self, stop: asyncio.Event, *, bound: Callable[[int], None] | None = None) -> None:
+    async def run(self, stop: asyncio.Event, *, bound: Callable[[int], None]) -> None:
         """Serve HTTP and tick. Raises AddressInUse, BadAddress."""
         http = self.parts.base.settings.http
         listener = await bind_unless(stop, http.host, http.port)
@@ -63,12 +63,10 @@ class Service:
         try:
             await serve(
                 App(replace(self.services, stream_url=stream_url)),
-                http.host,
-                port,
+                listener,
                 stop=stop,
                 drain=self._drain,
                 graceful=http.graceful,
-                sock=listener,
                 bound=bound,
                 connections=self.connections,
             )

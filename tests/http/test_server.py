@@ -15,6 +15,7 @@ import pytest
 
 from sigmgr.http import server as http_server
 from sigmgr.http.app import App
+from sigmgr.http.protocol import ConnectionLimits, Connections
 from sigmgr.http.server import bind, bind_unless, serve
 from sigmgr.model import errors
 from sigmgr.model.event import Event
@@ -28,20 +29,22 @@ SIG = f"/v1/apps/{APP}/users/alice/sig"
 class Running:
     """A server in this loop; ``async with`` stops it."""
 
-    def __init__(self, app, *, drain=None, **more):
+    def __init__(self, app, *, drain=None, graceful=3.0, connections=None):
         self.stop = asyncio.Event()
         self.port: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self.drained = 0
-        self.task = asyncio.create_task(
-            serve(
-                app,
-                "127.0.0.1",
-                0,
-                stop=self.stop,
-                drain=drain or self._drain,
-                bound=self.port.set_result,
-                **more,
-            )
+        self.connections = connections or Connections(ConnectionLimits())
+        self.task = asyncio.create_task(self._serve(app, drain or self._drain, graceful))
+
+    async def _serve(self, app, drain, graceful):
+        await serve(
+            app,
+            await bind("127.0.0.1", 0),
+            stop=self.stop,
+            drain=drain,
+            graceful=graceful,
+            bound=self.port.set_result,
+            connections=self.connections,
         )
 
     async def _drain(self):
@@ -123,10 +126,6 @@ async def test_a_port_in_use_is_one_sentence(app):
     async with Running(app) as server:
         with pytest.raises(errors.AddressInUse, match="is in use by another process"):
             await bind("127.0.0.1", server.port.result())
-        with pytest.raises(errors.AddressInUse):
-            await serve(
-                app, "127.0.0.1", server.port.result(), stop=asyncio.Event(), drain=asyncio.Event
-            )
 
 
 @pytest.mark.parametrize(
