@@ -9,13 +9,11 @@ Rules:
 3. Two Authorization headers are refused on every route, the open ones included.
 4. A token that is bound to an app reaches the routes of that app and no others: neither those
    of another app nor those that concern all apps.
-
-A further kind, such as a session, is a further class here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterable
 
 from starlette.types import Scope
 
@@ -25,11 +23,28 @@ from sigmgr.http.paths import sdkappid_of
 from sigmgr.http.services import Services
 from sigmgr.model import errors
 from sigmgr.model.app import Token
-from sigmgr.model.bearer import bearer
 from sigmgr.push.sse import TICKET_KEY
 
 #: Where the :class:`sigmgr.model.app.Token` of the request is left.
 TOKEN_KEY = "sigmgr.token"  # noqa: S105  # the key in a scope, not a token
+_SCHEME = b"bearer "
+
+
+def bearer(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
+    """The credential of the Authorization header; None where there is none.
+
+    Header names are in lower case, as ASGI has them. Raises BadRequest where there are two such
+    headers: a proxy may have checked the other one.
+    """
+    found: bytes | None = None
+    for name, value in headers:
+        if name == b"authorization":
+            if found is not None:
+                raise errors.BadRequest("the request has more than one Authorization header")
+            found = value
+    if found is None or found[: len(_SCHEME)].lower() != _SCHEME:
+        return None
+    return found[len(_SCHEME) :].strip().decode("latin-1") or None
 
 
 class Access:

@@ -7,8 +7,8 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from sigmgr.http.access import bearer
 from sigmgr.model import errors, values
-from sigmgr.model.bearer import bearer
 from sigmgr.model.event import Event, EventType
 from sigmgr.model.holder import Holder
 from sigmgr.model.policy import Policy

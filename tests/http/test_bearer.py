@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from sigmgr.http.access import bearer
 from sigmgr.model import errors
-from sigmgr.model.bearer import bearer
 
 
 @pytest.mark.parametrize(
