@@ -7,10 +7,8 @@ from typing import Any
 import msgspec
 
 from sigmgr.http.services import Services
-from sigmgr.model import errors
 from sigmgr.model.holder import ALL_PRIVILEGES, Holder, Privilege, Room, privilege_names
 from sigmgr.model.sig import Current, Record, past_of
-from sigmgr.model.usersig import issued_in_future
 
 _encode = msgspec.json.Encoder().encode
 
@@ -24,11 +22,12 @@ _CREATE_NOTE = (
 )
 
 
-def sig_body(services: Services, current: Current) -> bytes:
-    """The JSON of a single get, which is also one item of a batch."""
+def sig_body(services: Services, current: Current, now: int) -> bytes:
+    """The JSON of a single get, which is also one item of a batch. It is kept near, until its
+    renewal time or for ``near_ttl`` seconds."""
     sdkappid, userid, _, _ = current.holder
     issued_at, expires_at = current.issued_at, current.expires_at
-    return _encode(
+    body = _encode(
         {
             "sdkappid": sdkappid,
             "userid": userid,
@@ -41,13 +40,10 @@ def sig_body(services: Services, current: Current) -> bytes:
             "stream_url": services.stream_url,
         }
     )
-
-
-def remember(services: Services, current: Current, body: bytes, now: int) -> None:
-    """Keep a ready-made answer near, until its renewal time or for ``near_ttl`` seconds."""
     fresh_until = min(current.renew_at, now + services.near_ttl)
     if services.near is not None and fresh_until > now:
-        services.near.put(current.holder, body, current.issued_at, fresh_until)
+        services.near.put(current.holder, body, issued_at, fresh_until)
+    return body
 
 
 def room_key(current: Current, room: Room, mask: int, ttl: int | None) -> dict[str, Any]:
@@ -76,18 +72,6 @@ def room_key(current: Current, room: Room, mask: int, ttl: int | None) -> dict[s
     return fields
 
 
-def valid(fields: dict[str, Any], now: int) -> dict[str, Any]:
-    """The verdict on a sig that is valid."""
-    ahead = issued_in_future(fields["issued_at"], now)
-    return {**fields, "valid": True, "reason": None, "issued_in_future": ahead}
-
-
-def not_valid(error: errors.BadSig) -> dict[str, Any]:
-    """The verdict on one that is not."""
-    reason = error.reason.value
-    return {"valid": False, "reason": reason, "detail": error.text, "advice": error.advice}
-
-
 def user_facts(user: Holder, records: list[Record], now: int) -> dict[str, Any]:
     """Facts, history and delivery of every sig of a user."""
     return {
@@ -95,11 +79,6 @@ def user_facts(user: Holder, records: list[Record], now: int) -> dict[str, Any]:
         "userid": user.userid,
         "holders": [_holder_facts(record, now) for record in records],
     }
-
-
-def was_issued(record: Record) -> bool:
-    """A row without sig and revocation was made for a lock only."""
-    return bool(record.issued_at or record.revoked_at)
 
 
 def _state(record: Record, now: int) -> str:
@@ -111,12 +90,9 @@ def _state(record: Record, now: int) -> str:
 
 
 def _holder_facts(record: Record, now: int) -> dict[str, Any]:
-    same = (
-        "kind scope format key_id reason issued_at renew_at warn_after expires_at revoked_at"
-        " privileges failures last_error"
-    )
+    """Of the columns, ``shapes.HolderFacts`` lets through what it names."""
     return {
-        **{name: getattr(record, name) for name in same.split()},
+        **record._asdict(),
         "state": _state(record, now),
         "delivery": {
             "acked": record.acked,
@@ -125,12 +101,6 @@ def _holder_facts(record: Record, now: int) -> dict[str, Any]:
             "confirmed": 0 < record.issued_at <= record.acked,
         },
         "past": [
-            {
-                "issued_at": past.issued_at,
-                "expires_at": past.issued_at + past.ttl,
-                "key_id": past.key_id,
-                "reason": past.reason,
-            }
-            for past in past_of(record)
+            {**past._asdict(), "expires_at": past.issued_at + past.ttl} for past in past_of(record)
         ],
     }

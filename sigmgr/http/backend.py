@@ -9,7 +9,6 @@ from fastapi.responses import JSONResponse
 
 from sigmgr.http import answers, shapes
 from sigmgr.http.access import BACKEND, FACTS
-from sigmgr.http.facts import UserFacts
 from sigmgr.http.paths import SdkAppId, UserId
 from sigmgr.http.routes import Routes
 from sigmgr.http.services import API, Services
@@ -17,26 +16,17 @@ from sigmgr.http.sig import ISSUE_ERRORS
 from sigmgr.model import errors
 from sigmgr.model.holder import Holder, check_privileges, check_room
 from sigmgr.model.sig import Reason
+from sigmgr.model.usersig import issued_in_future
 
 routes = Routes("backend", role=API)
 
 _APP = "/v1/apps/{sdkappid}"
 _USER = f"{_APP}/users/{{userid}}"
 
-_REASONS = frozenset(
-    {
-        Reason.CLIENT_REQUESTED,
-        Reason.FORCED,
-        Reason.KEY_ROTATED,
-        Reason.KEY_TAINTED,
-        Reason.POLICY_CHANGED,
-    }
-)
-
 
 def reason_of(text: str) -> Reason:
     """A reason that a caller may give. Raises BadReason."""
-    if text not in _REASONS:
+    if text not in shapes.REISSUE_REASONS:
         raise errors.BadReason
     return Reason(text)
 
@@ -74,8 +64,7 @@ async def reissue(
         replaces=asked.replaces,
         create=asked.create,
     )
-    content = answers.sig_body(services, current)
-    answers.remember(services, current, content, now)
+    content = answers.sig_body(services, current, now)
     return Response(content, media_type="application/json")
 
 
@@ -126,7 +115,7 @@ async def room_key(
     _USER,
     FACTS,
     raises=[errors.BadUserId, errors.AppUnknown, errors.HolderUnknown, errors.StoreUnavailable],
-    answers=UserFacts,
+    answers=shapes.UserFacts,
     tag="ops",
 )
 async def facts(services: Services, sdkappid: SdkAppId, userid: UserId) -> dict[str, Any]:
@@ -135,7 +124,8 @@ async def facts(services: Services, sdkappid: SdkAppId, userid: UserId) -> dict[
     Times, reasons, keys, delivery and history of each of the user's sigs; no sig."""
     await services.apps.app(sdkappid)
     found = await services.find(sdkappid, userid)
-    records = [record for record in found if answers.was_issued(record)]
+    # A row without sig and revocation was made for a lock only.
+    records = [record for record in found if record.issued_at or record.revoked_at]
     if not records:
         raise errors.HolderUnknown
     return answers.user_facts(Holder(sdkappid, userid), records, services.clock())
@@ -159,5 +149,8 @@ async def verify(
     try:
         decoded = await services.verify(sdkappid, body.usersig, now=now, userid=body.userid)
     except errors.BadSig as error:
-        return answers.not_valid(error)
-    return answers.valid(decoded.fields(), now)
+        reason = error.reason.value
+        return {"valid": False, "reason": reason, "detail": error.text, "advice": error.advice}
+    fields = decoded.fields()
+    ahead = issued_in_future(fields["issued_at"], now)
+    return {**fields, "valid": True, "reason": None, "issued_in_future": ahead}

@@ -28,6 +28,8 @@ from sigmgr.model.usersig import FORMATS, MAX_AHEAD
 AT = 1900000000
 _SIG = "eJwtzM0KgkAUBeBXkVmHXMfxD2hRK6MIKoPajpm*NFOjmKjou2e5PN*B80..."
 
+#: Those that a caller may give.
+REISSUE_REASONS = ("ClientRequested", "Forced", "KeyRotated", "KeyTainted", "PolicyChanged")
 _REASONS = (
     "Why it is not valid; null where it is. Those from `quoted` to `no-sig` name what happened to"
     " a text that cannot be read: quotes around it, line ends in it, URL-encoding, another base64"
@@ -145,10 +147,7 @@ class ReissueRequest(Request):
     """``replaces`` is the issued_at of the sig that the caller means to replace."""
 
     reason: str = Field(
-        default="ClientRequested",
-        json_schema_extra={
-            "enum": ["ClientRequested", "Forced", "KeyRotated", "KeyTainted", "PolicyChanged"]
-        },
+        default="ClientRequested", json_schema_extra={"enum": list(REISSUE_REASONS)}
     )
     replaces: IssuedAt | None = None
     create: bool = Field(
@@ -156,9 +155,7 @@ class ReissueRequest(Request):
         description="Issue the first sig where the user never had one; without it that is a 404.",
     )
     # Together: alone neither is accepted for a user that is not known.
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"reason": "Forced", "create": True}]}
-    )
+    model_config = ConfigDict(json_schema_extra=_example(reason="Forced", create=True))
 
 
 class Revoked(BaseModel):
@@ -279,6 +276,59 @@ class Ack(Request):
 
     issued_at: IssuedAt
     model_config = ConfigDict(json_schema_extra=_example(issued_at=AT))
+
+
+class Delivery(BaseModel):
+    """How far the newest sig has come towards the client."""
+
+    acked: Seconds = Field(description="issued_at of the newest sig that a client confirmed.")
+    acked_at: Seconds = Field(examples=[AT + 2])
+    seen_at: Seconds = Field(
+        description="When the user last asked or had a stream open.", examples=[AT + 60]
+    )
+    confirmed: bool = Field(description="The client confirmed the current sig.", examples=[True])
+
+
+class PastSig(BaseModel):
+    """An earlier sig."""
+
+    issued_at: Seconds = Field(examples=[AT - 5000000])
+    expires_at: Seconds = Field(examples=[AT + 2776000])
+    key_id: int = Field(examples=[1])
+    reason: ReasonName
+
+
+class HolderFacts(BaseModel):
+    """One sig of the user: its own, or that of one room."""
+
+    kind: Literal["user", "admin", "room"]
+    scope: str = Field(
+        description="The room: 'id:10000' or 'name:lobby'; else empty.", examples=[""]
+    )
+    state: Literal["current", "dormant", "revoked", "expired"]
+    format: str = Field(description="Empty where no sig was ever issued.", examples=["v2"])
+    key_id: int = Field(examples=[1])
+    reason: ReasonName
+    issued_at: Seconds
+    renew_at: RenewAt
+    warn_after: Seconds = Field(examples=[AT + 5304960])
+    expires_at: ExpiresAt
+    revoked_at: Seconds = Field(description="0: never.", examples=[0])
+    privileges: int = Field(
+        description="The room privilege mask; 0 where it is no room.", examples=[0]
+    )
+    failures: int = Field(description="Failed renewals in a row.", examples=[0])
+    last_error: str = Field(examples=[""])
+    delivery: Delivery
+    past: list[PastSig]
+
+
+class UserFacts(BaseModel):
+    """What is known of a user; never a sig."""
+
+    sdkappid: SdkAppId
+    userid: UserId
+    holders: list[HolderFacts]
 
 
 class Alive(BaseModel):

@@ -19,7 +19,7 @@ from starlette.types import Receive, Scope, Send
 
 from sigmgr.http import shapes
 from sigmgr.http.access import BACKEND
-from sigmgr.http.answers import remember, sig_body
+from sigmgr.http.answers import sig_body
 from sigmgr.http.paths import sdkappid_of, userid_of
 from sigmgr.http.problems import SEE_DOCS
 from sigmgr.http.routes import Routes
@@ -84,9 +84,7 @@ async def sig(services: Services, scope: Scope, receive: Receive, send: Send) ->
     now = services.clock()
     body = services.near.get(holder, now) if services.near is not None else None
     if body is None:
-        current = await services.issue.current(holder, now)
-        body = sig_body(services, current)
-        remember(services, current, body, now)
+        body = sig_body(services, await services.issue.current(holder, now), now)
     past = scope.get(PAST_KEY)
     if past is None or not past.answer(_FIELDS, body):
         await send(_start(len(body)))
@@ -199,9 +197,7 @@ def _item(
 ) -> bytes:
     if isinstance(answer, errors.SigmgrError):
         return _failed(holder.userid, answer)
-    body = sig_body(services, answer)
-    remember(services, answer, body, now)
-    return body
+    return sig_body(services, answer, now)
 
 
 def _failed(userid: str, error: errors.SigmgrError) -> bytes:
