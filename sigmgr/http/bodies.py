@@ -38,7 +38,8 @@ async def read_body(scope: Scope, receive: Receive) -> bytes:
         chunks.append(chunk)
         if not message.get("more_body", False):
             break
-    if size and not _is_json(headers.get(b"content-type", b"")):
+    kind = headers.get(b"content-type", b"").split(b";")[0].strip().lower()
+    if size and kind != b"application/json":
         raise BadContentType
     return b"".join(chunks)
 
@@ -55,8 +56,3 @@ def replay(body: bytes, receive: Receive) -> Receive:
         return {"type": "http.request", "body": body, "more_body": False}
 
     return again
-
-
-def _is_json(content_type: bytes) -> bool:
-    kind = content_type.split(b";")[0].strip().lower()
-    return kind == b"application/json"

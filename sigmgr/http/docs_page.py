@@ -188,15 +188,14 @@ def _errors(operation: dict[str, Any]) -> str:
 
 
 def _problem(schema: dict[str, Any]) -> str:
-    problem = schema["components"]["schemas"].get("Problem")
-    if problem is None:
-        return ""
+    problem = schema["components"]["schemas"]["Problem"]
     return f"<h4>An error</h4><pre>{escape(json.dumps(_example(schema, problem), indent=2))}</pre>"
 
 
 def _example(schema: dict[str, Any], found: dict[str, Any]) -> Any:
     """Put together of the fields' examples, in the order of the contract; None: it is left out."""
-    found = _followed(schema, found)
+    while "$ref" in found:
+        found = schema["components"]["schemas"][found["$ref"].rsplit("/", 1)[-1]]
     if "examples" in found:
         return found["examples"][0]
     if "properties" in found:
@@ -209,12 +208,6 @@ def _example(schema: dict[str, Any], found: dict[str, Any]) -> Any:
         if "$ref" in choice:
             return _example(schema, choice)
     return found.get("const", found.get("default", next(iter(found.get("enum", [None])))))
-
-
-def _followed(schema: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
-    while "$ref" in found:
-        found = schema["components"]["schemas"][found["$ref"].rsplit("/", 1)[-1]]
-    return found
 
 
 def _text(markdown: str) -> str:

@@ -1,8 +1,7 @@
 """What is wrong with the fields of a request, in one sentence: which field, where it stands,
 and which fields there are.
 
-What this module does: the framework's list of complaints in, a sentence for people out.
-What it does not do: repeat a value that was sent. A name that was sent is repeated as
+What this module does not do: repeat a value that was sent. A name that was sent is repeated as
 ``shown`` allows, for a secret may stand in its place.
 """
 
@@ -46,7 +45,7 @@ def sentence(complaints: Sequence[Complaint], body: type[BaseModel] | None) -> s
     takes = f"; the {part} takes {fields}" if fields else ""
     if first["type"] == "extra_forbidden":
         return f"{shown(str(names[0]))} is no field of the {part}{takes}"
-    field = "".join(_step(name) for name in names[:1] + [n for n in names[1:] if _is_index(n)])
+    field = "".join([str(names[0]), *(f"[{at}]" for at in names[1:] if isinstance(at, int))])
     if first["type"] == "missing":
         return f"{field} is missing {where}{takes}"
     same = [one for one in complaints if tuple(one["loc"][:2]) == tuple(first["loc"][:2])]
@@ -63,11 +62,3 @@ def _fields_of(model: type[BaseModel] | None) -> str:
         for name, field in model.model_fields.items()
     ]
     return f"the fields {', '.join(names)}" if len(names) > 1 else f"the one field {names[0]}"
-
-
-def _is_index(name: object) -> bool:
-    return isinstance(name, int)
-
-
-def _step(name: object) -> str:
-    return f"[{name}]" if _is_index(name) else str(name)

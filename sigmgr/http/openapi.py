@@ -1,7 +1,5 @@
-"""The OpenAPI document: what each route takes and answers, with codes and credentials.
-
-Parts of what a route documents, and :func:`openapi_of`, which makes the
-framework's document true for this service: bearer schemes, one Problem schema, no 422.
+"""The OpenAPI document: what each route takes and answers, with codes and credentials. It is the
+framework's, made true for this service: bearer schemes, one Problem schema, no 422.
 """
 
 from __future__ import annotations

@@ -3,9 +3,7 @@ can it be asked (``/``, ``/openapi.json``, ``/docs``). No token, no secret, noth
 host.
 
 ``/livez`` asks nobody, so that a dead database does not get every process restarted.
-``/readyz`` asks nobody either: it reads what each part last reported (``Health``), so that a
-part that hangs keeps it waiting for nothing. A process that is "degraded" stays in the load
-balancer: where every process misses the same part, taking all of them out would be the outage.
+``/readyz`` asks nobody either: it reads what each part last reported; see :mod:`sigmgr.health`.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 
@@ -31,10 +31,6 @@ class Peers:
         self._trusted = [network_of(text) for text in trusted]
         self._known = lru_cache(maxsize=4096)(self._is_trusted)
 
-    def __bool__(self) -> bool:
-        """There is any proxy to be trusted."""
-        return bool(self._trusted)
-
     def client(self, scope: Scope) -> str:
         """The client's address; "" where the server gives none."""
         host = scope["client"][0] if scope.get("client") else ""
@@ -52,14 +48,14 @@ class Peers:
         """As the client asked: ``http`` or ``https``."""
         host = scope["client"][0] if scope.get("client") else ""
         if self._trusted and self._known(host):
-            schemes = [value for _, value in _named(b"x-forwarded-proto", scope["headers"])]
+            schemes = [value for name, value in scope["headers"] if name == b"x-forwarded-proto"]
             if len(schemes) == 1 and schemes[0] in _SCHEMES:
-                return schemes[0].decode()
+                return str(schemes[0], "ascii")
         return str(scope.get("scheme", "http"))  # ASGI lets a server leave it out
 
     def _client(self, scope: Scope, host: str) -> Address | str:
         nearest: Address | str = host
-        values = [value for _, value in _named(b"x-forwarded-for", scope["headers"])]
+        values = [value for name, value in scope["headers"] if name == b"x-forwarded-for"]
         for entry in reversed(b",".join(values).split(b",")):
             address = _address(_without_port(entry.decode("latin-1").strip()))
             if address is None:
@@ -74,10 +70,6 @@ class Peers:
         return address is not None and any(
             address.version == network.version and address in network for network in self._trusted
         )
-
-
-def _named(wanted: bytes, headers: Iterable[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, bytes]]:
-    return ((name, value) for name, value in headers if name == wanted)
 
 
 def _without_port(text: str) -> str:

@@ -33,12 +33,9 @@ EVERY_ROLE = frozenset({API, GATEWAY, WORKER})
 class Services:
     """Everything that the routes reach.
 
-    ``roles`` says what this process serves: ``api`` the backends' routes, ``gateway`` the
-    clients' routes; health and the documents are always served. ``near_ttl`` bounds in seconds
-    how long an answer is given again without a look. A process of role ``gateway`` has both
-    ``gateway``, which answers ``GET /v1/stream``, and ``polls``, which answers the long poll.
-    ``allowed_origins``: of pages that may use the clients' routes, as
-    :func:`sigmgr.model.addresses.origin_of` answers them.
+    ``near_ttl`` bounds in seconds how long an answer is given again without a look. A process of
+    role ``gateway`` has both ``gateway``, which answers ``GET /v1/stream``, and ``polls``, which
+    answers the long poll. ``allowed_origins``: of pages that may use the clients' routes.
     """
 
     clock: Clock
