@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from sigmgr.cli import calls, output
-from sigmgr.cli.frame import FAILURE, NEGATIVE, command_app
+from sigmgr.cli.frame import FAILURE, command_app
 from sigmgr.model.app import App
 from sigmgr.model.errors import ConflictError
 from sigmgr.model.policy import Policy
@@ -130,8 +130,8 @@ def set_app(
 
     async def work(base: Any) -> App:
         before = await base.catalog.get_app(sdkappid)
-        if feed == "off" and before.feed and calls.held_back(_ENDS_FEED, yes):
-            raise typer.Exit(NEGATIVE)
+        if feed == "off" and before.feed:
+            calls.ask([_ENDS_FEED], yes=yes)
         changed: App = await base.catalog.set_app(
             sdkappid,
             name=name,
@@ -156,8 +156,7 @@ def remove(
     """Forget an application, its keys and, with --force, all its holders."""
     one = calls.with_base(config, lambda base: base.catalog.get_app(sdkappid))
     what = f"This forgets app {sdkappid} ({one.name or 'no name'}), its keys and its holders."
-    if calls.held_back(what, yes):
-        raise typer.Exit(NEGATIVE)
+    calls.ask([what], yes=yes)
     try:
         calls.with_base(config, lambda base: base.catalog.remove_app(sdkappid, force=force))
     except ConflictError as error:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from sigmgr.cli import output
+from sigmgr.cli.frame import NEGATIVE
 from sigmgr.model import errors
 from sigmgr.model.limits import MAX_TTL
 from sigmgr.model.numbers import decimal, whole
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from sigmgr.wiring.base import Base
     from sigmgr.wiring.parts import Parts
 
+P = TypeVar("P")
 T = TypeVar("T")
 
 Config = Annotated[
@@ -62,26 +65,19 @@ def settings_of(config: str | None) -> Settings:
 def with_base(config: str | None, work: Callable[[Base], Awaitable[T]]) -> T:
     from sigmgr.wiring.base import open_base
 
-    loaded = settings_of(config)
-
-    async def run() -> T:
-        async with open_base(loaded) as base:
-            return await work(base)
-
-    return asyncio.run(run())
+    return asyncio.run(_within(open_base(settings_of(config)), work))
 
 
 def with_parts(config: str | None, work: Callable[[Parts], Awaitable[T]]) -> T:
     """Run ``work`` that issues or revokes, over the database, Redis and the flows."""
     from sigmgr.wiring.parts import open_parts
 
-    loaded = settings_of(config)
+    return asyncio.run(_within(open_parts(settings_of(config)), work))
 
-    async def run() -> T:
-        async with open_parts(loaded) as parts:
-            return await work(parts)
 
-    return asyncio.run(run())
+async def _within(opening: AbstractAsyncContextManager[P], work: Callable[[P], Awaitable[T]]) -> T:
+    async with opening as parts:
+        return await work(parts)
 
 
 def duration(text: str, *, bare: bool = False) -> int:
@@ -152,10 +148,13 @@ def _bounded(text: str) -> int:
     return seconds
 
 
-def held_back(what: str, yes: bool) -> bool:
-    """Print what would be done; True where --yes is missing and nothing may be done."""
-    if yes:
-        return False
-    output.note(what)
-    output.note("Nothing was changed. Add --yes to do it.")
-    return True
+def ask(warnings: Sequence[str], *, yes: bool, force: bool | None = None) -> None:
+    """Go on where all confirmations are given; otherwise print the warnings and exit. ``force``
+    None: --yes is enough."""
+    lacking = [option for option, given in (("--yes", yes), ("--force", force)) if given is False]
+    if not warnings or not lacking:
+        return
+    for line in warnings:
+        output.note(line)
+    output.note(f"Nothing was changed. Add {' and '.join(lacking)} to do it.")
+    raise typer.Exit(NEGATIVE)

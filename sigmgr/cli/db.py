@@ -82,7 +82,6 @@ def downgrade(
         f"This takes back {', '.join(way)}, with the tables and columns that came with it"
         " and all that is in them."
     )
-    if calls.held_back(what, yes):
-        raise typer.Exit(NEGATIVE)
+    calls.ask([what], yes=yes)
     done = _with_engine(config, lambda engine: migrate.downgrade(engine, revision))
     output.print_line(f"taken back: {', '.join(done)}" if done else "nothing to take back")

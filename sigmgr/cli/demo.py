@@ -6,7 +6,7 @@ import asyncio
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -129,20 +129,13 @@ async def _demo(settings: Settings, seconds: int | None, clients: int, ttl: int)
 
 
 async def _started(service: Service, over: asyncio.Event) -> tuple[asyncio.Task[None], int]:
-    ready = asyncio.Event()
-    ports: list[int] = []
-
-    def bound(number: int) -> None:
-        ports.append(number)
-        ready.set()
-
-    serving = asyncio.create_task(service.run(over, bound=bound))
-    waiting = asyncio.create_task(ready.wait())
-    await asyncio.wait({serving, waiting}, return_when=asyncio.FIRST_COMPLETED)
-    waiting.cancel()
+    port: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    serving = asyncio.create_task(service.run(over, bound=port.set_result))
+    started: list[asyncio.Future[Any]] = [serving, port]
+    await asyncio.wait(started, return_when=asyncio.FIRST_COMPLETED)
     if serving.done():
         serving.result()
-    return serving, ports[0]
+    return serving, port.result()
 
 
 async def _furnish(base: Base, cloud: Cloud, ttl: int) -> str:

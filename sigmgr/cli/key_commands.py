@@ -80,7 +80,7 @@ def add(
         former = keychange.active(keys) if activate else None
         warnings = [f"{keyfile.name(file)}: {found.odd}"] if found.odd else []
         warnings += keychange.replaced(former, f"this key, {kind}, {found.key.fingerprint}")
-        keychange.ask(warnings, yes=yes)
+        calls.ask(warnings, yes=yes)
         added = await base.add_key(
             sdkappid, found.format, found.material, activate=activate, sure=True
         )
@@ -119,7 +119,7 @@ def generate(
         keys = await _keys_of(base, sdkappid)
         former = keychange.active(keys) if activate else None
         kind = keychange.kind(format, made.curve)
-        keychange.ask(keychange.replaced(former, f"a new key, {kind}"), yes=yes)
+        calls.ask(keychange.replaced(former, f"a new key, {kind}"), yes=yes)
         return await base.add_key(sdkappid, format, material, activate=activate), former
 
     key, former = calls.with_base(config, work)
@@ -170,8 +170,9 @@ def activate(
         kind = keychange.kind(key.format, key.curve)
         warnings = await keychange.doubted(base, key)
         warnings += keychange.replaced(former, f"key {key_id}, {kind}, {key.fingerprint}")
-        keychange.ask(warnings, yes=yes)
-        return await _stepped(base, key, KeyState.ACTIVE), former
+        calls.ask(warnings, yes=yes)
+        key = await base.catalog.set_key_state(sdkappid, key_id, KeyState.ACTIVE, base.clock())
+        return key, former
 
     key, former = calls.with_base(config, work)
     _print(key, as_json)
@@ -230,11 +231,7 @@ def _ended(
         if key.state is state:
             return key
         last = await keychange.end_of(base, key, keys, state)
-        keychange.ask([what, *last], yes=yes, force=force if last else None)
-        return await _stepped(base, key, state)
+        calls.ask([what, *last], yes=yes, force=force if last else None)
+        return await base.catalog.set_key_state(sdkappid, key_id, state, base.clock())
 
     return calls.with_base(config, work)
-
-
-async def _stepped(base: Base, key: KeyInfo, state: KeyState) -> KeyInfo:
-    return await base.catalog.set_key_state(key.sdkappid, key.key_id, state, base.clock())

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from sigmgr.cli import output
-from sigmgr.cli.frame import FAILURE, NEGATIVE
+from sigmgr.cli.frame import FAILURE
 from sigmgr.model.app import KeyInfo
 from sigmgr.model.errors import BadKey, KeyExists, KeyUnknown, NoSigningKey
 from sigmgr.model.sig import KeyState
@@ -75,18 +75,6 @@ def taken_back_by(former: KeyInfo | None) -> None:
             f"Key {former.key_id} is old now; to sign with it again:"
             f" sigmgr key activate {former.sdkappid} {former.key_id}"
         )
-
-
-def ask(warnings: Sequence[str], *, yes: bool, force: bool | None = None) -> None:
-    """Go on where all confirmations are given; otherwise print the warnings and exit. ``force``
-    None: --yes is enough."""
-    lacking = [option for option, given in (("--yes", yes), ("--force", force)) if given is False]
-    if not warnings or not lacking:
-        return
-    for line in warnings:
-        output.note(line)
-    output.note(f"Nothing was changed. Add {' and '.join(lacking)} to do it.")
-    raise typer.Exit(NEGATIVE)
 
 
 async def doubted(base: Base, key: KeyInfo) -> list[str]:

@@ -222,20 +222,17 @@ def _claims(text: str) -> dict[str, Any]:
 
 def _rows(fields: dict[str, Any], now: int) -> list[tuple[str, str]]:
     left, ahead = fields["expires_at"] - now, fields["issued_at"] - now
+    future = f", {output.duration(ahead)} in the future" if ahead > 0 else ""
     rows = [
         ("format", fields["format"]),
         ("user", _printable(fields["userid"])),
         ("app", str(fields["sdkappid"])),
-        ("issued", f"{output.iso(fields['issued_at'])} ({fields['issued_at']}){_ahead(ahead)}"),
+        ("issued", f"{output.iso(fields['issued_at'])} ({fields['issued_at']}){future}"),
         ("expires", f"{output.iso(fields['expires_at'])} ({fields['expires_at']})"),
         ("lifetime", f"{output.duration(fields['ttl'])} ({fields['ttl']} s)"),
         ("remaining", output.remaining(left)),
     ]
     return rows + _room_rows(fields["userbuf"])
-
-
-def _ahead(seconds: int) -> str:
-    return f", {output.duration(seconds)} in the future" if seconds > 0 else ""
 
 
 def _room_rows(userbuf: dict[str, Any] | None) -> list[tuple[str, str]]:

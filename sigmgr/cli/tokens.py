@@ -73,10 +73,5 @@ def revoke(
     as_json: calls.AsJson = False,
 ) -> None:
     """End a token; processes that know it follow within seconds."""
-
-    async def work(base: Any) -> Token:
-        ended: Token = await base.catalog.revoke_token(token_id, base.clock())
-        return ended
-
-    token = calls.with_base(config, work)
+    token = calls.with_base(config, lambda base: base.catalog.revoke_token(token_id, base.clock()))
     output.print_json(_shown(token)) if as_json else output.print_line(_line(token))

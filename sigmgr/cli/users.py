@@ -7,7 +7,7 @@ from typing import Annotated, Any, cast
 import typer
 
 from sigmgr.cli import calls, output
-from sigmgr.cli.frame import FAILURE, NEGATIVE, command_app
+from sigmgr.cli.frame import FAILURE, command_app
 from sigmgr.model.errors import HolderUnknown
 from sigmgr.model.holder import (
     ALL_PRIVILEGES,
@@ -221,5 +221,4 @@ def _ask_first(sdkappid: int, userid: str | None, yes: bool, config: str | None)
         what = "All sigs of all users of every app will be dead"
     if not yes and (sdkappid or userid is not None):
         calls.with_base(config, lambda base: base.catalog.get_app(sdkappid))
-    if calls.held_back(f"{what}; open streams are closed.", yes):
-        raise typer.Exit(NEGATIVE)
+    calls.ask([f"{what}; open streams are closed."], yes=yes)
