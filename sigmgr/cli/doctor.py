@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import textwrap
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import typer
 
 from sigmgr.cli import calls, keychange, output
-from sigmgr.cli.clock_check import Clocks
+from sigmgr.cli.clock_check import Clocks, Finding
 from sigmgr.cli.frame import NEGATIVE, command_app
 from sigmgr.model.app import KeyInfo, SealedKey
 from sigmgr.model.errors import BadSettings, SigmgrError
@@ -52,16 +51,6 @@ _REFUSED = {
 }
 
 
-class Finding(NamedTuple):
-    """One line of the answer. ``verdict`` is ok, warn or fail. Text and advice may contain
-    misplaced secrets: see :func:`_unsecret`."""
-
-    part: str
-    verdict: str
-    text: str
-    advice: str = ""
-
-
 @app.command("doctor")
 def doctor(config: calls.Config = None, as_json: calls.AsJson = False) -> None:
     """Check settings, database, schema, master key, keys, Redis and clocks.
@@ -74,9 +63,10 @@ def doctor(config: calls.Config = None, as_json: calls.AsJson = False) -> None:
         output.print_json([finding._asdict() for finding in findings])
     else:
         for finding in findings:
-            output.print_line(_wrapped(f"{finding.verdict:<5} {finding.part:<11} ", finding.text))
+            label = f"{finding.verdict:<5} {finding.part:<11} "
+            output.print_line(output.wrapped(finding.text, label))
             if finding.advice:
-                output.print_line(_wrapped(f"{'':<17} -> ", finding.advice))
+                output.print_line(output.wrapped(finding.advice, f"{'':<17} -> "))
     if any(finding.verdict == "fail" for finding in findings):
         raise typer.Exit(NEGATIVE)
 
@@ -84,17 +74,6 @@ def doctor(config: calls.Config = None, as_json: calls.AsJson = False) -> None:
 def _unsecret(finding: Finding) -> Finding:
     """The finding with everything masked that looks like a credential."""
     return finding._replace(text=masked(finding.text), advice=masked(finding.advice))
-
-
-def _wrapped(label: str, text: str) -> str:
-    return textwrap.fill(
-        text,
-        output.WIDTH,
-        initial_indent=label,
-        subsequent_indent=" " * len(label),
-        break_on_hyphens=False,
-        break_long_words=False,
-    )
 
 
 async def _examine(settings: Settings) -> list[Finding]:
@@ -127,7 +106,7 @@ async def _examine(settings: Settings) -> list[Finding]:
         found += await _run("redis", lambda: _redis(settings, clocks))
     finally:
         await engine.close()
-    return [*found, *(Finding("clock", *verdict) for verdict in clocks.verdicts())]
+    return [*found, *clocks.findings()]
 
 
 async def _run(part: str, check: Callable[[], AsyncIterator[Finding]]) -> list[Finding]:
@@ -193,9 +172,8 @@ async def _keys(settings: Settings) -> AsyncIterator[Finding]:
         if not apps:
             yield Finding("apps", "warn", "there are none", "sigmgr app add SDKAPPID")
         for app_ in apps:
-            for finding in _keys_of(
-                base, app_.sdkappid, await base.catalog.sealed_keys(app_.sdkappid)
-            ):
+            sealed = await base.catalog.sealed_keys(app_.sdkappid)
+            for finding in _keys_of(base, app_.sdkappid, sealed):
                 yield finding
         pending, oldest = await base.outbox.depth(base.clock())
         late = oldest > 60

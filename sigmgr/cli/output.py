@@ -40,8 +40,7 @@ class Misuse(errors.InputError):
     code = "usage"
 
     def __init__(self, text: str, hint: str) -> None:
-        self.hint = hint
-        super().__init__(text)
+        super().__init__(text, advice=hint)
 
 
 def print_line(text: str) -> None:
@@ -94,15 +93,8 @@ def complain(text: str, code: str, advice: str) -> None:
 
 
 def complain_about(error: errors.SigmgrError) -> None:
-    complain(str(error), error.code, advice_on(error))
-
-
-def advice_on(error: errors.SigmgrError) -> str:
-    if isinstance(error, Misuse):
-        return error.hint
-    if isinstance(error, errors.StoreUnavailable) and error.remedy:
-        return error.remedy
-    return _IN_A_SHELL.get(error.code) or error.advice
+    remedy = error.remedy if isinstance(error, errors.StoreUnavailable) else ""
+    complain(str(error), error.code, remedy or _IN_A_SHELL.get(error.code) or error.advice)
 
 
 def iso(seconds: int) -> str:
@@ -128,17 +120,21 @@ def remaining(left: int) -> str:
     return duration(left) if left > 0 else f"expired {duration(left)} ago"
 
 
-def _prose(text: str, colour: bool, label: str, paint: str) -> None:
-    """Wrapped lines. Misplaced secrets, as in a mistyped command line, are masked."""
-    lines = textwrap.wrap(
-        masked(text),
+def wrapped(text: str, label: str) -> str:
+    """Lines of prose behind a label; no word of them is broken."""
+    return textwrap.fill(
+        text,
         WIDTH,
         initial_indent=label,
         subsequent_indent=" " * len(label),
         break_on_hyphens=False,
         break_long_words=False,
     )
-    shown = "\n".join(lines) or label
+
+
+def _prose(text: str, colour: bool, label: str, paint: str) -> None:
+    """Misplaced secrets, as in a mistyped command line, are masked."""
+    shown = wrapped(masked(text), label) or label
     if colour and paint:
         shown = f"{paint}{label}{_PLAIN}{shown[len(label) :]}"
     print(shown, file=sys.stderr)

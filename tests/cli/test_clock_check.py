@@ -10,9 +10,9 @@ from sigmgr.cli.clock_check import Clocks
 def reported(database: float | None, redis: float | None) -> list[tuple[str, str]]:
     clocks = Clocks(tolerance=5.0)
     clocks.database, clocks.redis = database, redis
-    verdicts = list(clocks.verdicts())
-    assert all(one.advice for one in verdicts if one.verdict != "ok")
-    return [(one.verdict, one.text) for one in verdicts]
+    findings = list(clocks.findings())
+    assert all(one.advice for one in findings if one.verdict != "ok")
+    return [(one.verdict, one.text) for one in findings]
 
 
 def test_clocks_that_agree() -> None:
