@@ -21,6 +21,8 @@ Format = NewType("Format", str)
 
 
 class Reason(StrEnum):
+    """New ones go to the end: ``values`` stores their places."""
+
     MISSING = "Missing"
     NEARING_EXPIRY = "NearingExpiry"
     EMERGENCY = "Emergency"

@@ -39,20 +39,8 @@ _UPPER_BITS: Final = 4
 SEALED: Final = 0b0011
 _TOMBSTONE: Final = 0b0100
 _TEXT: Final = 0b1000
-#: New reasons go to the end: their numbers are stored in Redis.
-_REASONS: Final = (
-    "",
-    Reason.MISSING.value,
-    Reason.NEARING_EXPIRY.value,
-    Reason.EMERGENCY.value,
-    Reason.EXPIRED.value,
-    Reason.KEY_ROTATED.value,
-    Reason.KEY_TAINTED.value,
-    Reason.POLICY_CHANGED.value,
-    Reason.FORCED.value,
-    Reason.CLIENT_REQUESTED.value,
-    Reason.REVOKED.value,
-)
+#: Their numbers are stored in Redis.
+_REASONS: Final = ("", *(reason.value for reason in Reason))
 _REASON_CODES: Final = {name: code for code, name in enumerate(_REASONS)}
 # Twice as fast as a call of the class, where a thousand values are read at once.
 _current: Final = partial(tuple.__new__, Current)

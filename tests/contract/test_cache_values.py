@@ -10,6 +10,7 @@ from sigmgr.model import redis_layout, values
 from sigmgr.model.event import Event, EventType
 from sigmgr.model.holder import Holder, Kind
 from sigmgr.model.sig import Current, Reason
+from tests.contract import unsealed
 from tests.contract.cache_kit import (
     LAYOUT,
     NOW,
@@ -101,6 +102,11 @@ def test_a_sig_is_stored_as_its_bytes() -> None:
 def test_what_does_not_come_back_is_stored_as_text(odd: str) -> None:
     sig = current(holder(), usersig=odd)
     assert values.decode(sig.holder, values.encode(sig)) == sig
+
+
+def test_the_numbers_of_reasons_stay_those_of_the_version_before() -> None:
+    for code, reason in enumerate(unsealed._REASONS):
+        assert values._REASONS[code] == reason
 
 
 def test_every_reason_and_format_has_a_number() -> None:
