@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from enum import StrEnum
+from itertools import islice
 from typing import Final, NamedTuple
 
 from sigmgr.model.event import Event, EventType
@@ -65,21 +66,17 @@ class Known:
         self._most = most
         self._users: OrderedDict[tuple[int, str], tuple[int, int]] = OrderedDict()
         self._apps: dict[int, int] = {}
-        self._all = 0
         #: The newest ``until`` of a dropped user's revocation.
         self.floor = 0
 
     def __len__(self) -> int:
-        return len(self._users) + len(self._apps) + bool(self._all)
+        return len(self._users) + len(self._apps)
 
     def learn(self, revocation: Revocation) -> bool:
         """True where it ends sigs that were not known to be revoked."""
         sdkappid, userid, until, forget_at = revocation
         if userid != EVERY_USER:
             return self._learn_user((sdkappid, userid), until, forget_at)
-        if sdkappid == EVERY_APP:
-            news, self._all = until > self._all, max(self._all, until)
-            return news
         news = until > self._apps.get(sdkappid, 0)
         self._apps[sdkappid] = max(until, self._apps.get(sdkappid, 0))
         return news
@@ -87,7 +84,7 @@ class Known:
     def until(self, sdkappid: int, userid: str) -> int:
         """The second up to which this user's sigs are known to be revoked; 0 where none is."""
         user = self._users.get((sdkappid, userid))
-        wide = max(self._apps.get(sdkappid, 0), self._all) if self._apps or self._all else 0
+        wide = max(self._apps.get(sdkappid, 0), self._apps.get(EVERY_APP, 0)) if self._apps else 0
         return wide if user is None else max(user[0], wide)
 
     def judge(self, sdkappid: int, userid: str, issued_at: int) -> Judgement:
@@ -100,13 +97,8 @@ class Known:
 
     def forget(self, now: int, *, look_at: int = 1000) -> int:
         """Drop users' revocations whose sigs have all expired, of the ``look_at`` oldest."""
-        gone = []
-        for user, (_, forget_at) in self._users.items():
-            if look_at <= 0:
-                break
-            look_at -= 1
-            if forget_at <= now:
-                gone.append(user)
+        oldest = islice(self._users.items(), look_at)
+        gone = [user for user, (_, forget_at) in oldest if forget_at <= now]
         for user in gone:
             del self._users[user]
         return len(gone)
