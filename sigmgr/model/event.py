@@ -7,7 +7,6 @@ cause, and reaches the shard streams at least once; readers drop what is not new
 from __future__ import annotations
 
 from enum import StrEnum
-from hashlib import blake2b
 from typing import NamedTuple
 
 from sigmgr.model.holder import Holder
@@ -39,12 +38,6 @@ class Event(NamedTuple):
     reason: str
     at: int
     note: str = ""
-
-    @property
-    def id(self) -> str:
-        """A hash of the fields, the same over every redelivery."""
-        text = "\n".join(map(str, (self.type, *self.holder, self.issued_at, self.at, self.note)))
-        return blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 class Action(StrEnum):

@@ -30,7 +30,6 @@ class Durations(NamedTuple):
     gateway marks the user of an open stream as seen.
     """
 
-    ttl: int
     warn_lag: int
     min_remaining: int
     emergency: int
@@ -149,7 +148,6 @@ def _durations(policy: Policy, ttl: int) -> Durations:
     idle_after = scaled(policy.idle_after) if policy.idle_after else 0
     presence = max(2, ttl // 12)
     return Durations(
-        ttl=ttl,
         warn_lag=scaled(policy.warn_lag),
         min_remaining=max(1, min(policy.min_remaining, ttl // 10)),
         emergency=emergency_of(ttl, policy.emergency),

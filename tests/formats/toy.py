@@ -16,8 +16,9 @@ from hashlib import blake2b
 
 from sigmgr.model.errors import BadKey, BadSig, SigReason
 from sigmgr.model.sig import Format
-from sigmgr.model.usersig import FORMATS, Decoded
+from sigmgr.model.usersig import FORMATS
 from sigmgr.model.usersig.claims import Claims
+from sigmgr.model.usersig.decoded import Decoded
 from sigmgr.model.usersig.formats import Doubt, Draw, Hints, Pasted, SigningKey, fingerprint
 
 NAME = Format("toy")

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from sigmgr.keys.keychain import generate
 from sigmgr.model.errors import BadSig, SigReason
 from sigmgr.model.ticket import Tickets
-from sigmgr.model.usersig import MAX_SIG_CHARS, decode, diagnosis, sign, verify
+from sigmgr.model.usersig import decode, diagnosis, sign, verify
+from sigmgr.model.usersig.container import MAX_SIG_CHARS
 from sigmgr.model.usersig.mangled import STEPS
 from tests.growth import MOST, TIMES, growth, repeated
 from tests.model.usersig_kit import (

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sigmgr.model.errors import BadSig, SigReason
-from sigmgr.model.usersig import MAX_JSON_BYTES, MAX_SIG_CHARS, decode, sign
+from sigmgr.model.usersig import decode, sign
+from sigmgr.model.usersig.container import MAX_JSON_BYTES, MAX_SIG_CHARS
 from sigmgr.model.usersig.reading import read
 from tests.model.usersig_kit import (
     HMAC,

@@ -12,8 +12,6 @@ never strings (format notes, section 0).
 What this package does not do: pick keys, read clocks, know policies or revocations.
 """
 
-from sigmgr.model.usersig.container import MAX_JSON_BYTES, MAX_SIG_CHARS
-from sigmgr.model.usersig.decoded import Decoded
 from sigmgr.model.usersig.formats import (
     FORMATS,
     SigningKey,
@@ -31,9 +29,6 @@ FORMATS.register(V2(), fallback=True)
 __all__ = [
     "FORMATS",
     "MAX_AHEAD",
-    "MAX_JSON_BYTES",
-    "MAX_SIG_CHARS",
-    "Decoded",
     "SigningKey",
     "VerifyingKey",
     "decode",
