@@ -22,7 +22,6 @@ from sigmgr.telemetry import PART_OK, get_logger
 
 OK: Final = "ok"
 _FAILED: Final = "failed"
-_DEGRADED: Final = "degraded"
 
 log = get_logger("sigmgr.health")
 
@@ -73,4 +72,4 @@ class Health:
 
 
 def _judged(text: str, *, vital: bool) -> str:
-    return text if vital or not is_bad(text) else _DEGRADED + text.removeprefix(_FAILED)
+    return text if vital or not is_bad(text) else "degraded" + text.removeprefix(_FAILED)

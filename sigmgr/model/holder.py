@@ -24,7 +24,6 @@ from sigmgr.model.shown import shown
 MAX_UINT32 = 0xFFFFFFFF
 MAX_ROOM_ID = 4294967294
 MAX_USERID_BYTES = 32
-MAX_ROOM_NAME_BYTES = 64
 
 _USERID = re.compile(r"[\x20-\x7e]{1,32}\Z")
 _ROOM_ID = re.compile(r"[1-9][0-9]{0,9}\Z")
@@ -135,7 +134,7 @@ def check_room(room_id: int | None = None, room_name: str | None = None) -> Room
     assert room_name is not None
     if not _ROOM_NAME.match(room_name):
         raise errors.BadRoom(
-            f"a room_name has 1 to {MAX_ROOM_NAME_BYTES} bytes of letters, digits, space"
+            "a room_name has 1 to 64 bytes of letters, digits, space"
             " and ! # $ % & ( ) + - : ; < = . > ? @ [ ] ^ _ { } | ~ ,"
         )
     return Room(name=room_name)

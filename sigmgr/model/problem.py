@@ -30,7 +30,6 @@ Header = tuple[bytes, bytes]
 
 MEDIA_TYPE = "application/problem+json"
 
-_DEFAULT_RETRY_AFTER = 1
 _MAY_BE_IDS = (None, "a key or another secret")
 
 _encode = msgspec.json.Encoder().encode
@@ -122,7 +121,7 @@ def problem(error: errors.SigmgrError, path: str) -> tuple[int, list[Header], by
     if status == 401:
         headers.append((b"www-authenticate", b'Bearer realm="sigmgr"'))
     if status in (429, 503) or error.retry_after is not None:
-        headers.append((b"retry-after", b"%d" % (error.retry_after or _DEFAULT_RETRY_AFTER)))
+        headers.append((b"retry-after", b"%d" % (error.retry_after or 1)))
     if status == 413:
         headers.append((b"connection", b"close"))
     if isinstance(error, MethodDenied):

@@ -42,7 +42,6 @@ JUMP: Final = 1.0
 #: toggle it.
 _LEAVE: Final = 0.9
 _NEVER: Final = float("-inf")
-_THEIRS: Final = "the database's"
 
 
 class Rules(NamedTuple):
@@ -157,7 +156,7 @@ class Reference(NamedTuple):
         if self.ordinary:
             return ""
         if self.doubt is None or self.trusted is None:
-            return f"this machine's clock is {duration_text(self.apart)} {_THEIRS}"
+            return f"this machine's clock is {duration_text(self.apart)} the database's"
         jumped = f"jumped {duration_text(self.doubt - self.trusted)} where {{}} stood"
         believed = f"believed after {self.rules.accept:g} s"
         if not self.rules.shared:

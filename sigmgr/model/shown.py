@@ -104,12 +104,9 @@ def masked(text: str) -> str:
 def _secrets(text: str) -> Iterator[tuple[int, int]]:
     """The positions of secrets without a form of their own. They do not overlap."""
     for run in _RUN.finditer(text):
-        for start, end in _joined(run[0], [*_hex(run[0]), *_wordless(run[0])]):
+        hexes = [found.span() for found in _HEX.finditer(run[0])]
+        for start, end in _joined(run[0], [*hexes, *_wordless(run[0])]):
             yield run.start() + start, run.start() + end
-
-
-def _hex(run: str) -> Iterator[tuple[int, int]]:
-    return (found.span() for found in _HEX.finditer(run))
 
 
 def _wordless(run: str) -> Iterator[tuple[int, int]]:

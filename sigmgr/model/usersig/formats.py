@@ -153,10 +153,11 @@ class SigFormat(Protocol):
 
 
 class Formats:
+    fallback: SigFormat
+
     def __init__(self) -> None:
         self._by_name: dict[str, SigFormat] = {}
         self._by_code: dict[int, Format] = {}
-        self._fallback = ""
 
     def register(self, one: SigFormat, *, fallback: bool = False) -> None:
         """Raises ValueError for a name or code in use, or a code out of bounds."""
@@ -167,7 +168,7 @@ class Formats:
         self._by_name[one.name] = one
         self._by_code[one.code] = one.name
         if fallback:
-            self._fallback = one.name
+            self.fallback = one
 
     def unregister(self, name: str) -> None:
         del self._by_code[self._by_name.pop(name).code]
@@ -190,10 +191,6 @@ class Formats:
     def coded(self, code: int) -> Format:
         """The name behind a code. Raises KeyError."""
         return self._by_code[code]
-
-    @property
-    def fallback(self) -> SigFormat:
-        return self._by_name[self._fallback]
 
     def readers(self) -> list[Reader]:
         """Each reader once, the fallback's last."""

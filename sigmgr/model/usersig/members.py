@@ -50,16 +50,8 @@ def parse(document: bytes, odd: Callable[[str, object], BadSig] = odd_value) -> 
     return parsed
 
 
-def text(members: Members, name: str) -> str:
-    """A text member without control characters and unpaired surrogates."""
-    value = optional_text(members, name)
-    if value is None:
-        raise _missing(name)
-    return value
-
-
 def optional_text(members: Members, name: str) -> str | None:
-    """As :func:`text`; None where the member is absent."""
+    """A text member without control characters and unpaired surrogates; None where it is absent."""
     value = members.get(name)
     if value is None:
         return None
@@ -75,7 +67,9 @@ def optional_text(members: Members, name: str) -> str | None:
 
 def userid(members: Members) -> str:
     """``TLS.identifier``. Any Unicode text: others sign ids that sigmgr refuses."""
-    value = text(members, "TLS.identifier")
+    value = optional_text(members, "TLS.identifier")
+    if value is None:
+        raise _missing("TLS.identifier")
     if not value:
         raise bad_field("TLS.identifier", "is empty")
     return value

@@ -33,8 +33,6 @@ from sigmgr.model.usersig.likeness import (
     without_mark,
 )
 
-_MAC_BYTES: Final = 32
-_SECRET_BYTES: Final = 32
 _SECRET_CHARACTERS: Final = 64
 _HEX = re.compile(r"[0-9A-Fa-f]+")
 _MASTER_KEY = re.compile(r"[A-Za-z0-9+/_-]{43}=")
@@ -122,11 +120,11 @@ def doubt(material: bytes) -> Doubt | None:
 
 def generate(draw: Draw, _curve: str | None) -> bytes:
     """A new secret in the console's form; there are no curves."""
-    return draw(_SECRET_BYTES).hex().encode("ascii")
+    return draw(_SECRET_CHARACTERS // 2).hex().encode("ascii")
 
 
 def is_signature(signature: bytes) -> bool:
-    return len(signature) == _MAC_BYTES
+    return len(signature) == hashes.SHA256.digest_size
 
 
 def _oddness(key: HmacKey, secret: str) -> str:
