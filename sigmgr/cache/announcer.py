@@ -86,10 +86,13 @@ class RedisAnnouncer:
         sigs: list[bytes] = []
         brought: list[bytes] = []
         for event, current in batch:
-            key = layout.sig_key_in(shard, event.holder).encode()
             todo, seconds, value = self._task(event, current, now)
-            keys.append(key)
             tasks.append(scripts.TASK.pack(todo, seconds))
+            if todo == scripts.NOTHING:
+                brought.append(b"")
+                continue
+            key = layout.sig_key_in(shard, event.holder).encode()
+            keys.append(key)
             put = todo == scripts.PUT_IF_NEWER
             sigs.append(self._values.seal(shard, key, value) if put else value)
             brought.append(value if put else b"")

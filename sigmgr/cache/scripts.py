@@ -72,10 +72,11 @@ TASK: Final = Struct(">BI")
 #: What became of an event's sig: not cached, cached (or nothing was asked), written just now.
 MISSING: Final = ord("0")
 
-#: KEYS: the shard's stream, then a sig key for each event. ARGV: channel; the stream's length
-#: and its age in milliseconds; a msgpack array of the events; a task for each; a msgpack array
-#: of a value for each; what the message brings of them. Adds one entry to the stream, publishes a
-#: message of ``redis_layout``, and answers a string with one character of the above for each event.
+#: KEYS: the shard's stream, then a sig key for each event that has something to do. ARGV: channel;
+#: the stream's length and its age in milliseconds; a msgpack array of the events; a task for each;
+#: a msgpack array of a value for each key; what the message brings of them. Adds one entry to the
+#: stream, publishes a message of ``redis_layout``, and answers a string with one character of the
+#: above for each event.
 #:
 #: Events and values stay the texts they came as: to cut and join them here would cost as much
 #: as the work itself, and seven arguments for each event cost more to send than that.
@@ -89,31 +90,32 @@ local previous = '0-0'
 if tail[1] then previous = tail[1][1] end
 local finish, head = 1, byte(values, 1)
 if head == 220 then finish = 3 elseif head == 221 then finish = 5 end
-local flags = {}
-for i = 2, #KEYS do
-  local todo, s1, s2, s3, s4 = byte(tasks, 5 * i - 9, 5 * i - 5)
-  local kind, l1, l2 = byte(values, finish + 1, finish + 3)
-  local first = finish + 3
-  if kind == 196 then
-    finish = first + l1 - 1
-  else
-    first = first + 1
-    finish = first + l1 * 256 + l2 - 1
-  end
+local flags, k = {}, 1
+for i = 1, #tasks / 5 do
+  local todo, s1, s2, s3, s4 = byte(tasks, 5 * i - 4, 5 * i)
   local flag = '1'
   if todo ~= 110 then
+    k = k + 1
+    local kind, l1, l2 = byte(values, finish + 1, finish + 3)
+    local first = finish + 3
+    if kind == 196 then
+      finish = first + l1 - 1
+    else
+      first = first + 1
+      finish = first + l1 * 256 + l2 - 1
+    end
     local _, a, b, c, d = byte(values, first, first + 4)
     local issued = ((a * 256 + b) * 256 + c) * 256 + d
-    local there = issued_at(KEYS[i])
+    local there = issued_at(KEYS[k])
     if todo == 99 then
       if there < issued then flag = '0' end
     elseif there < issued or (todo == 114 and there == issued) then
       local seconds = ((s1 * 256 + s2) * 256 + s3) * 256 + s4
-      call('SET', KEYS[i], sub(values, first, finish), 'EX', seconds)
+      call('SET', KEYS[k], sub(values, first, finish), 'EX', seconds)
       if todo == 112 then flag = '2' end
     end
   end
-  flags[i - 1] = flag
+  flags[i] = flag
 end
 local last = call('XADD', stream, 'MAXLEN', '~', ARGV[2], '*', 'e', events)
 local oldest = tonumber(string.match(last, '%d+')) - ARGV[3]

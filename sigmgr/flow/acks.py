@@ -81,14 +81,15 @@ class Acks:
             raise
         except errors.StoreUnavailable:
             # Some rows are locked; :meth:`_judged` finds out which.
-            done = set()
+            done = []
         if len(done) == len(acks):
             return [Claim.KNOWN] * len(acks)
-        rest = [ack for ack in acks if ack not in done]
-        meant = dict(zip(rest, await self._judged(rest, now), strict=True)) if rest else {}
-        return [Claim.KNOWN if ack in done else meant[ack] for ack in acks]
+        meant: dict[Ack, _Meant | None] = dict.fromkeys(done, Claim.KNOWN)
+        rest = [ack for ack in acks if ack not in meant]
+        meant |= zip(rest, await self._judged(rest, now), strict=True)
+        return [meant[ack] for ack in acks]
 
-    async def _confirmed(self, acks: Sequence[Ack], now: int) -> set[Ack]:
+    async def _confirmed(self, acks: Sequence[Ack], now: int) -> list[Ack]:
         """Write the ordinary ones: the first acks of current sigs."""
         first = {ack.user: ack for ack in reversed(acks)}
         async with self.store.transaction() as tx:
@@ -97,7 +98,7 @@ class Acks:
             committed = await append(tx, events) if events else Committed()
         self.publisher.soon(committed, now)
         ACKS.labels("new").inc(len(done))
-        return {first[one.user] for one in done}
+        return [first[one.user] for one in done]
 
     async def _judged(self, acks: Sequence[Ack], now: int) -> list[_Meant | None]:
         users = list(dict.fromkeys(ack.user for ack in acks))

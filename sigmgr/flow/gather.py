@@ -26,7 +26,7 @@ from sigmgr.model import errors
 Q = TypeVar("Q", bound=Hashable)
 A = TypeVar("A")
 
-_Batch = dict[Q, list[asyncio.Future[A | Exception]]]
+_Batch = list[tuple[Q, list[asyncio.Future[A | Exception]]]]
 #: Answers in the order of the questions. Raises where none can be answered.
 Work = Callable[[Sequence[Q], int], Coroutine[Any, Any, Sequence[A | errors.SigmgrError]]]
 
@@ -51,11 +51,7 @@ class Gather(Generic[Q, A]):
         """A future of the answer or the error. Wait for it with :func:`answered`."""
         self._now = now
         future: asyncio.Future[A | Exception] = asyncio.get_running_loop().create_future()
-        asked = self._waiting.get(question)
-        if asked is None:
-            self._waiting[question] = [future]
-        else:
-            asked.append(future)
+        self._waiting.setdefault(question, []).append(future)
         if self._running < self._at_once:
             self._running += 1
             run = asyncio.create_task(self._run(), name="gather")
@@ -64,20 +60,20 @@ class Gather(Generic[Q, A]):
         return future
 
     async def _run(self) -> None:
-        batch: _Batch[Q, A] = {}
+        batch: _Batch[Q, A] = []
         try:
             while self._waiting:
                 if self._gather_for and len(self._waiting) < self._size:
                     await asyncio.sleep(self._gather_for)
-                batch = dict(islice(self._waiting.items(), self._size))
-                for question in batch:
+                batch = list(islice(self._waiting.items(), self._size))
+                for question, _ in batch:
                     del self._waiting[question]
                 await self._answer(batch)
         except BaseException:
             # The process ends, or a test cancelled it.
             left, self._waiting = self._waiting, {}
-            for lost in (batch, left):
-                _settle(lost, [errors.Stopping()] * len(lost))
+            lost = [*batch, *left.items()]
+            _settle(lost, [errors.Stopping()] * len(lost))
             raise
         finally:
             # No await since it found nothing to do, so the next question starts a new run.
@@ -85,7 +81,7 @@ class Gather(Generic[Q, A]):
 
     async def _answer(self, batch: _Batch[Q, A]) -> None:
         try:
-            _settle(batch, await self._work(list(batch), self._now))
+            _settle(batch, await self._work([question for question, _ in batch], self._now))
         except errors.SigmgrError as error:
             _settle(batch, [error] * len(batch))
         except Exception as error:  # noqa: BLE001 - one bad question must not stop the rest
@@ -93,8 +89,8 @@ class Gather(Generic[Q, A]):
                 _settle(batch, [error])
                 return
             middle = len(batch) // 2
-            await self._answer(dict(islice(batch.items(), middle)))
-            await self._answer(dict(islice(batch.items(), middle, None)))
+            await self._answer(batch[:middle])
+            await self._answer(batch[middle:])
 
 
 async def answered(future: asyncio.Future[A | Exception]) -> A:
@@ -105,7 +101,7 @@ async def answered(future: asyncio.Future[A | Exception]) -> A:
 
 
 def _settle(batch: _Batch[Q, A], answers: Sequence[A | Exception]) -> None:
-    for futures, answer in zip(batch.values(), answers, strict=True):
+    for (_, futures), answer in zip(batch, answers, strict=True):
         for future in futures:
             if not future.done():
                 future.set_result(answer)

@@ -17,9 +17,9 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-import itertools
 from collections.abc import Callable, Coroutine, Iterable
 from functools import lru_cache
+from math import ceil
 from typing import Any, NamedTuple, TypeVar
 
 from sigmgr.flow.gather import answered
@@ -56,8 +56,9 @@ class _CountedTime:
     def __init__(self) -> None:
         self.now = 0.0
         self._looked_at = 0.0
-        self._ends: list[tuple[float, int, asyncio.Future[Any], Callable[[], Any]]] = []
-        self._number = itertools.count()
+        #: By the tick in which they end, and these in order.
+        self._waits: dict[int, list[tuple[asyncio.Future[Any], Callable[[], Any]]]] = {}
+        self._ends: list[int] = []
         self._ticks = False
 
     def _look(self) -> None:
@@ -71,7 +72,12 @@ class _CountedTime:
         if not self._ticks:
             self._look()
             self._tick_later()
-        heapq.heappush(self._ends, (self.now + seconds, next(self._number), future, late))
+        end = ceil((self.now + seconds) / _TICK)
+        waits = self._waits.get(end)
+        if waits is None:
+            waits = self._waits[end] = []
+            heapq.heappush(self._ends, end)
+        waits.append((future, late))
 
     def _tick_later(self) -> None:
         self._ticks = True
@@ -79,13 +85,16 @@ class _CountedTime:
 
     def _tick(self) -> None:
         self._look()
-        while self._ends and (self._ends[0][0] <= self.now or self._ends[0][2].done()):
-            _, _, future, late = heapq.heappop(self._ends)
-            if not future.done():
-                future.set_result(late())
+        while self._ends and self._is_over(self._ends[0]):
+            for future, late in self._waits.pop(heapq.heappop(self._ends)):
+                if not future.done():
+                    future.set_result(late())
         self._ticks = False
         if self._ends:
             self._tick_later()
+
+    def _is_over(self, end: int) -> bool:
+        return end * _TICK <= self.now or all(future.done() for future, _ in self._waits[end])
 
 
 class _Countdown:
@@ -110,6 +119,8 @@ def _counted(_loop: asyncio.AbstractEventLoop) -> _CountedTime:
 
 class Wait:
     """The wait of one caller: so many ``seconds`` in all, however often it asks."""
+
+    __slots__ = ("_left", "_pause")
 
     def __init__(self, seconds: float) -> None:
         self._left = seconds

@@ -17,6 +17,7 @@ import asyncio
 import contextlib
 import copy
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 from sqlalchemy import exc
@@ -51,14 +52,15 @@ class Patience(NamedTuple):
 class Kind(NamedTuple):
     """What an :class:`Engine` needs of its kind of database.
 
-    ``open_pool(size)``: a pool of so many connections. ``begin(statement, lock)``: the text that
-    begins a write transaction. ``writers``: how many at once. ``be_patient(connection, seconds)``:
-    the limit of each answer. ``close``: closes the rest after the pools.
+    ``open_pool(size)``: a pool of so many connections. ``begin(statement, lock, durable)``: the
+    text that begins a write transaction. ``writers``: how many at once.
+    ``be_patient(connection, seconds)``: the limit of each answer. ``close``: closes the rest after
+    the pools.
     """
 
     dialect: Dialect
     open_pool: Callable[[int], AsyncEngine]
-    begin: Callable[[float, float], str]
+    begin: Callable[[float, float, bool], str]
     writers: int
     be_patient: Callable[[AsyncConnection, float | None], None]
     close: Callable[[], Awaitable[None]]
@@ -127,31 +129,38 @@ class Engine:
             yield connection
 
     async def writing(
-        self, work: Work[T], *, limit: float | None = None, lock: float | None = None
+        self,
+        work: Work[T],
+        *,
+        limit: float | None = None,
+        lock: float | None = None,
+        durable: bool = True,
     ) -> T:
         """Run ``work(connection)`` as one write transaction; once more where the connection was
         lost and nothing can have been committed."""
+        write = partial(self.write, limit=limit, lock=lock, durable=durable)
         with contextlib.suppress(errors.ConnectionLost):
-            async with self.write(limit=limit, lock=lock) as connection:
+            async with write() as connection:
                 return await work(connection)
-        async with self.write(limit=limit, lock=lock) as connection:
+        async with write() as connection:
             return await work(connection)
 
     @contextlib.asynccontextmanager
     async def write(
-        self, *, limit: float | None = None, lock: float | None = None
+        self, *, limit: float | None = None, lock: float | None = None, durable: bool = True
     ) -> AsyncIterator[AsyncConnection]:
         """One write transaction: committed at the end, rolled back by an exception.
 
         ``limit``: seconds for its beginning and for each answer, with four times that for all of
-        it; ``lock``: for what another transaction holds. Raises ConnectionLost where nothing can
-        have been committed, so that it may be tried again; CommitUnknown where the connection was
-        lost in the commit.
+        it; ``lock``: for what another transaction holds. ``durable`` False does not wait for the
+        disk: a machine that dies may lose the commits of its last second. Raises ConnectionLost
+        where nothing can have been committed, so that it may be tried again; CommitUnknown where
+        the connection was lost in the commit.
         """
         self._refuse_if_silent()
         limit, lock = limit or self.patience.write, lock or self.patience.lock
         async with (
-            self._pool.using(Use(limit, self._kind.begin(limit, lock))) as use,
+            self._pool.using(Use(limit, self._kind.begin(limit, lock, durable))) as use,
             self._pool.connection(use) as connection,
         ):
             try:

@@ -79,7 +79,9 @@ def _postgres(url: URL, size: int, connect_timeout: float, idle: float) -> Kind:
     return Kind(
         dialect=POSTGRES,
         open_pool=open_pool,
-        begin=lambda limit, lock: postgres.begin_message(limit / _LATER, lock, idle),
+        begin=lambda limit, lock, durable: postgres.begin_message(
+            limit / _LATER, lock, idle, durable=durable
+        ),
         writers=max(1, size - max(1, size // 4)),
         be_patient=be_patient,
         close=close,
@@ -104,7 +106,7 @@ def _sqlite(url: URL, lock: float, *, inline: bool, create: bool) -> Kind:
             inline=inline,
             create=create or file.is_private,
         ),
-        begin=lambda limit, lock: "BEGIN IMMEDIATE",
+        begin=lambda limit, lock, durable: "BEGIN IMMEDIATE",
         writers=1,
         be_patient=lambda connection, seconds: None,
         close=close,

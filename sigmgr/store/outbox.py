@@ -236,10 +236,11 @@ class SqlOutbox:
         _report(unread)
 
     async def mark_announced(self, ids: Sequence[int]) -> None:
-        """One statement where nothing waits for numbers. A row locked by a sweep is left to it."""
+        """One statement where nothing waits for numbers. A row locked by a sweep is left to it. It
+        need not be durable: what a crash brings back is announced twice, which readers bear."""
         if not ids:
             return
-        await self._engine.writing(partial(self._mark_announced, ids))
+        await self._engine.writing(partial(self._mark_announced, ids), durable=False)
 
     async def _mark_announced(self, ids: Sequence[int], connection: AsyncConnection) -> None:
         dialect = self._engine.dialect

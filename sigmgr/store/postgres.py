@@ -220,7 +220,7 @@ def begin(connection: Connection) -> None:
 
 
 @lru_cache
-def begin_message(statement: float, lock: float, idle: float) -> str:
+def begin_message(statement: float, lock: float, idle: float, *, durable: bool) -> str:
     """The message that opens a write transaction, with its limits in seconds and its planner
     settings."""
     return (
@@ -233,7 +233,7 @@ def begin_message(statement: float, lock: float, idle: float) -> str:
         # Every write finds its rows by an index, mostly a few and in the index's order. With old
         # statistics the planner would read a whole table, or sort a whole index.
         "SET LOCAL enable_seqscan=off;"
-        "SET LOCAL enable_bitmapscan=off"
+        "SET LOCAL enable_bitmapscan=off" + ("" if durable else ";SET LOCAL synchronous_commit=off")
     )
 
 

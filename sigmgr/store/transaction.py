@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from sqlalchemy import select
@@ -94,6 +95,9 @@ _record: Callable[[Iterable[Any]], Record] = partial(tuple.__new__, Record)
 
 def _never(sdkappid: int, userid: str) -> int:
     return 0
+
+
+_by_user = attrgetter("user")
 
 
 class SqlTransaction:
@@ -275,7 +279,7 @@ class SqlTransaction:
         known = self._memory.revoked_until
         rows = [
             (user.sdkappid, user.userid, ticket, claim)
-            for user, ticket, claim in sorted(acks)
+            for user, ticket, claim in sorted(acks, key=_by_user)
             if known(user.sdkappid, user.userid) < ticket
         ]
         if not rows:

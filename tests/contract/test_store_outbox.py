@@ -119,6 +119,17 @@ async def test_what_was_announced_is_deleted_and_asks_for_nothing_else(db):
     assert await add(db, event(holder(9))) > ids, "an id is never used again"
 
 
+@only_postgres
+async def test_only_what_may_be_announced_twice_does_not_wait_for_the_disk(db):
+    texts = []
+    engine = db.engine._pool.engine.sync_engine
+    sa.event.listen(engine, "before_cursor_execute", lambda *said: texts.append(said[2]))
+    ids = await add(db, event(holder(1)))
+    assert "synchronous_commit" not in "".join(texts)
+    await db.outbox.mark_announced(ids)
+    assert "synchronous_commit=off" in texts[-2], texts[-2:]
+
+
 async def test_relays_share_the_work(db):
     everything = [event(holder(n), at=NOW - n) for n in range(60)]
     await add(db, *everything)

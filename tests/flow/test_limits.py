@@ -9,6 +9,7 @@ from collections.abc import Callable
 import pytest
 from structlog.testing import capture_logs
 
+from sigmgr.flow import limits
 from sigmgr.flow.limits import Lane, Wait
 from sigmgr.model import errors
 
@@ -197,3 +198,33 @@ async def test_an_answer_is_bounded_too_and_keeps_the_budget_of_its_caller() -> 
         await wait.answered(never, errors.StoreUnavailable)
     assert 0.15 < loop.time() - began < 5
     assert not await wait.pauses(), "the time is spent"
+
+
+async def test_waits_of_several_lengths_end_each_at_its_time() -> None:
+    loop = asyncio.get_running_loop()
+    never: asyncio.Future[None] = loop.create_future()
+    ended: list[float] = []
+
+    async def wait(seconds: float) -> None:
+        assert not await Wait(seconds).all_done([never])
+        ended.append(seconds)
+
+    began = loop.time()
+    await asyncio.gather(*map(wait, [0.3, 0.1, 0.5, 0.2]))
+    assert ended == [0.1, 0.2, 0.3, 0.5]
+    assert loop.time() - began >= 0.5
+
+
+async def test_nothing_ticks_when_every_wait_is_answered() -> None:
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[int | Exception] = loop.create_future()
+    waits = [asyncio.ensure_future(Wait(9.0).all_done([future])) for _ in range(3)]
+    waits.append(asyncio.ensure_future(Wait(0.5).all_done([future])))
+    await asyncio.sleep(0)
+    future.set_result(1)
+    assert all(await asyncio.gather(*waits))
+    counted = limits._counted(loop)
+    assert counted._ticks
+    await asyncio.sleep(0.1)
+    assert not counted._ticks
+    assert not counted._waits
