@@ -22,7 +22,8 @@ class Server:
         self.sock.listen(1024)
         self.port = self.sock.getsockname()[1]
         config = uvicorn.Config(
-            self.app, interface="asgi3", lifespan="off", log_level="critical", http="httptools",
+            self.app, interface="asgi3", lifespan="off", http="httptools",
+            log_config=None,  # what it sets would stay for all tests after this one
             timeout_graceful_shutdown=10, access_log=False,
         )  # fmt: skip
         self.server = uvicorn.Server(config)

@@ -201,7 +201,7 @@ async def serving(app):
     """The app on uvicorn on a free port; yields its address."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
-        config = uvicorn.Config(app, lifespan="off", log_level="error", ws="none")
+        config = uvicorn.Config(app, lifespan="off", log_config=None, ws="none")
         config.timeout_graceful_shutdown = 1
         server = uvicorn.Server(config)
         task = asyncio.create_task(server.serve(sockets=[sock]))
