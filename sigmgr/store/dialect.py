@@ -49,6 +49,8 @@ class Dialect(ABC):
     #: An expression over a row of a table: another text after this database was restored, as far as
     #: the database can tell.
     history: str
+    #: An expression: this database's clock, Unix seconds with a fraction.
+    second: str
     #: The column with the location of a row.
     address: str
     #: Makes an insert into a table that knows ``on_conflict_do_nothing``.
@@ -116,6 +118,7 @@ class Postgres(Dialect):
         "concat_ws(' ', (SELECT system_identifier FROM pg_control_system()),"
         " left(pg_walfile_name(pg_current_wal_lsn()), 8), tableoid)"
     )
+    second = "extract(epoch FROM clock_timestamp())"
     address = "ctid"
     insert = staticmethod(postgresql.insert)
 
@@ -146,6 +149,7 @@ class Sqlite(Dialect):
     name = "sqlite"
     random_text = "lower(hex(randomblob(16)))"
     history = "''"  # a file that was copied over another is the same file
+    second = "((julianday('now') - 2440587.5) * 86400.0)"
     address = "rowid"
     insert = staticmethod(sqlite.insert)
 

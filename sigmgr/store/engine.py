@@ -15,7 +15,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Final
 
-from sqlalchemy import URL, exc, make_url
+from sqlalchemy import URL, exc, make_url, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from sigmgr.model import errors
@@ -132,13 +132,5 @@ def _parsed(url: str) -> URL:
 
 async def database_time(engine: Engine) -> float:
     """The database's clock in Unix seconds, for comparison with ours."""
-    if engine.dialect is SQLITE:
-        question = "SELECT (julianday('now') - 2440587.5) * 86400.0"
-    else:
-        question = "SELECT extract(epoch FROM clock_timestamp())::float8"
-
-    async def ask(connection: AsyncConnection) -> float:
-        answer = await connection.exec_driver_sql(question)
-        return float(answer.scalar_one())
-
-    return await engine.reading(ask)
+    [(second,)] = await engine.rows(text(f"SELECT {engine.dialect.second}"))
+    return float(second)

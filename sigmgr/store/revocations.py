@@ -23,17 +23,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sigmgr.model.revocation import Revocation
 from sigmgr.ports import LookResult
-from sigmgr.store.dialect import SQLITE, Dialect
+from sigmgr.store.dialect import SQLITE, TRUE, Dialect
 from sigmgr.store.engine import Engine
 from sigmgr.store.tables import revocations
 
 r = revocations.c
 _COLUMNS = (("sdkappid", int), ("userid", str), ("until", int), ("forget_at", int))
 
-_SECOND: Final = {
-    "postgresql": "extract(epoch FROM clock_timestamp())",
-    "sqlite": "((julianday('now') - 2440587.5) * 86400.0)",
-}
 #: Of the state of each row: no changes make up for each other.
 _MARK: Final = {
     "postgresql": "SELECT md5(string_agg(id || ' ' || {0}, ' ' ORDER BY id)) FROM {1}",
@@ -48,11 +44,9 @@ _UNTIL: Final = text(
 
 @cache
 def _look(dialect: Dialect) -> Any:
-    second = _SECOND[dialect.name]
-    kind = "float8" if dialect is not SQLITE else "REAL"
     mark = _MARK[dialect.name].format
     return text(
-        f"SELECT CAST({second} AS {kind}) AS second,"  # noqa: S608 - constants
+        f"SELECT {dialect.second} AS second,"  # noqa: S608 - constants
         f" ({mark('state', 'keys')}) AS keys, ({mark('revoked_at', 'tokens')}) AS tokens,"
         " r.sdkappid, r.userid, r.until, r.forget_at"
         " FROM (SELECT 1 AS one) AS o LEFT JOIN revocations AS r ON r.at >= :since"
@@ -64,8 +58,8 @@ def _write(dialect: Dialect) -> Any:
     """Write a batch of revocations; an existing one is raised, never lowered."""
     batch = dialect.batch(*_COLUMNS)
     names = [name for name, _ in _COLUMNS]
-    second = literal_column(f"CAST({_SECOND[dialect.name]} AS BIGINT)", BigInteger)
-    rows = select(*(batch.c[name] for name in names), second.label("at")).where(text("1 = 1"))
+    second = literal_column(f"CAST({dialect.second} AS BIGINT)", BigInteger)
+    rows = select(*(batch.c[name] for name in names), second.label("at")).where(TRUE)
     insert = dialect.insert(revocations).from_select([*names, "at"], rows)
     new, greatest = insert.excluded, func.max if dialect is SQLITE else func.greatest
     raised = {
@@ -89,7 +83,7 @@ def _page(*, first: bool) -> Any:
 @cache
 def _lag(dialect: Dialect) -> Any:
     return text(
-        f"SELECT {_SECOND[dialect.name]} - at FROM revocations"  # noqa: S608 - a constant
+        f"SELECT {dialect.second} - at FROM revocations"  # noqa: S608 - a constant
         " WHERE sdkappid = :sdkappid AND userid = :userid"
     )
 
