@@ -145,6 +145,14 @@ class Engine:
         async with write() as connection:
             return await work(connection)
 
+    async def changed(self, statement: Any, values: Any) -> int:
+        """Write by one statement; answers how many rows it changed."""
+
+        async def execute(connection: AsyncConnection) -> int:
+            return (await connection.execute(statement, values)).rowcount
+
+        return await self.writing(execute)
+
     @contextlib.asynccontextmanager
     async def write(
         self, *, limit: float | None = None, lock: float | None = None, durable: bool = True

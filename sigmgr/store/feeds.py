@@ -204,13 +204,8 @@ def _events(sdkappid: int, rows: Sequence[Any], after: int, until: int) -> list[
 async def forget(engine: Engine, now: int, limit: int) -> int:
     """Delete up to ``limit`` rows of each app that are past; answers how many of the fullest
     app."""
-    statement = _forget(engine.dialect)
-
-    async def forget_some(values: dict[str, int], connection: AsyncConnection) -> int:
-        return (await connection.execute(statement, values)).rowcount
-
     most = 0
     for sdkappid, start in await engine.rows(select(f.sdkappid, f.start)):
         values = {"sdkappid": sdkappid, "start": start, "limit": limit, "before": now - KEPT_FOR}
-        most = max(most, await engine.writing(partial(forget_some, values)))
+        most = max(most, await engine.changed(_forget(engine.dialect), values))
     return most

@@ -135,9 +135,5 @@ class SqlLooks:
         return float(lag)
 
     async def forget_revocations(self, now: int, limit: int) -> int:
-        statement = _forget(self._engine.dialect)
-
-        async def forget(connection: AsyncConnection) -> int:
-            return int((await connection.execute(statement, {"now": now, "limit": limit})).rowcount)
-
-        return await self._engine.writing(forget)
+        values = {"now": now, "limit": limit}
+        return await self._engine.changed(_forget(self._engine.dialect), values)

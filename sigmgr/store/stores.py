@@ -126,12 +126,7 @@ class SqlJanitor:
 
     async def forget_past(self, now: int, limit: int) -> int:
         statement = statements.forget_past(self._engine.dialect)
-
-        async def forget(connection: AsyncConnection) -> int:
-            done = await connection.execute(statement, {"now": now, "limit": limit})
-            return done.rowcount
-
-        return await self._engine.writing(forget)
+        return await self._engine.changed(statement, {"now": now, "limit": limit})
 
     async def forget_events(self, now: int, limit: int) -> int:
         return await feeds.forget(self._engine, now, limit)
