@@ -5,7 +5,6 @@ later version reaches every app without a choice of its own.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -16,32 +15,22 @@ from sigmgr.model.policy import Policy
 _NAMES = frozenset(field.name for field in dataclasses.fields(Policy))
 
 
-def policy_overrides(policy: Policy) -> dict[str, Any]:
+def dump(policy: Policy) -> str:
     chosen, default = dataclasses.asdict(policy), dataclasses.asdict(Policy())
-    return {
-        name: list(value) if isinstance(value, tuple) else value
-        for name, value in chosen.items()
-        if value != default[name]
-    }
+    overrides = {name: value for name, value in chosen.items() if value != default[name]}
+    return msgspec.json.encode(overrides, order="sorted").decode()
 
 
-def policy_from(overrides: Mapping[str, Any]) -> Policy:
-    """The policy with these fields in place of the defaults. Raises BadSettings."""
+def load(text: str) -> Policy:
+    """Raises BadSettings."""
+    try:
+        overrides = msgspec.json.decode(text, type=dict[str, Any])
+    except msgspec.DecodeError as error:
+        raise errors.BadSettings("the policy is no JSON object") from error
     unknown = sorted(set(overrides) - _NAMES)
     if unknown:
         raise errors.BadSettings(f"a policy has no field {', '.join(unknown)}")
     try:
-        return msgspec.convert(dict(overrides), Policy)
+        return msgspec.convert(overrides, Policy)
     except (msgspec.ValidationError, errors.InputError) as error:
         raise errors.BadSettings(f"the policy is not valid: {error}") from error
-
-
-def dump(policy: Policy) -> str:
-    return msgspec.json.encode(policy_overrides(policy), order="sorted").decode()
-
-
-def load(text: str) -> Policy:
-    try:
-        return policy_from(msgspec.json.decode(text, type=dict[str, Any]))
-    except msgspec.DecodeError as error:
-        raise errors.BadSettings("the policy is no JSON object") from error

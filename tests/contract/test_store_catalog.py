@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from dataclasses import replace
 
 import pytest
@@ -13,7 +14,7 @@ from sigmgr.model import errors
 from sigmgr.model.app import App
 from sigmgr.model.policy import DAY, Policy
 from sigmgr.model.sig import KeyState
-from sigmgr.store.policies import policy_from, policy_overrides
+from sigmgr.store import policies
 from tests.contract.store_kit import (
     APP,
     KINDS,
@@ -152,10 +153,10 @@ async def test_a_removal_that_waits_keeps_no_other_app_waiting(db, catalog):
 
 
 def test_a_policy_keeps_what_was_chosen_only():
-    assert policy_overrides(Policy()) == {}
+    assert policies.dump(Policy()) == "{}"
     chosen = Policy(ttl=60, backoff=(1, 2))
-    assert policy_overrides(chosen) == {"ttl": 60, "backoff": [1, 2]}
-    assert policy_from(policy_overrides(chosen)) == chosen
+    assert policies.dump(chosen) == '{"backoff":[1,2],"ttl":60}'
+    assert policies.load(policies.dump(chosen)) == chosen
 
 
 @pytest.mark.parametrize(
@@ -173,7 +174,7 @@ def test_a_policy_keeps_what_was_chosen_only():
 )
 def test_a_bad_policy_is_a_bad_setting(overrides):
     with pytest.raises(errors.BadSettings):
-        policy_from(overrides)
+        policies.load(json.dumps(overrides))
 
 
 async def test_a_policy_that_this_version_cannot_read_is_named(db, catalog):
