@@ -89,22 +89,24 @@ def _postgres(url: URL, size: int, connect_timeout: float, idle: float) -> Kind:
 
 
 def _sqlite(url: URL, lock: float, *, inline: bool, create: bool) -> Kind:
-    file, threads = sqlite.DatabaseFile(url), sqlite.Threads()
+    url, private = sqlite.with_file(url)
+    threads = sqlite.Threads()
 
     async def close() -> None:
         # A thread is busy no longer than it waits for the file's lock.
         await threads.ended(lock + 1)
-        file.close()
+        if private is not None:
+            private.cleanup()
 
     return Kind(
         dialect=SQLITE,
         open_pool=partial(
             sqlite.open_sqlite,
-            file.url,
+            url,
             threads,
             lock_timeout=lock,
             inline=inline,
-            create=create or file.is_private,
+            create=create or private is not None,
         ),
         begin=lambda limit, lock, durable: "BEGIN IMMEDIATE",
         writers=1,

@@ -1,11 +1,6 @@
-"""Opens a SQLite file.
+"""Opens a SQLite file; every connection has the same settings.
 
-Rules:
-1. We send BEGIN ourselves: the driver would begin too late and lose updates, so a write begins
-   IMMEDIATE.
-2. Every connection has the same settings: a WAL, a limit on the wait for the file's lock.
-
-What this module does not do: queue the writers of a process (``engine``).
+What this module does not do: begin transactions (``engine``), queue a process's writers (``pool``).
 """
 
 from __future__ import annotations
@@ -57,27 +52,13 @@ class Threads:
                 await asyncio.to_thread(thread.join, max(0.0, until - loop.time()))
 
 
-class DatabaseFile:
-    """The file of a URL that names none: private, and deleted when closed. Several connections must
-    see the same data."""
-
-    def __init__(self, url: URL) -> None:
-        self.url = url
-        self._directory: tempfile.TemporaryDirectory[str] | None = None
-        if url.database in {None, "", ":memory:"}:
-            self._directory = tempfile.TemporaryDirectory(
-                prefix="sigmgr-", ignore_cleanup_errors=True
-            )
-            self.url = url.set(database=f"{self._directory.name}/memory.db")
-
-    @property
-    def is_private(self) -> bool:
-        """It is a file of this process only."""
-        return self._directory is not None
-
-    def close(self) -> None:
-        if self._directory is not None:
-            self._directory.cleanup()
+def with_file(url: URL) -> tuple[URL, tempfile.TemporaryDirectory[str] | None]:
+    """A URL that names a file: one of this process in a directory of its own, to be cleaned up,
+    where this URL names none. Several connections must see the same data."""
+    if url.database not in {None, "", ":memory:"}:
+        return url, None
+    private = tempfile.TemporaryDirectory(prefix="sigmgr-", ignore_cleanup_errors=True)
+    return url.set(database=f"{private.name}/memory.db"), private
 
 
 def open_sqlite(
