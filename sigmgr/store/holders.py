@@ -98,11 +98,6 @@ def named(dialect: Dialect, *, lock: bool = False, skip: bool = False) -> Select
 
 
 @cache
-def of_user() -> Select[Any]:
-    return select(*h).where(_app, h.userid == bindparam("userid")).order_by(*KEY)
-
-
-@cache
 def of_users(dialect: Dialect) -> Select[Any]:
     """All rows of a batch of users (sdkappid, userid), in no order."""
     batch = dialect.batch(("sdkappid", int), ("userid", str))

@@ -62,9 +62,8 @@ class SqlStore:
         return [rows.get(holder) for holder in holders]
 
     async def of_user(self, sdkappid: int, userid: str) -> list[Record]:
-        values = {"sdkappid": sdkappid, "userid": userid}
-        rows = await self._engine.rows(statements.of_user(), values)
-        return list(map(self._memory.record, rows))
+        [rows] = await self.of_users([Holder(sdkappid, userid)])
+        return rows
 
     async def of_users(self, users: Sequence[Holder]) -> list[list[Record]]:
         rows: dict[tuple[int, str], list[Record]] = {(u.sdkappid, u.userid): [] for u in users}
