@@ -140,7 +140,8 @@ def _where(options: Mapping[str, Any]) -> str:
     is_v6 = ":" in host and not host.startswith("/")
     host = masked(f"[{host}]" if is_v6 else host)
     at = f"{host}:{options.get('port') or 5432}" if host else "the local socket"
-    named = [f"{name} {masked(str(options[key]))}" for key, name in _NAMED if options.get(key)]
+    names = (("dbname", "database"), ("user", "user"))
+    named = [f"{name} {masked(str(options[key]))}" for key, name in names if options.get(key)]
     return ", ".join([f"at {at}", *named])
 
 
@@ -149,7 +150,6 @@ _CONTEXT = re.compile(
     r"^(connection failed: )?connection to server .*? failed: "
     r"|\s*(Is the server running|This probably means) .*$"
 )
-_NAMED = (("dbname", "database"), ("user", "user"))
 
 
 def _quoted(message: str, options: Mapping[str, Any]) -> str:

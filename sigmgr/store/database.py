@@ -87,7 +87,8 @@ class Engine:
             for some in (size, 1)
         )
         self._looker = Looker(self._own, self._pool, self._silence)
-        self._relay_turn = asyncio.Lock()
+        #: Where rows cannot be locked one by one, relays of one process take turns.
+        self.relay_turn = asyncio.Lock()
 
     def with_patience(self, patience: Patience) -> Engine:
         other = copy.copy(self)
@@ -191,11 +192,6 @@ class Engine:
             raise errors.StoreUnavailable("the database did not answer a moment ago")
 
     # -- the rest ----------------------------------------------------------------------------
-
-    @property
-    def relay_turn(self) -> asyncio.Lock:
-        """Where rows cannot be locked one by one, relays of one process take turns."""
-        return self._relay_turn
 
     @property
     def has_clock(self) -> bool:

@@ -22,13 +22,12 @@ from sigmgr.model import errors
 from sigmgr.store import connect_errors, postgres, sqlite
 from sigmgr.store.database import Engine, Kind, Patience
 from sigmgr.store.dialect import POSTGRES, SQLITE
-from sigmgr.store.translation import translated
 
 #: A living server ends a statement in time and keeps the connection; the answer is given up only
 #: this much later.
 _LATER: Final = 1.1
 
-__all__ = ["Engine", "Patience", "database_time", "open_engine", "translated"]
+__all__ = ["Engine", "Patience", "database_time", "open_engine"]
 
 
 def open_engine(

@@ -17,9 +17,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from functools import cache, partial
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from sqlalchemy import BigInteger, Text, bindparam, func, literal_column, or_, select, text, update
+from sqlalchemy.engine import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sigmgr.model import errors
@@ -43,14 +44,6 @@ _TRIES: Final = 20
 
 e = events.c
 f = feeds.c
-
-
-class _Feed(NamedTuple):
-    """``number``: the last one given. ``start``: the last one of an earlier feed."""
-
-    feed: str
-    number: int
-    start: int
 
 
 @cache
@@ -155,10 +148,9 @@ class SqlEventReader:
 async def _page(
     sdkappid: int, after: Cursor | None, limit: int, connection: AsyncConnection
 ) -> Page:
-    found = (await connection.execute(_feed(), {"sdkappid": sdkappid})).first()
-    if found is None:
+    feed = (await connection.execute(_feed(), {"sdkappid": sdkappid})).first()
+    if feed is None:
         raise errors.FeedOff(f"app {sdkappid} has no feed")
-    feed = _Feed(*found)
     if after is None:
         after = await _begin(connection, sdkappid, feed)
     if after.feed != feed.feed or not 0 <= after.number <= feed.number:
@@ -172,7 +164,7 @@ async def _page(
     return Page(_events(sdkappid, rows, after.number, until), Cursor(feed.feed, until), feed.number)
 
 
-async def _begin(connection: AsyncConnection, sdkappid: int, feed: _Feed) -> Cursor:
+async def _begin(connection: AsyncConnection, sdkappid: int, feed: Row[Any]) -> Cursor:
     values = {"sdkappid": sdkappid, "start": feed.start}
     oldest = await connection.scalar(_oldest(), values)
     return Cursor(feed.feed, feed.number if oldest is None else oldest)

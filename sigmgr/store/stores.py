@@ -37,7 +37,7 @@ class SqlStore:
     """``revoked_until`` is this process's knowledge of a user's revocations; it is applied to the
     rows that are read, since a revocation of all users is not written into them."""
 
-    def __init__(self, engine: Engine, revoked_until: RevokedUntil | None = None) -> None:
+    def __init__(self, engine: Engine, revoked_until: RevokedUntil = lambda app, userid: 0) -> None:
         self._engine = engine
         self._dialect = engine.dialect
         self._memory = Memory(revoked_until)

@@ -77,8 +77,8 @@ class Memory:
     warnings goes on, where one call did not reach the end.
     """
 
-    def __init__(self, revoked_until: RevokedUntil | None = None) -> None:
-        self.revoked_until: RevokedUntil = revoked_until or _never
+    def __init__(self, revoked_until: RevokedUntil) -> None:
+        self.revoked_until = revoked_until
         self.horizons: dict[int, Horizon] = {}
         self.warned_to: dict[int, Position] = {}
 
@@ -91,10 +91,6 @@ class Memory:
 
 # Twice as fast as Record._make, where a thousand rows are read at once.
 _record: Callable[[Iterable[Any]], Record] = partial(tuple.__new__, Record)
-
-
-def _never(sdkappid: int, userid: str) -> int:
-    return 0
 
 
 _by_user = attrgetter("user")
@@ -201,7 +197,9 @@ class SqlTransaction:
             before = Horizon(START, (known.start[0], known.start[1] - 1), 0, now)
             claimed = await self._urgent(values, before, limit - len(claimed)) + claimed
         if len(claimed) < limit:
-            claimed += await self._overdue(values, known.end, limit - len(claimed))
+            beyond = {"from_expiry": known.end[0], "from_due": known.end[1]}
+            more = {**values, **beyond, "limit": limit - len(claimed)}
+            claimed += await self._records(statements.overdue(), more)
         return claimed
 
     async def _horizon(self, values: dict[str, int]) -> Position:
@@ -223,12 +221,6 @@ class SqlTransaction:
             statement = statements.emergencies()
             bounds |= {"share": emergency, "longest": emergency_of(MAX_TTL, emergency)}
         return await self._records(statement, {**values, **bounds, "limit": limit})
-
-    async def _overdue(self, values: dict[str, int], beyond: Position, limit: int) -> list[Record]:
-        return await self._records(
-            statements.overdue(),
-            {**values, "from_expiry": beyond[0], "from_due": beyond[1], "limit": limit},
-        )
 
     async def claim_warnings(
         self, sdkappid: int, now: int, limit: int, ladder: Sequence[int]
