@@ -31,10 +31,6 @@ from sigmgr.telemetry import OUTBOX_OLDEST, OUTBOX_PENDING, get_logger
 log = get_logger("sigmgr.relay")
 
 
-#: Rows that get their numbers in one transaction.
-_NUMBERED = 500
-
-
 @dataclass(eq=False, repr=False)
 class Relay:
     """Announces and numbers events, and derives again the sigs that the cache lacks."""
@@ -60,11 +56,11 @@ class Relay:
         return len(events)
 
     async def number(
-        self, now: int, *, limit: int = _NUMBERED, stopping: Callable[[], bool] = lambda: False
+        self, now: int, *, limit: int = 500, stopping: Callable[[], bool] = lambda: False
     ) -> int:
-        """Give numbers to all events that wait for them, the apps in turn, ``limit`` rows each.
-        Answers how many. Ends between two batches when ``stopping()``, and leaves an app to another
-        relay that is numbering it."""
+        """Give numbers to all events that wait for them, the apps in turn, ``limit`` rows of each
+        in one transaction. Answers how many. Ends between two batches when ``stopping()``, and
+        leaves an app to another relay that is numbering it."""
         total = 0
         while apps := await self.outbox.unnumbered():
             before = total

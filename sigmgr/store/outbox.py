@@ -26,7 +26,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator, Iterable, Sequence
 from functools import cache, partial
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 from sqlalchemy import (
@@ -55,9 +55,6 @@ log = get_logger("sigmgr.outbox")
 #: Events of a row. So many are usually less than the 2 KB above which PostgreSQL would compress a
 #: row or move it out.
 ROW_EVENTS = 16
-
-#: Rows that get their numbers in one transaction.
-BATCH: Final = 500
 
 o = outbox.c
 f = feeds.c
@@ -264,7 +261,7 @@ class SqlOutbox:
     async def unnumbered(self) -> list[int]:
         return [sdkappid for (sdkappid,) in await self._engine.rows(_unnumbered())]
 
-    async def number(self, sdkappid: int, now: int, limit: int = BATCH) -> int:
+    async def number(self, sdkappid: int, now: int, limit: int) -> int:
         count, known = await self._engine.writing(partial(self._number, sdkappid, now, limit))
         if known is not None:
             self._known[sdkappid] = known
