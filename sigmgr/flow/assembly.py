@@ -85,7 +85,7 @@ def assemble(
     prompt = Reissuer(p.store, p.signer, p.draw, publisher, p.ordinary)
     later = Reissuer(patient, p.signer, p.draw, publisher, p.ordinary)
     issue = Issue(
-        p.registry, p.store, p.cache, derive, prompt, seen=seen, newcomers=newcomers, limits=limits
+        p.registry, p.store, derive, prompt, seen=seen, newcomers=newcomers, limits=limits
     )
     restored = Restored(p.registry, derive, prompt, limits)
     openings = Openings(
@@ -102,8 +102,6 @@ def assemble(
         warn=Warn(p.registry, patient, publisher, batch),
         revoke=Revoke(p.registry, p.store, p.looks, p.revocations, publisher),
         verify=Verify(p.signer, p.looks, p.revocations),
-        deliver=Deliver(
-            openings, acks, derive, p.revocations, p.store, cache=p.cache, limits=limits
-        ),
+        deliver=Deliver(openings, acks, derive, p.revocations, p.store, limits),
         reconcile=Reconcile(derive, patient, p.looks, p.cache, p.janitor),
     )  # fmt: skip

@@ -16,7 +16,7 @@ from sigmgr.flow.revocations import Revocations
 from sigmgr.model import errors
 from sigmgr.model.holder import Holder
 from sigmgr.model.sig import Current
-from sigmgr.ports import Ack, Answer, SigCache, Store
+from sigmgr.ports import Ack, Answer, Store
 from sigmgr.telemetry import get_logger
 
 log = get_logger("sigmgr.deliver")
@@ -31,7 +31,6 @@ class Deliver:
     derive: Derive
     revocations: Revocations
     store: Store
-    cache: SigCache
     limits: WaitLimits
 
     def __post_init__(self) -> None:
@@ -43,11 +42,7 @@ class Deliver:
         return await self.openings.opened(user, ticket_issued_at, now, rooms=rooms, held=held)
 
     async def latest(self, holders: Sequence[Holder], now: int) -> list[Answer | None]:
-        """The newest sig of each; a cached one counts as the newest until its renewal time."""
-        try:
-            hits = await self.cache.get(holders)
-        except errors.CacheUnavailable:
-            hits = [None] * len(holders)
+        hits = await self.derive.cached(holders)
         sound = await self.derive.sound_keys(hits)
         # Before its renewal time a sig of a sound key is the newest that this process can know of.
         doubtful = {

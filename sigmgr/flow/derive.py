@@ -43,6 +43,13 @@ class Derive:
     signer: Signer
     revocations: Revocations
 
+    async def cached(self, holders: Sequence[Holder]) -> Sequence[Current | None]:
+        """The cached sigs, in the order asked; all None where Redis does not answer."""
+        try:
+            return await self.cache.get(holders)
+        except errors.CacheUnavailable:
+            return [None] * len(holders)
+
     async def stands(self, hit: Current, now: int) -> bool:
         """A cached sig may be served without a look into the store."""
         if not self.revocations.serves(hit, now):
@@ -136,12 +143,8 @@ class Derive:
         return answers
 
     async def cached_or_derived(self, records: Sequence[Record], now: int) -> dict[Holder, Answer]:
-        """As :meth:`derive_and_cache`, but sigs that the cache has of these facts are not
-        derived."""
-        try:
-            hits = await self.cache.get([record.holder for record in records])
-        except errors.CacheUnavailable:
-            return await self.derive_and_cache(records, now)
+        """As :meth:`derive_and_cache`, but for sigs that the cache has of these facts."""
+        hits = await self.cached([record.holder for record in records])
         cached: dict[Holder, Answer] = {}
         rest: list[Record] = []
         for record, hit in zip(records, hits, strict=True):

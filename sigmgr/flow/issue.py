@@ -27,7 +27,7 @@ from sigmgr.model.app import App
 from sigmgr.model.decision import Verdict
 from sigmgr.model.holder import Holder
 from sigmgr.model.sig import Current, Reason, Record, awake
-from sigmgr.ports import Answer, Registry, SigCache, Store, Transaction
+from sigmgr.ports import Answer, Registry, Store, Transaction
 from sigmgr.telemetry import GETS
 
 _CREATE = (
@@ -57,7 +57,6 @@ class _Asked(NamedTuple):
 class Issue:
     registry: Registry
     store: Store
-    cache: SigCache
     derive: Derive
     reissuer: Reissuer
     seen: Seen
@@ -76,7 +75,7 @@ class Issue:
     async def many(self, holders: Sequence[Holder], now: int) -> list[Answer]:
         """The same for many holders of any apps, in the order asked, an error where one failed."""
         wanted = list(dict.fromkeys(holders))
-        cached = await self._cached(wanted)
+        cached = await self.derive.cached(wanted)
         answers: dict[Holder, Answer] = {
             hit.holder: hit
             for hit in cached
@@ -219,12 +218,6 @@ class Issue:
         return choice
 
     # -- small parts -----------------------------------------------------------------------
-
-    async def _cached(self, holders: Sequence[Holder]) -> Sequence[Current | None]:
-        try:
-            return await self.cache.get(holders)
-        except errors.CacheUnavailable:
-            return [None] * len(holders)
 
     async def _fall_back(
         self, answers: dict[Holder, Answer], cached: zip[tuple[Holder, Current | None]], now: int
