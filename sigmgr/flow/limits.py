@@ -97,21 +97,6 @@ class _CountedTime:
         return end * _TICK <= self.now or all(future.done() for future, _ in self._waits[end])
 
 
-class _Countdown:
-    """Ends a wait when so many futures are done."""
-
-    __slots__ = ("_left", "_over")
-
-    def __init__(self, left: int, over: asyncio.Future[None]) -> None:
-        self._left = left
-        self._over = over
-
-    def __call__(self, _: asyncio.Future[Any]) -> None:
-        self._left -= 1
-        if not self._left and not self._over.done():
-            self._over.set_result(None)
-
-
 @lru_cache(maxsize=1)
 def _counted(_loop: asyncio.AbstractEventLoop) -> _CountedTime:
     return _CountedTime()
@@ -133,14 +118,21 @@ class Wait:
             loop = asyncio.get_running_loop()
             time, over = _counted(loop), loop.create_future()
             time.end(over, self._left, lambda: None)
-            began, countdown = time.now, _Countdown(len(waiting), over)
+            began, left = time.now, len(waiting)
+
+            def one_is_done(_: asyncio.Future[Any]) -> None:
+                nonlocal left
+                left -= 1
+                if not left and not over.done():
+                    over.set_result(None)
+
             for future in waiting:
-                future.add_done_callback(countdown)
+                future.add_done_callback(one_is_done)
             try:
                 await over
             finally:
                 for future in waiting:
-                    future.remove_done_callback(countdown)
+                    future.remove_done_callback(one_is_done)
             self._left -= time.now - began
         return all(future.done() for future in waiting)
 
@@ -173,20 +165,16 @@ class Lane:
     def __init__(self, name: str, *, most: int = 4) -> None:
         self._name = name
         self._most = most
-        self._left: set[asyncio.Task[Any]] = set()
-
-    @property
-    def left(self) -> int:
-        """How many works go on that nobody waits for any more."""
-        return len(self._left)
+        #: Works that go on though nobody waits for them any more.
+        self.left: set[asyncio.Task[Any]] = set()
 
     async def within(self, seconds: float, work: Coroutine[Any, Any, T]) -> T:
         """The work's answer or error; StoreUnavailable where it takes longer, or where too many are
         abandoned already. A cancelled caller leaves the work running, too."""
-        if len(self._left) >= self._most:
+        if len(self.left) >= self._most:
             work.close()
             raise errors.StoreUnavailable(
-                f"the database keeps {len(self._left)} earlier calls waiting", retry_after=1
+                f"the database keeps {len(self.left)} earlier calls waiting", retry_after=1
             )
         task = asyncio.create_task(work, name=f"limits: {self._name}")
         try:
@@ -202,14 +190,14 @@ class Lane:
 
     def _leave(self, task: asyncio.Task[Any]) -> None:
         LATE.labels(self._name).inc()
-        if not self._left:
+        if not self.left:
             log.warning("a part keeps us waiting", action="late", lane=self._name)
-        self._left.add(task)
+        self.left.add(task)
         task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
-        self._left.discard(task)
-        if not self._left:
+        self.left.discard(task)
+        if not self.left:
             log.info("no part keeps us waiting", action="late-ended", lane=self._name)
         if task.cancelled():
             return
