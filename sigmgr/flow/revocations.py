@@ -51,8 +51,8 @@ class Revocations:
     def add(self, listener: RevocationListener) -> None:
         self._listeners.append(listener)
 
-    def learn(self, revocations: Iterable[Revocation]) -> int:
-        """Add these, and pass new ones to the listeners; answers how many were new."""
+    def learn(self, revocations: Iterable[Revocation]) -> None:
+        """Add these, and pass new ones to the listeners."""
         news = [one for one in revocations if self._known.learn(one)]
         for revocation in news:
             for listener in self._listeners:
@@ -60,7 +60,6 @@ class Revocations:
                     listener.revoked(revocation)
                 except Exception:
                     log.exception("a listener failed", action="listener-failed")
-        return len(news)
 
     def looked(self, started: float) -> None:
         """A look that began then, by the monotonic clock, has read all that was committed."""

@@ -117,8 +117,7 @@ class Revoke:
 
     async def _late(self, revocation: Revocation) -> bool:
         """Whether a process may have looked past the revocation before it became visible."""
-        lag = await self.looks.since_written(revocation)
-        late = lag > REVOKE_LIMIT
+        late = await self.looks.since_written(revocation) > REVOKE_LIMIT
         if late:
             log.warning("a revocation took long and is written again", action="revoke-again")
         return late
