@@ -27,6 +27,8 @@ from sigmgr.ports import Announcement, Values
 
 #: The first message of a wide batch brings so many events.
 _FIRST: Final = 125
+#: Outlives any writer that read before a revocation.
+_TOMBSTONE_SECONDS: Final = 3600
 
 _REVOKED: Final = EventType.REVOKED.value
 _NEW_SIG: Final = frozenset({EventType.ISSUED.value, EventType.RENEWED.value})
@@ -34,9 +36,8 @@ _NEW_SIG: Final = frozenset({EventType.ISSUED.value, EventType.RENEWED.value})
 
 class RedisAnnouncer:
     """``values`` makes what lies in Redis. ``serve_until`` answers the Unix second from which a
-    sig may no longer be served without a look into the store. ``tombstone_ttl`` outlives any
-    writer that read before a revocation. A shard's stream keeps so many entries, and none for
-    much longer than ``stream_seconds``: an entry may have a thousand events.
+    sig may no longer be served without a look into the store. A shard's stream keeps so many
+    entries, and none for much longer than ``stream_seconds``: an entry may have a thousand events.
     """
 
     def __init__(
@@ -46,7 +47,6 @@ class RedisAnnouncer:
         *,
         values: Values,
         serve_until: Callable[[Current], int],
-        tombstone_ttl: int = 3600,
         stream_length: int = 10_000,
         stream_seconds: int = 120,
     ) -> None:
@@ -54,7 +54,6 @@ class RedisAnnouncer:
         self._layout = layout
         self._values = values
         self._serve_until = serve_until
-        self._tombstone_ttl = tombstone_ttl
         self._stream_length = stream_length
         self._stream_ms = stream_seconds * 1000
 
@@ -115,7 +114,7 @@ class RedisAnnouncer:
             if seconds > 0:
                 return scripts.PUT_IF_NEWER, seconds, encode(current)
         elif event.type == _REVOKED:
-            return scripts.BURY, self._tombstone_ttl, tombstone(event.issued_at)
+            return scripts.BURY, _TOMBSTONE_SECONDS, tombstone(event.issued_at)
         elif event.type in _NEW_SIG and event.expires_at > now:
             return scripts.LOOK, 0, tombstone(event.issued_at)
         return scripts.NOTHING, 0, b""

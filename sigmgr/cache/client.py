@@ -62,14 +62,15 @@ class RedisLimits(NamedTuple):
 
 
 class RedisParts:
-    """An open Redis. ``run`` executes commands, ``pubsub`` listens."""
+    """An open Redis. ``run`` executes commands, ``pubsub`` listens. ``others``: what else is to be
+    closed."""
 
     def __init__(
         self,
         *,
         client: Redis | RedisCluster,
         listening: Redis | RedisCluster,
-        close: Callable[[], Awaitable[None]],
+        others: Sequence[Any],
         limits: RedisLimits,
         breaker: Breaker,
         server: FakeServer | None = None,
@@ -80,7 +81,7 @@ class RedisParts:
         self.server = server
         self._client: Any = client
         self._listening: Any = listening
-        self._close = close
+        self._to_close = (listening, client, *others)
         self._total = limits.total_timeout
         self._turn = asyncio.Semaphore(limits.max_connections)
 
@@ -96,8 +97,11 @@ class RedisParts:
                 started = True
                 answer = await call(self._client)
         except _FAILURES as error:
-            if started:
-                self._judge(error)
+            if started and isinstance(error, ResponseError):
+                # Any answer, even a refusal, closes the breaker; anything else opens it.
+                self.breaker.succeeded()
+            elif started:
+                self.breaker.failed()
             raise errors.CacheUnavailable(f"Redis: {type(error).__name__}") from error
         except BaseException:
             if started:
@@ -115,13 +119,6 @@ class RedisParts:
         if not self.breaker.enter():
             raise errors.CacheUnavailable("Redis did not answer a moment ago")
 
-    def _judge(self, error: Exception) -> None:
-        """Any answer, even a refusal, closes the breaker; anything else opens it."""
-        if isinstance(error, ResponseError):
-            self.breaker.succeeded()
-        else:
-            self.breaker.failed()
-
     async def pubsub(self) -> PubSub:
         """A new pub/sub object, not yet connected; the caller closes it. Raises CacheUnavailable
         where the nodes of a cluster cannot be read."""
@@ -137,7 +134,8 @@ class RedisParts:
         return pubsub
 
     async def aclose(self) -> None:
-        await self._close()
+        for client in self._to_close:
+            await client.aclose()
 
 
 async def open_redis(
@@ -166,7 +164,7 @@ async def open_redis(
     return RedisParts(
         client=client,
         listening=listening,
-        close=_closer(listening, client, *others),
+        others=others,
         limits=limits,
         breaker=Breaker(cooldown, monotonic),
         server=options.get("server"),
@@ -202,14 +200,6 @@ def _quiet(options: dict[str, Any]) -> dict[str, Any]:
     """Options of listening connections: no retries, and always RESP2. With RESP3 redis-py formats a
     debug line of every message, sigs in plain text, even if nobody logs it."""
     return {**options, "retry": _retry(0), "health_check_interval": 0, "protocol": 2}
-
-
-def _closer(*clients: Any) -> Callable[[], Awaitable[None]]:
-    async def close() -> None:
-        for client in clients:
-            await client.aclose()
-
-    return close
 
 
 def _plain(address: Address, options: dict[str, Any], limits: RedisLimits) -> _Make:
