@@ -93,11 +93,6 @@ def sig_json(kind: str, current: Current, ticket: str, *, held: bool = False) ->
     )
 
 
-def current_json(current: Current, ticket: str, held_issued_at: int | None = None) -> bytes:
-    """The answer of the long poll and the first message of a stream: ``sig.current``."""
-    return sig_json(CURRENT, current, ticket, held=held_issued_at == current.issued_at)
-
-
 def room_json(current: Current, ticket: str) -> bytes:
     """A room's privateMapKey; the client hands it to its room SDK at once."""
     holder = current.holder
@@ -152,11 +147,6 @@ def revoked_json(user: Holder, issued_at: int, expires_at: int) -> bytes:
     )
 
 
-def bye_json(reason: str, reconnect_after: int) -> bytes:
-    """The stream ends, the sig does not: come back after so many seconds."""
-    return _encode({"type": BYE, "reason": reason, "reconnect_after": reconnect_after})
-
-
 class Messages:
     """The messages of a stream, each with a fresh ticket."""
 
@@ -177,8 +167,9 @@ class Messages:
         return Message(kind, sig_json(kind, current, self._of(current)), current.issued_at)
 
     def current(self, current: Current, claim: int = 0) -> Message:
-        """``sig.current`` with this sig."""
-        payload = current_json(current, self._of(current), claim)
+        """The answer of the long poll and the first message of a stream: ``sig.current``."""
+        held = claim == current.issued_at
+        payload = sig_json(CURRENT, current, self._of(current), held=held)
         return Message(CURRENT, payload, current.issued_at)
 
     def warning(self, delivery: Delivery, event: Event) -> Message:
@@ -188,7 +179,7 @@ class Messages:
         """The last words of a stream."""
         if isinstance(reason, Revoked):
             return Message(REVOKED, revoked_json(user, *reason))
-        return Message(BYE, bye_json(*reason))
+        return Message(BYE, _encode({"type": BYE, **reason._asdict()}))
 
     def _room(self, own: ClientSig, current: Current) -> Message:
         return Message(ROOM_RENEWED, room_json(current, self._held(own)))

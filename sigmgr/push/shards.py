@@ -60,7 +60,6 @@ class Redis(Protocol):
 class Counts:
     """How it went since the start. ``gaps``: messages that did not follow on what was seen."""
 
-    events: int = 0
     gaps: int = 0
     repaired: int = 0
     missed: int = 0
@@ -293,7 +292,6 @@ class ShardChannels:
         self._deliver(shard, events)
 
     def _deliver(self, shard: int, events: Sequence[Event], sigs: Sequence[bytes] = ()) -> None:
-        self.counts.events += len(events)
         for listener in self._listeners:
             self._call(listener.receive, shard, events, sigs)
 
