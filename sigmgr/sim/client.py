@@ -160,7 +160,8 @@ class SimClient:
             elif event.event == "room.renewed":
                 self.state.offer_room_key(message["private_map_key"], self._world.clock())
             elif event.event == "sig.revoked":
-                return self._receive_revoked(int(message["issued_at"]))
+                if self.state.revoked(int(message["issued_at"])):
+                    return self._world.rng.uniform(0, 1)
             elif event.event == "bye":
                 return self._receive_bye(message)
         except (ValueError, KeyError, TypeError):
@@ -181,9 +182,6 @@ class SimClient:
             self.state.tick(now)
         if self._acked < self.state.issued_at and (self.acking is None or self.acking.done()):
             self.acking = asyncio.create_task(self._ack())
-
-    def _receive_revoked(self, at: int) -> float | None:
-        return self._world.rng.uniform(0, 1) if self.state.revoked(at) else None
 
     def _receive_bye(self, message: Mapping[str, Any]) -> float:
         self._needs_ticket |= str(message.get("reason", "")).startswith(("ticket", "revoked"))

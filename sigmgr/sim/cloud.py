@@ -63,7 +63,6 @@ class Session:
     userid: str
     issued_at: int
     expires_at: int
-    since: int
     flavour: str
     on_kicked: OnKicked | None
     online: bool = True
@@ -133,7 +132,7 @@ class Cloud:
         issued_at, expires_at = self._accept(sdkappid, userid, usersig, now)
         if before is not None:
             before.online = False
-        session = Session(sdkappid, userid, issued_at, expires_at, now, flavour, on_kicked)
+        session = Session(sdkappid, userid, issued_at, expires_at, flavour, on_kicked)
         self._sessions[sdkappid, userid] = session
         heapq.heappush(self._by_expiry, (expires_at, next(self._sequence), session))
         self.logins += 1

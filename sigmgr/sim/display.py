@@ -19,8 +19,6 @@ from rich.text import Text
 from sigmgr.sim.fleet import IN_FLIGHT_SECONDS
 from sigmgr.sim.stats import Stats
 
-_ERRORS_SHOWN = 5
-
 
 def header(url: str, clients: int, apps: int, ttl: int) -> list[str]:
     return [
@@ -70,7 +68,7 @@ def summary(elapsed: int, stats: Stats) -> list[str]:
         f"older sigs offered {stats.went_back}, not verified {stats.bad_sigs}, late {late}",
     ]
     if stats.errors:
-        most = stats.errors.most_common(_ERRORS_SHOWN)
+        most = stats.errors.most_common(5)
         lines.append("errors: " + ", ".join(f"{code} {count}" for code, count in most))
     wrong = faults(stats)
     if wrong:

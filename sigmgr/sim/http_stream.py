@@ -16,6 +16,8 @@ from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
 _PIECE = 65536
+#: Seconds to connect.
+_CONNECT = 10.0
 
 
 class HttpStreamError(Exception):
@@ -104,15 +106,13 @@ async def _in_time(seconds: float) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def get(
-    url: str, headers: Mapping[str, str], *, connect: float = 10.0, idle: float = 60.0
-) -> AsyncIterator[Answer]:
+async def get(url: str, headers: Mapping[str, str], *, idle: float = 60.0) -> AsyncIterator[Answer]:
     parts = urlsplit(url)
     secure = parts.scheme == "https"
     port = parts.port or (443 if secure else 80)
     host = parts.hostname or ""
     context = ssl.create_default_context() if secure else None
-    async with _in_time(connect):
+    async with _in_time(_CONNECT):
         reader, writer = await asyncio.open_connection(host, port, ssl=context)
     try:
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")

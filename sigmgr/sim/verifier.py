@@ -78,9 +78,6 @@ class Opened(NamedTuple):
     def expires_at(self) -> int:
         return self.issued_at + self.ttl
 
-    def expired(self, now: int) -> bool:
-        return self.issued_at + self.ttl < now
-
 
 class Grant(NamedTuple):
     """The userbuf of a privateMapKey. A named room has ``room_id`` 0."""
@@ -271,7 +268,7 @@ def _check_claims(opened: Opened, sdkappid: int, userid: str, now: int) -> None:
         raise Rejected(Code.WRONG_USER, "the user differs from the one signed")
     if opened.sdkappid != sdkappid:
         raise Rejected(Code.WRONG_APP, "the sdkappid differs from the one signed")
-    if opened.expired(now):
+    if opened.expires_at < now:
         raise Rejected(Code.EXPIRED, f"the sig expired at {opened.expires_at}, it is {now}")
 
 

@@ -38,8 +38,7 @@ from sigmgr.sim.invariants import InvariantChecker, Violation
 from sigmgr.sim.people import DAY, Crowd, Person
 from sigmgr.testing import Faulty, ManualClock
 
-HOUR = 3600
-STEP = 4 * HOUR
+STEP = 4 * 3600
 #: Tries of a rescue in a step of four hours; a gateway tries far more often.
 RESCUES = 3
 
