@@ -24,12 +24,6 @@ from sigmgr.wiring.parts import Parts
 #: The name of the clocks for ``Health``.
 _CLOCK: Final = "clock"
 _REPORT_EVERY: Final = 1.0
-#: Missed runs before a part counts as silent.
-_MISSED: Final = 3
-#: Seconds of the longest run, in addition.
-_LONGEST_RUN: Final = 15.0
-#: Batches of each app in one tick of renewal.
-_TURNS = 5
 
 
 def jobs_of(parts: Parts, roles: frozenset[str], stopping: Callable[[], bool]) -> list[Job]:
@@ -41,7 +35,7 @@ def jobs_of(parts: Parts, roles: frozenset[str], stopping: Callable[[], bool]) -
 
     async def renew(now: int) -> None:
         # A few turns, so that work that has become due, emergencies first, need not wait.
-        await flows.renew.tick(now, turns=_TURNS, stopping=stopping)
+        await flows.renew.tick(now, turns=5, stopping=stopping)
 
     async def relay(now: int) -> None:
         while await flows.relay.sweep(now):
@@ -50,9 +44,6 @@ def jobs_of(parts: Parts, roles: frozenset[str], stopping: Callable[[], bool]) -
 
     async def number(now: int) -> None:
         await flows.relay.number(now, stopping=stopping)
-
-    async def measure(now: int) -> None:
-        await flows.relay.measure(now)
 
     jobs = [
         Job("refresh", every.refresh_every, refresh),
@@ -67,7 +58,7 @@ def jobs_of(parts: Parts, roles: frozenset[str], stopping: Callable[[], bool]) -
             Job("warn", every.warn_every, flows.warn.tick),
             Job("reconcile", every.reconcile_every, flows.reconcile.step),
             Job("clean-up", every.clean_up_every, flows.reconcile.clean_up),
-            Job("measure", every.reconcile_every, measure),
+            Job("measure", every.reconcile_every, flows.relay.measure),
         ]
     return jobs
 
@@ -106,8 +97,14 @@ def clock_job(parts: Parts, health: Health, near: NearCache[bytes] | None) -> Jo
     clock, redis = parts.base.clock, parts.redis
     assert redis is not None
     health.expect(_CLOCK, silent_after=10 * _REPORT_EVERY)
-    if near is not None:
-        clock.on_new_date(_forgetting(near))
+
+    def forget_answers() -> None:
+        """After a jump of the date the entries' seconds are wrong, so all are dropped."""
+        if near is not None:
+            near.resync(0)
+            near.trust(0)
+
+    clock.on_new_date(forget_answers)
 
     async def report(_: int) -> None:
         clock.compare_with_redis(await _time_of(redis) if clock.apart else None)
@@ -123,16 +120,6 @@ async def _time_of(redis: RedisParts) -> float | None:
         return None
 
 
-def _forgetting(near: NearCache[bytes]) -> Callable[[], None]:
-    """After a jump of the date the entries' seconds are wrong, so all are dropped."""
-
-    def forget() -> None:
-        near.resync(0)
-        near.trust(0)
-
-    return forget
-
-
 async def probe_jobs(parts: Parts, health: Health) -> list[Job]:
     """One job for each part. Each has run once when this returns, so that the first report is
     true."""
@@ -143,7 +130,8 @@ async def probe_jobs(parts: Parts, health: Health) -> list[Job]:
         ("database", lambda: store_probe.probe(parts.base.engine), store_probe.WITHOUT),
         ("redis", lambda: cache_probe.probe(redis, parts.layout), cache_probe.WITHOUT),
     ):
-        health.expect(part, silent_after=_MISSED * every + _LONGEST_RUN)
+        # Three missed runs, and the seconds of the longest.
+        health.expect(part, silent_after=3 * every + 15.0)
         jobs.append(Job(f"probe-{part}", every, _reporting(health, part, ask, without)))
     await asyncio.gather(*(job.run(0) for job in jobs))
     return jobs

@@ -25,9 +25,6 @@ from sigmgr.ports import Announcer, SigCache
 from sigmgr.settings import Settings
 from sigmgr.wiring.base import Base, open_base
 
-#: Seconds for what is published and written when the work is over.
-_LAST = 2.0
-
 
 @dataclass(frozen=True, slots=True)
 class Parts:
@@ -84,9 +81,9 @@ async def open_parts(settings: Settings, *, serving: bool = False) -> AsyncItera
 
 
 async def _finish(flows: Flows, now: int) -> None:
-    """Once the work is done. Not worth an error: the sweep publishes what is left."""
+    """Once the work is done, in two seconds or not: the sweep publishes what is left."""
     with suppress(UnavailableError, TimeoutError):
-        async with asyncio.timeout(_LAST):
+        async with asyncio.timeout(2.0):
             await flows.publisher.flush()
             await flows.seen.flush(now)
 
@@ -94,7 +91,11 @@ async def _finish(flows: Flows, now: int) -> None:
 def over_redis(
     redis: RedisParts, layout: Layout, values: CachedValues, policy_of: Callable[[int], Policy]
 ) -> tuple[RedisSigCache, RedisAnnouncer]:
-    serve_until = serve_until_of(policy_of)
+    def serve_until(current: Current) -> int:
+        policy = policy_of(current.holder.sdkappid)
+        ttl = current.expires_at - current.issued_at
+        return current.expires_at - policy.durations(ttl).min_remaining
+
     return (
         RedisSigCache(redis, layout, values=values, serve_until=serve_until),
         RedisAnnouncer(redis, layout, values=values, serve_until=serve_until),
@@ -124,12 +125,3 @@ def policies(apps: Apps) -> Callable[[int], Policy]:
         return default if app is None else app.policy
 
     return policy_of
-
-
-def serve_until_of(policy_of: Callable[[int], Policy]) -> Callable[[Current], int]:
-    def serve_until(current: Current) -> int:
-        policy = policy_of(current.holder.sdkappid)
-        ttl = current.expires_at - current.issued_at
-        return current.expires_at - policy.durations(ttl).min_remaining
-
-    return serve_until

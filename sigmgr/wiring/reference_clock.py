@@ -129,13 +129,15 @@ class ReferenceClock:
             CLOCK_JUMPS.inc()
             by = round(state.wall - before.wall, 1)
             log.warning("this machine's clock has jumped", action="clock-jumped", seconds=by)
-            _call(self._on_jump)
+            for listener in self._on_jump:
+                listener()
         if state.ordinary != before.ordinary:
             self.turns += 1
         if abs(state.line - before.line) > JUMP:
             by = round(state.line - before.line, 1)
             log.warning("the date has jumped", action="date-jumped", seconds=by)
-            _call(self._on_new_date)
+            for listener in self._on_new_date:
+                listener()
 
     def _set_state(self, state: Reference) -> None:
         self._state = state
@@ -156,8 +158,3 @@ async def open_clock(settings: Settings, engine: Engine) -> ReferenceClock:
         began = time.monotonic()
         clock.observe(await database_time(engine), time.monotonic() - began)
     return clock
-
-
-def _call(listeners: list[Callable[[], None]]) -> None:
-    for listener in listeners:
-        listener()

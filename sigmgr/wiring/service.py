@@ -54,7 +54,7 @@ class Service:
         port = listener.getsockname()[1]
         # Port 0 has its number only now.
         stream_url = http.stream_url or f"http://{bracketed(http.host)}:{port}/v1/stream"
-        background = [asyncio.create_task(self.parts.flows.publisher.run(), name="publisher")]
+        publisher = asyncio.create_task(self.parts.flows.publisher.run(), name="publisher")
         # Nothing starts before the port is ours, so that a second service only reports the error.
         self.channels.start()
         if self.gateway is not None:
@@ -74,9 +74,8 @@ class Service:
             await self.ticker.stop()
             if self.gateway is not None:
                 await self.gateway.aclose()
-            for task in background:
-                task.cancel()
-            await asyncio.gather(*background, return_exceptions=True)
+            publisher.cancel()
+            await asyncio.gather(publisher, return_exceptions=True)
 
     async def _drain(self) -> None:
         if self.gateway is not None:

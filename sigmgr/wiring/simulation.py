@@ -46,7 +46,9 @@ async def open_simulation(*, seed: int, **options: Any) -> AsyncIterator[Simulat
         ring = KeyRing(catalog.sealed_keys, master, monotonic=time.monotonic)
         stack.push_async_callback(ring.aclose)
         apps = Apps(catalog.list_apps, time.monotonic)
-        cloud = await _furnished(catalog, master)
+        cloud = Cloud()
+        for app in _APPS:
+            await _furnish(catalog, master, cloud, app)
         await apps.refresh()
         await ring.refresh()
         redis = await open_redis("memory://", monotonic=time.monotonic)
@@ -68,13 +70,6 @@ async def open_simulation(*, seed: int, **options: Any) -> AsyncIterator[Simulat
         )
         wipe = partial(redis.run, lambda client: client.flushall())
         yield Simulation(ports, wipe, cloud, seed=seed, **options)
-
-
-async def _furnished(catalog: Catalog, master: MasterKey) -> Cloud:
-    cloud = Cloud()
-    for app in _APPS:
-        await _furnish(catalog, master, cloud, app)
-    return cloud
 
 
 async def _furnish(
