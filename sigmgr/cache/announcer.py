@@ -58,10 +58,6 @@ class RedisAnnouncer:
         self._stream_ms = stream_seconds * 1000
 
     async def announce(self, batch: Sequence[Announcement], now: int) -> list[bool]:
-        """Put or bury, add to the streams and publish; see the port.
-
-        Where it raises CacheUnavailable some shards may have been told: tell all again.
-        """
         positions: dict[int, list[int]] = {}
         for i, one in enumerate(batch):
             positions.setdefault(self._layout.shard(one.event.holder), []).append(i)

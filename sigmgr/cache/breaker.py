@@ -4,7 +4,7 @@ closed    calls pass
 open      after a connection failure: calls are refused at once for ``cooldown`` seconds
 half-open after the cool-down: one call passes as a probe, the others are refused until it ends
 
-What this module does not do: decide what is a failure, or read a clock of its own.
+What this module does not do: decide what is a failure.
 """
 
 from __future__ import annotations

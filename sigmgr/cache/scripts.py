@@ -134,8 +134,6 @@ _SHA: Final = {
 
 
 class Call:
-    """The keys and arguments of one run of a script."""
-
     __slots__ = ("args", "keys")
 
     def __init__(self, keys: list[str | bytes], args: list[Any]) -> None:

@@ -85,7 +85,6 @@ class Deliver:
         return answers
 
     async def mark_seen(self, users: Sequence[Holder], now: int) -> None:
-        """These users have a stream open now."""
         try:
             await self.store.mark_seen([(user, now) for user in users])
         except errors.StoreUnavailable:

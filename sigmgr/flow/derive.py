@@ -124,7 +124,6 @@ class Derive:
         return raised(self.unless_revoked(answer, now))
 
     async def derived(self, records: Sequence[Record]) -> dict[Holder, Answer]:
-        """The sigs of these facts."""
         strings = await self.signer.sign([record.facts for record in records])
         return {
             record.holder: current_of(record, string) if isinstance(string, str) else string
@@ -132,7 +131,6 @@ class Derive:
         }
 
     async def derive_and_cache(self, records: Sequence[Record], now: int) -> dict[Holder, Answer]:
-        """Derive the sigs of these facts, and put them into the cache."""
         if not records:
             return {}
         answers = await self.derived(records)

@@ -1,8 +1,7 @@
 """The look: one short read of SQL a second, for what a process must know at once.
 
-It reads new revocations, changes of keys and API tokens, and the database's clock. So a process is
-at most a second or so behind SQL in what it must not serve; without a look it knows and reports how
-far it is behind.
+It reads new revocations, changes of keys and API tokens, and the database's clock. Without a look a
+process knows and reports how far it is behind SQL in what it must not serve.
 
 A revocation may become visible later than its own second: its transaction may take up to
 ``REVOKE_LIMIT`` (``revoke`` ensures that), and the database's clock may step by the tolerance at a

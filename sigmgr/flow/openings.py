@@ -37,7 +37,6 @@ log = get_logger("sigmgr.openings")
 
 ROOM = Kind.ROOM.value
 
-
 #: Seconds that the first of a crowd waits for others.
 _GATHER_FOR = 0.01
 
@@ -55,8 +54,6 @@ class _State(NamedTuple):
 
 @dataclass(eq=False, repr=False)
 class Openings:
-    """Answers the first state of a stream."""
-
     registry: Registry
     store: Store
     cache: SigCache

@@ -1,14 +1,12 @@
 """Where a sig becomes real. Requests and ticks meet here.
 
-A story says under the locks whose sigs are reissued and why (:data:`Choose`). The rest is the
-same for all of them, in one transaction: take the app's key, derive the next facts, sign them,
-write the rows guarded by the ``issued_at`` that was read, write what failed, and append one
-event for each. What was committed is announced afterwards (``relay``).
+A story says under the locks whose sigs are reissued and why (:data:`Choose`). The rest is the same
+for all, in one transaction: take the app's key, derive the next facts, sign them, write the rows
+guarded by the ``issued_at`` that was read, write what failed, append one event for each.
 
-Rules held here (DESIGN section 4): 2 and 3 (newer, never shorter), 7 (the guard), 8 (the
-signer checks every result against its facts before it hands it out), 9 (one event), 10 (a
-failure is written with its backoff), 13 (the key's state is read in this transaction), 21
-(while the clocks disagree, nothing is made but in the emergency lane).
+Rules held here: 2 and 3 (newer, never shorter), 7 (the guard), 8 (the signer checks every result),
+9 (one event), 10 (a failure is written with its backoff), 13 (the key's state is read in this
+transaction), 21 (while the clocks disagree, nothing is made but in the emergency lane).
 
 What this module does not do: say why a sig is reissued (``model/decision``).
 """
@@ -55,9 +53,8 @@ class Reissue(NamedTuple):
 
 @dataclass(slots=True)
 class Choice:
-    """What a story found under the locks: who gets a next sig; records of whose sigs stand;
-    errors for others; and records that only move in time, each with the ``issued_at`` that
-    its row has."""
+    """What a story found under the locks: who gets a next sig; records whose sigs stand; errors for
+    others; and records that only move in time, each with the ``issued_at`` that its row has."""
 
     reissues: list[Reissue] = field(default_factory=list)
     keep: list[Record] = field(default_factory=list)
@@ -105,11 +102,8 @@ class Batch(NamedTuple):
 
 @dataclass(eq=False, repr=False)
 class Reissuer:
-    """Makes sigs real, a batch at a time.
-
-    ``ordinary`` says whether this process knows the second well enough for any sig; where it
-    does not, reissues that are not urgent get ClockApart.
-    """
+    """``ordinary``: whether this process knows the second well enough for any sig; where it does
+    not, reissues that are not urgent get ClockApart."""
 
     store: Store
     signer: Signer

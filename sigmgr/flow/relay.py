@@ -6,13 +6,9 @@ To gateways, through cache, shard streams and channels, in two ways:
    by any number of processes, each row by one.
 
 For durable readers of an app (feed, webhooks) a relay gives its events numbers
-(:meth:`Relay.number`), announced or not. Redis has no part in it.
+(:meth:`Relay.number`), announced or not, each once. Redis has no part in it.
 
-Rules:
-1. A row of the outbox holds several events and is marked only when all of them were announced. So a
-   commit's :class:`~sigmgr.flow.commit.Committed` is announced whole or left whole to the sweep.
-2. An event announced twice is harmless: every gateway drops what is not newer than what it has. A
-   number is given once.
+An event announced twice is harmless: every gateway drops what is not newer than what it has.
 """
 
 from __future__ import annotations

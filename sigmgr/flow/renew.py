@@ -1,13 +1,12 @@
 """A tick: take due holders, reissue each through the shared tail.
 
-Any number of processes tick over one database at once; the row locks (others' rows are
-skipped) divide the work, and there is no leader. Fairness: the apps with due work take turns,
-each for an equal share (rule 11, ``round_robin``); within an app the earliest deadline goes
-first. Of a paused app only emergencies are claimed (rule 6), and so of every app while this
-machine's clock and the database's disagree (rule 21).
+Any number of processes tick over one database at once, without a leader: row locks divide the
+work. The apps with due work take turns, each for an equal share (rule 11, ``round_robin``); within
+an app the earliest deadline goes first. Of a paused app only emergencies are claimed (rule 6), and
+so of every app while this machine's clock and the database's disagree (rule 21). A failure is
+written into the row with its backoff (rule 10), and tried again when it is due.
 
-A failure is written into the row with its backoff (rule 10); the next tick that finds it
-due tries again. Nothing here decides why: that is ``model/decision``.
+What this module does not do: decide why a sig is reissued (``model/decision``).
 """
 
 from __future__ import annotations
@@ -78,12 +77,9 @@ class Renew:
     async def tick(
         self, now: int, *, turns: int = 1000, stopping: Callable[[], bool] = lambda: False
     ) -> Tally:
-        """Renew all that is due at ``now``, the apps that have due work in turn.
-
-        Ends early after ``turns`` batches of an app, or between batches when ``stopping()``.
-        Raises the first problem of any app, such as StoreUnavailable, after the others had
-        their turn.
-        """
+        """Renew all that is due at ``now``. Ends early after ``turns`` batches of an app, or
+        between batches when ``stopping()``. Raises the first problem of any app, such as
+        StoreUnavailable, after the others had their turn."""
         tally = Tally()
         known = {app.sdkappid: app for app in self.registry.apps()}
         due = [

@@ -1,9 +1,6 @@
 """The revocations that this process knows, and how long it may rely on them.
 
-Rule 19 of the design: once a revocation is answered, this process serves, derives and pushes
-nothing that it ends, at once; other processes within five seconds of their last successful look
-into SQL, whatever Redis refuses, loses or restores. The argument, step by step, is in
-``docs/revocation.md``.
+What is promised, and why it holds, is in ``docs/revocation.md``.
 
 Rules:
 1. Nothing cached is served before all living revocations are loaded, once.

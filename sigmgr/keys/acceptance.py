@@ -1,10 +1,8 @@
 """Checks a sig that was just made (rule 8 of the service).
 
-A sig is accepted if its key's own verifying half accepts it and every field is the fact it was made
-from. The string is read back as the cloud will read it; one that ``usersig.sign_checked`` proves
-right needs no more.
-For v1 this also keeps a faulty signature from leaving, which could reveal the private key
-(signatures are deterministic).
+A sig is accepted if its key's own verifying half accepts it, read back as the cloud will read it,
+and every field is the fact it was made from. For v1 this also keeps a faulty signature from
+leaving, which could reveal the private key (signatures are deterministic).
 
 What this module does not do: judge the facts; the model has refused wrong ones.
 """

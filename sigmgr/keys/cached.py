@@ -83,7 +83,6 @@ class CachedValues:
         return self.seal(shard, key, values.encode(current))
 
     def seal(self, shard: int, key: bytes, value: bytes) -> bytes:
-        """A value as it is put under this key."""
         if not self._seal:
             return value
         head, nonce = value[:_FLAGS_AT] + _FLAGS, urandom(_NONCE_BYTES)
@@ -91,7 +90,6 @@ class CachedValues:
         return head + nonce + aead.encrypt(nonce, value[_FLAGS_AT:], head + key)
 
     def seal_message(self, shard: int, events: bytes, brought: Sequence[bytes], now: int) -> bytes:
-        """The values that a message brings, in one seal that is bound to its channel and events."""
         body = encode_values(brought)
         if not self._seal:
             return body
@@ -116,7 +114,6 @@ class CachedValues:
             return None
 
     def decode(self, holder: Holder, value: bytes) -> Current | None:
-        """The sig in a value of this holder, or None."""
         if values.is_sealed(value):
             current = self._open(holder, value)
         elif values.is_tombstone(value):

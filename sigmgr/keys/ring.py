@@ -92,8 +92,7 @@ class KeyRing:
             raise problems[0].anew()
 
     async def active_key(self, sdkappid: int) -> KeyRef:
-        """The key that signs now. Raises NoSigningKey, or the reason why the active key does not
-        open."""
+        """Raises NoSigningKey, or the reason why the active key does not open."""
         self._keep_fresh()
         found = self._chain.active(sdkappid)
         if found is None:
@@ -114,7 +113,6 @@ class KeyRing:
         return found.info.state if found else None
 
     async def sign(self, batch: Sequence[SigFacts]) -> list[str | SigmgrError]:
-        """A checked sig or an error for each, in order. Never raises for one bad item."""
         if any(self._chain.find(one.holder.sdkappid, one.key_id) is None for one in batch):
             await self._look_again()
         results = [_key_for(one, self._chain) for one in batch]
@@ -129,8 +127,7 @@ class KeyRing:
     async def verify(
         self, sdkappid: int, sig: str, *, now: int, userid: str | None = None
     ) -> Verified:
-        """The sig's fields and its key. Raises BadSig, or NoSigningKey where the app has no key to
-        verify with. A revoked key verifies nothing."""
+        """A revoked key verifies nothing."""
         self._keep_fresh()
         if not self._chain.of_app(sdkappid):
             await self._look_again()

@@ -48,8 +48,6 @@ class GatewayLimits:
 
 
 class Admission:
-    """Lets streams in and sends them away."""
-
     def __init__(
         self,
         table: StreamTable,
@@ -66,7 +64,6 @@ class Admission:
         self._limits = limits
 
     def enter(self, user: Holder, transport: Transport, claim: int, now: int) -> Stream:
-        """Register a client. Raises Stopping and UnavailableError."""
         if self.draining:
             raise errors.Stopping
         for stream in self._table.over_limit(user):
@@ -105,7 +102,6 @@ class Admission:
             self._writer.cut(stream, errors.Stopping() if opening else None)
 
     def _crowd_out(self, stream: Stream) -> None:
-        """Its user has opened too many."""
         if stream.last is not None:
             self._writer.cut(stream)
             return

@@ -1,19 +1,13 @@
 """The gateway: feeds what happens into the rules of each stream, and carries out what follows.
 
-How data flows. An endpoint (``sse``, ``poll``) authorises a client, makes a transport and
-enters it here; the stream is in the table before its state is asked for. From then on all that
-happens comes in as a plain call: events and losses from the shard channels, revocations from
-the looks into SQL, acks, answers of lookups, and each second. It finds its streams in the table
-and is handed, with a :class:`~sigmgr.model.delivery.Moment`, to their
-:class:`~sigmgr.model.delivery.Delivery`, which holds all rules and answers with effects.
-Messages go to the :class:`~sigmgr.push.writer.Writer`, which writes them together. Questions go
-to :class:`~sigmgr.push.lookup.Wanted` and are asked in batches. Each second (``tick``) the streams
-whose deadline the timer wheel has reached are woken, and those that were written to get theirs.
-Each of these is a task of its own, so that none waits for what another one asks.
-
-Rules:
-1. Events may be repeated, reordered or lost; rules 3, 4 and 7 of delivery see to it.
-2. More than ``wide`` streams concerned within about a second are a wide wave.
+An endpoint (``sse``, ``poll``) authorises a client, makes a transport and enters it here; the
+stream is in the table before its state is asked for. From then on all that happens comes in as a
+plain call: events and losses from the shard channels (events may be repeated, reordered or lost),
+revocations from the looks into SQL, acks, answers of lookups, and each second. It is handed, with a
+:class:`~sigmgr.model.delivery.Moment`, to the :class:`~sigmgr.model.delivery.Delivery` of its
+streams, which holds all rules and answers with effects. Messages are written together by the
+:class:`~sigmgr.push.writer.Writer`; questions gather in :class:`~sigmgr.push.lookup.Wanted` and are
+asked in batches. Each kind of work is a task of its own, so that none waits for another's answer.
 
 What this module does not do: decide what is sent, speak a protocol.
 """
@@ -226,7 +220,6 @@ class Gateway:
         return True
 
     def _news(self, event: Event, streams: Sequence[Stream], now: int) -> None:
-        """There is a newer sig."""
         moment = self._moment(event.holder.sdkappid, now)
         wide = self._surge >= self._limits.wide
         for stream in streams:
@@ -352,7 +345,6 @@ class Gateway:
     # -- its life ------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Start the tasks of the gateway."""
         if not self._tasks:
             wanted = self._wanted
             lanes = [
@@ -365,7 +357,6 @@ class Gateway:
             self._tasks = [asyncio.create_task(one, name="gateway") for one in running]
 
     async def drain(self, seconds: float) -> None:
-        """Send every client elsewhere within this time."""
         await self._admission.drain(seconds)
 
     async def aclose(self) -> None:

@@ -76,7 +76,6 @@ class Wanted:
         return _taken(self._renewals, RENEWALS)
 
     def seen(self) -> list[Holder]:
-        """A batch of users to mark as seen."""
         return list(_taken(self._seen, self._batch))
 
 
@@ -142,7 +141,6 @@ class Lookups:
         return Answers()
 
     async def mark_seen(self, users: Sequence[Holder], now: int) -> None:
-        """These users have a stream open. What fails comes again by itself."""
         try:
             async with asyncio.timeout(self._timeout):
                 await self._states.mark_seen(users, now)

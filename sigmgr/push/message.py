@@ -6,16 +6,14 @@ Rules:
 2. Payload and framing are apart: a transport frames. The same objects travel as SSE data and
    as the answer of the long poll.
 3. Only messages that carry or confirm the user's own sig have an ``issued_at`` beside their
-   payload, so that a browser's Last-Event-ID is always that of a sig it holds. Room keys,
-   warnings and revocations have none.
+   payload, so that a browser's Last-Event-ID is always that of a sig it holds.
 4. ``usersig`` is left out for a client that already holds it, and ``action`` is then
    ``keep``: a client with ``relogin`` would log in again at every reconnect.
 5. The ticket in a message is that of the sig in it; where it brings none of the user's own,
    that of the sig which the client holds. A revocation carries no ticket: there is nothing
    left that it could open.
 
-What this module does not do: decide who gets what and when. It reads no clock and draws
-nothing.
+What this module does not do: decide who gets what and when.
 """
 
 from __future__ import annotations
@@ -176,7 +174,6 @@ class Messages:
         return Message(WILL_EXPIRE, warning_json(event, self._held(delivery.own)))
 
     def last(self, user: Holder, reason: Revoked | Bye) -> Message:
-        """The last words of a stream."""
         if isinstance(reason, Revoked):
             return Message(REVOKED, revoked_json(user, *reason))
         return Message(BYE, _encode({"type": BYE, **reason._asdict()}))

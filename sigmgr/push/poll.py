@@ -77,13 +77,9 @@ class Polls:
         self._clock = clock
 
     async def newer(self, ticket: Ticket, held: int, wait: int) -> Message | None:
-        """The user's sig as ``sig.current`` if it is newer than ``held``, or as soon as there is
-        such a one; None after ``wait`` seconds, and when this process drains.
-
-        A wait takes a place among the streams. Raises what opening a stream raises (NeverIssued
-        for a ``held`` that can never have been), and TooManyStreams where the user's newer ones
-        take its place.
-        """
+        """The user's sig as ``sig.current`` as soon as there is one newer than ``held``; None after
+        ``wait`` seconds, and when this process drains. Raises what opening a stream raises, and
+        TooManyStreams where the user's newer streams and polls take its place."""
         if not wait or self._gateway.draining:
             return await self._now(ticket, held)
         poll = PollTransport(held)

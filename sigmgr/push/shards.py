@@ -15,9 +15,8 @@ Rules:
 5. Events come to listeners at least once. A listener that raises is logged and harms neither
    the others nor the loop.
 
-What this does not do: know holders, sigs or clients, or read a clock (times are the loop's).
-See a loss that leaves no trace: the message lost while the stream was empty, and the stream
-wiped before the next one.
+What this module does not do: know holders, sigs or clients; or see a loss that leaves no trace: the
+message lost while the stream was empty, and the stream wiped before the next one.
 """
 
 from __future__ import annotations
@@ -81,11 +80,9 @@ def _nothing(_shard: int, _events: bytes, _brought: bytes) -> None:
 
 class ShardChannels:
     """``open_message`` opens what a message of a shard brings for its events; None brings nothing.
-    ``on_state`` is called when the channels go up or down; up after everything was repaired.
-
-    ``ping_after`` seconds of silence ask whether the server lives, as many more mean that it
-    does not. A gap of more than ``repair_limit`` entries is not read but missed.
-    """
+    ``on_state`` is called when the channels go up (all is repaired then) or down. ``ping_after``:
+    seconds of silence before a ping, and then for its answer. A gap of more than ``repair_limit``
+    entries is not read but missed."""
 
     def __init__(
         self,
@@ -307,7 +304,7 @@ class ShardChannels:
             log.info("the shard channels changed", action="shard-channels", up=up, why=why)
 
     def _call(self, receive: Callable[..., None], *what: Any) -> None:
-        """A listener that raises harms neither the others nor the loop."""
+        """See rule 5."""
         try:
             receive(*what)
         except Exception:

@@ -200,8 +200,7 @@ class SseStreams:
                 self._gateway.leave(stream)
 
     def _admit(self, scope: Scope, send: Send) -> tuple[int, int, SseTransport, Stream]:
-        """Register; answers when the ticket's sig was issued, and when the one
-        was that its client claims to hold."""
+        """Answers also the seconds of the ticket's sig and of the one its client claims to hold."""
         ticket: Ticket = scope[TICKET_KEY]
         headers = [*_HEADERS, *scope.get(HEADERS_KEY, ())]
         beginning = Beginning(headers, retry(self._draw()), scope.get(PAST_KEY))

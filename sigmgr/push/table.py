@@ -78,7 +78,6 @@ class StreamTable:
         return stream in self.of(stream.user)
 
     def of(self, user: Holder) -> tuple[Stream, ...]:
-        """The streams of a user."""
         return self._streams.get(user, ())
 
     def all(self) -> Iterator[Stream]:

@@ -1,8 +1,9 @@
 """The way to one client, whatever it speaks.
 
-A transport is made by the endpoint that has authorised the client, and belongs to one stream.
-The gateway opens it once, writes and beats while the stream is open, and closes or cuts it
-once. It decides nothing about what is written; only ``open`` may wait.
+The endpoint that has authorised the client makes a transport for one stream. The gateway opens it
+once, writes and beats while the stream is open, and closes or cuts it once.
+
+What a transport does not do: decide what is written.
 """
 
 from __future__ import annotations
@@ -18,10 +19,9 @@ class Transport(Protocol):
     """``news``: the type of the message that brings a newer sig. ``sends_bye``: once it is open,
     its client can be given last words; else it is refused with an error as long as it waits.
 
-    How far a client is behind is the answer of ``write``, ``beat`` and ``close``: True where it
-    was taken, False where the client has not taken what was written before. Then nothing is
-    written or kept: only the newest state matters, and that is written later. All three may
-    raise where the connection is broken, which cuts the stream.
+    ``write``, ``beat`` and ``close`` answer True where it was taken, False where the client has not
+    taken what was written before. Then nothing is written or kept: the newest state is written
+    later. They may raise where the connection is broken, which cuts the stream.
     """
 
     @property

@@ -8,8 +8,7 @@ Rules:
    from where it was, so a step of minutes stalls no heartbeat; when it leaps ahead, all
    that lies between is due at once.
 
-What this module does not do: read a clock, call anybody. :meth:`Wheel.advance` hands out
-what is due.
+What this module does not do: read a clock, or call anybody.
 """
 
 from __future__ import annotations

@@ -75,7 +75,6 @@ class Writer:
         self._post(stream, self._messages.warning(stream.delivery, event))
 
     def beat(self, stream: Stream) -> None:
-        """Show the client that its stream is alive."""
         try:
             self._note(stream, taken=stream.transport.beat())
         except Exception as error:  # noqa: BLE001 - see rule 2
@@ -109,7 +108,6 @@ class Writer:
             self.leave(stream)
 
     def leave(self, stream: Stream) -> None:
-        """The client is gone. May be called twice."""
         stream.delivery.close()
         self._note(stream, taken=True)
         self._table.remove(stream)

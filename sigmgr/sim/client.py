@@ -191,7 +191,6 @@ class SimClient:
     # -- acks ------------------------------------------------------------------------------
 
     async def _ack(self) -> None:
-        """Ack the newest sig until the service confirms it."""
         tries = 0
         while self._acked < self.state.issued_at:
             issued_at, covered = self.state.issued_at, self.unacked

@@ -1,12 +1,7 @@
-"""The demo's output: pure functions that make text.
+"""The demo's output: pure functions that make text, in lines of up to 80 columns.
 
-``header`` explains in five lines, ``status_line`` comes once a second, ``summary`` ends with a
-verdict, ``verdict`` is the exit status. ``Printer`` prints lines, in colour on a terminal. All
-lines fit in 80 columns.
-
-The verdict is 0 only if there were renewals, no client was kicked, every renewal was acked, no
-client was offered an older sig and every sig verified. Unacked renewals of the last two seconds
-count as in flight; the summary names them.
+``verdict`` is the exit status: 0 where there are no ``faults``. Unacked renewals of the last two
+seconds count as in flight and are none; the summary names them.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """The simulation in virtual time: real flows, store and cache with faults and clock skew.
 
-A run drives emulated users through hundreds of days in a minute or two. Faults are seeded and hit
-every port: errors before and after a call, lost answers, crashes of a worker (its memory is lost),
-Redis wiped, outages of days, and a service clock that is minutes wrong. The invariant checker
-checks the rules at each commit; this module checks those that concern users:
+A run drives emulated users through hundreds of days in a minute or two. Faults hit every port
+(``faults``, ``fault_schedule``), and Redis is wiped now and then. The invariant checker checks the
+rules at each commit; this module checks those that concern users:
 
 1. no connected user's session ends by an expired sig while the service can be reached (a user that
    came in an outage with a sig that expired in it is counted apart);

@@ -158,14 +158,11 @@ class Engine:
     async def write(
         self, *, limit: float | None = None, lock: float | None = None, durable: bool = True
     ) -> AsyncIterator[AsyncConnection]:
-        """One write transaction: committed at the end, rolled back by an exception.
-
-        ``limit``: seconds for its beginning and for each answer, with four times that for all of
-        it; ``lock``: for what another transaction holds. ``durable`` False does not wait for the
-        disk: a machine that dies may lose the commits of its last second. Raises ConnectionLost
-        where nothing can have been committed, so that it may be tried again; CommitUnknown where
-        the connection was lost in the commit.
-        """
+        """One write transaction: committed at the end, rolled back by an exception. ``limit`` and
+        ``lock`` as in :class:`Patience`. ``durable`` False does not wait for the disk: a machine
+        that dies may lose the commits of its last second. Raises ConnectionLost where nothing can
+        have been committed, so that it may be tried again; CommitUnknown where the connection was
+        lost in the commit."""
         self._refuse_if_silent()
         limit, lock = limit or self.patience.write, lock or self.patience.lock
         async with (

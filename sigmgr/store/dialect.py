@@ -74,7 +74,6 @@ class Dialect(ABC):
         """Rows of ``table`` at the locations that ``found`` selects, see :meth:`location`."""
 
     def location(self, table: Table) -> ColumnElement[Any]:
-        """The location of a row of ``table``."""
         return literal_column(f"{table.name}.{self.address}")
 
 

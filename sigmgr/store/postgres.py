@@ -53,7 +53,6 @@ class PoolState:
     """The state that the connections of one pool share."""
 
     def __init__(self) -> None:
-        #: How often a connection was lost.
         self.lost = 0
         self._cancellations: set[asyncio.Task[None]] = set()
 
@@ -147,7 +146,6 @@ class PgConnection(psycopg.AsyncConnection[Any]):
             self.pgconn.finish()
 
     async def cancel_and_close(self) -> None:
-        """Ask the server to cancel the statement; then close."""
         try:
             await self.cancel_safe(timeout=_MOMENT)
         except (psycopg.Error, OSError):

@@ -4,8 +4,7 @@ Rules:
 1. One row for each user, app, or all that were revoked and whose sigs may live; a later revocation
    raises it. ``at`` is the database's own second of the last write, so that readers ask what is new
    by one clock.
-2. A row may become visible later than its ``at``, by as long as its transaction took. So readers
-   look back (``LOOK_BACK``), and ``flow/revoke`` makes sure that it took no longer.
+2. A row may become visible later than its ``at``: see ``flow/look``.
 3. The look is one statement over its own connection: the database's second, numbers that change
    with the state of any key or API token, and new revocations.
 
@@ -55,7 +54,6 @@ def _look(dialect: Dialect) -> Any:
 
 @cache
 def _write(dialect: Dialect) -> Any:
-    """Write a batch of revocations; an existing one is raised, never lowered."""
     batch = dialect.batch(*_COLUMNS)
     names = [name for name, _ in _COLUMNS]
     second = literal_column(f"CAST({dialect.second} AS BIGINT)", BigInteger)

@@ -4,8 +4,6 @@ Rules:
 1. Writes go through :meth:`SqlStore.transaction`, except two without events: marking users as seen,
    and deleting what is past.
 2. Batches are cut, so that no statement holds locks for long.
-3. What is lost with a connection is repeated over another, except a caller's transaction, which
-   raises ConnectionLost: nothing was committed.
 
 What this module does not do: migrate, or manage apps and keys (``migrate``, ``catalog``).
 """
