@@ -49,7 +49,7 @@ class Acks:
     def __post_init__(self) -> None:
         self._lane = Lane("acks", most=2)
         self._gather: Gather[Ack, Claim | None] = Gather(
-            self._durable, size=1000, at_once=2, gather_for=self.gather_for
+            self._durable, size=1000, at_once=3, gather_for=self.gather_for
         )
 
     async def take(self, ack: Ack, now: int) -> None:
