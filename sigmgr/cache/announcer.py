@@ -117,9 +117,9 @@ class RedisAnnouncer:
 
 
 def _flights(positions: dict[int, list[int]]) -> Iterable[list[tuple[int, list[int]]]]:
-    """Whole shards, about a chunk's worth at a time: a message for each shard of a flight, so
-    a wide batch is told in few. A shard with more than a chunk has several calls. The first
-    flights of a wide batch are small: readers begin while the rest is packed."""
+    """Whole shards, about a chunk's worth at a time, in one pipeline: a message for each shard. A
+    shard with more than a chunk has several calls. The first flights of a wide batch are small, so
+    that readers begin while the rest is packed."""
     flight: list[tuple[int, list[int]]] = []
     size = 0
     most = CHUNK if sum(map(len, positions.values())) <= CHUNK else _FIRST

@@ -4,8 +4,8 @@ Rules:
 1. Every key of one call is of one shard, so a call never crosses slots of a cluster.
 2. Only what every Redis since 6.2, Valkey and fakeredis have: no struct, cjson, cmsgpack.
    issued_at is read from bytes 2 to 5 of a value as a number, whole seconds as bytes.
-3. All may run twice with the same effect on sigs; an announcement told twice is told
-   twice, which readers bear.
+3. All may run twice with the same effect on sigs; an announcement made twice is
+   published twice, which readers bear.
 4. A server that lost its scripts answers NOSCRIPT; only those calls are sent again, in full
    text, which also loads the script. No round trip asks beforehand.
 """

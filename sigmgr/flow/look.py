@@ -7,8 +7,8 @@ A revocation may become visible later than its own second: its transaction may t
 ``REVOKE_LIMIT`` (``revoke`` ensures that), and the database's clock may step by the tolerance at a
 fail-over. So each look asks for what is new since ``LOOK_BACK`` seconds before the last one.
 
-A look counts when changed keys are loaded, too. One that waits for them in vain has told what it
-found of revocations and tokens all the same.
+A look counts when changed keys are loaded, too. What it found of revocations and tokens is known
+even where it waits for those keys in vain.
 """
 
 from __future__ import annotations
