@@ -33,7 +33,8 @@ for _name in [name for name in os.environ if name.startswith("SIGMGR_")]:
 TEST_POSTGRES_URL = os.environ.get("TEST_POSTGRES_URL", "")
 TEST_REDIS_URL = os.environ.get("TEST_REDIS_URL", "")
 
-from tests.servers import (  # noqa: E402 - after the scrub
+from tests.schema import migrated  # noqa: E402 - after the scrub
+from tests.servers import (  # noqa: E402
     LocalServer,
     PostgresServer,
     RedisServer,
@@ -115,13 +116,39 @@ def postgres_server() -> Iterator[PostgresServer]:
     server.close()
 
 
+@pytest.fixture(scope="session")
+def postgres_admin(request: pytest.FixtureRequest) -> str:
+    """The URL under which databases are made."""
+    return TEST_POSTGRES_URL or request.getfixturevalue("postgres_server").url()
+
+
+def url_of_database(admin: str, name: str) -> str:
+    return re.sub(r"^\w+(?:\+\w+)?(://[^/]+)[^?]*", rf"postgresql+psycopg\1/{name}", admin)
+
+
 @pytest.fixture
-def postgres_url(request: pytest.FixtureRequest) -> Iterator[str]:
+def postgres_url(postgres_admin: str) -> Iterator[str]:
     """``postgresql+psycopg://`` of a database that is empty, and gone after the test."""
-    admin = TEST_POSTGRES_URL or request.getfixturevalue("postgres_server").url()
-    name = create_database(admin)
-    yield re.sub(r"^\w+(?:\+\w+)?(://[^/]+)[^?]*", rf"postgresql+psycopg\1/{name}", admin)
-    drop_database(admin, name)
+    name = create_database(postgres_admin)
+    yield url_of_database(postgres_admin, name)
+    drop_database(postgres_admin, name)
+
+
+@pytest.fixture(scope="session")
+def schema_template(postgres_admin: str) -> Iterator[str]:
+    """The name of a database with the schema."""
+    name = create_database(postgres_admin)
+    migrated(url_of_database(postgres_admin, name))
+    yield name
+    drop_database(postgres_admin, name)
+
+
+@pytest.fixture
+def schema_url(postgres_admin: str, schema_template: str) -> Iterator[str]:
+    """As ``postgres_url``, with the schema in it."""
+    name = create_database(postgres_admin, template=schema_template)
+    yield url_of_database(postgres_admin, name)
+    drop_database(postgres_admin, name)
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ What this module does not do: define the schema (``tables``, ``alembic/versions`
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +108,7 @@ def _step_up(connection: Connection, revision: str) -> str:
     if not steps or steps[0].revision == found:
         return ""
     following = steps[-1] if steps[-1].revision != found else steps[-2]
-    command.upgrade(_config(connection), following.revision)
+    command.upgrade(_config(_location(), connection), following.revision)
     return str(following.revision)
 
 
@@ -116,7 +117,7 @@ def _step_down(connection: Connection, revision: str) -> str:
     found = _current(connection)
     if not _way_down(found, revision):
         return ""
-    command.downgrade(_config(connection), "-1")
+    command.downgrade(_config(_location(), connection), "-1")
     return found
 
 
@@ -164,13 +165,19 @@ def _location() -> Path:
     return installed if installed.is_dir() else package.parent / "alembic"
 
 
-def _config(connection: Connection | None = None) -> Config:
+def _config(location: Path, connection: Connection | None = None) -> Config:
     config = Config()
-    config.set_main_option("script_location", str(_location()).replace("%", "%%"))
+    config.set_main_option("script_location", str(location).replace("%", "%%"))
     config.set_main_option("path_separator", "os")
     config.attributes["connection"] = connection
     return config
 
 
 def _scripts() -> ScriptDirectory:
-    return ScriptDirectory.from_config(_config())
+    return _scripts_in(_location())
+
+
+@cache
+def _scripts_in(location: Path) -> ScriptDirectory:
+    """Read once: every question would load all revisions again."""
+    return ScriptDirectory.from_config(_config(location))

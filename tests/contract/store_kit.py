@@ -18,6 +18,7 @@ from sigmgr.store.engine import Engine, open_engine
 from sigmgr.store.feeds import SqlEventReader
 from sigmgr.store.outbox import SqlOutbox
 from sigmgr.store.stores import SqlJanitor, SqlStore
+from tests.schema import put_sqlite
 
 NOW = 1_900_000_000
 DAY = 86_400
@@ -57,12 +58,13 @@ class Database(NamedTuple):
 def url_of(request: pytest.FixtureRequest, kind: str, folder: Path) -> str:
     if kind == "sqlite":
         return f"sqlite+aiosqlite:///{folder}/sigmgr.db"
-    url: str = request.getfixturevalue("postgres_url")
+    url: str = request.getfixturevalue("schema_url")
     return url
 
 
 @contextlib.asynccontextmanager
 async def opened(url: str, **options: Any) -> AsyncIterator[Database]:
+    put_sqlite(url)
     engine = open_engine(url, **options)
     try:
         await migrate.upgrade(engine)

@@ -39,6 +39,7 @@ from sigmgr.store.outbox import SqlOutbox
 from sigmgr.store.revocations import SqlLooks
 from sigmgr.store.stores import SqlJanitor, SqlStore
 from sigmgr.testing import Faulty, ManualClock
+from tests.schema import put_sqlite
 
 NOW = 2_000_000_000
 DAY = 86400
@@ -179,7 +180,9 @@ async def open_world(
 ) -> AsyncIterator[World]:
     """``url``: of a database that is empty; none is a SQLite file in ``home``."""
     async with AsyncExitStack() as stack:
-        engine = open_engine(url or f"sqlite+aiosqlite:///{home / 'world.db'}")
+        url = url or f"sqlite+aiosqlite:///{home / 'world.db'}"
+        put_sqlite(url)
+        engine = open_engine(url)
         stack.push_async_callback(engine.close)
         await migrate.upgrade(engine)
         redis = await open_redis("memory://", monotonic=time.monotonic)
