@@ -55,10 +55,11 @@ class Database(NamedTuple):
         return (await self.store.find([holder]))[0]
 
 
-def url_of(request: pytest.FixtureRequest, kind: str, folder: Path) -> str:
+def url_of(request: pytest.FixtureRequest, kind: str, folder: Path, *, empty: bool = False) -> str:
+    """Of a new database; ``empty``: one that never has the schema in it already."""
     if kind == "sqlite":
         return f"sqlite+aiosqlite:///{folder}/sigmgr.db"
-    url: str = request.getfixturevalue("schema_url")
+    url: str = request.getfixturevalue("postgres_url" if empty else "schema_url")
     return url
 
 

@@ -27,7 +27,7 @@ from tests.contract.store_kit import KINDS, NOW, event, holder, opened, url_of
 
 @pytest.fixture(params=KINDS)
 def url(request, tmp_path):
-    return url_of(request, request.param, tmp_path)
+    return url_of(request, request.param, tmp_path, empty=True)
 
 
 @pytest.fixture
@@ -244,7 +244,7 @@ async def test_the_tables_are_what_the_migrations_make(url):
 async def test_indexes_options_and_defaults_are_equal_too(request, tmp_path):
     """What the database itself reports of both."""
     for kind in KINDS:
-        engine = open_engine(url_of(request, kind, tmp_path))
+        engine = open_engine(url_of(request, kind, tmp_path, empty=True))
         await migrate.upgrade(engine)
         migrated = await run(engine, described)
         await migrate.downgrade(engine, "base")

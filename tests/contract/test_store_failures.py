@@ -20,7 +20,7 @@ async def db(request, tmp_path):
 
 async def test_a_missing_schema_is_named(request, tmp_path):
     for kind in KINDS:
-        engine = open_engine(url_of(request, kind, tmp_path))
+        engine = open_engine(url_of(request, kind, tmp_path, empty=True))
         with pytest.raises(errors.NotMigrated) as caught:
             await SqlStore(engine).find([holder(1)])
         assert caught.value.__cause__ is not None

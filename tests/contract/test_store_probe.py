@@ -60,7 +60,7 @@ async def test_a_database_that_writes_has_nothing_wrong_and_nothing_left(db: Dat
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_database_without_a_schema_reports_it(request, tmp_path, kind: str) -> None:
-    engine = open_engine(url_of(request, kind, tmp_path))
+    engine = open_engine(url_of(request, kind, tmp_path, empty=True))
     assert await probe(engine) == errors.NotMigrated().text.rstrip(".")
     await engine.close()
 
