@@ -49,10 +49,8 @@ class Better:
         """For each holder asked for. ``old``: the rows just read; a holder without one is new, and
         may be refused."""
         refused = self._newcomers.refused(asked, old, now)
-        if not refused:
-            return await self._than(old, asked, now)
         rest = {holder: app for holder, app in asked.items() if holder not in refused}
-        return refused | (await self._than(old, rest, now) if rest else {})
+        return refused | await self._than(old, rest, now)
 
     async def _than(
         self, old: Sequence[Record], asked: Mapping[Holder, App], now: int

@@ -70,9 +70,9 @@ class Renew:
     derive: Derive
     reissuer: Reissuer
     publisher: Publisher
-    ordinary: Callable[[], bool] = lambda: True
-    limit: int = 1000
-    lanes: int = 1
+    ordinary: Callable[[], bool]
+    limit: int
+    lanes: int
 
     async def tick(
         self, now: int, *, turns: int = 1000, stopping: Callable[[], bool] = lambda: False

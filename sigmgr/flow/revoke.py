@@ -59,18 +59,18 @@ class Revoke:
         makes in this second is revoked, too."""
         app = await self.registry.app(sdkappid)
         longest = max(app.policy.ttl, app.policy.room_ttl, FULL_LIFE)
-        done = Revoked(0, known=False)
+        revoked_at = now
         rows = await self.store.of_user(sdkappid, userid)
         ended, left = set[Holder](), {Holder(sdkappid, userid)}
         while left:
             ended |= left | {row.holder for row in rows}
             until = await once_more(partial(self._end, ended, longest, now))
-            done = Revoked(max(done.revoked_at, until), any(row.issued_at for row in rows))
+            revoked_at = max(revoked_at, until)
             # A room key may have been made between the read and the lock of the user's row; a later
             # one waits for the pause.
             rows = await self.store.of_user(sdkappid, userid)
-            left = {row.holder for row in rows if row.issued_at <= done.revoked_at} - ended
-        return done
+            left = {row.holder for row in rows if row.issued_at <= revoked_at} - ended
+        return Revoked(revoked_at, any(row.issued_at for row in rows))
 
     async def everybody(self, sdkappid: int, now: int) -> int:
         """End every sig of an app's users, or of all apps' where ``sdkappid`` is 0. Answers the

@@ -81,7 +81,7 @@ async def _refuse_too_many(tx: Transaction, policy: Policy, owner: Record, now: 
     rooms, first_ends = await tx.live_rooms(owner, now)
     if rooms >= policy.max_rooms:
         raise errors.MaxRooms(
-            f"{rooms} room keys of this user are live", retry_after=max(1, first_ends - now)
+            f"{rooms} room keys of this user are live", retry_after=first_ends - now
         )
 
 

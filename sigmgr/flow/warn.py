@@ -26,7 +26,7 @@ class Warn:
     registry: Registry
     store: Store
     publisher: Publisher
-    limit: int = 1000
+    limit: int
 
     async def tick(self, now: int) -> int:
         """Fire all rungs crossed by ``now``; answers how many."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,8 @@ from sigmgr.model import errors
 from sigmgr.model.event import EventType
 from sigmgr.model.holder import Holder
 from sigmgr.model.sig import Current
+from sigmgr.ports import Announcement
+from sigmgr.telemetry import ACKS
 from tests.flow.waiting_kit import SHORT, Hangs, Held, comes_to_rest, timed
 from tests.flow.world import ALICE, APP, World, open_world
 
@@ -116,6 +118,82 @@ async def test_an_older_ack_changes_nothing(world: World) -> None:
     assert await world.row() == row
 
 
+@pytest.fixture
+def announced(world: World) -> list[tuple[Holder, int]]:
+    """Whose delivery was announced, and of which second."""
+    seen: list[tuple[Holder, int]] = []
+    real = world.announcer.announce
+
+    async def announce(batch: Sequence[Announcement], now: int) -> list[bool]:
+        seen.extend(
+            (one.event.holder, one.event.issued_at)
+            for one in batch
+            if one.event.type == EventType.DELIVERED.value
+        )
+        return await real(batch, now)
+
+    world.announcer.announce = announce  # type: ignore[method-assign, assignment]
+    return seen
+
+
+def counted() -> float:
+    return ACKS.labels("new")._value.get()
+
+
+async def test_new_acks_are_announced_and_counted(
+    world: World, announced: list[tuple[Holder, int]]
+) -> None:
+    sigs, before = await issued(world, ALICE, Holder(APP, "bob")), counted()
+    for _ in range(2):
+        await asyncio.gather(*(ack(world, sig) for sig in sigs))
+        await world.flows.publisher.flush()
+    assert sorted(announced) == [(sig.holder, sig.issued_at) for sig in sigs]
+    assert counted() - before == 2
+    assert await world.outbox.depth(world.clock()) == (0, 0)
+
+
+@pytest.mark.parametrize("newest_first", [False, True])
+async def test_acks_of_earlier_sigs_leave_the_newest_of_them_in_the_row(
+    world: World, announced: list[tuple[Holder, int]], newest_first: bool
+) -> None:
+    """Devices of one user that have not got the last renewal yet."""
+    sigs = await issued(world, ALICE)
+    for _ in range(2):
+        world.clock.advance(10)
+        sigs.append(await world.flows.issue.reissue(ALICE, world.clock()))
+    world.clock.advance(7)
+    old, before = sigs[:2], counted()
+    if newest_first:
+        old.reverse()
+    world.plan.calls.clear()
+    for _ in range(2):
+        await asyncio.gather(*(ack(world, sig) for sig in old))
+        await world.flows.publisher.flush()
+    row = await world.row()
+    assert (row.acked, row.acked_at) == (sigs[1].issued_at, world.clock())
+    assert row.issued_at == sigs[2].issued_at
+    assert announced == [(ALICE, sigs[1].issued_at)]
+    assert ("store.find", "before") not in world.plan.calls, "no row is missing"
+    assert counted() - before == 1
+    assert await world.outbox.depth(world.clock()) == (0, 0)
+
+
+async def test_a_lost_connection_is_tried_once_more(world: World) -> None:
+    [sig] = await issued(world, ALICE)
+    lost = [errors.ConnectionLost]
+
+    def lose(name: str, moment: str) -> None:
+        if (name, moment) == ("store.transaction.confirm", "before") and lost:
+            raise lost.pop()
+
+    world.plan.fail = lose
+    world.plan.calls.clear()
+    await ack(world, sig)
+    assert (await world.row()).acked == sig.issued_at
+    assert world.plan.calls.count(("store.transaction.confirm", "before")) == 2
+    assert ("store.transaction.try_lock", "before") not in world.plan.calls
+
+
 async def test_a_batch_that_fails_fails_no_other(world: World) -> None:
     sigs = await issued(world, *(Holder(APP, f"user{n}") for n in range(1500)))
     left = {"store.transaction.confirm", "store.transaction.try_lock"}
@@ -170,6 +248,9 @@ async def test_acks_of_rows_that_others_hold_hold_up_no_other(world_held: World)
     world.flows = world.process(SHORT)
     output = await timed(asyncio.gather(*(ack(world, s) for s in sigs), return_exceptions=True))
     assert [type(answer) for answer in output] == [errors.StoreUnavailable, type(None)] * 50
+    assert {(one.text, one.retry_after) for one in output[::2]} == {
+        ("another transaction holds this user's row", 1)
+    }
     rows.clear()
     waiting = asyncio.gather(*(ack(world, sig) for sig in sigs))
     await timed(waiting)
