@@ -12,9 +12,11 @@ import pytest
 from sigmgr.flow.limits import WaitLimits
 from sigmgr.model import errors
 from sigmgr.model.holder import Holder, Room
+from sigmgr.model.policy import Policy
+from sigmgr.model.revocation import Revocation
 from sigmgr.model.sig import Current, KeyState, Reason
 from tests.flow.waiting_kit import SHORT, Hangs, comes_to_rest, timed
-from tests.flow.world import ALICE, APP, DAY, OTHER, World, open_world
+from tests.flow.world import ALICE, APP, DAY, NOW, OTHER, World, open_world
 
 RUSH = 1200
 
@@ -165,7 +167,9 @@ async def test_where_signing_fails_the_old_sig_is_sent_while_it_is_valid(world: 
             raise errors.SigningFailed
 
     world.plan.fail = no_new
+    world.plan.calls.clear()
     assert await opened(world, sig) == [sig]
+    assert calls(world)["store.find"] == 0, "nothing was made, so no row is read again"
 
 
 # -- a database that is away or hangs ----------------------------------------------------------
@@ -247,3 +251,74 @@ async def test_a_sig_that_was_replaced_after_a_taint_is_sent_with_its_reason(wor
     world.clock.advance(5)
     [reported] = await opened(world, sig)
     assert reported.reason == Reason.KEY_TAINTED
+
+
+async def test_a_room_key_that_is_revoked_on_its_way_is_left_out(world: World) -> None:
+    """The user's own sig is later than the revocation."""
+    key = await room_key(world, 1)
+    world.clock.advance(60)
+    sig = await world.flows.issue.current(ALICE, world.clock())
+    assert await opened(world, sig) == [sig, key]
+
+    def revoke(name: str, moment: str) -> None:
+        if (name, moment) == ("store.of_users", "after"):
+            until = sig.issued_at - 1
+            world.revocations.learn([Revocation(APP, "alice", until, until + 90 * DAY)])
+
+    world.plan.fail = revoke
+    assert await opened(world, sig) == [sig]
+
+
+async def test_what_is_revoked_while_the_cache_answers_is_not_sent(world: World) -> None:
+    sig = await world.flows.issue.current(ALICE, world.clock())
+    await world.flows.publisher.flush()
+
+    def revoke(name: str, moment: str) -> None:
+        if name == "store.of_users":
+            raise errors.StoreUnavailable
+        if (name, moment) == ("signer.key_state", "after"):
+            world.revocations.learn([Revocation(APP, "alice", sig.issued_at, sig.expires_at)])
+
+    world.plan.fail = revoke
+    with pytest.raises(errors.TicketRevoked):
+        await opened(world, sig)
+
+
+async def test_the_rooms_are_part_of_the_state_unless_they_are_left_out(world: World) -> None:
+    sig = await world.flows.issue.current(ALICE, world.clock())
+    key = await room_key(world, 1)
+    state = await world.flows.deliver.opened(ALICE, sig.issued_at, world.clock())
+    assert state == [sig, key]
+    world.clock.now = key.expires_at
+    assert [one.holder for one in await opened(world, sig)] == [ALICE], "a room that has ended"
+
+
+async def test_who_polls_without_a_row_gets_a_sig(world: World) -> None:
+    stranger = Holder(APP, "stranger")
+    [sig] = await world.flows.deliver.opened(stranger, NOW, NOW, rooms=False)
+    assert (sig.holder, sig.issued_at) == (stranger, NOW)
+
+
+async def test_a_sighting_is_written_at_once_where_any_row_needs_it(world: World) -> None:
+    """The user was seen just now, and the room was not."""
+    sig = await world.flows.issue.current(ALICE, world.clock())
+    key = await room_key(world, 1)
+    await opened(world, sig)
+    await world.flows.seen.flush(world.clock())
+    world.clock.advance(60)
+    await opened(world, sig)
+    assert await world.flows.seen.flush(world.clock()) == 0
+    every = Policy().durations(key.expires_at - key.issued_at).mark_seen_every
+    for age, written in ((every - 1, 0), (every, 1)):
+        async with world.store.transaction() as tx:
+            [row] = await tx.lock([key.holder])
+            await tx.save([(row._replace(seen_at=world.clock() - age), row.issued_at)])
+        await opened(world, sig)
+        assert await world.flows.seen.flush(world.clock()) == written
+    assert (await world.row(key.holder)).seen_at == world.clock()
+
+
+async def test_a_wrong_claim_of_a_second_is_refused_with_the_store_at_hand(world: World) -> None:
+    sig = await world.flows.issue.current(ALICE, world.clock())
+    with pytest.raises(errors.NeverIssued):
+        await world.flows.deliver.opened(ALICE, sig.issued_at, NOW, held=NOW + 999)

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable, Sequence
+
 import pytest
+import structlog
 
 from sigmgr.flow.commit import Committed, append, joined
 from sigmgr.flow.relay import Publisher
 from sigmgr.model import errors
 from sigmgr.model.event import Event, EventType
 from sigmgr.model.holder import Holder
+from sigmgr.model.sig import SigFacts
 from sigmgr.ports import Announcement
-from tests.flow.world import APP, World
+from sigmgr.telemetry import OUTBOX_OLDEST, OUTBOX_PENDING
+from tests.flow.world import ALICE, APP, OTHER, World
 
 
 @pytest.fixture
@@ -114,3 +120,101 @@ def test_nothing_to_publish_is_nothing() -> None:
     assert not Committed()
     assert not joined([])
     assert not joined([Committed(), Committed()])
+
+
+async def test_what_redis_has_taken_is_not_looked_up_again(world: World) -> None:
+    await world.flows.issue.current(ALICE, world.clock())
+    world.plan.calls.clear()
+    await world.flows.publisher.flush()
+    calls = [name for name, moment in world.plan.calls if moment == "before"]
+    assert calls == ["cache.announce", "outbox.mark_announced"]
+
+
+async def test_a_sig_that_the_cache_lacks_is_derived_again_while_it_lives(world: World) -> None:
+    """The event was left behind, and Redis was wiped."""
+    bob, carol, dead = (Holder(APP, name) for name in ("bob", "carol", "dead"))
+    sigs = await world.flows.issue.many([ALICE, bob, carol, dead], world.clock())
+    await world.flows.revoke.user(APP, "dead", world.clock())
+    real = world.ring.sign
+
+    async def sign(batch: Sequence[SigFacts]) -> list[str | errors.SigmgrError]:
+        return [
+            errors.SigningFailed() if facts.holder == carol else result
+            for facts, result in zip(batch, await real(batch), strict=True)
+        ]
+
+    world.ring.sign = sign  # type: ignore[method-assign]
+    world.flows = world.process()
+    await world.redis.run(lambda client: client.flushall())
+    with structlog.testing.capture_logs() as logs:
+        assert await world.flows.relay.sweep(world.clock(), grace=0) == 4
+    assert await world.cache.get([ALICE, bob, carol, dead]) == [*sigs[:2], None, None]
+    assert [(one["action"], one["app"], one["code"]) for one in logs] == [
+        ("derive-failed", APP, "signing-failed")
+    ]
+
+
+async def test_what_waits_is_measured(world: World) -> None:
+    await committed(world, 0, 20)
+    await world.flows.relay.measure(world.clock() + 7)
+    assert (OUTBOX_PENDING._value.get(), OUTBOX_OLDEST._value.get()) == (20, 7)
+    await world.flows.relay.sweep(world.clock(), grace=0)
+    await world.flows.relay.measure(world.clock() + 8)
+    assert (OUTBOX_PENDING._value.get(), OUTBOX_OLDEST._value.get()) == (0, 0)
+
+
+async def test_an_app_that_another_relay_numbers_is_left_to_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    async def unnumbered() -> list[int]:
+        return [APP, OTHER]
+
+    async def number(sdkappid: int, now: int, limit: int) -> int:
+        asked.append(sdkappid)
+        return 0
+
+    monkeypatch.setattr(world.outbox, "unnumbered", unnumbered)
+    monkeypatch.setattr(world.outbox, "number", number)
+    assert await world.flows.relay.number(world.clock()) == 0
+    assert asked == [APP, OTHER]
+
+
+async def test_the_publisher_runs_on_whatever_happens(
+    world: World, announced: list[Event], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publisher = world.flows.publisher
+    running = asyncio.create_task(publisher.run())
+
+    async def published(until: Callable[[], bool]) -> None:
+        async with asyncio.timeout(5):
+            while not until():
+                await asyncio.sleep(0)
+
+    first = await committed(world, 0, 3)
+    publisher.soon(first, world.clock())
+    await published(lambda: announced == events(first))
+
+    async def broken(rows: object) -> None:
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as patch, structlog.testing.capture_logs() as logs:
+        patch.setattr(world.outbox, "mark_announced", broken)
+        publisher.soon(await committed(world, 10, 3), world.clock())
+        await published(lambda: bool(logs))
+    assert [(one["action"], one["code"]) for one in logs] == [
+        ("publish-failed", "ZeroDivisionError")
+    ]
+    third = await committed(world, 20, 3)
+    publisher.soon(third, world.clock())
+    await published(lambda: announced[6:] == events(third))
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+
+
+async def test_nothing_is_published_as_done(world: World) -> None:
+    world.plan.calls.clear()
+    assert await world.flows.publisher.at_once(Committed(), world.clock())
+    assert world.plan.calls == []

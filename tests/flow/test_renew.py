@@ -6,12 +6,14 @@ import asyncio
 from typing import Any
 
 import pytest
+import structlog
 
 from sigmgr.model import errors
-from sigmgr.model.holder import Holder
+from sigmgr.model.holder import Holder, Room
 from sigmgr.model.policy import Policy
 from sigmgr.model.sig import Current, Reason
 from sigmgr.store.transaction import SqlTransaction
+from sigmgr.telemetry import REMAINING
 from tests.flow.world import ALICE, APP, DAY, OTHER, World
 
 
@@ -50,7 +52,7 @@ async def test_who_was_not_seen_rests_and_is_issued_anew_when_asked_for(world: W
     await issued(world, 3)
     later(world, 70)
     tally = await world.flows.renew.tick(world.clock())
-    assert (tally.renewed, tally.rested) == (0, 3)
+    assert (tally.renewed, tally.rested, tally.kept, tally.total) == (0, 3, 0, 3)
     user = Holder(APP, "u000")
     assert (await world.row(user)).due_at is None
     answer = await world.fresh(user)
@@ -202,3 +204,106 @@ async def test_a_tick_ends_between_batches_when_it_is_asked_to(world: World) -> 
     looked = iter([False, True])
     tally = await world.flows.renew.tick(world.clock(), stopping=lambda: next(looked, True))
     assert tally.renewed == 50
+
+
+async def test_what_rests_counts_as_claimed_and_the_tick_goes_on(world: World) -> None:
+    """A full batch, of which some are renewed and some are put to rest, is not the last."""
+    users = await issued(world, 60)
+    later(world, 70)
+    await seen(world, users[:20])
+    tally = await world.flows.renew.tick(world.clock())
+    assert (tally.renewed, tally.rested, tally.kept, tally.total) == (20, 40, 0, 60)
+    assert await world.store.apps_with_due(world.clock()) == []
+
+
+async def test_the_share_of_life_that_was_left_is_published(world: World) -> None:
+    users = await issued(world, 3)
+    later(world, 70)
+    await seen(world, users)
+    row = await world.row(users[0])
+
+    def published() -> tuple[float, float]:
+        [family] = REMAINING.collect()
+        values = {sample.name.rpartition("_")[2]: sample.value for sample in family.samples}
+        return values["count"], values["sum"]
+
+    count, total = published()
+    await world.flows.renew.tick(world.clock())
+    now_count, now_total = published()
+    assert now_count - count == 3
+    assert now_total - total == pytest.approx(3 * (row.expires_at - world.clock()) / row.ttl)
+    later(world, 91)
+    await seen(world, users)
+    await world.flows.renew.tick(world.clock())
+    assert published() == (now_count + 3, now_total), "nothing was left"
+
+
+async def test_a_tick_that_is_cancelled_leaves_no_turn_behind(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.add_app(OTHER)
+    users = await issued(world, 3) + await issued(world, 3, OTHER)
+    later(world, 70)
+    await seen(world, users)
+    monkeypatch.setattr(world.flows.renew, "lanes", 2)
+    begun, ended = [], []
+
+    async def hangs() -> None:
+        begun.append(len(begun))
+        try:
+            await asyncio.Event().wait()
+        finally:
+            for _ in range(10 * len(begun)):  # a rollback takes its time
+                await asyncio.sleep(0)
+            ended.append(True)
+
+    world.plan.fail = lambda name, moment: hangs() if name == "store.transaction" else None
+    tick = asyncio.create_task(world.flows.renew.tick(world.clock()))
+    async with asyncio.timeout(5):
+        while len(begun) < 2:
+            await asyncio.sleep(0)
+    tick.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await tick
+    assert ended == [True, True]
+    world.plan.heal()
+    assert (await world.flows.renew.tick(world.clock())).renewed == 6
+
+
+async def test_the_first_problem_is_raised_and_the_others_are_reported(world: World) -> None:
+    users = await issued(world, 1)
+    for app in (OTHER, OTHER + 1):
+        await world.add_app(app)
+        users += await issued(world, 1, app)
+    later(world, 70)
+    await seen(world, users)
+    problems: list[Exception] = [ValueError(), errors.StoreUnavailable("away"), KeyError()]
+
+    def fails(name: str, moment: str) -> None:
+        if (name, moment) == ("store.transaction.claim_due", "before"):
+            raise problems.pop()
+
+    world.plan.fail = fails
+    with structlog.testing.capture_logs() as logs, pytest.raises(KeyError):
+        await world.flows.renew.tick(world.clock())
+    [line] = [one for one in logs if one["action"] == "renew-problems"]
+    assert (line["count"], line["codes"]) == (2, ["ValueError", "store-unavailable"])
+
+
+async def test_a_room_key_keeps_its_own_life(world: World) -> None:
+    sig = await world.flows.issue.current(ALICE, world.clock())
+    key = await world.flows.room_keys.current(
+        APP, "alice", Room(id=1), privileges=42, ttl=3 * DAY, now=world.clock()
+    )
+    await world.flows.publisher.flush()
+    world.clock.now = key.renew_at
+    await seen(world, [ALICE])
+    assert (await world.flows.renew.tick(world.clock())).renewed == 1
+    row = await world.row(key.holder)
+    assert (row.issued_at, row.ttl, row.privileges) == (world.clock(), 3 * DAY, 42)
+    await world.catalog.set_app(APP, policy=lambda _: Policy(ttl=100 * DAY))
+    await world.apps.refresh()
+    world.clock.now = sig.expires_at - DAY
+    await seen(world, [ALICE])
+    await world.flows.renew.tick(world.clock())
+    assert (await world.row()).ttl == 100 * DAY, "a sig has the life of the policy"

@@ -7,10 +7,12 @@ import asyncio
 import pytest
 import structlog
 
+from sigmgr.flow.restored import lost_second
 from sigmgr.model import errors
 from sigmgr.model.holder import Holder
 from sigmgr.model.sig import Current, Record
 from sigmgr.telemetry import RESTORED
+from tests.flow.waiting_kit import Held
 from tests.flow.world import ALICE, APP, NOW, World
 
 BOB = Holder(APP, "bob")
@@ -185,3 +187,78 @@ async def test_a_revoked_ticket_proves_nothing(world: World) -> None:
         await world.flows.deliver.ack(ALICE, gone.issued_at, gone.issued_at, world.clock())
     with pytest.raises(errors.TicketRevoked):
         await world.flows.deliver.opened(ALICE, gone.issued_at, world.clock(), held=gone.issued_at)
+
+
+async def test_whose_sig_is_replaced_counts_as_seen(world: World) -> None:
+    _, gone = await lost(world)
+    await world.flows.deliver.ack(ALICE, gone.issued_at, gone.issued_at, world.clock())
+    assert (await world.row()).seen_at == world.clock()
+
+
+async def test_of_several_lost_sigs_the_newest_counts(world: World) -> None:
+    """Two devices with tickets of their own: the new sig is later than both of theirs."""
+    _, gone = await lost(world)
+    restored = world.flows.deliver.openings.restored
+    later = world.clock() + 3
+    made = await asyncio.gather(
+        *(restored.newer_than(ALICE, at, world.clock()) for at in (later, gone.issued_at))
+    )
+    assert [one.issued_at for one in made] == [later + 1] * 2
+
+
+async def test_what_is_newer_already_is_answered_and_not_made_again(world: World) -> None:
+    _, gone = await lost(world)
+    restored = world.flows.deliver.openings.restored
+    current = await restored.newer_than(ALICE, gone.issued_at, world.clock())
+    world.clock.advance(60)
+    assert await restored.newer_than(ALICE, gone.issued_at, world.clock()) == current
+    again = await restored.newer_than(ALICE, current.issued_at, world.clock())
+    assert again.issued_at > current.issued_at, "the very second is not newer"
+
+
+async def test_one_that_cannot_be_replaced_stops_no_other(world: World) -> None:
+    """Its row is held, its app is gone, or a revocation has just ended it."""
+    held, ended, fine = (Holder(APP, name) for name in ("held", "ended", "fine"))
+    for user in (held, ended, fine):
+        await issued(world, user)
+    world.clock.advance(60)
+    await world.flows.revoke.user(APP, "ended", world.clock())
+    world.invariants._store = Held(world.invariants._store, {held})
+    restored = world.flows.deliver.openings.restored
+    answers = await asyncio.gather(
+        *(
+            restored.newer_than(user, world.clock() + 1, world.clock())
+            for user in (held, ended, Holder(77, "alice"), fine)
+        ),
+        return_exceptions=True,
+    )
+    assert [type(one) for one in answers] == [
+        errors.StoreUnavailable, errors.RevokePause, errors.AppUnknown, Current,
+    ]  # fmt: skip
+    assert answers[0].text == "another transaction holds this user's row"
+    assert answers[0].retry_after == 1
+    assert answers[1].retry_after == 2
+
+
+async def test_it_is_reported_once_a_minute_with_all_that_came_since(world: World) -> None:
+    _, gone = await lost(world)
+    restored = world.flows.deliver.openings.restored
+    before = counted()
+    with structlog.testing.capture_logs() as logs:
+        for wait in (0, 10, 10, 60):
+            world.clock.advance(wait)
+            await restored.newer_than(ALICE, gone.issued_at, world.clock())
+    assert [line["clients"] for line in logs if line["action"] == "restored"] == [1, 3]
+    assert counted() == before + 4
+
+
+async def test_what_is_lost_is_the_newest_second_that_is_claimed_or_proved(world: World) -> None:
+    kept = await issued(world)
+    row, now = await world.row(), world.clock.advance(60)
+    at = kept.issued_at
+    for held, ticket, expected in (
+        (0, at, 0), (at, at, 0), (at + 5, at, at + 5), (0, at + 7, at + 7),
+        (at + 5, at + 7, at + 7), (at + 7, at + 5, at + 7),
+    ):  # fmt: skip
+        assert lost_second([row], ALICE, held, ticket, now) == expected
+        assert lost_second([row], BOB, held, ticket, now) == 0, "no row, no proof"

@@ -115,6 +115,15 @@ async def test_one_that_took_as_long_as_others_look_back_is_not_written_again(
     assert written(world) == 1
 
 
+async def test_one_that_took_more_than_ten_seconds_is_written_again(world: World) -> None:
+    """So long it may take by docs/revocation.md; a look goes back by twice of it."""
+    for seconds, writes in ((10.0, 1), (10.1, 2)):
+        world.plan.calls.clear()
+        lags(world, seconds)
+        await world.flows.revoke.user(APP, "alice", world.clock())
+        assert written(world) == writes
+
+
 async def test_one_that_took_longer_is_written_until_it_is_quick_enough(world: World) -> None:
     lags(world, REVOKE_LIMIT + 1, REVOKE_LIMIT + 1)
     await world.flows.revoke.user(APP, "alice", world.clock())
