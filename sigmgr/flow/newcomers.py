@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping
+from math import ceil
 from typing import NamedTuple
 
 from sigmgr.model import errors
@@ -142,4 +143,4 @@ class Newcomers:
                 retry_after=_AGAIN,
             )
         wait = self._rate(app).wait(app.sdkappid, now)
-        return errors.TooManyNewHolders(retry_after=max(1, int(wait)))
+        return errors.TooManyNewHolders(retry_after=ceil(wait))

@@ -12,6 +12,7 @@ from structlog.testing import capture_logs
 from sigmgr.flow import limits
 from sigmgr.flow.limits import Lane, Wait
 from sigmgr.model import errors
+from sigmgr.telemetry import LATE
 
 
 async def hangs(until: asyncio.Event) -> str:
@@ -228,3 +229,61 @@ async def test_nothing_ticks_when_every_wait_is_answered() -> None:
     await asyncio.sleep(0.1)
     assert not counted._ticks
     assert not counted._waits
+
+
+async def test_one_that_is_done_is_not_all_of_them() -> None:
+    loop = asyncio.get_running_loop()
+    futures: list[asyncio.Future[None]] = [loop.create_future() for _ in range(2)]
+    loop.call_soon(futures[0].set_result, None)
+    assert not await Wait(0.03).all_done(futures)
+    futures[1].set_result(None)
+    assert await Wait(0.0).all_done(futures), "what is done needs no time"
+    assert await Wait(0.0).all_done([])
+
+
+async def test_a_wait_that_was_short_leaves_the_rest_of_its_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def no_sleep(seconds: float) -> None:
+        return None
+
+    loop = asyncio.get_running_loop()
+    wait = Wait(60.0)
+    future: asyncio.Future[int | Exception] = loop.create_future()
+    loop.call_later(0.05, future.set_result, 1)
+    assert await wait.answered(future, errors.StoreUnavailable) == 1
+    later: asyncio.Future[None] = loop.create_future()
+    loop.call_later(0.05, later.set_result, None)
+    assert await wait.all_done([later])
+    assert 50 < wait._left <= 60
+    monkeypatch.setattr(asyncio, "sleep", no_sleep)
+    pauses = 1
+    while await wait.pauses():
+        pauses += 1
+    assert 240 < pauses <= 305, "a fifth of a second each, of about a minute"
+
+
+async def test_each_that_is_left_is_counted_and_the_first_is_reported() -> None:
+    lane, until = Lane("counted", most=2), asyncio.Event()
+    with capture_logs() as logs:
+        for number in range(4):
+            with pytest.raises(errors.StoreUnavailable) as refused:
+                await lane.within(0.01, hangs(until))
+            assert refused.value.retry_after == 1
+            assert ("within 0.01 s" in refused.value.text) == (number < 2)
+        until.set()
+        await turns(lambda: not lane.left)
+    assert [(line["action"], line["lane"]) for line in logs] == [
+        ("late", "counted"), ("late-ended", "counted"),
+    ]  # fmt: skip
+    assert LATE.labels("counted")._value.get() == 2
+
+
+async def test_a_lane_lets_as_many_hang_as_it_is_told() -> None:
+    lane, until = Lane("one", most=1), asyncio.Event()
+    for text in ("did not answer", "1 earlier calls"):
+        with pytest.raises(errors.StoreUnavailable, match=text):
+            await lane.within(0.01, hangs(until))
+    until.set()
+    await turns(lambda: not lane.left)
+    assert await lane.within(60, hangs(until)) == "late"

@@ -97,3 +97,42 @@ async def test_a_look_that_hangs_keeps_nobody_waiting_for_long() -> None:
     shelf.kept[2] = App(2, "", Policy())
     shelf.seconds = 200.0
     assert (await shelf.apps.app(2)).sdkappid == 2
+
+
+async def test_soon_after_all_were_read_an_unknown_app_is_unknown() -> None:
+    shelf = Shelf(1)
+    shelf.seconds = 10.0
+    await shelf.apps.refresh()
+    shelf.kept[2] = App(2, "", Policy())
+    shelf.seconds = 10.9
+    with pytest.raises(errors.AppUnknown, match="app 2 "):
+        await shelf.apps.app(2)
+    assert shelf.loads == 1
+    shelf.seconds = 11.0
+    assert (await shelf.apps.app(2)).sdkappid == 2
+    assert shelf.loads == 2
+
+
+async def test_an_app_that_is_gone_is_known_no_longer() -> None:
+    shelf = Shelf(1, 2)
+    await shelf.apps.refresh()
+    del shelf.kept[1]
+    shelf.error = errors.StoreUnavailable("away")
+    with pytest.raises(errors.StoreUnavailable):
+        await shelf.apps.refresh()
+    assert [app.sdkappid for app in shelf.apps.apps()] == [1, 2]
+    shelf.error = None
+    await shelf.apps.refresh()
+    assert [app.sdkappid for app in shelf.apps.apps()] == [2]
+
+
+async def test_a_refresh_that_succeeds_ends_the_error_of_a_look() -> None:
+    shelf = Shelf(1)
+    shelf.error = errors.StoreUnavailable("away")
+    with pytest.raises(errors.StoreUnavailable):
+        await shelf.apps.app(2)
+    shelf.error = None
+    await shelf.apps.refresh()
+    with pytest.raises(errors.AppUnknown):
+        await shelf.apps.app(2)
+    assert shelf.loads == 2
