@@ -18,9 +18,7 @@ def here(world: World) -> Here:
     return Here(world)
 
 
-async def test_each_look_goes_back_twenty_seconds_before_the_last(
-    world: World, here: Here
-) -> None:
+async def test_each_look_goes_back_twenty_seconds_before_the_last(world: World, here: Here) -> None:
     """By the database's clock: a revocation may become visible ten seconds after its own second,
     and that clock may step by the tolerance."""
     since, second = [], [1000.9, 1001.2, 1017.0, 1040.0]

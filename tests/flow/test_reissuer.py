@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import pytest
+from structlog.testing import capture_logs
 
 from sigmgr.flow.commit import once_more
 from sigmgr.flow.reissuer import Batch, Choice, OnFailure, Reissue, Reissuer
@@ -236,3 +237,80 @@ async def test_what_was_made_and_what_failed_is_counted(world: World, reissuer: 
     await run(reissuer, world.clock(), ALICE, BOB)
     counted = [one._value.get() - was for one, was in zip(results, before, strict=True)]
     assert counted == [1, 1, 0]
+
+
+async def calls_of(
+    world: World, reissuer: Reissuer, choice: Callable[[Record], Choice]
+) -> list[str]:
+    """What a commit of this choice asks of the store and the signer."""
+
+    async def choose(tx: Transaction, _: Sequence[Record]) -> Choice:
+        [record] = await tx.lock([ALICE])
+        return choice(record)
+
+    world.plan.calls.clear()
+    await reissuer.commit(choose, world.clock(), OnFailure.ANSWER)
+    return [name for name, moment in world.plan.calls if moment == "before"]
+
+
+async def test_only_what_there_is_to_do_is_done(world: World, reissuer: Reissuer) -> None:
+    await run(reissuer, world.clock(), ALICE)
+    await world.flows.publisher.flush()
+    world.clock.advance(60)
+    begin = ["store.transaction", "store.transaction.lock"]
+    end = ["store.transaction.commit"]
+
+    def nothing(record: Record) -> Choice:
+        return Choice(keep=[record])
+
+    def moved(record: Record) -> Choice:
+        return Choice(moved=[(record._replace(due_at=world.clock()), record.issued_at)])
+
+    def forced(record: Record) -> Choice:
+        return Choice([Reissue(record, Reason.FORCED, Policy())])
+
+    assert await calls_of(world, reissuer, nothing) == begin + end
+    save = "store.transaction.save"
+    signed = ["signer.active_key", "store.transaction.signing_states"]
+    assert await calls_of(world, reissuer, moved) == [*begin, save, *end]
+    assert (await world.row()).due_at == world.clock()
+    assert await calls_of(world, reissuer, forced) == [
+        *begin, *signed, "signer.sign", save, "store.transaction.append", *end,
+    ]  # fmt: skip
+    signs_not(world, "alice")
+    world.clock.advance(60)
+    assert await calls_of(world, reissuer, forced) == [*begin, *signed, "signer.sign", *end]
+    world.ordinary = False
+    assert await calls_of(world, reissuer, forced) == [*begin, *signed, *end], "nothing to sign"
+
+
+async def test_failures_are_reported_by_app_and_code(world: World, reissuer: Reissuer) -> None:
+    signs_not(world, "alice", "bob")
+    with capture_logs() as logs:
+        for now in (world.clock(), world.clock.advance(3600)):
+            await run(reissuer, now, ALICE, BOB, on_failure=OnFailure.BACK_OFF)
+    lines = [(one["action"], one["app"], one["count"], one["code"]) for one in logs]
+    assert lines == [("renewal-failed", APP, 2, "signing-failed")] * 2
+    assert (await world.row()).failures == 2
+
+
+async def test_what_waits_for_the_clocks_says_when_to_come_back_and_is_counted_as_held(
+    world: World, reissuer: Reissuer
+) -> None:
+    world.ordinary = False
+    held = ISSUED.labels(str(APP), "Forced", "held")
+    before = held._value.get()
+    answer = (await run(reissuer, world.clock(), ALICE)).answers()[ALICE]
+    assert isinstance(answer, errors.ClockApart)
+    assert answer.retry_after
+    assert held._value.get() - before == 1
+
+
+async def test_a_sighting_is_never_set_back(world: World, reissuer: Reissuer) -> None:
+    await run(reissuer, world.clock(), ALICE, seen=True)
+    later = world.clock() + 600
+    await world.store.mark_seen([(ALICE, later)])
+    await run(reissuer, world.clock.advance(60), ALICE, seen=True)
+    assert (await world.row()).seen_at == later
+    await run(reissuer, world.clock.advance(3600), ALICE)
+    assert (await world.row()).seen_at == later

@@ -8,6 +8,7 @@ from sigmgr.flow.look import REVOKE_LIMIT
 from sigmgr.model import errors
 from sigmgr.model.event import EventType
 from sigmgr.model.holder import Holder, Room
+from sigmgr.model.policy import Policy
 from sigmgr.model.revocation import WIDE_MARGIN
 from sigmgr.model.sig import Current
 from tests.flow.world import ALICE, APP, World
@@ -173,3 +174,46 @@ async def test_the_users_of_an_app_that_is_not_known_are_not_revoked(world: Worl
     assert await world.flows.revoke.everybody(0, world.clock()) == world.clock() + WIDE_MARGIN
     assert world.revocations.until(77, "anybody") == world.clock() + WIDE_MARGIN
     assert await world.store.find([Holder(77, "alice")]) == [None]
+
+
+async def test_rooms_that_are_made_after_the_pause_are_left_alone(world: World) -> None:
+    """While the answer is on its way, another process goes on."""
+    first = await room_key(world, 5)
+    world.clock.advance(60)
+    made: list[Current] = []
+
+    async def make() -> None:
+        made.append(
+            await world.process().room_keys.current(
+                APP, "alice", Room(id=6), privileges=255, ttl=None, now=world.clock() + 9
+            )
+        )
+
+    def meanwhile(name: str, moment: str) -> object:
+        if (name, moment) != ("store.of_user", "before") or len(world.plan.calls) < 5 or made:
+            return None
+        world.plan.heal()
+        return make()
+
+    world.plan.calls.clear()
+    world.plan.fail = meanwhile  # type: ignore[assignment]
+    done = await world.flows.revoke.user(APP, "alice", world.clock())
+    assert made[0].issued_at > done.revoked_at
+    assert (await world.row(made[0].holder)).revoked_at == 0
+    assert (await world.row(first.holder)).revoked_at == done.revoked_at
+    assert done.known
+
+
+async def test_a_revocation_is_kept_for_as_long_as_any_of_the_sigs_could_live(
+    world: World,
+) -> None:
+    sig = await world.flows.issue.current(ALICE, world.clock())
+    world.clock.now = sig.expires_at - 5
+    await world.flows.revoke.user(APP, "alice", world.clock())
+    until = world.revocations.until(APP, "alice")
+    # A slow process may still make one in this second, of the longest life.
+    longest = until + Policy().ttl
+    for now, known in ((longest, until), (longest + 86399, until), (longest + 86400, 0)):
+        for _ in range(3):
+            world.revocations.forget(now)
+        assert world.revocations.until(APP, "alice") == known
