@@ -322,3 +322,17 @@ async def test_a_wrong_claim_of_a_second_is_refused_with_the_store_at_hand(world
     sig = await world.flows.issue.current(ALICE, world.clock())
     with pytest.raises(errors.NeverIssued):
         await world.flows.deliver.opened(ALICE, sig.issued_at, NOW, held=NOW + 999)
+
+
+async def test_a_revocation_in_the_users_row_alone_ends_its_ticket(world: World) -> None:
+    """A room's row, made by a process that was slower, may not have it."""
+    sig = await world.flows.issue.current(ALICE, world.clock())
+    await room_key(world, 1)
+    world.clock.advance(60)
+    async with world.store.transaction() as tx:
+        [row] = await tx.lock([ALICE])
+        await tx.save([(row._replace(revoked_at=sig.issued_at), row.issued_at)])
+    await world.flows.issue.reissue(ALICE, world.clock())
+    for rooms in (True, False):
+        with pytest.raises(errors.TicketRevoked):
+            await opened(world, sig, rooms=rooms)

@@ -249,11 +249,12 @@ async def test_a_tick_that_is_cancelled_leaves_no_turn_behind(
     begun, ended = [], []
 
     async def hangs() -> None:
-        begun.append(len(begun))
+        turn = len(begun)
+        begun.append(turn)
         try:
             await asyncio.Event().wait()
         finally:
-            for _ in range(10 * len(begun)):  # a rollback takes its time
+            for _ in range(100 * turn):  # the rollback of the second takes its time
                 await asyncio.sleep(0)
             ended.append(True)
 
