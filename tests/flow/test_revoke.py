@@ -149,6 +149,8 @@ async def test_all_users_are_revoked_without_a_write_to_their_rows(world: World)
         world.store._memory.revoked_until = lambda sdkappid, userid: 0
         assert [row.revoked_at for row in await tx.lock([ALICE])] == [0]
     assert world.revocations.killed(current)
+    loaded = await world.looks.revocations(None, 10, current.expires_at)
+    assert [one.until for one in loaded] == [until], "for as long as any sig may live"
 
 
 async def test_a_later_revocation_reaches_as_far_as_the_one_in_force(world: World) -> None:
