@@ -109,7 +109,7 @@ class Reissuer:
     signer: Signer
     draw: Draw
     publisher: Publisher
-    ordinary: Callable[[], bool]
+    ordinary: Callable[[], bool] = lambda: True
 
     async def reissue(
         self, choose: Choose, now: int, on_failure: OnFailure = OnFailure.ANSWER
