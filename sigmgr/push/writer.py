@@ -124,7 +124,7 @@ class Writer:
         return taken
 
     def _note(self, stream: Stream, *, taken: bool) -> None:
-        """Since when the client is behind. One that is gets a heartbeat each second."""
+        """Since when the client is behind. One that is gets a heartbeat with each second."""
         if taken and stream.behind_since:
             stream.behind_since = 0
             self._counters.behind -= 1
@@ -132,7 +132,7 @@ class Writer:
             if not stream.behind_since:
                 stream.behind_since = self._table.wheel.now
                 self._counters.behind += 1
-            stream.beat_at = self._table.wheel.now + 1
+            stream.beat_at = self._table.wheel.now
 
     def _broken(self, stream: Stream, error: Exception) -> None:
         log.warning("a stream's send failed", action="send", error=type(error).__name__)

@@ -99,6 +99,18 @@ async def test_a_memory_server_is_ones_own_unless_it_has_a_name() -> None:
         assert await cache_over(later).get([ALICE]) == [None]
 
 
+@pytest.mark.parametrize("url", ["memory://", "redis://localhost:1"])
+async def test_who_listens_speaks_resp2_and_tries_once(url: str) -> None:
+    """With RESP3 redis-py formats a debug line of every message, sigs in plain text."""
+    async with opened(url, protocol=3) as redis:
+        pubsub = await redis.pubsub()
+        options = pubsub.connection_pool.connection_kwargs
+        await pubsub.aclose()
+    assert options["protocol"] == 2
+    assert options["retry"].get_retries() == 0
+    assert not options["health_check_interval"]
+
+
 async def test_a_memory_server_switched_off_and_on() -> None:
     clock = Seconds()
     async with opened("memory://", monotonic=clock) as redis:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from sigmgr.cache.client import RedisParts
 from sigmgr.keys.cached import CachedValues
@@ -256,3 +257,16 @@ async def test_a_redis_that_takes_no_writes_is_still_read(redis: RedisParts) -> 
 
     frozen = cache_over(Meanwhile(redis, refuse))  # type: ignore[arg-type]
     assert await frozen.get([ALICE, bob.holder]) == [None, bob]
+
+
+async def test_unread_ones_are_all_counted_and_only_the_first_are_logged(
+    redis: RedisParts,
+) -> None:
+    cache, bob = cache_over(redis), holder("bob")
+    for one in (ALICE, bob):
+        await raw(redis, "SET", LAYOUT.sig_key(one), b"junk")
+    with capture_logs() as lines:
+        assert await cache.get([ALICE, bob]) == [None, None]
+        assert await cache.get([bob]) == [None]
+    assert [(line["action"], line["count"]) for line in lines] == [("unread", 2)]
+    assert cache.damaged == 3

@@ -14,6 +14,7 @@ from sigmgr.cache.near import NearCache
 from sigmgr.model import redis_layout
 from sigmgr.model.event import Event
 from sigmgr.model.values import encode
+from sigmgr.ports import Announcement
 from sigmgr.push.shards import ShardChannels
 from tests.contract.cache_kit import (
     LAYOUT,
@@ -28,6 +29,7 @@ from tests.contract.cache_kit import (
     opened,
     raw,
     renewed,
+    revoked,
     shard_mates,
     until,
 )
@@ -220,7 +222,7 @@ async def test_junk_on_a_channel_is_missed_and_survived(redis: RedisParts, junk:
 async def test_junk_in_a_stream_is_missed_and_survived(redis: RedisParts) -> None:
     cache, recorder = cache_over(redis), Recorder()
     await cache.announce([renewed(ALICE)], NOW)
-    async with listening(redis, recorder):
+    async with listening(redis, recorder) as channels:
         recorder.lost.clear()
         await raw(redis, "XADD", STREAM, "*", "e", b"\xc1")
         await raw(redis, "XADD", STREAM, "*", "other", b"x")
@@ -229,6 +231,7 @@ async def test_junk_in_a_stream_is_missed_and_survived(redis: RedisParts) -> Non
         await cache.announce([renewed(ALICE, NOW + 2)], NOW)
         await until(lambda: event(ALICE, NOW + 2) in recorder.events)
         assert recorder.lost == [SHARD]
+        assert channels.counts.malformed == 1
 
 
 class Broken:
@@ -320,3 +323,21 @@ async def test_a_message_brings_its_sigs_to_who_can_open_it(redis: RedisParts, o
         await cache.announce([renewed(ALICE, NOW, current(ALICE))], NOW)
         await until(lambda: bool(brought.sigs))
     assert brought.sigs == ([encode(current(ALICE))] if opens else [b""])
+
+
+async def test_each_sig_comes_with_its_own_event_whatever_lies_between(redis: RedisParts) -> None:
+    cache, recorder = cache_over(redis), Recorder()
+    warning = event(MATES[0], kind="sig.will_expire")
+    batch = [
+        Announcement(warning, None),
+        renewed(MATES[1], NOW, current(MATES[1])),
+        revoked(MATES[2]),
+        renewed(MATES[3]),
+        renewed(MATES[4], NOW, current(MATES[4])),
+    ]
+    async with listening(redis, recorder, open_message=SEALED.open_message):
+        await cache.announce(batch, NOW)
+        await until(lambda: bool(recorder.events))
+    assert recorder.events == [one.event for one in batch]
+    brought = [encode(one.current) if one.current else b"" for one in batch]
+    assert recorder.sigs == brought

@@ -99,6 +99,7 @@ async def test_warnings_rooms_and_heartbeats_end_no_wait():
     house.gateway.receive(0, [warning, room_key])
     await house.pass_time(5)
     assert not poll.done()
+    assert house.counters.behind == 0
     poll.cancel()
 
 
@@ -209,6 +210,37 @@ async def test_who_takes_no_last_words_does_not_pile_up():
         client.blocked = False
     await house.pass_time(2)
     assert house.counters.open == 2
+
+
+async def test_last_words_that_are_not_taken_cost_nobody_else_the_place():
+    house = House(max_per_user=2)
+    deaf, second = await house.open(), await house.open()
+    deaf.blocked = True
+    third = await house.open()
+    await second.hang_up()
+    fourth = await house.open()
+    assert [c.ended for c in (third, fourth)] == [False, False]
+    assert house.counters.crowded == 1
+    deaf.blocked = False
+    await house.pass_time(1)
+    assert deaf.events[-1]["reason"] == "too-many"
+
+
+async def test_of_those_who_take_no_last_words_the_oldest_goes_and_others_still_get_theirs():
+    house = House(max_per_user=2)
+    deaf = []
+    for _ in range(2):
+        deaf.append(await house.open())
+        deaf[-1].blocked = True
+    for _ in range(2):
+        await house.open()
+    assert [c.task.done() for c in deaf] == [False, False]
+    await house.open()
+    assert [c.task.done() for c in deaf] == [True, False]
+    deaf[1].blocked = False
+    await house.pass_time(1)
+    assert deaf[1].events[-1]["reason"] == "too-many"
+    assert (house.counters.crowded, house.counters.dropped, house.counters.open) == (3, 1, 2)
 
 
 async def test_a_poll_over_the_limit_of_all_is_unavailable():
