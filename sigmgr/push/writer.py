@@ -98,7 +98,7 @@ class Writer:
         if taken:
             self.leave(stream)
         else:
-            self._table.wheel.put(stream, self._table.wheel.now + 1)
+            self._table.wheel.put(stream, self._table.wheel.now)  # with the next second
 
     def cut(self, stream: Stream, error: errors.SigmgrError | None = None) -> None:
         """Close without last words. ``error``: why, for a client that was told nothing yet."""

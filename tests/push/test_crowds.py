@@ -109,6 +109,7 @@ async def test_a_revocation_ends_the_wait_with_a_refusal():
     await turns()
     house.states.gone.add(user())
     house.gateway.receive(0, [event(EventType.REVOKED, user(), NOW)])
+    assert (house.counters.open, house.counters.behind) == (0, 0)
     with pytest.raises(errors.TicketRevoked):
         await poll
 

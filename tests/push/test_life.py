@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from sigmgr.model.policy import Policy
-from tests.push.fakes import NOW, House, room, sig, user
+from tests.push.fakes import NOW, House, MemoryTransport, room, sig, user
 
 # -- the clock ---------------------------------------------------------------------------
 
@@ -26,6 +26,20 @@ async def test_heartbeats_are_spread_and_regular():
         per_second.append(sum(c.beats for c in clients) - before)
     assert max(per_second) <= 3
     assert all(c.beats == 2 for c in clients)
+
+
+@pytest.mark.parametrize(("draw", "first"), [(0.0, 1), (0.5, 11), (0.999, 20)])
+async def test_the_first_heartbeat_comes_within_an_interval(draw, first):
+    house = House(heartbeat=20, draw=draw)
+    client = await house.open_acked()
+    await house.pass_time(first - 1)
+    assert client.beats == 0
+    await house.pass_time(1)
+    assert client.beats == 1
+    await house.pass_time(19)
+    assert client.beats == 1
+    await house.pass_time(1)
+    assert client.beats == 2
 
 
 @pytest.mark.parametrize("jump", [-600, 600, -86400, 86400])
@@ -117,4 +131,35 @@ async def test_the_tasks_run_and_stop():
     assert client.issued == [NOW, NOW + 9]
     await house.gateway.aclose()
     await house.gateway.aclose()
+    assert [task for task in asyncio.all_tasks() if task.get_name() == "gateway"] == []
+    assert (await house.open("bob")).status == 503
     await client.hang_up()
+
+
+async def test_the_clock_ticks_each_second_and_outlives_a_tick_that_fails(monkeypatch):
+    house, transport, pauses = House(heartbeat=1), MemoryTransport(), []
+    house.states.put(sig(user()))
+    stream = house.gateway.enter(user(), transport)
+    await house.gateway.open(stream, NOW, NOW)
+    tick, sleep = house.gateway.tick, asyncio.sleep
+
+    async def second(seconds: float) -> None:
+        pauses.append(seconds)
+        await sleep(0)
+        if len(pauses) == 6:
+            await asyncio.Event().wait()
+        house.clock.advance(1)
+
+    def failing(now: int) -> None:
+        if now == NOW + 2:
+            raise RuntimeError("a fault of mine")
+        tick(now)
+
+    monkeypatch.setattr(house.gateway, "tick", failing)
+    monkeypatch.setattr(asyncio, "sleep", second)
+    house.gateway.start()
+    while len(pauses) < 6:
+        await sleep(0)
+    await house.gateway.aclose()
+    assert pauses == [1] * 6
+    assert transport.beats == 4

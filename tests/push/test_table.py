@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from sigmgr.model.delivery import Delivery
+from sigmgr.model.event import EventType
 from sigmgr.push.table import Stream, StreamTable
-from tests.push.fakes import NOW, House, MemoryTransport, user
+from tests.push.fakes import NOW, House, MemoryTransport, event, user
 
 EVERY = 20
 
@@ -74,7 +75,7 @@ async def test_who_goes_in_the_second_of_its_news_is_not_woken_again():
 
 
 async def test_a_client_that_is_behind_is_tried_each_second():
-    house, transport, tried = House(heartbeat=20), MemoryTransport(), []
+    house, transport, tried = House(heartbeat=20, patience=7), MemoryTransport(), []
     stream = house.gateway.enter(user(), transport)
     house.connect()
     await house.gateway.open(stream, NOW, NOW)
@@ -85,4 +86,14 @@ async def test_a_client_that_is_behind_is_tried_each_second():
     await house.settle()
     await house.pass_time(6)
     assert tried == [NOW + n for n in range(1, 7)]
-    assert house.counters.behind == 1
+    assert (house.counters.behind, transport.was_cut) == (1, False)
+    await house.pass_time(1)
+    assert (house.counters.behind, transport.was_cut) == (0, True)
+
+
+async def test_who_was_revoked_is_not_woken_again():
+    house = House()
+    client = await house.open()
+    house.gateway.receive(0, [event(EventType.REVOKED, user(), NOW)])
+    assert client.ended
+    assert house.gateway.table.wheel._slots == {}
