@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -268,6 +269,7 @@ async def test_closing_twice_and_before_it_began(redis: RedisParts) -> None:
     channels.start()
     await channels.aclose()
     await channels.aclose()
+    assert "shard-channels" not in {task.get_name() for task in asyncio.all_tasks()}
 
 
 async def test_many_shards(redis_url: str) -> None:
@@ -341,3 +343,18 @@ async def test_each_sig_comes_with_its_own_event_whatever_lies_between(redis: Re
     assert recorder.events == [one.event for one in batch]
     brought = [encode(one.current) if one.current else b"" for one in batch]
     assert recorder.sigs == brought
+
+
+async def test_a_message_that_comes_twice_is_no_gap(redis: RedisParts) -> None:
+    cache, recorder = cache_over(redis), Recorder()
+    async with listening(redis, recorder) as channels:
+        await cache.announce([renewed(ALICE)], NOW)
+        await cache.announce([renewed(MATES[0])], NOW)
+        entries = await raw(redis, "XRANGE", STREAM, "-", "+")
+        first, second = [redis_layout.parse_id(entry) for entry, _ in entries]
+        again = encode_message(first, second, [event(MATES[0])], [b""])
+        await raw(redis, "PUBLISH", CHANNEL, again)
+        await cache.announce([renewed(MATES[1])], NOW)
+        await until(lambda: event(MATES[1]) in recorder.events)
+        assert recorder.events == [event(one) for one in (ALICE, *MATES[:2])]
+        assert channels.counts.gaps == 0

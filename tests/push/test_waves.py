@@ -135,3 +135,19 @@ async def test_a_heartbeat_or_a_warning_that_fails_ends_its_own_stream_only():
     assert [t.was_cut for t in transports] == [True, True, False]
     assert [t.beats for t in transports] == [0, 1, 2]
     assert (house.counters.open, house.counters.dropped) == (1, 2)
+
+
+async def test_who_leaves_before_its_turn_is_written_nothing_and_holds_up_nobody():
+    house, transports, streams = House(), {}, {}
+    for name in ("ann", "bob"):
+        house.states.put(sig(user(name)))
+        transports[name] = MemoryTransport()
+        streams[name] = house.gateway.enter(user(name), transports[name])
+        await house.gateway.open(streams[name], NOW, NOW)
+        house.renew(user(name), NOW + 9, bring=True)
+    for name in ("ann", "bob"):
+        house.renew(user(name), NOW + 10, bring=True)
+    house.gateway.leave(streams["ann"])
+    await house.settle()
+    assert [m.issued_at for m in transports["ann"].messages] == [NOW]
+    assert [m.issued_at for m in transports["bob"].messages] == [NOW, NOW + 9, NOW + 10]
