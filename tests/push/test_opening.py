@@ -59,6 +59,19 @@ async def test_retry_is_drawn_per_stream():
     assert one.body.split(b"\n")[0] != two.body.split(b"\n")[0]
 
 
+@pytest.mark.parametrize(("draw", "after"), [(0.0, 1000), (0.5, 3000), (1.0, 5000)])
+async def test_browsers_come_back_within_one_to_five_seconds(draw, after):
+    client = await House(draw=draw).open()
+    assert client.body.startswith(b"retry: %d\n\n" % after)
+
+
+async def test_a_number_too_long_for_a_second_is_no_claim():
+    house = House()
+    for claim in (b"%d" % NOW, b"1%d" % NOW):
+        await house.open("ann", claim)
+    assert house.states.claims == [NOW, 0]
+
+
 @pytest.mark.parametrize(
     ("claim", "sent"),
     [(b"%d" % NOW, False), (b"%d" % (NOW - 9), True), (b"junk", True), (b"-1", True),

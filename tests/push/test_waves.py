@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from sigmgr.model import values
 from sigmgr.model.event import EventType
 from sigmgr.model.holder import Holder
+from sigmgr.push.gateway import LANES
 from tests.push.fakes import APP, LAYOUT, NOW, House, MemoryTransport, event, room, sig, user
 
 
@@ -151,3 +154,25 @@ async def test_who_leaves_before_its_turn_is_written_nothing_and_holds_up_nobody
     await house.settle()
     assert [m.issued_at for m in transports["ann"].messages] == [NOW]
     assert [m.issued_at for m in transports["bob"].messages] == [NOW, NOW + 9, NOW + 10]
+
+
+async def test_others_have_their_turn_between_two_batches(monkeypatch):
+    house, pauses, seen = House(batch=1), [], []
+    for n in range(8):
+        await house.open_acked(f"u{n}")
+        house.renew(user(f"u{n}"), NOW + 9)
+    sleep = asyncio.sleep
+
+    async def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        await sleep(0)
+
+    async def other() -> None:
+        while len(house.states.lookups) < 8:
+            seen.append(len(house.states.lookups))
+            await sleep(0)
+
+    monkeypatch.setattr(asyncio, "sleep", pause)
+    await asyncio.gather(other(), house.gateway.settle())
+    assert set(pauses) == {0}
+    assert len(seen) >= 8 / LANES
