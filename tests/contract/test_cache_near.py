@@ -40,6 +40,8 @@ def test_only_newer_replaces() -> None:
     assert near.get(ALICE, NOW) == "two"
     near.put(ALICE, "three", NOW + 3, FRESH)
     assert near.get(ALICE, NOW) == "three"
+    near.put(ALICE, "three, read later", NOW + 3, FRESH + 1)
+    assert near.get(ALICE, FRESH) == "three, read later"
 
 
 def test_the_oldest_goes_first() -> None:

@@ -132,6 +132,15 @@ async def test_who_only_waited_for_a_turn_says_nothing_about_the_server() -> Non
     assert redis.breaker.refuses()
 
 
+async def test_where_it_is_known_to_be_dead_nobody_waits_for_a_turn() -> None:
+    redis = parts_of(Client(RedisConnectionError("x")), total=0.05)
+    with pytest.raises(errors.CacheUnavailable):
+        await ask(redis)
+    async with redis._turn:
+        with pytest.raises(errors.CacheUnavailable, match="a moment ago"):
+            await ask(redis)
+
+
 async def test_the_servers_time_has_its_fractions() -> None:
     assert await parts_of(Client((NOW, 250_000))).time() == NOW + 0.25
 

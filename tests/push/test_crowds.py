@@ -221,10 +221,12 @@ async def test_last_words_that_are_not_taken_cost_nobody_else_the_place():
     await second.hang_up()
     fourth = await house.open()
     assert [c.ended for c in (third, fourth)] == [False, False]
-    assert house.counters.crowded == 1
+    assert (house.counters.crowded, house.counters.behind) == (1, 1)
     deaf.blocked = False
+    house.renew(user(), NOW + 9, bring=True)
     await house.pass_time(1)
-    assert deaf.events[-1]["reason"] == "too-many"
+    assert deaf.types == ["sig.current", "bye"]
+    assert (third.issued[-1], house.counters.behind) == (NOW + 9, 0)
 
 
 async def test_of_those_who_take_no_last_words_the_oldest_goes_and_others_still_get_theirs():

@@ -8,9 +8,10 @@ import json
 import pytest
 
 from sigmgr.model import errors
+from sigmgr.model.event import EventType
 from sigmgr.push.admission import CROWDED_FOR
 from sigmgr.push.table import Stream
-from tests.push.fakes import NOW, House, MemoryTransport, sig, user
+from tests.push.fakes import NOW, House, MemoryTransport, event, sig, user
 
 
 async def joined(house: House, name: str = "ann") -> tuple[MemoryTransport, Stream]:
@@ -129,3 +130,25 @@ async def test_a_claim_to_a_sig_of_the_future_silences_no_stream():
     house.renew(user(), NOW + 1, bring=True)
     await house.settle()
     assert [m.issued_at for m in transport.messages] == [NOW, NOW + 1]
+
+
+async def test_who_takes_no_last_words_is_cut_when_the_patience_is_over():
+    house = House(patience=5)
+    transport, _ = await joined(house)
+    transport.blocked = True
+    house.gateway.receive(0, [event(EventType.REVOKED, user(), NOW)])
+    assert (house.counters.behind, house.counters.open) == (1, 1)
+    await house.pass_time(4)
+    assert not transport.was_cut
+    await house.pass_time(1)
+    assert transport.was_cut
+    assert (house.counters.behind, house.counters.open, house.counters.dropped) == (0, 0, 1)
+
+
+async def test_a_connection_that_breaks_at_its_last_words_is_gone_at_once():
+    house = House()
+    transport, _ = await joined(house)
+    transport.broken = True
+    house.gateway.receive(0, [event(EventType.REVOKED, user(), NOW)])
+    assert transport.was_cut
+    assert (house.counters.open, house.counters.dropped) == (0, 1)
