@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sigmgr.cache.near import NearCache
+from sigmgr.model.revocation import EVERY_USER, Revocation
 from sigmgr.ports import EventListener
 from tests.contract.cache_kit import NOW, event, holder, revoked
 
@@ -159,6 +160,44 @@ def test_a_loss_while_down_settles_after_it_is_up() -> None:
     assert near.get(ALICE, NOW + 13) is None
     near.put(ALICE, "one", NOW, FRESH)
     assert near.get(ALICE, NOW + 13) == "one"
+
+
+def test_nothing_is_served_longer_than_sql_is_trusted() -> None:
+    near = up()
+    near.put(ALICE, "one", NOW, NOW + 1000)
+    near.trust(NOW + 60)
+    assert near.get(ALICE, NOW + 59) == "one"
+    assert near.get(ALICE, NOW + 60) is None
+    near.channel(False, NOW + 60)
+    near.channel(True, NOW + 61)
+    assert near.get(ALICE, NOW + 61) is None
+    near.trust(NOW + 120)
+    assert near.get(ALICE, NOW + 61) == "one"
+    near.channel(False, NOW + 61)
+    near.trust(NOW + 180)
+    assert near.get(ALICE, NOW + 70) is None
+
+
+def test_a_revoked_user_is_dropped_and_kept_out_and_others_stay() -> None:
+    near = up()
+    for one in (ALICE, BOB):
+        near.put(one, "one", NOW, FRESH)
+    near.revoked(Revocation(ALICE.sdkappid, ALICE.userid, NOW, NOW + 1000))
+    near.put(ALICE, "one", NOW, FRESH)
+    assert [near.get(one, NOW) for one in (ALICE, BOB)] == [None, "one"]
+    near.put(ALICE, "two", NOW + 1, FRESH)
+    assert near.get(ALICE, NOW) == "two"
+
+
+def test_the_revocation_of_an_app_drops_all_and_settles() -> None:
+    near = up(settle=2)
+    near.put(ALICE, "one", NOW, FRESH)
+    near.revoked(Revocation(ALICE.sdkappid, EVERY_USER, NOW, NOW + 1000))
+    near.put(ALICE, "one", NOW, FRESH)
+    assert (len(near), near.get(ALICE, NOW)) == (0, None)
+    assert near.get(ALICE, NOW + 2) is None
+    near.put(ALICE, "two", NOW + 1, FRESH)
+    assert near.get(ALICE, NOW + 2) == "two"
 
 
 @given(
