@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 
 import pytest
 from cryptography.hazmat.primitives import hashes, serialization
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from sigmgr.model.errors import BadKey
 from sigmgr.model.usersig import FORMATS, ecdsa, secret
+from sigmgr.model.usersig.pem import key_block
 from tests.model.usersig_kit import K1_KEY, P256_KEY, SECRET, VECTORS, pem
 
 PEM = serialization.Encoding.PEM
@@ -190,6 +192,32 @@ def test_an_odd_secret_works_but_can_be_reported(odd):
 )
 def test_what_is_no_secret_is_reported(text, phrase):
     assert phrase in refusal(secret.load_secret, text)
+
+
+def longest(text):
+    """The number in "has more than 9 bytes"."""
+    return int(re.search("more than ([0-9]+)", text)[1])
+
+
+def test_a_secret_may_be_as_long_as_its_refusal_says():
+    most = int(
+        re.search("more than ([0-9]+) characters", refusal(secret.load_secret, "x" * 20000))[1]
+    )
+    assert secret.load_secret("x" * most).sign(b"text")
+    assert "more than" in refusal(secret.load_secret, "x" * (most + 1))
+
+
+def test_a_pem_may_be_as_long_as_its_refusal_says():
+    key = pem(P256_KEY)
+    most = longest(refusal(ecdsa.load_private, b" " * 20000))
+    assert ecdsa.load_private(key.ljust(most)).fingerprint == ecdsa.load_private(key).fingerprint
+    assert "more than" in refusal(ecdsa.load_private, key.ljust(most + 1))
+
+
+def test_a_pem_on_one_line_is_written_as_openssl_writes_it():
+    for key in (pem(P256_KEY), spki(P256_KEY)):
+        _, written = key_block(key.replace(b"\n", b""))
+        assert written == key
 
 
 def test_the_registry_opens_what_was_sealed():

@@ -9,7 +9,7 @@ import pytest
 from sigmgr.model import errors, usersig
 from sigmgr.model.holder import check_privileges, check_room, check_sdkappid
 from sigmgr.model.limits import MAX_TTL, MIN_TTL
-from sigmgr.model.policy import check_ttl
+from sigmgr.model.policy import DAY, check_ttl
 from tests.model.usersig_kit import HMAC, V2
 
 
@@ -29,6 +29,13 @@ def test_a_lifetime_has_one_range_in_text_advice_and_code(ttl: int) -> None:
             refuse(ttl)
         assert re.findall(r"\d+ to \d+", caught.value.text) == [f"{MIN_TTL} to {MAX_TTL}"]
         assert re.findall(r"\d+ to \d+", caught.value.advice) == [f"{MIN_TTL} to {MAX_TTL}"]
+
+
+def test_a_lifetime_may_be_the_ten_years_of_its_advice() -> None:
+    assert "(ten years)" in errors.BadTtl.advice
+    assert check_ttl(10 * 365 * DAY) == 10 * 365 * DAY
+    with pytest.raises(errors.BadTtl):
+        check_ttl(10 * 365 * DAY + 1)
 
 
 @pytest.mark.parametrize("ttl", [MIN_TTL, MAX_TTL])

@@ -97,6 +97,8 @@ def test_a_long_value_is_reported_by_its_length():
 def test_a_number_is_written_as_one():
     assert shown(42) == "42"
     assert shown(-1) == "-1"
+    assert shown(10**20 - 1) == "9" * 20
+    assert shown(1 - 10**20) == "-" + "9" * 20
     assert shown(10**20) == shown(-(10**5000)) == "a number of too many digits"
 
 
@@ -110,6 +112,12 @@ def test_of_a_path_the_part_with_a_secret_is_masked():
     secret = "x9Qb7Zk2Wd5Rt8Lp3Vn6Hs4Jg1Fc0My"
     assert masked(f"{secret}/etc/hosts") == "***/etc/hosts"
     assert masked(f"/etc/{secret}/hosts") == "/etc/***/hosts"
+
+
+def test_a_secret_within_another_makes_no_part_of_it_shown():
+    hexes, more = "3fA9c2Be7d1F4a8C0b6E5dA3f9C2bE7d1", "Zk2Wd5Rt8Lp3Vn6Hs4J"
+    assert masked(f"x{hexes}/{more}") == "***"
+    assert masked(f"in {hexes}/{more} it is") == "in *** it is"
 
 
 @given(st.text(max_size=200))

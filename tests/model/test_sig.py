@@ -44,3 +44,12 @@ def test_the_last_few_are_remembered_newest_first(reasons: list[str]) -> None:
         record = following(record)._replace(issued_at=n, ttl=n, key_id=n, reason=reason)
         made.insert(0, Past(n, n, n, reason))
     assert past_of(record) == made[1 : 1 + PAST_KEPT]
+
+
+def test_a_sig_is_alive_from_after_a_revocation_until_its_expiry() -> None:
+    record = OLD._replace(revoked_at=OLD.issued_at - 1)
+    assert record.alive(OLD.issued_at)
+    assert record.alive(OLD.expires_at - 1)
+    assert not record.alive(OLD.expires_at)
+    assert not record._replace(revoked_at=OLD.issued_at).alive(OLD.issued_at)
+    assert not Record(*Holder(1, "alice"), expires_at=OLD.expires_at).alive(1)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import string
+import struct
 
 import pytest
 from hypothesis import given
@@ -35,6 +38,20 @@ def test_no_flipped_bit_opens_anything(place: int, bit: int) -> None:
     flipped = text[:place] + chr(ord(text[place]) ^ (1 << bit)) + text[place + 1 :]
     with pytest.raises(errors.TicketInvalid):
         TICKETS.open(flipped, 150)
+
+
+def test_a_ticket_that_another_release_made_opens() -> None:
+    """The layout is what clients hold for weeks: a MAC of 16 bytes, three numbers, the user."""
+    body = struct.pack(">III", 1400000000, 100, 200) + b"alice"
+    mac = hashlib.blake2b(body, key=b"k" * 32, digest_size=16).digest()
+    text = "t1." + base64.urlsafe_b64encode(mac + body).decode().rstrip("=")
+    assert TICKETS.issue(1400000000, "alice", 100, 200) == text
+    assert TICKETS.open(text, 150) == (Holder(1400000000, "alice"), 100, 200)
+
+
+def test_the_longest_user_has_a_ticket() -> None:
+    text = TICKETS.issue(2**32 - 1, "u" * 32, 2**32 - 2, 2**32 - 1)
+    assert TICKETS.open(text, 1).user == Holder(2**32 - 1, "u" * 32)
 
 
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_+/=!# \n\t.\u00e9\u0661"
