@@ -128,12 +128,11 @@ def _joined(run: str, spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
     """Widen each to whole parts of a path, and merge those that meet."""
     joined: list[tuple[int, int]] = []
     for first, last in sorted(spans):
-        before, done = joined[-1] if joined else (0, 0)
+        done = joined[-1][1] if joined else 0
         if last <= done:
             continue
         start, end = run.rfind("/", done, first + 1) + 1, run.find("/", last)
         if joined and start <= done:
-            start = before
-            joined.pop()
+            start, _ = joined.pop()
         joined.append((start, len(run) if end < 0 else end))
     return joined

@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
 from sigmgr.http.auth import new_token
 from sigmgr.model import errors
+from sigmgr.model.app import Token
+from tests.http.scripted import APP
 from tests.http.tokens import KEY, Tokens
+
+
+@contextmanager
+def complaints() -> Iterator[list[str]]:
+    """What the loop would log meanwhile, such as an error that nobody retrieved."""
+    heard: list[str] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: heard.append(context["message"]))
+    yield heard
+    loop.set_exception_handler(None)
 
 
 async def test_what_is_known_holds_to_the_last_moment_of_its_time():
@@ -75,6 +90,9 @@ async def test_strangers_that_were_refused_are_remembered_apart(monkeypatch):
         with pytest.raises(errors.TokenUnknown):
             await tokens.auth.token(text)
     assert len(tokens.asked) == 3
+    with pytest.raises(errors.TokenUnknown):
+        await tokens.auth.token(new_token(KEY)[0])
+    assert len(tokens.auth._unknown) <= 3
 
 
 async def test_whoever_waits_while_the_process_stops_is_told_so():
@@ -86,11 +104,48 @@ async def test_whoever_waits_while_the_process_stops_is_told_so():
         await asyncio.sleep(0)
     for task in list(tokens.auth._pending.values()):
         task.cancel()
-    with pytest.raises(errors.Stopping):
+    with complaints() as heard, pytest.raises(errors.Stopping):
         await asking
+    assert heard == []
     assert tokens.auth._pending == {}
     tokens.hangs.set()
     await tokens.lands()
+
+
+async def test_a_lookup_that_fails_behind_its_requests_is_no_complaint_of_the_loop():
+    tokens = Tokens()
+    text = tokens.add()
+    await tokens.auth.token(text)
+    tokens.error = errors.StoreUnavailable()
+    tokens.seconds = 4.5
+    with complaints() as heard:
+        assert tokens.auth.peek(text) is not None
+        await tokens.lands()
+        gc.collect()
+    assert heard == []
+    assert len(tokens.asked) == 2
+
+
+async def test_a_token_that_was_refused_and_then_found_is_not_refused_after_a_change(monkeypatch):
+    """Two lookups hang; the token is made between them, and they answer in their order."""
+    monkeypatch.setattr("sigmgr.http.auth._FIRST_WAIT", 0.0)
+    tokens = Tokens()
+    text, digest = new_token(KEY)
+    first, second = asyncio.Event(), asyncio.Event()
+    for tokens.seconds, tokens.hangs in ((0.0, first), (2.0, second)):
+        with pytest.raises(errors.StoreUnavailable):
+            await tokens.auth.token(text)
+    first.set()
+    while not tokens.auth._unknown:
+        await asyncio.sleep(0)
+    tokens.held[digest] = Token(1, "", "backend", APP, 0)
+    second.set()
+    await tokens.lands()
+    tokens.hangs = None
+    tokens.auth.looked(2.5, changed=True)
+    tokens.seconds = 3.0
+    monkeypatch.undo()
+    assert (await tokens.auth.token(text)).role == "backend"
 
 
 async def test_whether_a_token_was_ever_right_is_known_after_its_time():

@@ -94,6 +94,12 @@ def test_a_long_value_is_reported_by_its_length():
     assert shown("xy" * 5000) == "a value of 10000 characters"
 
 
+def test_a_value_is_repeated_in_its_own_script_and_what_is_unprintable_escaped():
+    assert shown("用户é") == "'用户é'"
+    assert shown("a\nb\x1b[0m") == r"'a\nb\x1b[0m'"
+    assert shown("é\n") == r"'\xe9\n'"
+
+
 def test_a_number_is_written_as_one():
     assert shown(42) == "42"
     assert shown(-1) == "-1"

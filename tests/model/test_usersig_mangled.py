@@ -111,3 +111,22 @@ def test_a_long_text_that_inflates_to_nothing_is_no_beginning_of_a_sig() -> None
 def test_a_text_as_long_as_a_sig_may_be_is_explained() -> None:
     longest = (sign(V2, HMAC) + "&" + "x" * MAX_SIG_CHARS)[:MAX_SIG_CHARS]
     assert refused(longest).reason is SigReason.HAS_TAIL
+
+
+def test_what_follows_a_cut_sig_within_a_text_is_not_taken_for_the_rest_of_it() -> None:
+    answer = refused(f"usersig={PADDED[:80]}|{'correlation-' * 4}")
+    assert answer.reason is SigReason.CUT_OFF
+    assert "80 characters are there" in answer.text
+
+
+def test_a_sig_whose_stream_ends_is_not_cut_whatever_it_holds() -> None:
+    whole = wrap(b'{"TLS.ver":"2.0","TLS.identifier":')
+    assert refused(whole).reason is SigReason.NOT_JSON
+    assert refused(f'"{whole}"').reason is not SigReason.CUT_OFF
+
+
+def test_no_damage_is_undone_past_a_character_that_it_does_not_explain() -> None:
+    twice = times(1, PADDED)
+    assert refused(f"{twice[:40]}!{twice[40:]}").reason is not SigReason.ENCODED_TWICE
+    assert "line ends of a mail" not in refused(f"{PADDED}=").text
+    assert "line ends of a mail" not in refused(f"{PADDED[:-1]}=\n").text
