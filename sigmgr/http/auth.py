@@ -105,8 +105,8 @@ class Auth:
         self._lane = Lane("tokens", most=_AT_ONCE)
         self._turn = asyncio.Semaphore(_AT_ONCE)
         self._failing = False
-        self._tried_at = float("-inf")
-        self._same_at = float("-inf")
+        self._tried_at = -math.inf
+        self._same_at = -math.inf
         self._changes = 0
 
     def looked(self, began: float, changed: bool) -> None:
@@ -159,7 +159,7 @@ class Auth:
             return None
         digest = digest_of(self._key, text)
         now = self._monotonic()
-        if now - self._unknown.get(digest, -self._keep - 1) <= self._keep:
+        if now - self._unknown.get(digest, -math.inf) <= self._keep:
             return None
         known = self._known.get(digest)
         believed = known is not None and self._age(known, now) <= self._grace

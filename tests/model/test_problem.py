@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import json
+from http import HTTPStatus
 
 import pytest
 
 from sigmgr.model import errors
-from sigmgr.model.problem import BodyTooLarge, MethodDenied, brief, problem
+from sigmgr.model.problem import (
+    BadContentType,
+    BodyTooLarge,
+    HeadersTooLarge,
+    MethodDenied,
+    TooSlow,
+    UriTooLong,
+    brief,
+    instance,
+    problem,
+    status_of,
+)
 
 ALWAYS = {"content-type", "content-length", "cache-control"}
 
@@ -41,6 +53,63 @@ def test_a_status_and_its_headers(
     error: errors.SigmgrError, status: int, headers: dict[str, str]
 ) -> None:
     assert answered(error) == (status, headers)
+
+
+@pytest.mark.parametrize(
+    ("kind", "status"),
+    [
+        (errors.InputError, "400 Bad Request"),
+        (errors.DeniedError, "401 Unauthorized"),
+        (errors.RoleDenied, "403 Forbidden"),
+        (errors.AppDenied, "403 Forbidden"),
+        (errors.NotFoundError, "404 Not Found"),
+        (MethodDenied, "405 Method Not Allowed"),
+        (TooSlow, "408 Request Timeout"),
+        (errors.ConflictError, "409 Conflict"),
+        (errors.CursorExpired, "410 Gone"),
+        (BodyTooLarge, "413"),
+        (UriTooLong, "414"),
+        (BadContentType, "415 Unsupported Media Type"),
+        (errors.LimitedError, "429 Too Many Requests"),
+        (HeadersTooLarge, "431 Request Header Fields Too Large"),
+        (errors.SetupError, "500 Internal Server Error"),
+        (errors.SigmgrError, "500 Internal Server Error"),
+        (errors.RevokePause, "503 Service Unavailable"),
+        (errors.UnavailableError, "503 Service Unavailable"),
+    ],
+)
+def test_each_kind_of_error_has_the_status_that_http_has_for_it(
+    kind: type[errors.SigmgrError], status: str
+) -> None:
+    assert status.startswith(str(status_of(kind)))
+    number, _, phrase = status.partition(" ")
+    assert not phrase or HTTPStatus(int(number)).phrase == phrase
+
+
+def test_who_is_limited_is_told_when_to_come_again() -> None:
+    class Limited(errors.LimitedError):
+        """Too many."""
+
+    assert answered(Limited("no")) == (429, {"retry-after": "1"})
+    assert answered(Limited("no", retry_after=9)) == (429, {"retry-after": "9"})
+
+
+@pytest.mark.parametrize(
+    ("path", "shown"),
+    [
+        ("/v1/apps/1/users/alice/sig", "/v1/apps/1/users/alice/sig"),
+        (f"/v1/{'u' * 32}", f"/v1/{'u' * 32}"),
+        (f"/v1/{'u' * 33}", "/v1/..."),
+        (f"/v1/{'%75' * 32}", f"/v1/{'%75' * 32}"),
+        (f"/v1/{'%75' * 33}", "/v1/..."),
+        (f"/v1/{'0a' * 16}", f"/v1/{'0a' * 16}"),
+        ("/v1/smt_0123456789abcdefghij", "/v1/..."),
+        ("/a" * 15, "/a" * 15),
+        ("/a" * 16, "/a" * 15),
+    ],
+)
+def test_of_a_path_so_much_is_repeated_as_may_name_a_route_and_a_user(path: str, shown: str):
+    assert instance(path) == shown
 
 
 def test_a_problem_in_a_batch_says_when_to_come_again_where_it_knows() -> None:

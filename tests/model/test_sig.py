@@ -46,6 +46,14 @@ def test_the_last_few_are_remembered_newest_first(reasons: list[str]) -> None:
     assert past_of(record) == made[1 : 1 + PAST_KEPT]
 
 
+def test_four_sigs_before_the_current_one_are_remembered() -> None:
+    """A client that comes back with one of them is known to have had it."""
+    record = Record(*Holder(1, "alice"))
+    for n in range(1, 8):
+        record = following(record)._replace(issued_at=n)
+    assert [past.issued_at for past in past_of(record)] == [6, 5, 4, 3]
+
+
 def test_a_sig_is_alive_from_after_a_revocation_until_its_expiry() -> None:
     record = OLD._replace(revoked_at=OLD.issued_at - 1)
     assert record.alive(OLD.issued_at)
