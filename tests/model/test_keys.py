@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
+import secrets
+from functools import partial
 
 import pytest
 from cryptography.hazmat.primitives import hashes, serialization
@@ -218,6 +220,24 @@ def test_a_pem_on_one_line_is_written_as_openssl_writes_it():
     for key in (pem(P256_KEY), spki(P256_KEY)):
         _, written = key_block(key.replace(b"\n", b""))
         assert written == key
+
+
+@pytest.mark.parametrize(
+    ("curve", "kind"), [("P-256", P256_KEY.curve), ("secp256k1", K1_KEY.curve)]
+)
+def test_the_first_and_the_last_number_of_a_curve_can_be_drawn(curve, kind):
+    for drawn, scalar in ((0, 1), (kind.group_order - 2, kind.group_order - 1)):
+        made = ecdsa.generate(drawn.to_bytes, curve)
+        key = serialization.load_pem_private_key(made, None)
+        assert key.private_numbers().private_value == scalar
+    assert ecdsa.load_private(ecdsa.generate(bytes, None)).curve == "P-256"
+    assert "'P-1' is no curve" in refusal(partial(ecdsa.generate, bytes), "P-1")
+
+
+def test_a_generated_secret_has_the_form_of_the_consoles():
+    made = secret.generate(secrets.token_bytes, None)
+    assert secret.recognises(made)
+    assert not secret.read(made).odd
 
 
 def test_the_registry_opens_what_was_sealed():
