@@ -9,10 +9,14 @@ from sigmgr.model.delivery import (
     MISSING_LOOKS,
     NEVER,
     ROOM_GRACE,
+    Ask,
     Delivery,
     Lapsed,
+    MarkSeen,
     Moment,
     Phase,
+    Renew,
+    Wake,
     Write,
 )
 from sigmgr.model.event import EventType
@@ -141,3 +145,127 @@ def test_after_its_end_a_delivery_wants_nothing() -> None:
     assert delivery.will_expire(event(EventType.WILL_EXPIRE, USER, NOW)) is None
     assert delivery.revoked(event(EventType.REVOKED, USER, NOW)) is None
     assert delivery.revoked_widely(NOW, 5, later) is None
+
+
+def test_of_what_has_expired_only_the_users_own_sig_is_renewed_for_a_look_that_finds_none() -> None:
+    delivery = live(sig(ttl=100), sig(ROOM, ttl=100))
+    late = moment(NOW + 100)
+    assert delivery.answered(ROOM, None, late) is None
+    assert delivery.answered(USER, None, late) == Renew(USER, NOW)
+    assert [room.holder for room in delivery.rooms] == [ROOM]
+    assert delivery.phase is Phase.OPEN
+
+
+def test_a_valid_sig_that_is_not_found_is_looked_for_again_soon() -> None:
+    delivery = live()
+    waits = []
+    for _ in range(MISSING_LOOKS - 1):
+        assert delivery.answered(USER, None, moment()) is None
+        waits.append(delivery.own.look_at - STEADY)
+    assert waits == sorted(waits)
+    assert waits[-1] <= 30
+
+
+def test_the_next_deadline_is_the_earliest_of_all_its_sigs() -> None:
+    delivery = live(sig(), sig(ROOM))
+    for number, part in enumerate((delivery.own, *delivery.rooms)):
+        part.look_at = STEADY + 5 - number
+        assert delivery.due() == STEADY + 5 - number
+    for number, name in enumerate(("resend_at", "seen_at", "close_at")):
+        setattr(delivery, name, STEADY + 3 - number)
+        assert delivery.due() == STEADY + 3 - number
+
+
+@pytest.mark.parametrize(
+    ("seconds", "draw", "effect"),
+    [(0, 0.9, Ask(USER, urgent=False)), (1, 0.9, Ask(USER, urgent=False)),
+     (2, 0.0, Wake(STEADY + 1)), (2, 0.9, Wake(STEADY + 2)), (60, 0.5, Wake(STEADY + 31))],
+)  # fmt: skip
+def test_what_may_have_been_missed_is_looked_for_within_the_seconds(seconds, draw, effect) -> None:
+    assert live().missed(seconds, moment(draw=draw)) == [effect]
+
+
+def test_a_look_that_is_due_before_is_not_put_off() -> None:
+    delivery = live()
+    delivery.own.look_at = STEADY + 3
+    assert delivery.missed(60, moment(draw=0.5)) == [Wake(STEADY + 3)]
+
+
+def test_what_may_have_been_missed_is_looked_for_before_the_emergency() -> None:
+    """The emergency of 1000 seconds is their last 50."""
+    delivery = live(sig(ttl=1000))
+    delivery.own.look_at = NEVER
+    assert delivery.missed(600, moment(NOW + 900, draw=0.99)) == [Wake(STEADY + 1 + 49)]
+    assert delivery.missed(600, moment(NOW + 950)) == [Ask(USER, urgent=False)]
+    assert delivery.missed(600, moment(NOW + 951)) == [Ask(USER, urgent=True)]
+
+
+@pytest.mark.parametrize(("now", "late"), [(950, False), (951, True), (999, True), (1000, True)])
+def test_the_emergency_begins_in_its_second(now: int, late: bool) -> None:
+    assert live(sig(ttl=1000)).own.late(moment(NOW + now)) is late
+
+
+def test_a_look_that_finds_nothing_new_in_the_emergency_has_the_sig_renewed_once() -> None:
+    delivery = live(sig(ttl=1000))
+    assert delivery.answered(USER, sig(ttl=1000), moment(NOW + 950)) is None
+    assert delivery.answered(USER, sig(ttl=1000), moment(NOW + 951)) == Renew(USER, NOW)
+    assert delivery.answered(USER, sig(ttl=1000), moment(NOW + 951), renewed=True) is None
+
+
+def test_looks_are_counted_while_a_newer_sig_is_known_of_and_no_longer() -> None:
+    delivery = live()
+    delivery.news(USER, NOW + 5, moment())
+    for tries in (1, 2):
+        delivery.answered(USER, sig(), moment())
+        assert delivery.own.tries == tries
+    made = sig(issued_at=NOW + 5)
+    assert delivery.answered(USER, made, moment()) == Write(delivery.own, made)
+    delivery.written(Write(delivery.own, made))
+    delivery.answered(USER, made, moment())
+    assert delivery.own.tries == 0
+
+
+def test_a_new_delivery_has_no_deadline_and_holds_nothing() -> None:
+    delivery = Delivery(USER)
+    assert delivery.due() == NEVER
+    assert delivery.phase is Phase.OPENING
+    assert delivery.own.floor == 0
+    assert delivery.wake(moment()) == []
+
+
+def test_a_look_that_fails_for_a_room_key_that_was_forgotten_meanwhile_is_nothing() -> None:
+    delivery = live(sig(), sig(ROOM))
+    delivery.revoked(event(EventType.REVOKED, ROOM, NOW))
+    delivery.unanswered(ROOM, moment())
+    assert delivery.answered(ROOM, None, moment()) is None
+    assert delivery.rooms == ()
+    delivery.close()
+    delivery.own.look_at = NEVER
+    delivery.unanswered(USER, moment())
+    assert delivery.own.look_at == NEVER
+
+
+def test_a_resend_in_the_ladder_comes_after_its_rungs_and_then_twice_as_late_each_time() -> None:
+    delivery = live()
+    resend, waits = POLICY.durations(90 * DAY).resend, []
+    steady = STEADY
+    for _ in range(6):
+        delivery.own.look_at = NEVER
+        waits.append(delivery.resend_at - steady)
+        assert Ask(USER, urgent=False) not in delivery.wake(moment(steady=delivery.resend_at - 1))
+        steady = delivery.resend_at
+        assert Ask(USER, urgent=False) in delivery.wake(moment(steady=steady))
+        assert delivery.owes
+    assert waits == [*resend, resend[-1] * 2, resend[-1] * 4, resend[-1] * 8]
+    for _ in range(100):
+        delivery.wake(moment(steady=delivery.resend_at))
+    assert delivery.resend_at < NEVER
+
+
+def test_a_user_is_marked_as_seen_again_after_its_time() -> None:
+    delivery = live()
+    every = POLICY.durations(90 * DAY).mark_seen_every
+    assert delivery.seen_at == STEADY + every
+    assert MarkSeen(USER) not in delivery.wake(moment(steady=STEADY + every - 1))
+    assert MarkSeen(USER) in delivery.wake(moment(steady=STEADY + every))
+    assert delivery.seen_at == STEADY + 2 * every

@@ -240,6 +240,26 @@ def test_a_generated_secret_has_the_form_of_the_consoles():
     assert not secret.read(made).odd
 
 
+def test_a_stored_key_that_is_published_is_doubted_and_still_signs(monkeypatch):
+    assert ecdsa.doubt(pem(P256_KEY)) is None
+    fingerprint = ecdsa.load_private(pem(P256_KEY)).fingerprint
+    monkeypatch.setitem(ecdsa._PUBLISHED, fingerprint, "a key of a test")
+    doubt = ecdsa.doubt(pem(P256_KEY))
+    assert doubt is not None
+    assert "anybody can sign" in doubt.text
+    assert not doubt.certain
+    assert "anybody can sign" in ecdsa.read(pem(P256_KEY)).odd
+    assert "anybody can sign" in ecdsa.read_verifier(spki(P256_KEY))[1]
+
+
+READERS = [ecdsa.read, ecdsa.read_verifier, secret.read, secret.read_verifier]
+
+
+@pytest.mark.parametrize("read", READERS, ids=range(4))
+def test_another_thing_is_named_whatever_it_is_given_for(read):
+    assert "this is a JSON web key" in refusal(read, b'{"kty": "EC", "crv": "P-256"}')
+
+
 def test_the_registry_opens_what_was_sealed():
     def opened(name):
         return FORMATS.named(name).keys.signer
