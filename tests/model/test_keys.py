@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from sigmgr.model.errors import BadKey
 from sigmgr.model.usersig import FORMATS, ecdsa, secret
+from sigmgr.model.usersig.likeness import likeness
 from sigmgr.model.usersig.pem import key_block
 from tests.model.usersig_kit import K1_KEY, P256_KEY, SECRET, VECTORS, pem
 
@@ -258,6 +259,11 @@ READERS = [ecdsa.read, ecdsa.read_verifier, secret.read, secret.read_verifier]
 @pytest.mark.parametrize("read", READERS, ids=range(4))
 def test_another_thing_is_named_whatever_it_is_given_for(read):
     assert "this is a JSON web key" in refusal(read, b'{"kty": "EC", "crv": "P-256"}')
+
+
+def test_a_text_in_another_encoding_is_no_binary_data():
+    assert likeness(b"caf\xe9\tau lait") is None
+    assert likeness(b"caf\xe9\x08au lait").name == "binary data"
 
 
 def test_the_registry_opens_what_was_sealed():
