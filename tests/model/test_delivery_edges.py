@@ -214,7 +214,7 @@ def test_a_look_that_finds_nothing_new_in_the_emergency_has_the_sig_renewed_once
 
 def test_looks_are_counted_while_a_newer_sig_is_known_of_and_no_longer() -> None:
     delivery = live()
-    delivery.news(USER, NOW + 5, moment())
+    assert delivery.news(USER, NOW + 5, moment()) == Ask(USER, urgent=False)
     for tries in (1, 2):
         delivery.answered(USER, sig(), moment())
         assert delivery.own.tries == tries

@@ -122,6 +122,12 @@ def test_cases(history, revoked_at, claim, ticket, wanted):
     assert answer(row(history, revoked_at), claim, ticket=ticket) is wanted
 
 
+@pytest.mark.parametrize(("later", "wanted"), [(59, Claim.NEVER), (60, Claim.RESTORED)])
+def test_after_a_forced_sig_the_next_claim_is_believed_a_minute_later(later, wanted):
+    history = [(NOW - 100, Reason.MISSING), (NOW - 90, Reason.FORCED)]
+    assert answer(row(history), NOW - 90 + later) is wanted
+
+
 def test_nobody_makes_a_sig_a_second_by_claiming():
     """Each claim is a second later than the sig that the last one led to."""
     history, made = [(NOW, Reason.MISSING)], 0

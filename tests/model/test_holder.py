@@ -28,6 +28,22 @@ def test_printable_ascii_up_to_32_bytes_is_a_user_id(userid: str) -> None:
     assert 0 <= shard_of(1, userid, 64) < 64
 
 
+@pytest.mark.parametrize(
+    ("userid", "why"),
+    [
+        ("", "the user id is empty"),
+        ("x" * 33, "the user id has 33 bytes; 32 is the limit"),
+        ("用" * 11, "the user id has 33 bytes; 32 is the limit"),
+        ("\ud800" * 11, "the user id has 33 bytes; 32 is the limit"),
+        ("用" * 10 + "\n" * 2, "the user id has characters other than printable ASCII"),
+    ],
+)
+def test_a_user_id_that_is_refused_is_told_why(userid: str, why: str) -> None:
+    with pytest.raises(errors.BadUserId) as caught:
+        check_userid(userid)
+    assert caught.value.text == why
+
+
 @pytest.mark.parametrize("userid", ["", "x" * 33, "é", "a\n", "\x7f", "a\x00", "用户", "\ud800"])
 def test_other_user_ids_are_refused(userid: str) -> None:
     with pytest.raises(errors.BadUserId):
