@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
 import zlib
 
@@ -12,7 +13,7 @@ from sigmgr.model.errors import BadSig, SigReason
 from sigmgr.model.usersig import decode, sign
 from sigmgr.model.usersig.container import MAX_SIG_CHARS
 from sigmgr.model.usersig.mangled import STEPS
-from tests.model.usersig_kit import HMAC, NOW, P256, V1, V2, wrap, wrap_stream
+from tests.model.usersig_kit import HMAC, NOW, P256, V1, V2, v2_members, wrap, wrap_stream
 
 #: With one character of padding, and with the two others that are not letters or digits.
 PADDED = next(
@@ -130,3 +131,13 @@ def test_no_damage_is_undone_past_a_character_that_it_does_not_explain() -> None
     assert refused(f"{twice[:40]}!{twice[40:]}").reason is not SigReason.ENCODED_TWICE
     assert "line ends of a mail" not in refused(f"{PADDED}=").text
     assert "line ends of a mail" not in refused(f"{PADDED[:-1]}=\n").text
+
+
+def test_a_sig_has_at_most_4096_characters_and_16_kib_inside() -> None:
+    assert refused("!" * 4097).text == "the sig has more than 4096 characters"
+    assert refused("!" * 4096).reason is SigReason.NOT_BASE64
+    document = json.dumps(v2_members()).encode()
+    assert decode(wrap(document.ljust(16 * 1024))).userid == "alice"
+    assert refused(wrap(document.ljust(16 * 1024 + 1))).text == (
+        "the sig inflates to more than 16384 bytes"
+    )
