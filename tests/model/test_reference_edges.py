@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from sigmgr.model.reference import ClockReading, Reference, Rules, duration_text
+from sigmgr.model.reference import APART, ClockReading, Reference, Rules, duration_text
 
 START = 2_000_000_000.0
-SHARED = Rules(5.0, 60.0, shared=True)
-ALONE = Rules(5.0, 60.0, shared=False)
+#: As the documents say: a tolerance of 5 s, and 60 s until what stands is believed.
+SHARED = Rules()
+ALONE = Rules(shared=False)
 A_BIT = 0.125
 
 
@@ -40,6 +41,14 @@ def test_the_wall_clock_is_used_within_the_tolerance(by: float, used: bool) -> N
     assert state.ordinary is used
     assert state.line == START + (by if used else 0.0)
     assert state.apart == by
+
+
+def test_two_processes_that_sign_are_at_most_so_far_apart() -> None:
+    """Revocations of all users and claims of clients allow for as much."""
+    ahead, behind = begun().read(at(10.0, 5.0)), begun().read(at(10.0, -5.0))
+    assert ahead.ordinary
+    assert behind.ordinary
+    assert ahead.line - behind.line == APART
 
 
 @pytest.mark.parametrize(("by", "used"), [(4.5, True), (-4.5, True), (4.625, False)])
