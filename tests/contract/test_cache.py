@@ -132,6 +132,12 @@ async def test_a_sig_that_may_not_be_served_is_not_kept(cache: Both, redis: Redi
     assert 0 < await raw(redis, "PTTL", LAYOUT.sig_key(ALICE)) <= 1000
 
 
+async def test_one_that_may_not_be_served_keeps_no_other_out(cache: Both) -> None:
+    old, new = current(ALICE), current(BOB, NOW + DAY)
+    await cache.put([old, new], old.expires_at - DAY)
+    assert await cache.get([ALICE, BOB]) == [None, new]
+
+
 async def test_an_entry_ends_with_its_time(cache: Both) -> None:
     await cache.put([current(ALICE)], current(ALICE).expires_at - DAY - 1)
     await asyncio.sleep(1.1)

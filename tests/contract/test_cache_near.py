@@ -45,6 +45,16 @@ def test_only_newer_replaces() -> None:
     assert near.get(ALICE, FRESH) == "three, read later"
 
 
+def test_an_event_that_changes_no_sig_does_not_hide_those_behind_it() -> None:
+    near = up()
+    near.put(ALICE, "one", NOW, FRESH)
+    near.put(BOB, "one", NOW, FRESH)
+    acked = event(ALICE, NOW + 1, "sig.delivered")
+    near.receive(0, [acked, event(BOB, NOW + 1)])
+    assert near.get(ALICE, NOW) == "one"
+    assert near.get(BOB, NOW) is None
+
+
 def test_the_oldest_goes_first() -> None:
     near = up(max_entries=3)
     for i in range(4):

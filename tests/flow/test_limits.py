@@ -287,3 +287,9 @@ async def test_a_lane_lets_as_many_hang_as_it_is_told() -> None:
     until.set()
     await turns(lambda: not lane.left)
     assert await lane.within(60, hangs(until)) == "late"
+
+
+def test_what_is_valid_comes_within_a_second_and_a_refusal_within_two() -> None:
+    """With what the rest of a request takes (decision 0018)."""
+    assert 0 < limits.PROMPT.valid < 1
+    assert limits.PROMPT.valid < limits.PROMPT.answer < 2

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from sigmgr.model.errors import BadSig, SigReason
 from sigmgr.model.usersig import decode, sign
 from sigmgr.model.usersig.container import MAX_JSON_BYTES, MAX_SIG_CHARS
+from sigmgr.model.usersig.members import bad_field
 from sigmgr.model.usersig.reading import read
 from tests.model.usersig_kit import (
     HMAC,
@@ -238,3 +239,9 @@ def test_any_value_of_any_member_is_read_or_refused_cleanly(make, data):
     except BadSig:
         return
     json.dumps(found.fields())
+
+
+@pytest.mark.parametrize("name", ["a" * 33, "TLS sig", "", "{}", "TLS.sig\n"])
+def test_an_odd_name_of_a_member_is_not_repeated(name):
+    assert bad_field(name, "is odd").text == "member of the sig is odd"
+    assert bad_field("TLS.sig_2" + "a" * 23, "is odd").text == "TLS.sig_2" + "a" * 23 + " is odd"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sigmgr.model.delivery import Delivery
+from sigmgr.model.delivery import Delivery, Phase
 from sigmgr.model.event import EventType
 from sigmgr.push.table import Stream, StreamTable
 from tests.push.fakes import NOW, House, MemoryTransport, event, user
@@ -49,6 +49,16 @@ def test_it_is_woken_for_whatever_comes_first():
     one.beat_at = NOW + 9
     table.schedule(one)
     assert [second for second in range(NOW, NOW + 10) if table.wheel.advance(second)] == [NOW + 3]
+
+
+def test_for_one_more_an_open_stream_goes_before_one_that_still_opens():
+    """Who opens was there first here: its client waits for an answer."""
+    table = StreamTable(NOW, 2)
+    opening, opened = stream(NOW), stream(NOW)
+    opened.delivery.phase = Phase.OPEN
+    for one in (opening, opened):
+        table.add(one)
+    assert table.over_limit(user()) == [opened]
 
 
 async def test_nothing_is_left_of_who_has_gone():
