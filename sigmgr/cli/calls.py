@@ -13,9 +13,9 @@ import typer
 from sigmgr.cli import output
 from sigmgr.cli.frame import NEGATIVE
 from sigmgr.model import errors
-from sigmgr.model.limits import MAX_TTL
 from sigmgr.model.numbers import decimal, whole
 from sigmgr.model.shown import MOST_SHOWN, credential, shown
+from sigmgr.model.ttl import MAX_TTL
 
 if TYPE_CHECKING:
     from sigmgr.model.policy import Policy

@@ -25,10 +25,10 @@ from sigmgr.flow.revocations import Revocations
 from sigmgr.model import errors
 from sigmgr.model.event import Event, EventType
 from sigmgr.model.holder import Holder
-from sigmgr.model.limits import MAX_TTL
 from sigmgr.model.policy import DAY, FULL_LIFE
 from sigmgr.model.revocation import EVERY_APP, EVERY_USER, WIDE_MARGIN, Revocation
 from sigmgr.model.sig import Reason, Record
+from sigmgr.model.ttl import MAX_TTL
 from sigmgr.ports import Announcement, Looks, Registry, Store
 from sigmgr.telemetry import get_logger
 

@@ -21,7 +21,7 @@ from sigmgr.model.holder import (
     ROOM_NAME_PATTERN,
     privilege_names,
 )
-from sigmgr.model.limits import MAX_TTL, MIN_TTL
+from sigmgr.model.ttl import MAX_TTL, MIN_TTL
 from sigmgr.model.usersig import FORMATS, MAX_AHEAD
 
 #: The time of all examples.

@@ -11,8 +11,8 @@ from functools import cached_property
 from typing import NamedTuple
 
 from sigmgr.model import errors
-from sigmgr.model.limits import MAX_TTL, MIN_TTL
 from sigmgr.model.shown import shown
+from sigmgr.model.ttl import MAX_TTL, MIN_TTL
 
 HOUR = 3600
 DAY = 86400

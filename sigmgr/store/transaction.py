@@ -22,10 +22,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sigmgr.model import errors
 from sigmgr.model.event import Event
 from sigmgr.model.holder import Holder
-from sigmgr.model.limits import MAX_TTL
 from sigmgr.model.policy import emergency_of
 from sigmgr.model.revocation import Revocation
 from sigmgr.model.sig import KeyState, Record
+from sigmgr.model.ttl import MAX_TTL
 from sigmgr.ports import Ack, Confirmed
 from sigmgr.store import holders as statements
 from sigmgr.store.dialect import SQLITE, Dialect

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from sqlalchemy import event as sql_event
 from sqlalchemy.engine import Engine
 
-from sigmgr.model.limits import MAX_TTL, MIN_TTL
 from sigmgr.model.policy import FULL_LIFE, Policy
 from sigmgr.model.timing import in_emergency, rungs_crossed
+from sigmgr.model.ttl import MAX_TTL, MIN_TTL
 from sigmgr.store import transaction
 from tests.contract.store_kit import (
     APP,

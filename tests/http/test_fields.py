@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sigmgr.model.errors import SigReason
-from sigmgr.model.limits import MAX_TTL, MIN_TTL
+from sigmgr.model.ttl import MAX_TTL, MIN_TTL
 from tests.http.scripted import APP, NOW, call, problem
 
 USER = f"/v1/apps/{APP}/users/alice"

@@ -8,8 +8,8 @@ import pytest
 
 from sigmgr.model import errors, usersig
 from sigmgr.model.holder import check_privileges, check_room, check_sdkappid
-from sigmgr.model.limits import MAX_TTL, MIN_TTL
 from sigmgr.model.policy import DAY, check_ttl
+from sigmgr.model.ttl import MAX_TTL, MIN_TTL
 from tests.model.usersig_kit import HMAC, V2
 
 

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sigmgr.model import errors
-from sigmgr.model.limits import MAX_TTL, MIN_TTL
 from sigmgr.model.policy import DAY, FULL_LIFE, HOUR, Durations, Policy, emergency_of
+from sigmgr.model.ttl import MAX_TTL, MIN_TTL
 
 
 def test_a_full_life_has_the_durations_of_the_contract() -> None:

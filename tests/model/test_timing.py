@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sigmgr.model import errors, timing
-from sigmgr.model.limits import MAX_TTL, MIN_TTL
 from sigmgr.model.policy import FULL_LIFE, Policy
+from sigmgr.model.ttl import MAX_TTL, MIN_TTL
 
 POLICY = Policy()
 ttls = st.integers(MIN_TTL, MAX_TTL)

@@ -19,8 +19,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import strategies as st
 
 from sigmgr.model.holder import Holder, Room
-from sigmgr.model.limits import MAX_TTL, MIN_TTL
 from sigmgr.model.sig import SigFacts
+from sigmgr.model.ttl import MAX_TTL, MIN_TTL
 from sigmgr.model.usersig import ecdsa, secret
 
 APP = 1400000000

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 from sigmgr.model.errors.base import SigmgrError
-from sigmgr.model.limits import MAX_TTL, MIN_TTL
+from sigmgr.model.ttl import MAX_TTL, MIN_TTL
 
 
 class InputError(SigmgrError):

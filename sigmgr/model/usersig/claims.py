@@ -26,10 +26,10 @@ from sigmgr.model.holder import (
     check_sdkappid,
     check_userid,
 )
-from sigmgr.model.limits import MAX_TTL, MIN_TTL
 from sigmgr.model.policy import check_ttl
 from sigmgr.model.shown import shown
 from sigmgr.model.sig import SigFacts
+from sigmgr.model.ttl import MAX_TTL, MIN_TTL
 
 _WITHOUT_ROOM = frozenset({Kind.USER.value, Kind.ADMIN.value})
 
