@@ -37,7 +37,9 @@ def never(a, b):
     return a < b
 '''
 CHECKS = """\
-from tiny.code import count, enough
+import pytest
+
+from tiny.code import count, enough, never
 
 
 def test_enough():
@@ -49,6 +51,16 @@ def test_enough():
 def test_count():
     numbers = [1, 2]
     assert count(numbers) == 3
+
+
+@pytest.fixture(scope="module")
+def redis_server():
+    return "a server"
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_never(redis_server, n):
+    assert not never(n, n)
 """
 EQUIVALENT = """
 [[equivalent]]
@@ -102,6 +114,7 @@ def test_what_is_noticed_and_what_survives(place: Path) -> None:
     assert "tiny/code.py:14 count\n    note(total)\n    note(total) -> pass\n" in printed
     assert "a < b -> a <= b  (no test executes it)" in printed
     assert "nobody reads what is printed" in printed
+    assert "left out" not in printed, "tests that want a server do not count as failing"
 
 
 def test_a_fault_without_end_is_noticed_by_the_clock(place: Path) -> None:
