@@ -47,7 +47,7 @@ class Acks:
     gather_for: float
 
     def __post_init__(self) -> None:
-        self._lane = Lane("acks", most=2)
+        self._lane = Lane("acks", most=3)
         self._gather: Gather[Ack, Claim | None] = Gather(
             self._durable, size=1000, at_once=3, gather_for=self.gather_for
         )
