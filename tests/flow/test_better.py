@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import pytest
 
@@ -14,19 +13,10 @@ from sigmgr.model.holder import Holder
 from sigmgr.model.policy import Policy
 from sigmgr.model.sig import Current, SigFacts
 from sigmgr.ports import Answer
-from tests.flow.waiting_kit import SHORT, Held, comes_to_rest, timed
-from tests.flow.world import ALICE, APP, World, open_world
+from tests.flow.waiting_kit import SHORT, comes_to_rest, timed
+from tests.flow.world import ALICE, APP, World
 
 BOB, CAROL = Holder(APP, "bob"), Holder(APP, "carol")
-
-
-@pytest.fixture
-async def held(tmp_path: Path) -> AsyncIterator[tuple[World, set[Holder]]]:
-    """A world, and the rows of it that somebody holds."""
-    rows: set[Holder] = set()
-    async with open_world(tmp_path) as world:
-        world.invariants._store = Held(world.invariants._store, rows)
-        yield world, rows
 
 
 async def ends_soon(world: World) -> Current:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ from sigmgr.flow.limits import WaitLimits
 from sigmgr.model import errors
 from sigmgr.model.holder import Holder
 from sigmgr.model.sig import Current
-from tests.flow.waiting_kit import SHORT, Hangs, Held, comes_to_rest, timed
+from tests.flow.waiting_kit import SHORT, Hangs, comes_to_rest, timed
 from tests.flow.world import ALICE, APP, DAY, World, open_world
 
 
@@ -112,15 +111,6 @@ async def test_many_who_ask_while_it_hangs_wait_once_and_send_few_calls(world: W
 
 
 # -- rows that another transaction holds -------------------------------------------------------
-
-
-@pytest.fixture
-async def held(tmp_path: Path) -> AsyncIterator[tuple[World, set[Holder]]]:
-    """A world, and the rows of it that somebody holds."""
-    rows: set[Holder] = set()
-    async with open_world(tmp_path) as world:
-        world.invariants._store = Held(world.invariants._store, rows)
-        yield world, rows
 
 
 async def test_a_row_that_others_hold_is_served_from_its_valid_sig_at_once(
