@@ -299,7 +299,8 @@ def test_what_cannot_come_is_reported_before_it_is_asked_for(signing):
     for words in (["activate", 2], ["revoke", 1]):
         verb, key_id = words
         for more in ([], ["--yes"]):
-            check_refusal(signing("key", verb, APP, key_id, *more), 3, "key-state", "cannot become")
+            done = signing("key", verb, APP, key_id, *more)
+            check_refusal(done, 3, "key-state", "cannot become", "'sigmgr key taint'")
 
 
 # -- no key signs --------------------------------------------------------------------------

@@ -125,7 +125,10 @@ class KeyStateConflict(ConflictError):
     """The key's state does not allow this step."""
 
     code = "key-state"
-    advice = "See 'sigmgr key list SDKAPPID' for the states; they go prepared, active, old."
+    advice = (
+        "Keys go prepared, active, old. Each of these can be tainted ('sigmgr key taint'), and only"
+        " a tainted one revoked. See 'sigmgr key list SDKAPPID'."
+    )
 
 
 class MaxHolders(ConflictError):
